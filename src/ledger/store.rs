@@ -1,0 +1,84 @@
+//! The port behind which blocks, sealed batches and wrapped keys are kept.
+//!
+//! `crate::store` implements it: once over fjall, once as a fake that loses power, tears writes and
+//! runs full.
+
+use std::fmt;
+
+/// Keyspaces of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Height (u64, big-endian) → canonical block.
+    Blocks,
+    /// Hash of the ciphertext (32 bytes) → ciphertext of a batch or document.
+    Sealed,
+    /// Object, key epoch, recipient → wrapped epoch key. The only space whose values are overwritten.
+    Keys,
+}
+
+impl Space {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Blocks, Self::Sealed, Self::Keys];
+
+    /// Its name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blocks => "blocks",
+            Self::Sealed => "sealed",
+            Self::Keys => "keys",
+        }
+    }
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One value to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Into which keyspace.
+    pub space: Space,
+    /// Under which key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+/// Why the store cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("the data directory {0} is in use by another process")]
+    InUse(std::path::PathBuf),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// What is there cannot be read.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The operating system failed.
+    #[error("the store failed: {0}")]
+    Io(String),
+}
+
+/// One entry of a scan: key and value, or why it cannot be read.
+pub type Entry = Result<(Vec<u8>, Vec<u8>), StoreError>;
+
+/// A key-value store with atomic, durable batches of writes. Blocking: never call it from an async
+/// thread.
+pub trait Store: Send + Sync {
+    /// Writes all of `puts` or none, and returns once they are durable.
+    fn commit(&self, puts: Vec<Put>) -> Result<(), StoreError>;
+
+    /// The value under `key`.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The entry with the greatest key.
+    fn last(&self, space: Space) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>;
+
+    /// All entries with keys from `from` on, ascending.
+    fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a>;
+}

@@ -1,0 +1,18 @@
+//! Weighbridge: nothing enters the record unweighed.
+
+#![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod actors;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod crypto;
+pub mod ledger;
+pub mod live_view;
+pub mod model;
+pub mod protocols;
+pub mod sim;
+pub mod stats;
+pub mod store;
+pub mod validation;

@@ -1,0 +1,167 @@
+//! The newest sample of every tag: what SCADA, the dashboard and `status` show.
+//!
+//! Writers are the device actors, readers the faces. Nobody waits: a reader that is late sees only
+//! the newest value, which is what "live" means.
+
+use crate::model::{DeviceId, Nanos, Quality, TagSpec, Value, VerdictClass};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// The newest sample of a tag.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveSample {
+    /// Source time.
+    pub time: Nanos,
+    /// The value.
+    pub value: Value,
+    /// Quality: the source's, worsened by the verdict of the batch it was in.
+    pub quality: Quality,
+}
+
+/// How a device's connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Not yet tried.
+    Starting,
+    /// Answering.
+    Up,
+    /// Not answering: why, and when the next attempt is due.
+    Down {
+        /// In plain words.
+        reason: String,
+        /// When the next attempt is due.
+        retry_at: Nanos,
+    },
+}
+
+/// The live state of one device.
+pub struct DeviceLive {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its tags.
+    pub tags: Arc<[TagSpec]>,
+    /// Points read since start.
+    pub points: AtomicU64,
+    /// Samples that had to be dropped, and were not recorded.
+    pub dropped: AtomicU64,
+    /// Reconnections since start.
+    pub reconnects: AtomicU64,
+    inner: RwLock<Inner>,
+    version: watch::Sender<u64>,
+}
+
+struct Inner {
+    samples: Vec<Option<LiveSample>>,
+    link: Link,
+    verdict: Option<(VerdictClass, Nanos, String)>,
+}
+
+impl DeviceLive {
+    fn new(id: DeviceId, tags: Arc<[TagSpec]>) -> Self {
+        let inner = Inner {
+            samples: vec![None; tags.len()],
+            link: Link::Starting,
+            verdict: None,
+        };
+        Self {
+            id,
+            tags,
+            points: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            inner: RwLock::new(inner),
+            version: watch::Sender::new(0),
+        }
+    }
+
+    /// Puts newer samples in: tag index and sample.
+    pub fn update(&self, samples: impl IntoIterator<Item = (usize, LiveSample)>) {
+        {
+            let mut inner = self.inner.write();
+            for (index, sample) in samples {
+                if let Some(slot) = inner.samples.get_mut(index) {
+                    *slot = Some(sample);
+                }
+            }
+        }
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Says how the connection is. While it is down every tag's quality is Bad_NoCommunication.
+    pub fn set_link(&self, link: Link) {
+        {
+            let mut inner = self.inner.write();
+            if matches!(link, Link::Down { .. }) {
+                for sample in inner.samples.iter_mut().flatten() {
+                    sample.quality = Quality::BAD_NO_COMMUNICATION;
+                }
+            }
+            inner.link = link;
+        }
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Says what validation said of the newest batch.
+    pub fn set_verdict(&self, class: VerdictClass, time: Nanos, reason: String) {
+        self.inner.write().verdict = Some((class, time, reason));
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// The newest sample of tag `index`.
+    pub fn sample(&self, index: usize) -> Option<LiveSample> {
+        self.inner.read().samples.get(index).cloned().flatten()
+    }
+
+    /// The newest sample of every tag, in tag order.
+    pub fn samples(&self) -> Vec<Option<LiveSample>> {
+        self.inner.read().samples.clone()
+    }
+
+    /// How the connection is.
+    pub fn link(&self) -> Link {
+        self.inner.read().link.clone()
+    }
+
+    /// Class, time and reason of the newest verdict.
+    pub fn verdict(&self) -> Option<(VerdictClass, Nanos, String)> {
+        self.inner.read().verdict.clone()
+    }
+
+    /// Wakes whenever something of this device changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Counts points that were read.
+    pub fn count_points(&self, points: u64) {
+        self.points.fetch_add(points, Ordering::Relaxed);
+    }
+}
+
+/// The live state of all devices of a hub.
+#[derive(Clone, Default)]
+pub struct LiveView {
+    devices: Arc<RwLock<BTreeMap<DeviceId, Arc<DeviceLive>>>>,
+}
+
+impl LiveView {
+    /// Adds a device, or replaces the one of the same id.
+    pub fn register(&self, id: DeviceId, tags: Arc<[TagSpec]>) -> Arc<DeviceLive> {
+        let live = Arc::new(DeviceLive::new(id.clone(), tags));
+        self.devices.write().insert(id, live.clone());
+        live
+    }
+
+    /// The device of this id.
+    pub fn device(&self, id: &str) -> Option<Arc<DeviceLive>> {
+        self.devices.read().get(id).cloned()
+    }
+
+    /// All devices, by id.
+    pub fn devices(&self) -> Vec<Arc<DeviceLive>> {
+        self.devices.read().values().cloned().collect()
+    }
+}

@@ -1,0 +1,383 @@
+//! A batch: the samples of one device that are validated and stored together (the paper's buffer
+//! pool), kept as columns.
+
+use super::{DeviceId, Nanos, Quality, TagSpec, Value, ValueKind};
+use std::sync::Arc;
+
+/// The values of one tag.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Switches.
+    Bool(Vec<bool>),
+    /// Signed integers.
+    I64(Vec<i64>),
+    /// Unsigned integers.
+    U64(Vec<u64>),
+    /// Numbers with a fraction.
+    F64(Vec<f64>),
+    /// Texts.
+    Text(Vec<String>),
+    /// Uninterpreted bytes.
+    Bytes(Vec<Vec<u8>>),
+}
+
+impl Values {
+    /// An empty column for values of `kind`.
+    pub fn new(kind: ValueKind) -> Self {
+        match kind {
+            ValueKind::Bool => Self::Bool(Vec::new()),
+            ValueKind::I64 => Self::I64(Vec::new()),
+            ValueKind::U64 => Self::U64(Vec::new()),
+            ValueKind::F64 => Self::F64(Vec::new()),
+            ValueKind::Text => Self::Text(Vec::new()),
+            ValueKind::Bytes => Self::Bytes(Vec::new()),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bool(v) => v.len(),
+            Self::I64(v) => v.len(),
+            Self::U64(v) => v.len(),
+            Self::F64(v) => v.len(),
+            Self::Text(v) => v.len(),
+            Self::Bytes(v) => v.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value at `index`.
+    pub fn get(&self, index: usize) -> Option<Value> {
+        match self {
+            Self::Bool(v) => v.get(index).copied().map(Value::Bool),
+            Self::I64(v) => v.get(index).copied().map(Value::I64),
+            Self::U64(v) => v.get(index).copied().map(Value::U64),
+            Self::F64(v) => v.get(index).copied().map(Value::F64),
+            Self::Text(v) => v.get(index).cloned().map(Value::Text),
+            Self::Bytes(v) => v.get(index).cloned().map(Value::Bytes),
+        }
+    }
+
+    /// The number at `index` that a chart judges; `None` for text, bytes and past the end.
+    pub fn number(&self, index: usize) -> Option<f64> {
+        match self {
+            Self::Bool(v) => v.get(index).map(|b| f64::from(u8::from(*b))),
+            Self::I64(v) => v.get(index).map(|i| *i as f64),
+            Self::U64(v) => v.get(index).map(|u| *u as f64),
+            Self::F64(v) => v.get(index).copied(),
+            Self::Text(_) | Self::Bytes(_) => None,
+        }
+    }
+
+    /// Appends `value`; a value of another type is converted where that loses nothing, else refused.
+    fn push(&mut self, value: Value) -> Result<(), Value> {
+        match (self, value) {
+            (Self::Bool(v), Value::Bool(x)) => v.push(x),
+            (Self::I64(v), Value::I64(x)) => v.push(x),
+            (Self::U64(v), Value::U64(x)) => v.push(x),
+            (Self::F64(v), Value::F64(x)) => v.push(x),
+            (Self::Text(v), Value::Text(x)) => v.push(x),
+            (Self::Bytes(v), Value::Bytes(x)) => v.push(x),
+            (Self::I64(v), Value::U64(x)) => v.push(i64::try_from(x).map_err(|_| Value::U64(x))?),
+            (Self::U64(v), Value::I64(x)) => v.push(u64::try_from(x).map_err(|_| Value::I64(x))?),
+            (Self::F64(v), Value::I64(x)) if (x as f64) as i128 == i128::from(x) => {
+                v.push(x as f64)
+            }
+            (Self::F64(v), Value::U64(x)) if (x as f64) as i128 == i128::from(x) => {
+                v.push(x as f64)
+            }
+            (_, other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// Appends the value that stands where there is none; its quality says that it means nothing.
+    fn push_blank(&mut self) {
+        match self {
+            Self::Bool(v) => v.push(false),
+            Self::I64(v) => v.push(0),
+            Self::U64(v) => v.push(0),
+            Self::F64(v) => v.push(0.0),
+            Self::Text(v) => v.push(String::new()),
+            Self::Bytes(v) => v.push(Vec::new()),
+        }
+    }
+}
+
+/// Qualities of a column: Good, but for the listed exceptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QualityColumn {
+    /// Index and quality of every sample that is not plainly Good, by ascending index.
+    pub exceptions: Vec<(u32, Quality)>,
+}
+
+impl QualityColumn {
+    /// Quality of the sample at `index`.
+    pub fn get(&self, index: usize) -> Quality {
+        u32::try_from(index)
+            .ok()
+            .and_then(|i| self.exceptions.binary_search_by_key(&i, |e| e.0).ok())
+            .and_then(|at| self.exceptions.get(at))
+            .map_or(Quality::GOOD, |e| e.1)
+    }
+}
+
+/// The samples of one tag in a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// Which of the batch's timelines has their source times.
+    pub timeline: usize,
+    /// Their values; as many as the timeline has times.
+    pub values: Values,
+    /// Their qualities. A sample of Bad quality has a value that means nothing: skip it.
+    pub quality: QualityColumn,
+}
+
+/// The samples of one device that are validated and stored together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The device.
+    pub device: DeviceId,
+    /// Fencing epoch of the lease under which it was read.
+    pub epoch: u64,
+    /// Sequence number within device and epoch, from 1.
+    pub sequence: u64,
+    /// The device's tags, in the order of the columns.
+    pub tags: Arc<[TagSpec]>,
+    /// Source times. Tags that are polled together share one timeline.
+    pub timelines: Vec<Vec<Nanos>>,
+    /// One column a tag.
+    pub columns: Vec<Column>,
+}
+
+impl Batch {
+    /// Number of samples.
+    pub fn samples(&self) -> usize {
+        self.columns.iter().map(|c| c.values.len()).sum()
+    }
+
+    /// Source times of column `column`.
+    pub fn times(&self, column: &Column) -> &[Nanos] {
+        self.timelines
+            .get(column.timeline)
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// The newest source time in it.
+    pub fn last_time(&self) -> Option<Nanos> {
+        self.timelines.iter().flatten().max().copied()
+    }
+}
+
+/// Gathers samples into a batch. Sources write into it.
+///
+/// A polling source calls [`begin_scan`](Self::begin_scan) and then gives every tag one value; a
+/// subscribing source calls [`push`](Self::push) whenever a value arrives. One source does one or
+/// the other.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    device: DeviceId,
+    tags: Arc<[TagSpec]>,
+    shared_timeline: bool,
+    timelines: Vec<Vec<Nanos>>,
+    columns: Vec<Column>,
+    samples: usize,
+}
+
+/// How the times of a device's tags relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timelines {
+    Shared,
+    Own,
+}
+
+impl BatchBuilder {
+    /// For a source that polls all tags at once.
+    pub fn scanning(device: DeviceId, tags: Arc<[TagSpec]>) -> Self {
+        Self::new(device, tags, Timelines::Shared)
+    }
+
+    /// For a source whose tags change each in their own time.
+    pub fn subscribing(device: DeviceId, tags: Arc<[TagSpec]>) -> Self {
+        Self::new(device, tags, Timelines::Own)
+    }
+
+    fn new(device: DeviceId, tags: Arc<[TagSpec]>, timelines: Timelines) -> Self {
+        let shared_timeline = timelines == Timelines::Shared;
+        let mut builder = Self {
+            device,
+            tags,
+            shared_timeline,
+            timelines: Vec::new(),
+            columns: Vec::new(),
+            samples: 0,
+        };
+        builder.reset();
+        builder
+    }
+
+    fn reset(&mut self) {
+        let count = if self.shared_timeline {
+            1
+        } else {
+            self.tags.len()
+        };
+        let shared = self.shared_timeline;
+        let column = |(i, tag): (usize, &TagSpec)| Column {
+            timeline: if shared { 0 } else { i },
+            values: Values::new(tag.kind),
+            quality: QualityColumn::default(),
+        };
+        self.timelines = vec![Vec::new(); count];
+        self.columns = self.tags.iter().enumerate().map(column).collect();
+        self.samples = 0;
+    }
+
+    /// The device's tags, in column order.
+    pub fn tags(&self) -> &Arc<[TagSpec]> {
+        &self.tags
+    }
+
+    /// Samples gathered so far.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Begins a scan at `time`. What the previous scan left without a value becomes Bad_NoData.
+    pub fn begin_scan(&mut self, time: Nanos) {
+        assert!(self.shared_timeline, "scans need a scanning builder");
+        self.finish_scan();
+        self.timelines[0].push(time);
+    }
+
+    /// Gives column `column` its number in the running scan: the fast path of polling sources.
+    /// Only the first value of a scan counts; a column of another type than f64 gets Bad.
+    pub fn scan_f64(&mut self, column: usize, value: f64) {
+        let scans = self.timelines.first().map_or(0, Vec::len);
+        match self.columns.get_mut(column) {
+            Some(Column {
+                values: Values::F64(v),
+                ..
+            }) if v.len() + 1 == scans => {
+                v.push(value);
+                self.samples += 1;
+            }
+            _ => self.scan(column, Value::F64(value), Quality::GOOD),
+        }
+    }
+
+    /// Gives column `column` its value in the running scan. Only the first value of a scan counts.
+    pub fn scan(&mut self, column: usize, value: Value, quality: Quality) {
+        let scans = self.timelines.first().map_or(0, Vec::len);
+        let due = self
+            .columns
+            .get(column)
+            .is_some_and(|c| c.values.len() + 1 == scans);
+        if due {
+            self.append(column, value, quality);
+        }
+    }
+
+    /// Gives column `column` no value in the running scan, and says why by `quality`.
+    pub fn scan_missing(&mut self, column: usize, quality: Quality) {
+        let scans = self.timelines.first().map_or(0, Vec::len);
+        let due = self
+            .columns
+            .get(column)
+            .is_some_and(|c| c.values.len() + 1 == scans);
+        if due {
+            self.append_blank(column, quality);
+        }
+    }
+
+    /// Appends a sample of a subscribed tag; `None` is a notification without a value.
+    pub fn push(&mut self, column: usize, time: Nanos, value: Option<Value>, quality: Quality) {
+        assert!(
+            !self.shared_timeline,
+            "single samples need a subscribing builder"
+        );
+        let Some(timeline) = self.timelines.get_mut(column) else {
+            return;
+        };
+        timeline.push(time);
+        match value {
+            Some(value) => self.append(column, value, quality),
+            None => self.append_blank(column, quality),
+        }
+    }
+
+    fn append(&mut self, column: usize, value: Value, quality: Quality) {
+        let Some(at) = self.columns.get_mut(column) else {
+            return;
+        };
+        let index = at.values.len() as u32;
+        if at.values.push(value).is_err() {
+            // A value that does not fit the tag's type is no value.
+            return self.append_blank(column, Quality::BAD_OUT_OF_RANGE);
+        }
+        if quality != Quality::GOOD {
+            at.quality.exceptions.push((index, quality));
+        }
+        self.samples += 1;
+    }
+
+    fn append_blank(&mut self, column: usize, quality: Quality) {
+        let quality = if quality.is_bad() {
+            quality
+        } else {
+            Quality::BAD_NO_DATA
+        };
+        if let Some(at) = self.columns.get_mut(column) {
+            at.quality
+                .exceptions
+                .push((at.values.len() as u32, quality));
+            at.values.push_blank();
+            self.samples += 1;
+        }
+    }
+
+    fn finish_scan(&mut self) {
+        if !self.shared_timeline {
+            return;
+        }
+        let scans = self.timelines[0].len();
+        for column in 0..self.columns.len() {
+            if self.columns[column].values.len() < scans {
+                self.append_blank(column, Quality::BAD_NO_DATA);
+            }
+        }
+    }
+
+    /// The newest sample of every tag that has one since the batch began: column, time, quality, value.
+    pub fn newest(&self) -> impl Iterator<Item = (usize, Nanos, Quality, Value)> + '_ {
+        self.columns.iter().enumerate().filter_map(|(i, column)| {
+            let last = column.values.len().checked_sub(1)?;
+            let time = *self.timelines.get(column.timeline)?.get(last)?;
+            Some((i, time, column.quality.get(last), column.values.get(last)?))
+        })
+    }
+
+    /// The batch gathered so far, leaving the builder empty; `None` when there is no sample.
+    pub fn take(&mut self, epoch: u64, sequence: u64) -> Option<Batch> {
+        self.finish_scan();
+        if self.samples == 0 {
+            return None;
+        }
+        let timelines = std::mem::take(&mut self.timelines);
+        let columns = std::mem::take(&mut self.columns);
+        self.reset();
+        Some(Batch {
+            device: self.device.clone(),
+            epoch,
+            sequence,
+            tags: self.tags.clone(),
+            timelines,
+            columns,
+        })
+    }
+}

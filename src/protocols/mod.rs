@@ -1,0 +1,7 @@
+//! Adapters: one folder a protocol. They know bytes and sockets; they know no actor.
+
+pub mod modbus;
+pub mod opcua;
+pub mod source;
+
+pub use source::{Mode, Source, SourceError};

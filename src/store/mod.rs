@@ -1,0 +1,1 @@
+//! Implementations of [`crate::ledger::store::Store`], and the signed head outside of it.

@@ -1,0 +1,209 @@
+//! Blocks: a header that commits to a body of records, and the hubs' signatures over the header.
+
+use crate::codec::encode;
+use crate::hash::{Hash, sha256};
+use crate::merkle;
+use crate::record::Record;
+use crate::signature::{PublicKey, Signature};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Version of the block format this code writes.
+pub const BLOCK_VERSION: u8 = 1;
+
+const HEADER_DOMAIN: &[u8] = b"weighbridge/header/v1\0";
+const COMMIT_DOMAIN: &[u8] = b"weighbridge/commit/v1\0";
+const VALIDATORS_DOMAIN: &[u8] = b"weighbridge/validators/v1\0";
+
+/// A block's header; its hash is the block's hash.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct BlockHeader {
+    /// [`BLOCK_VERSION`].
+    pub version: u8,
+    /// Id of the chain.
+    pub chain: String,
+    /// Height, from 1.
+    pub height: u64,
+    /// Hash of the block before; [`Hash::ZERO`] at height 1.
+    pub previous_hash: Hash,
+    /// When it was made, ns since 1970; strictly increasing along the chain.
+    pub time: i64,
+    /// Number of records in the body, that is, of leaves of the outer tree.
+    pub record_count: u32,
+    /// Root of the outer tree over the records.
+    pub merkle_root: Hash,
+    /// Hash of the state after applying the records.
+    pub state_hash: Hash,
+    /// Hash of the validator set that signs this block.
+    pub validators_hash: Hash,
+    /// Id of the hub that made the block.
+    pub proposer: String,
+}
+
+impl BlockHeader {
+    /// The block's hash.
+    pub fn hash(&self) -> Hash {
+        sha256(&[HEADER_DOMAIN, &encode(self)])
+    }
+}
+
+/// A hub that may sign blocks.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Validator {
+    /// Its id.
+    pub id: String,
+    /// Its key.
+    pub key: PublicKey,
+}
+
+/// The hubs that may sign, and how many of them must.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct ValidatorSet {
+    /// The hubs, ordered by id.
+    pub validators: Vec<Validator>,
+    /// How many signatures make a commit.
+    pub threshold: u32,
+}
+
+impl ValidatorSet {
+    /// The set of a single hub that signs for itself.
+    pub fn solo(id: &str, key: PublicKey) -> Self {
+        let id = id.to_owned();
+        Self {
+            validators: vec![Validator { id, key }],
+            threshold: 1,
+        }
+    }
+
+    /// What a header holds of the set.
+    pub fn hash(&self) -> Hash {
+        sha256(&[VALIDATORS_DOMAIN, &encode(self)])
+    }
+
+    /// The hub with this id.
+    pub fn get(&self, id: &str) -> Option<&Validator> {
+        self.validators.iter().find(|v| v.id == id)
+    }
+}
+
+/// One hub's signature over a header.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct CommitSignature {
+    /// Id of the hub.
+    pub validator: String,
+    /// Its signature over [`commit_message`].
+    pub signature: Signature,
+}
+
+/// The hubs' signatures over a header.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct CommitCertificate {
+    /// The signatures, each by another hub.
+    pub signatures: Vec<CommitSignature>,
+}
+
+/// What a hub signs to commit a block.
+pub fn commit_message(header: &BlockHeader) -> Hash {
+    sha256(&[COMMIT_DOMAIN, &header.hash().0])
+}
+
+/// Why a block or certificate does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// The header was written by a version of the format this code does not know.
+    #[error("the format version {0} is not known here")]
+    Version(u8),
+    /// The header counts other records than the body holds.
+    #[error("the header counts {header} records, the body holds {body}")]
+    RecordCount {
+        /// Count in the header.
+        header: u32,
+        /// Records in the body.
+        body: usize,
+    },
+    /// The body's root is not the header's.
+    #[error("the records do not give the header's Merkle root")]
+    MerkleRoot,
+    /// The certificate's set is not the header's.
+    #[error("the validator set is not the one the header names")]
+    ValidatorSet,
+    /// Someone signed who may not, or twice.
+    #[error("`{0}` signed without being entitled, or twice")]
+    Signer(String),
+    /// A signature is wrong.
+    #[error("the signature of `{0}` does not hold")]
+    Signature(String),
+    /// Too few signed.
+    #[error("{got} of {needed} needed signatures")]
+    Threshold {
+        /// Signatures present.
+        got: usize,
+        /// Signatures needed.
+        needed: u32,
+    },
+}
+
+impl CommitCertificate {
+    /// Checks that enough hubs of `set` signed `header`, each once, and that `set` is the header's.
+    pub fn verify(&self, header: &BlockHeader, set: &ValidatorSet) -> Result<(), BlockError> {
+        if set.hash() != header.validators_hash {
+            return Err(BlockError::ValidatorSet);
+        }
+        let message = commit_message(header);
+        let mut seen = BTreeSet::new();
+        for one in &self.signatures {
+            let entitled = set
+                .get(&one.validator)
+                .filter(|_| seen.insert(&one.validator));
+            let validator = entitled.ok_or_else(|| BlockError::Signer(one.validator.clone()))?;
+            validator
+                .key
+                .verify(&message, &one.signature)
+                .map_err(|_| BlockError::Signature(one.validator.clone()))?;
+        }
+        // A threshold of zero would let anyone commit.
+        let needed = set.threshold.max(1);
+        if (seen.len() as u64) < u64::from(needed) {
+            let got = seen.len();
+            return Err(BlockError::Threshold { got, needed });
+        }
+        Ok(())
+    }
+}
+
+/// A block as it is stored: header, body, certificate.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Block {
+    /// The header.
+    pub header: BlockHeader,
+    /// The body.
+    pub records: Vec<Record>,
+    /// The hubs' signatures.
+    pub certificate: CommitCertificate,
+}
+
+impl Block {
+    /// Root of the outer tree over `records`.
+    pub fn merkle_root(records: &[Record]) -> Hash {
+        merkle::root(&records.iter().map(Record::leaf).collect::<Vec<_>>())
+    }
+
+    /// Checks version, record count, Merkle root and certificate: everything that can be said of a
+    /// block on its own.
+    pub fn verify(&self, set: &ValidatorSet) -> Result<(), BlockError> {
+        if self.header.version != BLOCK_VERSION {
+            return Err(BlockError::Version(self.header.version));
+        }
+        if usize::try_from(self.header.record_count) != Ok(self.records.len()) {
+            return Err(BlockError::RecordCount {
+                header: self.header.record_count,
+                body: self.records.len(),
+            });
+        }
+        if Self::merkle_root(&self.records) != self.header.merkle_root {
+            return Err(BlockError::MerkleRoot);
+        }
+        self.certificate.verify(&self.header, set)
+    }
+}

@@ -1,0 +1,28 @@
+//! What an auditor needs to check a Weighbridge ledger without Weighbridge: the formats, the two
+//! Merkle trees, the signatures and the evidence file.
+//!
+//! Architecture invariant: no network, no async, no storage and no clock in this crate or below it.
+//! The hub uses the very same code, so what it writes and what an auditor checks cannot drift apart.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod block;
+pub mod codec;
+pub mod evidence;
+pub mod hash;
+pub mod merkle;
+pub mod record;
+pub mod sample;
+pub mod signature;
+
+pub use block::{Block, BlockHeader, CommitCertificate, CommitSignature, Validator, ValidatorSet};
+pub use codec::{DecodeError, decode, encode};
+pub use hash::{Hash, sha256};
+pub use record::{
+    Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, IdentityKind,
+    Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,
+};
+pub use sample::{Quality, Salt, TagDigest, Value};
+pub use signature::{PublicKey, Signature, SignatureError};

@@ -1,0 +1,282 @@
+//! One access to the factory's data: a record, the entry of a block's body.
+//!
+//! Who (subject), what (action), on which object, the content's hashes, the hub's response, and the
+//! hub's signature (Wan et al. 2019, Table 1). Contents are hashes of ciphertext and salted
+//! commitments: nothing in a record can be guessed back.
+
+use crate::codec::encode;
+use crate::hash::{Hash, sha256};
+use crate::signature::{PublicKey, Signature, SignatureError};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::Serialize;
+
+/// Version of the record format this code writes.
+pub const RECORD_VERSION: u8 = 1;
+
+const RECORD_DOMAIN: &[u8] = b"weighbridge/record/v1\0";
+const ATTESTATION_DOMAIN: &[u8] = b"weighbridge/attestation/v1\0";
+
+/// What was done, or asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// An identity enters the ledger.
+    Enrol,
+    /// An identity is withdrawn.
+    Revoke,
+    /// Limits, device configuration, roles or lists change.
+    Configure,
+    /// A batch enters the record.
+    Store,
+    /// Data was read.
+    Read,
+    /// A machine was acted upon.
+    Control,
+    /// A permit or a key was granted.
+    Grant,
+    /// A copy of data was released to a lower level.
+    Release,
+    /// Anything that was refused.
+    Refuse,
+    /// A session began or ended.
+    Session,
+    /// Many like events in one record.
+    Summary,
+    /// Data was exchanged with another chain.
+    Exchange,
+    /// A hub was voted in or out.
+    Membership,
+    /// Key wraps were overwritten.
+    Erase,
+}
+
+/// The hub's answer (Wan et al. 2019, Table 1, "response").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// Done as asked.
+    Accepted,
+    /// Not done.
+    Refused,
+}
+
+/// What validation said of a batch.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictClass {
+    /// In control: stored.
+    Accepted,
+    /// A real event: stored, flagged, alarmed.
+    OutOfControl,
+    /// Malformed or impossible: refused.
+    Invalid,
+}
+
+impl VerdictClass {
+    /// The name used in files and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::OutOfControl => "out_of_control",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// As much of a verdict as the chain may tell: the statistics stay in the sealed batch.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct VerdictSummary {
+    /// The class.
+    pub class: VerdictClass,
+    /// The chart that signalled first, for example `ewma`; empty when none did.
+    pub chart: String,
+    /// The rule of that chart, for example `beyond_limit`; empty when none did.
+    pub rule: String,
+}
+
+/// Where the ciphertext is, and what it must hash to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct SealedRef {
+    /// SHA-256 of the ciphertext.
+    pub hash: Hash,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Epoch of the key it is sealed under.
+    pub key_epoch: u64,
+}
+
+/// The signature of a device or edge node that has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Attestation {
+    /// Its key.
+    pub key: PublicKey,
+    /// Its signature over [`attestation_message`].
+    pub signature: Signature,
+}
+
+/// A batch: what was stored, or refused.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct BatchContent {
+    /// The device it came from.
+    pub device: String,
+    /// Fencing epoch of the lease under which it was read.
+    pub epoch: u64,
+    /// Sequence number within device and epoch, from 1.
+    pub sequence: u64,
+    /// Number of samples, that is, of leaves of the inner tree.
+    pub samples: u32,
+    /// Privacy grade (Yang et al. 2024, "Egrade").
+    pub grade: u8,
+    /// Root of the inner tree over the salted samples.
+    pub inner_root: Hash,
+    /// The sealed batch; `None` when it was refused and therefore not kept.
+    pub sealed: Option<SealedRef>,
+    /// What validation said.
+    pub verdict: VerdictSummary,
+    /// Hash of the limits and settings that judged it (salted commitment).
+    pub judged_by: Hash,
+    /// Who attests the data besides the hub.
+    pub attester: Option<Attestation>,
+}
+
+/// A sealed document: limits, a device configuration.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct DocumentContent {
+    /// What it is, for example `limits`.
+    pub kind: String,
+    /// Version of the document for its object, from 1.
+    pub version: u64,
+    /// Salted commitment to the plaintext: `H(0x00 ‖ salt ‖ plaintext)`.
+    pub commitment: Hash,
+    /// The sealed document.
+    pub sealed: SealedRef,
+}
+
+/// Kinds of identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityKind {
+    /// A management hub.
+    Hub,
+    /// An edge node.
+    Edge,
+    /// A PLC, robot or sensor.
+    Device,
+    /// A person or a program.
+    User,
+}
+
+/// An identity and its key.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct IdentityContent {
+    /// Its id, unique in the chain.
+    pub id: String,
+    /// What it is.
+    pub kind: IdentityKind,
+    /// Its public key; `None` for a device that cannot sign.
+    pub key: Option<PublicKey>,
+}
+
+/// What a record is about.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A batch.
+    Batch(BatchContent),
+    /// A sealed document.
+    Document(DocumentContent),
+    /// An identity.
+    Identity(IdentityContent),
+    /// Anything else, by its salted commitment.
+    Commitment(Hash),
+}
+
+/// Everything of a record that is signed.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct RecordBody {
+    /// [`RECORD_VERSION`].
+    pub version: u8,
+    /// Id of the hub that made the record.
+    pub hub: String,
+    /// Number of the record in this hub's own chain, from 1.
+    pub sequence: u64,
+    /// Hash of this hub's previous record; [`Hash::ZERO`] for its first.
+    pub previous: Hash,
+    /// When, in ns since 1970, by the hub's clock.
+    pub time: i64,
+    /// Who asked, for example `device:press-1`.
+    pub subject: String,
+    /// What was done or asked for.
+    pub action: Action,
+    /// On what, for example `device:press-1` or `limits:press-1`.
+    pub object: String,
+    /// Hash of the permit used.
+    pub permit: Option<Hash>,
+    /// What it is about.
+    pub content: Content,
+    /// The hub's answer.
+    pub response: Response,
+}
+
+/// A signed record.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Record {
+    /// What is signed.
+    pub body: RecordBody,
+    /// The hub's signature over [`RecordBody::hash`].
+    pub signature: Signature,
+}
+
+impl RecordBody {
+    /// What the hub signs, and what its next record points back to.
+    pub fn hash(&self) -> Hash {
+        sha256(&[RECORD_DOMAIN, &encode(self)])
+    }
+
+    /// The batch this record is about.
+    pub fn batch(&self) -> Option<&BatchContent> {
+        match &self.content {
+            Content::Batch(batch) => Some(batch),
+            _ => None,
+        }
+    }
+
+    /// The sealed bytes this record answers for, if any.
+    pub fn sealed(&self) -> Option<&SealedRef> {
+        match &self.content {
+            Content::Batch(batch) => batch.sealed.as_ref(),
+            Content::Document(document) => Some(&document.sealed),
+            Content::Identity(_) | Content::Commitment(_) => None,
+        }
+    }
+}
+
+impl Record {
+    /// Leaf of the outer tree.
+    pub fn leaf(&self) -> Hash {
+        crate::merkle::leaf_hash(&encode(self))
+    }
+
+    /// Checks the hub's signature, and the attester's where there is one.
+    pub fn verify(&self, hub: &PublicKey) -> Result<(), SignatureError> {
+        hub.verify(&self.body.hash(), &self.signature)?;
+        if let Some(batch) = self.body.batch()
+            && let Some(attester) = &batch.attester
+        {
+            attester
+                .key
+                .verify(&attestation_message(batch), &attester.signature)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a device or edge node signs: which batch, and the root of its samples.
+pub fn attestation_message(batch: &BatchContent) -> Hash {
+    sha256(&[
+        ATTESTATION_DOMAIN,
+        &encode(&(&batch.device, batch.epoch, batch.sequence, batch.inner_root)),
+    ])
+}

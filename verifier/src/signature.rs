@@ -1,0 +1,120 @@
+//! ECDSA over P-256 with SHA-256: keys as compressed SEC1 points, signatures as `r ‖ s` with low s.
+
+use crate::hash::{Hash, HexError, parse_hex, write_hex};
+use borsh::{BorshDeserialize, BorshSerialize};
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+
+/// A P-256 public key: a compressed SEC1 point, 33 bytes; printed as hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+pub struct PublicKey(pub [u8; 33]);
+
+/// An ECDSA signature `r ‖ s`, 64 bytes, big-endian. High-s forms are refused, so that a record has
+/// one signature only.
+#[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Signature(pub [u8; 64]);
+
+/// Why a signature does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The key is not a point of the curve.
+    #[error("the public key is not a point of P-256")]
+    Key,
+    /// r or s is zero or too large.
+    #[error("the signature is malformed")]
+    Form,
+    /// s is in the upper half: a second form of a valid signature.
+    #[error("the signature is not in low-s form")]
+    HighS,
+    /// The signature is not this key's over this message.
+    #[error("the signature does not match the key and the content")]
+    Mismatch,
+}
+
+/// A public key, decompressed once for many verifications.
+#[derive(Clone, Debug)]
+pub struct Verifier(p256::ecdsa::VerifyingKey);
+
+impl Verifier {
+    /// Checks that `signature` is this key's over the 32-byte message hash `message`.
+    pub fn verify(&self, message: &Hash, signature: &Signature) -> Result<(), SignatureError> {
+        let parsed =
+            p256::ecdsa::Signature::from_slice(&signature.0).map_err(|_| SignatureError::Form)?;
+        if parsed.normalize_s() != parsed {
+            return Err(SignatureError::HighS);
+        }
+        self.0
+            .verify_prehash(&message.0, &parsed)
+            .map_err(|_| SignatureError::Mismatch)
+    }
+}
+
+impl PublicKey {
+    /// Decompresses the point.
+    pub fn verifier(&self) -> Result<Verifier, SignatureError> {
+        p256::ecdsa::VerifyingKey::from_sec1_bytes(&self.0)
+            .map(Verifier)
+            .map_err(|_| SignatureError::Key)
+    }
+
+    /// Checks one signature; use [`PublicKey::verifier`] for many.
+    pub fn verify(&self, message: &Hash, signature: &Signature) -> Result<(), SignatureError> {
+        self.verifier()?.verify(message, signature)
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({self})")
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = HexError;
+
+    fn from_str(text: &str) -> Result<Self, HexError> {
+        parse_hex(text).map(Self)
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <String as Deserialize>::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature(")?;
+        write_hex(&self.0, f)?;
+        write!(f, ")")
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
