@@ -20,10 +20,14 @@ pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
 use serde::{Deserialize, Serialize};
 use stand_in::OpcUaServerConfig;
+use std::ffi::OsString;
 use std::path::Path;
 
 /// Environment variable with the path of the hub's signing key; it overrides `hub.signing_key`.
 pub const SIGNING_KEY_VARIABLE: &str = "WEIGHBRIDGE_SIGNING_KEY";
+
+/// Environment variable with the path of the hub's sealing key; it overrides `hub.sealing_key`.
+pub const SEALING_KEY_VARIABLE: &str = "WEIGHBRIDGE_SEALING_KEY";
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 16 << 20;
@@ -73,6 +77,17 @@ impl HubConfig {
     fn resolve(&mut self, base: &Path) {
         self.hub.resolve(base);
     }
+
+    /// Paths of secrets that the environment names; an empty variable counts as none.
+    fn override_paths(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
+        let set = |name| variable(name).filter(|v| !v.is_empty());
+        if let Some(path) = set(SIGNING_KEY_VARIABLE) {
+            self.hub.signing_key = path.into();
+        }
+        if let Some(path) = set(SEALING_KEY_VARIABLE) {
+            self.hub.sealing_key = path.into();
+        }
+    }
 }
 
 /// A configuration that a hub can run with.
@@ -99,9 +114,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loaded = parse(&text, &name)?;
     let base = path.parent().unwrap_or(Path::new(""));
     loaded.config.resolve(base);
-    if let Some(key) = std::env::var_os(SIGNING_KEY_VARIABLE) {
-        loaded.config.hub.signing_key = key.into();
-    }
+    loaded.config.override_paths(|name| std::env::var_os(name));
     Ok(loaded)
 }
 

@@ -19,6 +19,10 @@ pub struct HubSection {
     /// [`super::SIGNING_KEY_VARIABLE`] overrides it.
     #[serde(default = "default_signing_key")]
     pub signing_key: PathBuf,
+    /// File with the hub's P-256 sealing key, which opens what was recorded: PKCS#8 PEM, mode 0600.
+    /// The environment variable [`super::SEALING_KEY_VARIABLE`] overrides it.
+    #[serde(default = "default_sealing_key")]
+    pub sealing_key: PathBuf,
 }
 
 fn default_data() -> PathBuf {
@@ -29,6 +33,10 @@ fn default_signing_key() -> PathBuf {
     "keys/hub.key".into()
 }
 
+fn default_sealing_key() -> PathBuf {
+    "keys/sealing.key".into()
+}
+
 impl HubSection {
     /// A hub with this id and everything else at its default.
     pub fn new(id: &str) -> Self {
@@ -36,12 +44,14 @@ impl HubSection {
             id: id.to_owned(),
             data: default_data(),
             signing_key: default_signing_key(),
+            sealing_key: default_sealing_key(),
         }
     }
 
     pub(super) fn resolve(&mut self, base: &Path) {
         self.data = base.join(&self.data);
         self.signing_key = base.join(&self.signing_key);
+        self.sealing_key = base.join(&self.sealing_key);
     }
 }
 
