@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod floors;
+mod kill;
+mod support;

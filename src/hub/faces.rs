@@ -1,0 +1,128 @@
+//! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
+
+use super::{Hub, HubError};
+use crate::actors::ledger::LedgerStatus;
+use crate::api::{
+    self, ApiContext, ChartReader, DeviceInfo, LedgerReadError, LedgerReader, RecordAt,
+    RecordFilter, RecordPage, TagCharts, Tip,
+};
+use crate::config::{DeviceConfig, HubConfig};
+use crate::ledger::block::Block;
+use crate::ledger::query::Explorer;
+use crate::protocols::opcua::{LedgerPort, OpcUaServerConfig, ScadaServer};
+use crate::validation::ChartHistory;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use weighbridge_verifier::Hash;
+
+/// Which faces a hub opens.
+#[derive(Clone, Debug, Default)]
+pub struct Faces {
+    /// Where HTTP listens; nowhere when `None`.
+    pub http: Option<SocketAddr>,
+    /// The OPC UA server; none when `None`.
+    pub opcua: Option<OpcUaServerConfig>,
+    /// What is known of the devices besides their tags.
+    pub devices: Vec<DeviceInfo>,
+}
+
+impl Faces {
+    /// What `config` asks for.
+    pub fn from_config(config: &HubConfig) -> Self {
+        Self {
+            http: Some(config.http.bind),
+            opcua: Some(config.opcua_server.clone()),
+            devices: config.devices.iter().map(device_info).collect(),
+        }
+    }
+}
+
+/// What is shown of a device besides its tags.
+pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
+    let (protocol, address) = match (&device.modbus, &device.opcua) {
+        (Some(modbus), _) => {
+            let address = format!("{} unit {}", modbus.address.as_str(), modbus.unit_id);
+            ("Modbus TCP", address)
+        }
+        (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
+        (None, None) => ("", String::new()),
+    };
+    DeviceInfo {
+        id: device.id.clone(),
+        group: device.group.clone(),
+        protocol: protocol.to_owned(),
+        address,
+    }
+}
+
+/// Open faces; they close when they are dropped.
+pub struct OpenFaces {
+    http: Option<api::Running>,
+    opcua: Option<ScadaServer>,
+}
+
+impl OpenFaces {
+    /// Where the dashboard is.
+    pub fn http_url(&self) -> Option<String> {
+        self.http.as_ref().map(api::Running::url)
+    }
+
+    /// Where SCADA connects.
+    pub fn opcua_url(&self) -> Option<String> {
+        self.opcua.as_ref().map(|server| server.url().to_owned())
+    }
+
+    /// Closes them and waits until they are.
+    pub fn close(self, runtime: &Handle) {
+        runtime.block_on(async {
+            if let Some(http) = self.http {
+                http.stop().await;
+            }
+            if let Some(opcua) = self.opcua {
+                opcua.shutdown().await;
+            }
+        });
+    }
+}
+
+impl Hub {
+    /// Opens the faces of this hub. Blocking; call it from no async thread.
+    pub fn open_faces(&self, faces: &Faces) -> Result<OpenFaces, HubError> {
+        let view = Arc::new(LedgerView {
+            explorer: self.explorer().clone(),
+            status: self.ledger_status(),
+        });
+        let opcua = match &faces.opcua {
+            Some(config) => {
+                let server = ScadaServer::start(config.clone(), self.live().clone(), view.clone());
+                Some(self.runtime().block_on(server)?)
+            }
+            None => None,
+        };
+        let http = match faces.http {
+            Some(bind) => {
+                let context = ApiContext {
+                    hub_id: self.id().to_owned(),
+                    started: self.started(),
+                    live: self.live().clone(),
+                    devices: faces.devices.clone().into(),
+                    stats: self.stats().clone(),
+                    ledger: view,
+                    charts: Arc::new(Charts(self.charts().clone())),
+                    opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
+                };
+                Some(api::start(bind, context)?)
+            }
+            None => None,
+        };
+        Ok(OpenFaces { http, opcua })
+    }
+}
+
+/// The ledger as the faces see it.
+struct LedgerView {
+    explorer: Explorer,
+    status: watch::Receiver<LedgerStatus>,
+}
