@@ -1,1 +1,5 @@
-//! crypto
+//! Suites, identities, signing, envelopes.
+
+pub mod signer;
+
+pub use signer::Signer;
