@@ -51,8 +51,11 @@ pub struct Put {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
-    #[error("the data directory {0} is in use by another process")]
+    #[error("the data directory {0} is in use by another process; stop it first")]
     InUse(std::path::PathBuf),
+    /// There is none.
+    #[error("there is no store in {0}")]
+    Missing(std::path::PathBuf),
     /// The disk is full.
     #[error("the disk is full")]
     Full,
@@ -71,7 +74,10 @@ pub type Entry = Result<(Vec<u8>, Vec<u8>), StoreError>;
 /// thread.
 pub trait Store: Send + Sync {
     /// Writes all of `puts` or none, and returns once they are durable.
-    fn commit(&self, puts: Vec<Put>) -> Result<(), StoreError>;
+    ///
+    /// After an error it is not known which of the two: whoever needs to know reads, or commits the
+    /// same again.
+    fn commit(&self, puts: &[Put]) -> Result<(), StoreError>;
 
     /// The value under `key`.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
