@@ -21,6 +21,9 @@ pub struct DeviceConfig {
         skip_serializing_if = "Option::is_none"
     )]
     pub group: Option<String>,
+    /// Privacy grade of its data, part of every record about it.
+    #[serde(default)]
+    pub grade: u8,
     /// When its batches close.
     #[serde(default)]
     pub batch: BatchConfig,
