@@ -9,7 +9,7 @@ use super::credit::{Credit, SourceTimes};
 use super::device::{BatchSettled, DeviceActor};
 use super::ledger::{Append, LedgerActor, Settle};
 use super::work::Workers;
-use crate::ledger::seal::{BatchSealer, Judged};
+use crate::ledger::seal::{BatchSealer, Judged, SealError};
 use crate::model::{Batch, DeviceId, VerdictClass, now};
 use crate::stats::Refusal;
 use crate::validation::Verdict;
@@ -134,7 +134,7 @@ impl Handler<SealBatch> for SealerActor {
                         verdict: &verdict,
                         state_before: &state_before,
                     };
-                    let (draft, mut puts) = sealer.seal_batch(&judged, time);
+                    let (draft, mut puts) = sealer.seal_batch(&judged, time)?;
                     let mut drafts = vec![draft];
                     if let Some(document) = learned {
                         let (draft, more) = sealer.seal_document("validation", &document, time);
@@ -158,21 +158,19 @@ impl Handler<SealBatch> for SealerActor {
                         credit,
                     };
                     let settle = Some(settle);
-                    (sealer, Append { drafts, puts, settle })
+                    Ok((sealer, Append { drafts, puts, settle }))
                 })
                 .await
         };
         let sealing = sealing.into_actor(self).then(|sealed, actor, _| {
+            let sealed: Result<Result<_, SealError>, _> = sealed;
+            let sealed = sealed.map_err(|panic| panic.to_string());
+            let sealed = sealed.and_then(|sealed| sealed.map_err(|error| error.to_string()));
             let sent = sealed.map(|(sealer, append)| {
                 actor.sealer = Some(sealer);
                 actor.ledger.send(append)
             });
-            async move {
-                match sent {
-                    Ok(sent) => sent.await.map_err(|e| e.to_string()),
-                    Err(panic) => Err(panic.to_string()),
-                }
-            }
+            async move { sent?.await.map_err(|error| error.to_string()) }
             .into_actor(actor)
         });
         AtomicResponse::new(Box::pin(sealing.map(|sent, actor, ctx| {

@@ -4,6 +4,11 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod faces;
+mod setup;
+
+pub use faces::{Faces, OpenFaces, device_info};
+
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerStatus};
 use crate::actors::reading::BatchLimits;
@@ -59,6 +64,20 @@ pub enum HubError {
         /// Why.
         source: ValidationError,
     },
+    /// A device's protocol settings.
+    #[error("the device `{device}` cannot be used: {reason}")]
+    Device {
+        /// Which.
+        device: String,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP face.
+    #[error(transparent)]
+    Http(#[from] crate::api::ApiError),
+    /// The OPC UA server.
+    #[error(transparent)]
+    OpcUa(#[from] crate::protocols::opcua::ServerError),
     /// Threads and files.
     #[error("{what}: {source}")]
     Io {
@@ -193,8 +212,8 @@ impl HubBuilder {
     pub fn start(self) -> Result<Hub, HubError> {
         let runtime = runtime()?;
         let workers = Workers::new(runtime.handle().clone());
-        let store: Arc<dyn Store> = Arc::new(FjallStore::open(&self.data)?);
-        let head = HeadFile::open(&self.data)?;
+        let store: Arc<dyn Store> = Arc::new(FjallStore::create_or_open(&self.data)?);
+        let head = HeadFile::new(&self.data);
         let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
         let ledger = Ledger::open(store.clone(), Box::new(head), self.chain, signer.clone(), now())?;
         let explorer = Explorer::new(store.clone());

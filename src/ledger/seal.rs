@@ -4,8 +4,9 @@
 //! gets a record with its root but leaves no ciphertext: it was refused. The wraps of the epoch key
 //! travel with the first value sealed under it, so no ciphertext is ever durable without its key.
 
-use super::batch_format;
-use super::inner_tree;
+use super::batch_format::{self, PackError};
+use super::inner_tree::{self, InnerTree, MalformedColumn};
+use super::keys::sealed_key;
 use super::store::{Put, Space};
 use super::Draft;
 use crate::crypto::EpochKey;
@@ -26,6 +27,17 @@ pub struct InForce {
     pub version: u64,
 }
 
+/// A batch that cannot be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// Its columns do not fit together.
+    #[error(transparent)]
+    Columns(#[from] MalformedColumn),
+    /// It cannot be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+}
+
 /// A batch with what validation said of it.
 pub struct Judged<'a> {
     /// The batch.
@@ -43,7 +55,7 @@ pub struct BatchSealer {
     key: EpochKey,
     wraps: Vec<Put>,
     in_force: Arc<Mutex<InForce>>,
-    leaves: inner_tree::LeafHasher,
+    tree: Option<InnerTree>,
 }
 
 impl BatchSealer {
@@ -61,7 +73,7 @@ impl BatchSealer {
             key,
             wraps,
             in_force,
-            leaves: inner_tree::LeafHasher::default(),
+            tree: None,
         }
     }
 
@@ -71,7 +83,11 @@ impl BatchSealer {
     }
 
     /// Record and values of a batch.
-    pub fn seal_batch(&mut self, judged: &Judged<'_>, time: Nanos) -> (Draft, Vec<Put>) {
+    pub fn seal_batch(
+        &mut self,
+        judged: &Judged<'_>,
+        time: Nanos,
+    ) -> Result<(Draft, Vec<Put>), SealError> {
         let Judged {
             batch,
             verdict,
@@ -80,16 +96,23 @@ impl BatchSealer {
         let number = self.key.next_message();
         let samples = batch.samples();
         let salts = self.key.salts(number.get(), samples);
-        let inner_root = self.leaves.root(batch, &salts);
+        let tree = self.tree.take().filter(|tree| tree.fits(batch));
+        let tree = tree.unwrap_or_else(|| InnerTree::of(batch));
+        let mut salts = salts.into_iter();
+        let leaves = tree.leaves(batch, |_| salts.next().unwrap_or_default())?;
+        self.tree = Some(tree);
+        let inner_root = inner_tree::inner_root(leaves);
         let refused = verdict.class == VerdictClass::Invalid;
         let mut puts = Vec::new();
-        let sealed = (!refused).then(|| {
-            let plain = batch_format::pack(batch, state_before, &verdict.document());
+        let sealed = if refused {
+            None
+        } else {
+            let plain = batch_format::pack(batch, state_before, &verdict.document())?;
             let (sealed, put) = self.put(self.key.seal(number, &plain));
             puts.append(&mut self.wraps);
             puts.push(put);
-            sealed
-        });
+            Some(sealed)
+        };
         let content = BatchContent {
             device: self.device.clone(),
             epoch: batch.epoch,
@@ -111,7 +134,7 @@ impl BatchSealer {
         } else {
             Draft::store(time, content)
         };
-        (draft, puts)
+        Ok((draft, puts))
     }
 
     /// Record and values of a document about the device; from now on its batches refer to it.
@@ -148,7 +171,7 @@ impl BatchSealer {
         };
         let put = Put {
             space: Space::Sealed,
-            key: hash.0.to_vec(),
+            key: sealed_key(&hash),
             value: ciphertext,
         };
         (sealed, put)
