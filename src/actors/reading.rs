@@ -178,7 +178,7 @@ impl Reading {
     }
 
     /// False when the device's actor is gone.
-    async fn hand_over(&self, batch: Batch, credit: Credit) -> bool {
+    async fn hand_over(&mut self, batch: Batch, credit: Credit) -> bool {
         let samples = batch.samples() as u64;
         let sent = self.batches.send(BatchRead { batch, credit }).await;
         if sent.is_err() {

@@ -37,6 +37,8 @@ pub struct ValidatorActor {
     limits: LearnedLimits,
     /// Away while a worker judges.
     validator: Option<DeviceValidator>,
+    /// The limits that the validator uses, for the charts.
+    in_force: Option<Arc<Limits>>,
     history: Arc<ChartHistory>,
     sealer: Addr<SealerActor>,
     workers: Workers,
@@ -65,6 +67,7 @@ impl ValidatorActor {
             make,
             limits,
             validator: None,
+            in_force: None,
             history,
             sealer,
             workers,
@@ -86,7 +89,7 @@ impl ValidatorActor {
         };
         let mut judged = vec![whole; batch.tags.len()];
         for finding in &verdict.findings {
-            if let Some(tag) = judged.get_mut(finding.tag) {
+            if let Some(tag) = judged.get_mut(finding.tag as usize) {
                 *tag = named;
             }
         }
@@ -131,6 +134,7 @@ impl Handler<JudgeBatch> for ValidatorActor {
         let judging = judging.into_actor(self).map(|(batch, judged), actor, _| {
             let judged = match judged {
                 Ok((validator, state_before, judgement, document)) => {
+                    actor.in_force = Some(validator.limits().clone());
                     actor.validator = Some(validator);
                     Judged {
                         batch,
@@ -144,7 +148,10 @@ impl Handler<JudgeBatch> for ValidatorActor {
                     Judged {
                         batch,
                         state_before: Vec::new(),
-                        judgement: Judgement::failed(&panic.to_string()),
+                        judgement: Judgement {
+                            verdict: Verdict::failed(),
+                            learned: None,
+                        },
                         document: None,
                     }
                 }
@@ -154,10 +161,9 @@ impl Handler<JudgeBatch> for ValidatorActor {
             }
             actor.show(&judged.batch, &judged.judgement.verdict);
             let verdict = Arc::new(judged.judgement.verdict);
-            let limits = judged.judgement.learned.map(Arc::new);
-            actor
-                .history
-                .push(judged.batch.clone(), verdict.clone(), limits);
+            let limits = actor.in_force.clone();
+            let (batch, shown) = (judged.batch.clone(), verdict.clone());
+            actor.history.push(batch, shown, limits);
             actor.sealer.send(SealBatch {
                 batch: judged.batch,
                 verdict,

@@ -1,15 +1,15 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::{Hub, HubError};
-use crate::actors::ledger::LedgerStatus;
+use crate::actors::ledger::{LedgerStatus, LedgerTip};
 use crate::api::{
-    self, ApiContext, ChartReader, DeviceInfo, LedgerReadError, LedgerReader, RecordAt,
+    self, ApiContext, Chart, ChartPhase, ChartPoint, ChartReader, DeviceInfo, LedgerReadError, LedgerReader, RecordAt,
     RecordFilter, RecordPage, TagCharts, Tip,
 };
 use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
-use crate::ledger::query::Explorer;
-use crate::protocols::opcua::{LedgerPort, OpcUaServerConfig, ScadaServer};
+use crate::ledger::query::{Explorer, QueryError};
+use crate::ledger::record::Record;
 use crate::validation::ChartHistory;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
     /// The OPC UA server; none when `None`.
-    pub opcua: Option<OpcUaServerConfig>,
+    pub opcua: Option<()>,
     /// What is known of the devices besides their tags.
     pub devices: Vec<DeviceInfo>,
 }
@@ -60,7 +60,7 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
 /// Open faces; they close when they are dropped.
 pub struct OpenFaces {
     http: Option<api::Running>,
-    opcua: Option<ScadaServer>,
+    opcua: Option<()>,
 }
 
 impl OpenFaces {
@@ -125,4 +125,95 @@ impl Hub {
 struct LedgerView {
     explorer: Explorer,
     status: watch::Receiver<LedgerStatus>,
+}
+
+impl LedgerView {
+    fn newest(&self) -> Option<LedgerTip> {
+        match &*self.status.borrow() {
+            LedgerStatus::Up(tip) => Some(*tip),
+            LedgerStatus::Waiting(_) | LedgerStatus::Broken(_) => None,
+        }
+    }
+}
+
+impl LedgerReader for LedgerView {
+    fn tip(&self) -> Option<Tip> {
+        self.newest().map(|tip| Tip {
+            height: tip.height,
+            hash: tip.hash,
+            time: tip.time,
+            records: tip.records,
+        })
+    }
+
+    fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError> {
+        self.explorer.block(height).map_err(unreadable)
+    }
+
+    fn blocks(&self, before: Option<u64>, limit: usize) -> Result<Vec<Block>, LedgerReadError> {
+        self.explorer.blocks(before, limit).map_err(unreadable)
+    }
+
+    fn records(
+        &self,
+        before: Option<RecordAt>,
+        limit: usize,
+        filter: &RecordFilter,
+    ) -> Result<RecordPage, LedgerReadError> {
+        let before = before.map(|at| (at.height, at.position));
+        let page = self
+            .explorer
+            .records_where(before, limit, |record| wanted(filter, record))
+            .map_err(unreadable)?;
+        let at = |(height, position)| RecordAt { height, position };
+        let records = page.items.into_iter();
+        Ok(RecordPage {
+            records: records.map(|r| (at(r.place), r.record)).collect(),
+            next: page.next.map(at),
+        })
+    }
+}
+
+fn wanted(filter: &RecordFilter, record: &Record) -> bool {
+    let body = &record.body;
+    let batch = body.batch();
+    let of_device = |device: &String| {
+        batch.is_some_and(|b| b.device == *device)
+            || body.object.strip_prefix("device:") == Some(device)
+    };
+    (batch.is_some() || !filter.batches_only && filter.verdict.is_none())
+        && filter.device.as_ref().is_none_or(of_device)
+        && filter.action.is_none_or(|action| body.action == action)
+        && filter
+            .verdict
+            .is_none_or(|class| batch.is_some_and(|b| b.verdict.class == class))
+}
+
+fn unreadable(error: QueryError) -> LedgerReadError {
+    LedgerReadError(error.to_string())
+}
+
+/// The charts as the HTTP face sees them.
+struct Charts(Arc<ChartHistory>);
+
+impl ChartReader for Charts {
+    fn charts(&self, device: &str, tag: &str, points: usize) -> Option<TagCharts> {
+        let chart = self.0.chart(device, tag, points)?;
+        let points = chart.points.into_iter().filter(|point| !point.bad);
+        let points = points.map(|point| ChartPoint {
+            time: point.time,
+            value: point.value,
+            rules: point.signalled.into_iter().collect(),
+        });
+        Some(TagCharts {
+            phase: ChartPhase::Monitoring,
+            charts: vec![Chart {
+                name: "individuals".to_owned(),
+                center: chart.center,
+                lcl: chart.lcl,
+                ucl: chart.ucl,
+                points: points.collect(),
+            }],
+        })
+    }
 }

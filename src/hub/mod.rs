@@ -13,12 +13,13 @@ use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerStatus};
 use crate::actors::reading::BatchLimits;
 use crate::actors::work::Workers;
-use crate::crypto::{EpochKey, Identity, KeyFileError, SealingKey, Signer};
+use crate::crypto::{EpochKey, Identity, KeyFileError, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::opening::{Opener, OpeningError};
 use crate::ledger::query::Explorer;
 use crate::ledger::seal::{BatchSealer, InForce};
-use crate::ledger::store::{Store, StoreError};
-use crate::ledger::{ChainConfig, Ledger, LedgerError, key_wrap};
+use crate::ledger::key_wrap::KeyWrap;
+use crate::ledger::store::{Put, Space, Store, StoreError};
+use crate::ledger::{ChainConfig, Ledger, LedgerError};
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, Nanos, TagSpec, now};
 use crate::protocols::Source;
@@ -184,7 +185,9 @@ impl HubBuilder {
         Self {
             keys,
             data: data.into(),
-            chain: ChainConfig::default(),
+            chain: ChainConfig {
+                id: "main".to_owned(),
+            },
             blocks: BlockLimits::default(),
             devices: Vec::new(),
         }
@@ -220,10 +223,12 @@ impl HubBuilder {
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
-        let opener = Opener::new(store, Arc::new(self.keys.sealing));
+        let sealing = Arc::new(self.keys.sealing);
+        let opener = Opener::new(store, sealing.clone(), signer.id());
+        let reader = sealing.public().clone();
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
-            plans.push(plan(device, &ledger, &opener, &signer, &live, &history)?);
+            plans.push(plan(device, &ledger, &opener, (&signer, &reader), &live, &history)?);
         }
         let actors = Actors::start(ledger, self.blocks, plans, &stats, &history, &workers)?;
         Ok(Hub {
@@ -260,7 +265,7 @@ fn plan(
     device: DeviceSetup,
     ledger: &Ledger,
     opener: &Opener,
-    signer: &Arc<dyn Signer>,
+    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
     live: &LiveView,
     history: &ChartHistory,
 ) -> Result<DevicePlan, HubError> {
@@ -281,21 +286,28 @@ fn plan(
         }
         None => (None, InForce::default()),
     };
-    let limits = document.as_deref().and_then(|d| Limits::of_settings_document(d).ok());
+    let limits = document.as_deref().and_then(|d| DeviceValidator::limits_of_document(d).ok());
     let validator = device.validator(limits.clone())?;
     let settings = validator.settings_document();
-    let changed = document.as_deref().map(Vec::as_slice) != Some(settings.as_slice());
+    let changed = document.as_deref() != Some(&settings);
     let key_epoch = opener.next_key_epoch(&id).map_err(wrong)?;
-    history.register(&id, limits.clone().map(Arc::new));
+    history.register(id.clone());
     let in_force = Arc::new(Mutex::new(in_force));
     let (grade, signer) = (device.grade, signer.clone());
-    let reader = opener.recipient();
+    let (reader, chain) = (reader.clone(), ledger.state().chain().to_owned());
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
             let key = EpochKey::generate(&id, epoch).map_err(|e| e.to_string())?;
             let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
-            let wrap = key_wrap::put(&id, epoch, &wrapped, signer.as_ref());
+            let wrapped = (wrapped.enc, wrapped.ciphertext);
+            // The hub is the reader: it judges again what it has sealed.
+            let wrap = KeyWrap::sign(&chain, &id, epoch, signer.id(), wrapped, signer.as_ref());
+            let wrap = Put {
+                space: Space::Keys,
+                key: wrap.key(),
+                value: wrap.to_bytes(),
+            };
             Ok(BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone()))
         }
     };

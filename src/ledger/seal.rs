@@ -107,7 +107,7 @@ impl BatchSealer {
         let sealed = if refused {
             None
         } else {
-            let plain = batch_format::pack(batch, state_before, &verdict.document())?;
+            let plain = batch_format::pack(batch, state_before, &verdict.encode())?;
             let (sealed, put) = self.put(self.key.seal(number, &plain));
             puts.append(&mut self.wraps);
             puts.push(put);

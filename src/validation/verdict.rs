@@ -293,6 +293,14 @@ impl Verdict {
         }
     }
 
+    /// What is said of a batch over which validation itself failed: it is refused.
+    pub fn failed() -> Self {
+        Self {
+            class: VerdictClass::Invalid,
+            ..Self::accepted()
+        }
+    }
+
     /// Chart of the first finding, as a record names it; empty when there is none.
     pub fn chart_name(&self) -> &'static str {
         self.findings.first().map_or("", |f| f.chart.name())
@@ -306,7 +314,10 @@ impl Verdict {
     /// One sentence for people.
     pub fn summary(&self) -> String {
         let Some(first) = self.findings.first() else {
-            return "in control".to_string();
+            return match self.class {
+                VerdictClass::Accepted => "in control".to_string(),
+                _ => "the hub failed to judge it".to_string(),
+            };
         };
         let others = self.findings.len() - 1 + self.unlisted as usize;
         match others {
