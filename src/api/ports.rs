@@ -1,0 +1,133 @@
+//! What the HTTP face reads: the ledger's query side and the charts, as narrow traits, so that it
+//! can be tested against a fake and never learns how either is kept.
+
+use crate::ledger::block::Block;
+use crate::ledger::record::{Action, Record};
+use crate::model::{Nanos, VerdictClass};
+use weighbridge_verifier::Hash;
+
+/// The newest block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height, from 1.
+    pub height: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// When it was made.
+    pub time: Nanos,
+    /// Records in the whole chain.
+    pub records: u64,
+}
+
+/// Where a record is: height of its block and position in it, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordAt {
+    /// Height of its block.
+    pub height: u64,
+    /// Position in the block's body.
+    pub position: u32,
+}
+
+/// Which records are wanted; `None` means any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Only records that are about batches.
+    pub batches_only: bool,
+    /// Only records about a batch of this device, or about this device by object.
+    pub device: Option<String>,
+    /// Only batches of this verdict.
+    pub verdict: Option<VerdictClass>,
+    /// Only records of this action.
+    pub action: Option<Action>,
+}
+
+/// A part of the records, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordPage {
+    /// The records and where they are.
+    pub records: Vec<(RecordAt, Record)>,
+    /// Continue before this one; `None` when there is nothing older. A page may be shorter than
+    /// asked for and still have a next one: a search looks through a bounded number of blocks.
+    pub next: Option<RecordAt>,
+}
+
+/// The ledger cannot be read; the reason, in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger cannot be read: {0}")]
+pub struct LedgerReadError(pub String);
+
+/// The ledger's query side. Blocking, except for `tip`: called from a pool of threads.
+pub trait LedgerReader: Send + Sync {
+    /// The newest block; `None` while there is none. Never blocks.
+    fn tip(&self) -> Option<Tip>;
+
+    /// The block at `height`.
+    fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError>;
+
+    /// At most `limit` blocks below height `before` (from the newest on when `None`), newest first.
+    fn blocks(&self, before: Option<u64>, limit: usize) -> Result<Vec<Block>, LedgerReadError>;
+
+    /// At most `limit` records before `before`, newest first.
+    fn records(
+        &self,
+        before: Option<RecordAt>,
+        limit: usize,
+        filter: &RecordFilter,
+    ) -> Result<RecordPage, LedgerReadError>;
+}
+
+/// How far the charts of a tag are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChartPhase {
+    /// Phase I: limits are being learned.
+    Learning {
+        /// Good samples seen.
+        have: u64,
+        /// Good samples needed.
+        need: u64,
+    },
+    /// Phase II: limits are set, and new points are judged by them.
+    Monitoring,
+}
+
+/// One point of a chart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChartPoint {
+    /// Source time of the (last) sample it stands for.
+    pub time: Nanos,
+    /// What is plotted.
+    pub value: f64,
+    /// Names of the rules that fired on it; empty when it is in control.
+    pub rules: Vec<String>,
+}
+
+/// One control chart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    /// Its name, for example `individuals`, `moving_range`, `xbar`, `s`, `ewma`, `cusum`.
+    pub name: String,
+    /// Centre line; `None` while limits are being learned.
+    pub center: Option<f64>,
+    /// Lower control limit, where the chart has one.
+    pub lcl: Option<f64>,
+    /// Upper control limit, where the chart has one.
+    pub ucl: Option<f64>,
+    /// Points, oldest first.
+    pub points: Vec<ChartPoint>,
+}
+
+/// The control charts of one tag.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagCharts {
+    /// How far they are.
+    pub phase: ChartPhase,
+    /// The charts, the main one first.
+    pub charts: Vec<Chart>,
+}
+
+/// The charts' side of validation.
+pub trait ChartReader: Send + Sync {
+    /// The charts of tag `tag` of device `device` with at most `points` newest points each; `None`
+    /// when this tag has no chart, for example because it is a text.
+    fn charts(&self, device: &str, tag: &str, points: usize) -> Option<TagCharts>;
+}

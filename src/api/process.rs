@@ -1,0 +1,61 @@
+//! What the operating system says of this process.
+
+use std::fs;
+
+/// Kernel ticks a second in `/proc/self/stat`: fixed to 100 on every Linux ABI (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Memory and CPU of this process; `None` where the system does not tell (other than Linux).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Usage {
+    /// Resident memory in bytes.
+    pub(super) resident_bytes: Option<u64>,
+    /// CPU time used since the start, user and system, in seconds.
+    pub(super) cpu_seconds: Option<f64>,
+}
+
+/// Reads it now.
+pub(super) fn usage() -> Usage {
+    let read = |path| fs::read_to_string(path).ok();
+    Usage {
+        resident_bytes: read("/proc/self/status").and_then(|text| resident(&text)),
+        cpu_seconds: read("/proc/self/stat").and_then(|text| cpu(&text)),
+    }
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+fn cpu(stat: &str) -> Option<f64> {
+    // The second field is the program's name in parentheses, and may hold anything, also `)`.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) as f64 / TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files_are_read_whatever_the_program_is_called() {
+        let stat = "77 (a) b (c) S 1 77 77 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 88 1 2";
+        assert_eq!(cpu(stat), Some(3.0));
+        let status = "Name:\tx\nVmPeak:\t  9 kB\nVmRSS:\t    2048 kB\nThreads:\t9\n";
+        assert_eq!(resident(status), Some(2048 * 1024));
+        assert_eq!(cpu("rubbish"), None);
+        assert_eq!(resident("rubbish"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_uses_memory() {
+        assert!(usage().resident_bytes.unwrap() > 1 << 20);
+        assert!(usage().cpu_seconds.is_some());
+    }
+}
