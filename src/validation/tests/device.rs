@@ -1,0 +1,1 @@
+//! Whole devices: the three verdicts, Phase I, what sensors do wrong.
