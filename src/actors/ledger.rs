@@ -236,7 +236,10 @@ impl LedgerActor {
                 actor.ledger = Some(ledger);
                 actor.settle(&block, open);
                 if actor.open.drafts.is_empty() {
-                    actor.flushes.drain(..).for_each(|done| drop(done.send(())));
+                    for done in actor.flushes.drain(..) {
+                        // Whoever asked may have stopped waiting.
+                        let _ = done.send(());
+                    }
                 }
                 actor.schedule(ctx);
             }
@@ -334,7 +337,7 @@ impl Handler<Flush> for LedgerActor {
     fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
         let (done, wait) = tokio::sync::oneshot::channel();
         if self.open.drafts.is_empty() && self.ledger.is_some() {
-            drop(done.send(()));
+            let _ = done.send(());
         } else {
             self.flushes.push(done);
             self.schedule(ctx);

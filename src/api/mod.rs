@@ -17,7 +17,7 @@ mod metrics;
 mod page;
 mod ports;
 mod problem;
-mod process;
+pub(crate) mod process;
 mod query;
 mod server;
 mod status;

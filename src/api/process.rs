@@ -7,15 +7,15 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Memory and CPU of this process; `None` where the system does not tell (other than Linux).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Resident memory in bytes.
-    pub(super) resident_bytes: Option<u64>,
+    pub(crate) resident_bytes: Option<u64>,
     /// CPU time used since the start, user and system, in seconds.
-    pub(super) cpu_seconds: Option<f64>,
+    pub(crate) cpu_seconds: Option<f64>,
 }
 
 /// Reads it now.
-pub(super) fn usage() -> Usage {
+pub(crate) fn usage() -> Usage {
     let read = |path| fs::read_to_string(path).ok();
     Usage {
         resident_bytes: read("/proc/self/status").and_then(|text| resident(&text)),

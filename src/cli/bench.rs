@@ -4,11 +4,14 @@ use crate::api::process;
 use crate::hub::{DeviceSetup, HubBuilder, HubKeys};
 use crate::model::{BatchBuilder, DeviceId, TagSpec};
 use crate::protocols::Source;
-use crate::protocols::modbus::{ModbusConfig, ModbusPoint, ModbusSource};
+use crate::protocols::modbus::{
+    Bounded, DataType, ModbusConfig, ModbusConfigError, ModbusPoint, ModbusSource, Table,
+};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -140,9 +143,22 @@ fn start_servers(args: &IngestArgs) -> anyhow::Result<(Child, Vec<u16>)> {
     Ok((servers, ports))
 }
 
-fn sources(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Vec<(DeviceId, Vec<(TagSpec, ModbusPoint)>, ModbusConfig)>> {
+/// One benchmark device.
+struct BenchDevice {
+    id: DeviceId,
+    points: Vec<(TagSpec, ModbusPoint)>,
+    config: ModbusConfig,
+}
+
+impl BenchDevice {
+    fn source(&self) -> Result<ModbusSource, ModbusConfigError> {
+        ModbusSource::new(self.id.clone(), self.config.clone(), self.points.clone())
+    }
+}
+
+fn devices(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Vec<BenchDevice>> {
     let points = (0..args.registers).map(|register| {
-        let point = ModbusPoint::holding(register);
+        let point = ModbusPoint::new(Table::HoldingRegister, register, DataType::U16)?;
         let tag = TagSpec {
             name: format!("r{register}").into(),
             kind: point.value_kind(),
@@ -150,16 +166,19 @@ fn sources(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Vec<(DeviceId, Ve
             description: String::new(),
             range: None,
         };
-        (tag, point)
+        anyhow::Ok((tag, point))
     });
-    let points: Vec<_> = points.collect();
+    let points: Vec<_> = points.collect::<Result<_, _>>()?;
     let device = |(i, port): (usize, &u16)| {
-        let config = ModbusConfig {
-            address: format!("127.0.0.1:{port}"),
-            period_ms: 0,
-            ..ModbusConfig::default()
-        };
-        (format!("bench-{i:03}").into(), points.clone(), config)
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        let mut config = ModbusConfig::new(address.into());
+        // As fast as it can.
+        config.period_ms = Bounded::default();
+        BenchDevice {
+            id: format!("bench-{i:03}").into(),
+            points: points.clone(),
+            config,
+        }
     };
     Ok(ports.iter().enumerate().map(device).collect())
 }
@@ -177,17 +196,12 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
         }
     };
     let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir);
-    for (id, points, config) in sources(args, ports)? {
-        let tags: Arc<[TagSpec]> = points.iter().map(|(tag, _)| tag.clone()).collect();
-        let make = {
-            let (id, points, config) = (id.clone(), points.clone(), config.clone());
-            // Checked here once, so that making it again cannot fail.
-            ModbusSource::new(id.clone(), config.clone(), points.clone())?;
-            move || -> Box<dyn Source> {
-                match ModbusSource::new(id.clone(), config.clone(), points.clone()) {
-                    Ok(source) => Box::new(source),
-                    Err(error) => unreachable!("the same arguments were accepted before: {error}"),
-                }
+    for device in devices(args, ports)? {
+        let (id, tags) = (device.id.clone(), device.source()?.tags());
+        let make = move || -> Box<dyn Source> {
+            match device.source() {
+                Ok(source) => Box::new(source),
+                Err(error) => unreachable!("the same arguments were accepted before: {error}"),
             }
         };
         let mut setup = DeviceSetup::new(id, tags, make);
@@ -198,7 +212,7 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
     let stats = hub.stats();
     wait_for_points(&hub)?;
     let (cpu, points, batches, blocks, bytes, start) = (
-        process::cpu_seconds(),
+        process::usage().cpu_seconds,
         stats.points.load(Ordering::Relaxed),
         stats.batches(),
         stats.blocks.load(Ordering::Relaxed),
@@ -208,7 +222,7 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
     let mut rss = 0;
     while start.elapsed() < Duration::from_secs(args.seconds) {
         std::thread::sleep(Duration::from_millis(100));
-        rss = rss.max(process::resident_bytes().unwrap_or(0));
+        rss = rss.max(process::usage().resident_bytes.unwrap_or(0));
     }
     let seconds = start.elapsed().as_secs_f64();
     let points = stats.points.load(Ordering::Relaxed) - points;
@@ -218,7 +232,7 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
         ratio: 0.0,
         latency_ms_p50: stats.latency.quantile_ms(0.5).unwrap_or(f64::NAN),
         latency_ms_p99: stats.latency.quantile_ms(0.99).unwrap_or(f64::NAN),
-        hub_cpu_seconds: process::cpu_seconds().unwrap_or(f64::NAN) - cpu.unwrap_or(f64::NAN),
+        hub_cpu_seconds: process::usage().cpu_seconds.unwrap_or(f64::NAN) - cpu.unwrap_or(f64::NAN),
         hub_rss_mb: rss as f64 / 1e6,
         seconds,
         batches: stats.batches() - batches,
@@ -248,8 +262,8 @@ fn bare_loop(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<f64> {
     let points = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
-    for (id, tags_and_points, config) in sources(args, ports)? {
-        let mut source = ModbusSource::new(id.clone(), config, tags_and_points)?;
+    for device in devices(args, ports)? {
+        let (id, mut source) = (device.id.clone(), device.source()?);
         let (points, stop) = (points.clone(), stop.clone());
         tasks.push(runtime.spawn(async move {
             let mut builder = BatchBuilder::scanning(id, source.tags());

@@ -10,6 +10,7 @@ use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
+use crate::protocols::opcua::{LedgerPort, OpcUaServerConfig, ScadaServer};
 use crate::validation::ChartHistory;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
     /// The OPC UA server; none when `None`.
-    pub opcua: Option<()>,
+    pub opcua: Option<OpcUaServerConfig>,
     /// What is known of the devices besides their tags.
     pub devices: Vec<DeviceInfo>,
 }
@@ -60,7 +61,7 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
 /// Open faces; they close when they are dropped.
 pub struct OpenFaces {
     http: Option<api::Running>,
-    opcua: Option<()>,
+    opcua: Option<ScadaServer>,
 }
 
 impl OpenFaces {

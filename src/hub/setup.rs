@@ -9,6 +9,7 @@ use crate::ledger::ChainConfig;
 use crate::model::{TagSpec, ValueKind};
 use crate::protocols::Source;
 use crate::protocols::modbus::ModbusSource;
+use crate::protocols::opcua::OpcUaSource;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,17 @@ fn make_source(device: &DeviceConfig) -> Result<MakeSource, String> {
             Err(error) => unreachable!("the same settings were accepted before: {error}"),
         }));
     }
-    Err("opcua not yet".into())
+    let config = device.opcua.clone().ok_or("it has no protocol")?;
+    let points = points(device, "opcua", |tag| {
+        let point = tag.opcua.clone()?;
+        Some((point.value_kind(), point))
+    })?;
+    let make = move || OpcUaSource::new(id.clone(), config.clone(), points.clone());
+    make().map_err(|e| e.to_string())?;
+    Ok(Box::new(move || match make() {
+        Ok(source) => Box::new(source),
+        Err(error) => unreachable!("the same settings were accepted before: {error}"),
+    }))
 }
 
 fn points<P>(
