@@ -6,13 +6,17 @@ pub mod draft;
 pub mod facts;
 pub mod head;
 pub mod inner_tree;
+pub mod key_wrap;
 pub mod keys;
 mod number_stream;
+pub mod query;
 pub mod replay;
+pub mod report;
 mod section;
 pub mod shape;
 pub mod state;
 pub mod store;
+pub mod verify;
 pub mod writer;
 
 #[cfg(test)]

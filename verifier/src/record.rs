@@ -180,6 +180,8 @@ pub struct IdentityContent {
 }
 
 /// What a record is about.
+// Nearly every record is about a batch; a box around it would save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
