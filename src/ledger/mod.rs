@@ -12,11 +12,13 @@ mod number_stream;
 pub mod opening;
 pub mod query;
 pub mod replay;
+pub mod report;
 pub mod seal;
 mod section;
 pub mod shape;
 pub mod state;
 pub mod store;
+pub mod verify;
 pub mod writer;
 
 #[cfg(test)]

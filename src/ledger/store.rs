@@ -67,8 +67,11 @@ pub enum StoreError {
     Io(String),
 }
 
+/// Key and value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// One entry of a scan: key and value, or why it cannot be read.
-pub type Entry = Result<(Vec<u8>, Vec<u8>), StoreError>;
+pub type Entry = Result<Pair, StoreError>;
 
 /// A key-value store with atomic, durable batches of writes. Blocking: never call it from an async
 /// thread.
@@ -83,7 +86,7 @@ pub trait Store: Send + Sync {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// The entry with the greatest key.
-    fn last(&self, space: Space) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn last(&self, space: Space) -> Result<Option<Pair>, StoreError>;
 
     /// All entries with keys from `from` on, ascending.
     fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a>;

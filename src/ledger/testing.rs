@@ -1,12 +1,16 @@
 //! What the ledger's tests are made of: a signer with a fixed key, drafts, and a small store.
 
 use super::draft::Draft;
+use super::key_wrap::KeyWrap;
 use super::store::{Put, Space};
 use crate::crypto::Signer;
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use weighbridge_verifier::{
-    BatchContent, Content, Hash, PublicKey, SealedRef, Signature, VerdictClass, VerdictSummary, sha256,
+    BatchContent, Content, Hash, PublicKey, SealedRef, Signature, SignatureCheck, SignatureError,
+    VerdictClass, VerdictSummary, sha256,
 };
 
 /// A signer whose key is made of one byte.
@@ -99,4 +103,36 @@ pub(crate) fn sealed_puts(drafts: &[Draft]) -> Vec<Put> {
         Put { space, key, value }
     };
     batches.map(put).collect()
+}
+
+/// The wrapped key that the drafts' batches need.
+pub(crate) fn wrap_put(chain: &str, device: &str, signer: &TestSigner) -> Put {
+    let wrapped = (vec![4; 65], vec![7; 48]);
+    let wrap = KeyWrap::sign(chain, device, 1, signer.id(), wrapped, signer);
+    Put {
+        space: Space::Keys,
+        key: wrap.key(),
+        value: wrap.to_bytes(),
+    }
+}
+
+/// Checks signatures like any other, but keeps the answers: a test that changes one bit after the
+/// other asks the same question again and again.
+#[derive(Default)]
+pub(crate) struct RememberingCheck {
+    answers: Mutex<HashMap<(PublicKey, Hash, [u8; 64]), Result<(), SignatureError>>>,
+}
+
+impl SignatureCheck for RememberingCheck {
+    fn check(
+        &self,
+        key: &PublicKey,
+        message: &Hash,
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
+        let question = (*key, *message, signature.0);
+        let mut answers = self.answers.lock();
+        let answer = || key.verify(message, signature);
+        *answers.entry(question).or_insert_with(answer)
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::assemble::{AssembleError, Tip, assemble};
 use super::draft::Draft;
-use super::head::{Head, HeadSlot, MAX_ID};
+use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
 use super::keys::height_key;
 use super::replay::{FollowError, Follower};
 use super::state::State;
@@ -144,7 +144,8 @@ impl Ledger {
                 return Err(LedgerError::Id(id.to_owned()));
             }
         }
-        let newest = read_head(&mut *head, &chain, &*signer)?;
+        let reading = head.read()?;
+        let newest = read_head(&reading, &chain, &*signer)?;
         let (state, tip) = follow_store(&*store, &chain, newest.as_ref())?;
         let mut ledger = Self {
             store,
@@ -160,9 +161,11 @@ impl Ledger {
             return Ok(ledger);
         }
         ledger.check_signer()?;
+        // A crash between block and head, or in the middle of writing the head.
         let behind = newest.is_none_or(|h| h.height < ledger.tip.height);
-        if behind {
-            ledger.write_head(&ledger.tip.clone())?;
+        if behind || !reading.damaged.is_empty() {
+            let tip = ledger.tip;
+            ledger.write_head(&tip)?;
         }
         Ok(ledger)
     }
@@ -302,11 +305,10 @@ fn check_sealed(drafts: &[Draft], puts: &[Put]) -> Result<(), LedgerError> {
 }
 
 fn read_head(
-    slot: &mut dyn HeadSlot,
+    reading: &HeadReading,
     chain: &ChainConfig,
     signer: &dyn Signer,
 ) -> Result<Option<Head>, LedgerError> {
-    let reading = slot.read()?;
     let Some(bytes) = reading.heads.first() else {
         // A first head that was torn leaves one damaged slot; then only the first block can be there.
         return Ok(None);
@@ -351,46 +353,4 @@ fn follow_store(
         }
     }
     Ok(follower.into_parts())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::testing::{TestSigner, refuse_draft, sealed_puts, store_draft};
-    use crate::store::{FjallStore, HeadFile};
-
-    fn open(dir: &std::path::Path) -> Result<Ledger, LedgerError> {
-        let store = Arc::new(FjallStore::create_or_open(dir)?);
-        let chain = ChainConfig { id: "plant".into() };
-        let signer = Arc::new(TestSigner::new("hub-1", 1));
-        Ledger::open(store, Box::new(HeadFile::new(dir)), chain, signer, 1_000)
-    }
-
-    #[test]
-    fn a_reopened_ledger_goes_on_where_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut ledger = open(dir.path()).unwrap();
-        assert_eq!(ledger.tip().height, 1);
-        let drafts = [store_draft("press-1", 1, 1_500), refuse_draft("press-1", 2, 1_600)];
-        let block = ledger.append(&drafts, sealed_puts(&drafts), 2_000).unwrap();
-        assert_eq!((block.header.height, block.records.len()), (2, 2));
-        let before = (ledger.tip().clone(), ledger.state().hash());
-        drop(ledger);
-        let mut ledger = open(dir.path()).unwrap();
-        assert_eq!((ledger.tip().clone(), ledger.state().hash()), before);
-        assert_eq!(ledger.state().device("press-1").sequence, 2);
-        assert!(ledger.append(&drafts, sealed_puts(&drafts), 3_000).is_err(), "stored twice");
-        let drafts = [store_draft("press-1", 3, 1_700)];
-        ledger.append(&drafts, sealed_puts(&drafts), 3_000).unwrap();
-    }
-
-    #[test]
-    fn a_data_directory_in_use_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let ledger = open(dir.path()).unwrap();
-        let second = open(dir.path()).err().unwrap();
-        assert!(matches!(second, LedgerError::Store(StoreError::InUse(_))), "{second}");
-        drop(ledger);
-        open(dir.path()).unwrap();
-    }
 }

@@ -5,7 +5,7 @@
 //! anew before the next one, and a full disk does not need a restart of the hub.
 
 use super::lock::DirectoryLock;
-use crate::ledger::store::{Entry, Put, Space, Store, StoreError};
+use crate::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
 };
@@ -166,7 +166,7 @@ impl Store for FjallStore {
         })
     }
 
-    fn last(&self, space: Space) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn last(&self, space: Space) -> Result<Option<Pair>, StoreError> {
         self.with(|inner| {
             let guard = guarded(|| Ok(inner.keyspace(space).last_key_value()))?;
             guard.map(read_pair).transpose()
