@@ -1,6 +1,7 @@
 //! The charts of one tag, ready to judge: settings and Phase I turned into plain numbers.
 
 use super::config::{LimitPolicy, SigmaFrom};
+use super::constants::c4;
 use super::cusum::CusumChart;
 use super::ewma::EwmaChart;
 use super::individuals::{ControlLimits, moving_range_limits, sigma_of_moving_range};
@@ -215,7 +216,7 @@ fn sigma(settings: &TagSettings, b: &Baseline) -> f64 {
     let by_range = sigma_of_moving_range(b.mean_range);
     match settings.sigma_from {
         SigmaFrom::MovingRange if by_range > 0.0 => by_range,
-        _ => b.standard_deviation,
+        _ => b.standard_deviation / c4(b.samples),
     }
 }
 

@@ -7,7 +7,7 @@
 
 /// Mean of the range of n standard normal values, n = 2 to 25.
 const D2: [f64; 24] = [
-    1.1283791671,
+    std::f64::consts::FRAC_2_SQRT_PI,
     1.6925687506,
     2.0587507460,
     2.3259289473,
@@ -63,7 +63,7 @@ const D3: [f64; 24] = [
 
 /// d2 for n = 2, exactly 2/√π: what turns a mean moving range into a standard deviation.
 pub fn d2_of_two() -> f64 {
-    2.0 / std::f64::consts::PI.sqrt()
+    std::f64::consts::FRAC_2_SQRT_PI
 }
 
 /// D4 for n = 2: upper limit of a moving range in units of its mean.
@@ -121,8 +121,13 @@ impl ChartConstants {
     }
 }
 
-/// Mean of the standard deviation of n ≥ 2 standard normal values.
-fn c4(n: u32) -> f64 {
+/// Mean of the standard deviation of n ≥ 2 standard normal values: what a sample's standard
+/// deviation is divided by to estimate σ. Past 1,000 by its series, which is good to seven digits there.
+pub fn c4(n: u32) -> f64 {
+    if n > 1000 {
+        let n = f64::from(n);
+        return (4.0 * n - 4.0) / (4.0 * n - 3.0);
+    }
     let mut c4 = (2.0 / std::f64::consts::PI).sqrt();
     for m in 2..n {
         let m = f64::from(m);
@@ -141,21 +146,18 @@ mod tests {
     fn constants_agree_with_the_published_tables_to_ten_digits() {
         let mut rows = 0;
         for line in GOLDEN.lines().skip(1) {
-            let want: Vec<f64> = line.split(',').map(|x| x.parse().unwrap()).collect();
-            let c = ChartConstants::of(want[0] as u32).unwrap();
+            let row: Vec<f64> = line.split(',').map(|x| x.parse().unwrap()).collect();
+            let n = row[0] as u32;
+            let c = ChartConstants::of(n).unwrap();
             let got = [
                 c.a, c.a2, c.a3, c.c4, c.b3, c.b4, c.b5, c.b6, c.d2, c.d3, c.range_d1, c.range_d2,
                 c.range_d3, c.range_d4, c.e2,
             ];
-            for (column, (got, want)) in got.iter().zip(&want[1..]).enumerate() {
+            for (column, (got, want)) in got.iter().zip(&row[1..]).enumerate() {
                 // d2 and d3 are kept to ten digits themselves, so what is three times them may
                 // differ in the last one.
                 let close = (got - want).abs() <= 4e-10;
-                assert!(
-                    close,
-                    "n = {}, column {column}: {got} is not {want}",
-                    want[0]
-                );
+                assert!(close, "n = {n}, column {column}: {got} is not {want}");
             }
             rows += 1;
         }
@@ -169,6 +171,14 @@ mod tests {
         let two = ChartConstants::of(2).unwrap();
         assert!((d2_of_two() - two.d2).abs() < 1e-10);
         assert!((upper_range_of_two() - two.range_d4).abs() < 2e-10);
+    }
+
+    #[test]
+    fn c4_goes_over_into_its_series() {
+        let exact = c4(1000);
+        let series = 3996.0 / 3997.0;
+        assert!((exact - series).abs() < 4e-8, "{exact} {series}");
+        assert!(c4(1001) > exact && c4(1001) < 1.0);
     }
 
     /// The distribution function of the standard normal, by its series (Marsaglia 2004).

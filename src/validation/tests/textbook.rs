@@ -3,6 +3,7 @@
 
 use super::support::{batch, device, one_tag, own, times, validator};
 use crate::validation::config::AfterSignal;
+use crate::validation::constants::ChartConstants;
 use crate::validation::cusum::{CusumChart, CusumState};
 use crate::validation::ewma::EwmaChart;
 use crate::validation::individuals::ControlLimits;
@@ -156,7 +157,16 @@ fn piston_rings_signal_on_the_xbar_s_chart_at_37_38_and_39() {
 
 #[test]
 fn piston_ring_means_signal_on_ewma_and_cusum_from_37_on() {
-    let (center, sigma) = (74.00117599999, 0.009785039 / 5f64.sqrt());
+    let phase1 = &PISTON_RINGS[..25];
+    let center = phase1.iter().flatten().sum::<f64>() / 125.0;
+    let range = |r: &[f64; 5]| {
+        r.iter().fold(f64::MIN, |a, x| a.max(*x)) - r.iter().fold(f64::MAX, |a, x| a.min(*x))
+    };
+    let mean_range = phase1.iter().map(range).sum::<f64>() / 25.0;
+    let single = mean_range / ChartConstants::of(5).unwrap().d2;
+    // The book uses d2 = 2.326.
+    close(single, 0.009785039, 4e-7);
+    let sigma = single / 5f64.sqrt();
     let half = 3.0 * EwmaChart::statistic_sigma(0.2, sigma);
     let ewma = EwmaChart::new(0.2, sigma, ControlLimits::around(center, half));
     close(ewma.limits.lcl, 73.9968, 5e-6);
@@ -180,8 +190,8 @@ fn piston_ring_means_signal_on_ewma_and_cusum_from_37_on() {
             on_cusum.push(i + 1);
         }
         if i >= 32 {
-            close(z, RING_EWMA[i - 32], 1e-8);
-            close(sums.upper, RING_CUSUM[i - 32], 1e-5);
+            close(z, RING_EWMA[i - 32], 1e-9);
+            close(sums.upper, RING_CUSUM[i - 32], 1e-6);
         }
     }
     assert_eq!(on_ewma, [37, 38, 39, 40]);
