@@ -212,7 +212,7 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
     let stats = hub.stats();
     wait_for_points(&hub)?;
     let (cpu, points, batches, blocks, bytes, start) = (
-        process::usage().cpu_seconds,
+        process::cpu_seconds(),
         stats.points.load(Ordering::Relaxed),
         stats.batches(),
         stats.blocks.load(Ordering::Relaxed),
@@ -222,7 +222,7 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
     let mut rss = 0;
     while start.elapsed() < Duration::from_secs(args.seconds) {
         std::thread::sleep(Duration::from_millis(100));
-        rss = rss.max(process::usage().resident_bytes.unwrap_or(0));
+        rss = rss.max(process::resident_bytes().unwrap_or(0));
     }
     let seconds = start.elapsed().as_secs_f64();
     let points = stats.points.load(Ordering::Relaxed) - points;
@@ -232,7 +232,7 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
         ratio: 0.0,
         latency_ms_p50: stats.latency.quantile_ms(0.5).unwrap_or(f64::NAN),
         latency_ms_p99: stats.latency.quantile_ms(0.99).unwrap_or(f64::NAN),
-        hub_cpu_seconds: process::usage().cpu_seconds.unwrap_or(f64::NAN) - cpu.unwrap_or(f64::NAN),
+        hub_cpu_seconds: process::cpu_seconds().unwrap_or(f64::NAN) - cpu.unwrap_or(f64::NAN),
         hub_rss_mb: rss as f64 / 1e6,
         seconds,
         batches: stats.batches() - batches,

@@ -50,7 +50,7 @@ function showAge() {
   if (made) {
     const told = new Date(lastStatus.status.time) - new Date(made);
     const age = (told + Date.now() - lastStatus.at) / 1000;
-    say(find("tip-age"), `${seconds(Math.max(0, age))} ago`);
+    say(find("tip-age"), age < 1 ? "now" : `${seconds(age)} ago`);
   }
 }
 
@@ -64,7 +64,7 @@ function showLink(state) {
     return;
   }
   const left = Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
-  const since = lastStatus ? `, last word ${new Date(lastStatus.at).toLocaleTimeString()}` : "";
+  const since = lastStatus ? `, last word ${timeOfDay(lastStatus.at)}` : "";
   say(find("link"), `✕ connection lost${since}; ${left > 0 ? `next attempt in ${left} s` : "trying now"}`);
 }
 

@@ -1,14 +1,12 @@
 // Control charts as SVG: a small one for each tag, a large one for the chosen tag.
 
-import { chartName, decimalsFor, element, measure, ruleText, shape, timeOfDay } from "./text.js";
-
-/** The numbers to draw: points that are not finite have no place on the paper. */
-function drawable(chart) {
-  return chart.points.filter((point) => Number.isFinite(point.value));
-}
+import { decimalsFor, element, measure, shape, signalText, timeOfDay } from "./text.js";
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
-const signals = (point) => (point.rules?.length ?? 0) > 0;
+
+/** Whether a point has a place on the paper: without a meaning, or not finite, it leaves a gap. */
+const drawable = (point) => !point.bad && isNumber(point.value);
+const signals = (point) => drawable(point) && Boolean(point.signalled);
 
 /**
  * Lowest and highest value shown. The limits decide; points beyond them widen the view, but a wild
@@ -16,7 +14,7 @@ const signals = (point) => (point.rules?.length ?? 0) > 0;
  */
 function extent(chart, points, room) {
   const limits = [chart.lcl, chart.center, chart.ucl].filter(isNumber);
-  const values = points.map((point) => point.value);
+  const values = points.filter(drawable).map((point) => point.value);
   let low = Math.min(...values, ...limits);
   let high = Math.max(...values, ...limits);
   if (limits.length >= 2) {
@@ -42,9 +40,16 @@ function scale([low, high], from, to) {
 }
 
 function linePath(points, x, y) {
-  return points
-    .map((point, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(point.value).toFixed(1)}`)
-    .join("");
+  let pen = "M";
+  return points.map((point, i) => {
+    if (!drawable(point)) {
+      pen = "M";
+      return "";
+    }
+    const step = `${pen}${x(i).toFixed(1)} ${y(point.value).toFixed(1)}`;
+    pen = "L";
+    return step;
+  }).join("");
 }
 
 function diamond(x, y, size) {
@@ -54,8 +59,8 @@ function diamond(x, y, size) {
 /** Draws the small chart of a tag into `svg`. */
 export function drawSmall(svg, chart, width, height) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const points = chart ? drawable(chart) : [];
-  if (points.length === 0) {
+  const points = chart.points;
+  if (!points.some(drawable)) {
     svg.replaceChildren();
     return;
   }
@@ -127,20 +132,23 @@ export class ControlChart {
     new ResizeObserver(() => this.draw()).observe(host);
   }
 
-  /** Shows `chart` of `title`, whose values have the unit `unit`. */
-  show(title, unit, chart) {
-    Object.assign(this, { title, unit, chart });
+  /** Shows `chart`, or nothing; says whether there was something to show. */
+  show(chart) {
+    this.chart = chart;
+    const drawn = chart?.points.some(drawable) ?? false;
+    this.host.hidden = !drawn;
     this.draw();
+    return drawn;
   }
 
   draw() {
-    const points = this.chart ? drawable(this.chart) : [];
-    if (points.length === 0) {
+    const { chart } = this;
+    if (this.host.hidden || !chart) {
       this.svg.replaceChildren();
       this.reading.hidden = true;
       return;
     }
-    const { chart } = this;
+    const { points } = chart;
     const width = Math.max(280, this.host.clientWidth);
     const height = this.host.clientHeight || 260;
     const narrow = width < 520;
@@ -155,7 +163,7 @@ export class ControlChart {
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const out = points.filter(signals).length;
     this.svg.setAttribute("aria-label",
-      `${chartName(chart.name)} chart of ${this.title}: ${points.length} points, ${out} with a signal`);
+      `Control chart of ${chart.device} / ${chart.tag}: ${points.length} points, ${out} with a signal`);
     this.svg.replaceChildren(
       ...this.grid(range), ...this.limits(), ...this.times(narrow), ...this.marks(),
       this.cross = shape("g", { class: "cross" }),
@@ -182,7 +190,7 @@ export class ControlChart {
       }));
     }
     // The zones the run rules count in: thirds of the way to a limit.
-    if (isNumber(center) && isNumber(ucl) && isNumber(lcl) && chart.name !== "cusum") {
+    if (isNumber(center) && isNumber(ucl) && isNumber(lcl)) {
       for (const third of [1, 2]) {
         for (const limit of [lcl, ucl]) {
           const at = y(center + ((limit - center) * third) / 3);
@@ -223,11 +231,16 @@ export class ControlChart {
     const { points, x, y } = this;
     const parts = [shape("path", { class: "run", d: linePath(points, x, y) })];
     const calm = points
-      .map((p, i) => (signals(p) ? "" : `M${(x(i) - 1.8).toFixed(1)} ${y(p.value).toFixed(1)}a1.8 1.8 0 1 0 3.6 0a1.8 1.8 0 1 0 -3.6 0`))
+      .map((p, i) => (signals(p) || !drawable(p) ? "" : `M${(x(i) - 1.8).toFixed(1)} ${y(p.value).toFixed(1)}a1.8 1.8 0 1 0 3.6 0a1.8 1.8 0 1 0 -3.6 0`))
       .join("");
     parts.push(shape("path", { class: "dots", d: calm }));
     const marks = points.map((p, i) => (signals(p) ? diamond(x(i), y(p.value), 5) : "")).join("");
     parts.push(shape("path", { class: "signal", d: marks }));
+    const foot = this.box.bottom - 5;
+    const gaps = points
+      .map((p, i) => (drawable(p) ? "" : `M${(x(i) - 3).toFixed(1)} ${foot - 3}l6 6m0 -6l-6 6`))
+      .join("");
+    parts.push(shape("path", { class: "gap", d: gaps }));
     return parts;
   }
 
@@ -254,12 +267,15 @@ export class ControlChart {
     const point = points[i];
     this.cross.replaceChildren(
       shape("line", { x1: x(i), x2: x(i), y1: box.top, y2: box.bottom }),
-      shape("circle", { cx: x(i), cy: y(point.value), r: 4.5 }),
+      ...(drawable(point) ? [shape("circle", { cx: x(i), cy: y(point.value), r: 4.5 })] : []),
     );
+    const value = drawable(point)
+      ? `${measure(point.value, this.decimals)} ${this.chart.unit}`.trim()
+      : "✕ no valid value";
     this.reading.replaceChildren(
-      element("strong", {}, `${measure(point.value, this.decimals)} ${this.unit}`.trim()),
+      element("strong", {}, value),
       element("span", {}, timeOfDay(point.time)),
-      ...(point.rules ?? []).map((rule) => element("em", {}, `◆ ${ruleText(rule)}`)),
+      ...(point.signalled ? [element("em", {}, `◆ ${signalText(point.signalled)}`)] : []),
     );
     this.reading.hidden = false;
     const right = x(i) > (box.left + box.right) / 2;

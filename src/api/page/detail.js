@@ -1,18 +1,24 @@
-// The chosen tag: its value now, its control charts, and the points that a rule fired on.
+// The chosen tag: its value now, its control chart, and the points that a rule fired on.
 
 import { ControlChart } from "./chart.js";
 import { ask, repeat } from "./stream.js";
-import { chartName, element, measure, moment, qualityText, ruleText, say, valueText } from "./text.js";
+import { count, element, measure, moment, qualityText, say, signalText, valueText } from "./text.js";
 
 const POINTS = 120;
 const PERIOD = 1000;
+const LISTED = 50;
 
 /** `#/device/tag` of the page's address; `null` when there is none. */
 export function chosen() {
   const [empty, device, tag] = location.hash.slice(1).split("/");
-  return empty === "" && device && tag
-    ? { device: decodeURIComponent(device), tag: decodeURIComponent(tag) }
-    : null;
+  try {
+    return empty === "" && device && tag
+      ? { device: decodeURIComponent(device), tag: decodeURIComponent(tag) }
+      : null;
+  } catch {
+    // Somebody typed a lone percent sign.
+    return null;
+  }
 }
 
 /** The address of a tag on this page. */
@@ -25,22 +31,23 @@ export class Detail {
     const find = (name) => document.getElementById(`detail-${name}`);
     this.title = find("title");
     this.now = find("now");
-    this.tabs = find("tabs");
     this.caption = find("caption");
     this.signals = find("signals");
     this.summary = find("signals-summary");
     this.rows = find("signals-rows");
     this.chart = new ControlChart(find("plot"));
     this.tag = null;
-    this.answer = null;
-    this.which = null;
+    this.shown = false;
     repeat(PERIOD, () => this.load());
   }
 
   /** Chooses a tag. */
   choose(device, tag) {
+    if (this.tag?.device === device && this.tag.tag === tag) {
+      return;
+    }
     this.tag = { device, tag };
-    this.answer = null;
+    this.shown = false;
     say(this.title, `${device} / ${tag}`);
     this.now.replaceChildren();
     this.load().catch(() => {});
@@ -60,82 +67,50 @@ export class Detail {
     const { device, tag } = this.tag;
     const path = `/api/v1/devices/${encodeURIComponent(device)}/tags/${encodeURIComponent(tag)}/chart`;
     try {
-      const answer = await ask(`${path}?points=${POINTS}`);
+      const chart = await ask(`${path}?points=${POINTS}`);
       if (this.tag.device === device && this.tag.tag === tag) {
-        this.answer = answer;
-        this.show();
+        this.show(chart);
       }
     } catch (error) {
-      if (!this.answer) {
+      // What was shown before stays: the link's state says that it is old.
+      if (!this.shown) {
         say(this.caption, error.message);
-        this.chart.show("", "", null);
+        this.chart.show(null);
+        this.signals.hidden = true;
       }
       throw error;
     }
   }
 
-  show() {
-    const { answer } = this;
-    const names = answer.charts.map((chart) => chart.name);
-    if (!names.includes(this.which)) {
-      this.which = names[0] ?? null;
+  show(chart) {
+    this.shown = true;
+    const drawn = this.chart.show(chart);
+    if (drawn) {
+      say(this.caption, `${sentence(chart.basis)} The newest ${count(chart.points.length)} samples. `
+        + "Dashed: control limits. ◆ a rule fired.");
+    } else {
+      say(this.caption, chart.basis === null
+        ? "No control chart: nothing was judged yet, or the tag is not a number."
+        : `${sentence(chart.basis)} No valid value yet.`);
     }
-    this.showTabs(names);
-    const chart = answer.charts.find((one) => one.name === this.which);
-    this.chart.show(`${answer.device} / ${answer.tag}`, answer.unit, chart ?? null);
-    say(this.caption, this.captionText(chart));
-    this.showSignals();
+    this.signals.hidden = !drawn;
+    this.showSignals(chart.points.filter((point) => point.signalled).reverse());
   }
 
-  captionText(chart) {
-    const { answer } = this;
-    if (answer.phase === null) {
-      return "This tag has no control chart: only numbers are charted.";
-    }
-    if (answer.phase === "learning") {
-      const [have, need] = answer.learned;
-      return `Phase I: the limits are being learned from ${need} good samples, ${have} so far.`;
-    }
-    if (!chart || chart.points.length === 0) {
-      return "No point yet.";
-    }
-    return `${chartName(chart.name)} chart, the newest ${chart.points.length} points. `
-      + "Shaded: between the control limits. ◆ marks a point that a rule fired on.";
-  }
-
-  showTabs(names) {
-    const shown = [...this.tabs.children].map((tab) => tab.dataset.chart);
-    if (shown.join() !== names.join()) {
-      this.tabs.replaceChildren(...names.map((name) => {
-        const tab = element("button", { type: "button", "data-chart": name }, chartName(name));
-        tab.addEventListener("click", () => {
-          this.which = name;
-          this.show();
-        });
-        return tab;
-      }));
-    }
-    for (const tab of this.tabs.children) {
-      tab.setAttribute("aria-pressed", tab.dataset.chart === this.which);
-    }
-    this.tabs.hidden = names.length < 2;
-  }
-
-  showSignals() {
-    const found = this.answer.charts.flatMap((chart) => chart.points
-      .filter((point) => point.rules)
-      .map((point) => ({ chart: chart.name, ...point })));
-    found.sort((a, b) => (a.time < b.time ? 1 : -1));
-    this.signals.hidden = this.answer.charts.length === 0;
+  showSignals(found) {
     const latest = found[0];
     say(this.summary, latest
-      ? `${found.length} ${found.length === 1 ? "signal" : "signals"} in view, the last one ${chartName(latest.chart)}: ${latest.rules.map(ruleText).join(", ")}`
+      ? `${count(found.length)} ${found.length === 1 ? "signal" : "signals"} in view, the last: ${signalText(latest.signalled)}`
       : "No signal in view");
-    this.rows.replaceChildren(...found.slice(0, 50).map((point) => element("tr", {},
+    this.summary.toggleAttribute("data-any", Boolean(latest));
+    this.rows.replaceChildren(...found.slice(0, LISTED).map((point) => element("tr", {},
       element("td", {}, moment(point.time)),
-      element("td", {}, chartName(point.chart)),
-      element("td", { class: "number" }, measure(point.value)),
-      element("td", {}, point.rules.map(ruleText).join(", ")),
+      element("td", { class: "number" }, point.bad ? "–" : measure(point.value)),
+      element("td", {}, signalText(point.signalled)),
     )));
   }
+}
+
+function sentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

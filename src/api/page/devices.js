@@ -11,6 +11,8 @@ const PERIOD = 2000;
 
 const links = { up: "● answering", starting: "○ starting", down: "✕ not answering" };
 
+const columns = [["Tag", "name"], ["Control chart", "chart"], ["Value", "number"], ["Quality", "grade"]];
+
 /** One tag of a card. */
 class Row {
   constructor(tag) {
@@ -20,11 +22,13 @@ class Row {
     this.value = element("b");
     this.quality = element("span", { class: "quality" });
     const name = element("a", { href: this.address, title: tag.description || tag.tag }, tag.tag);
+    const charted = !["text", "bytes"].includes(tag.kind);
     this.node = element("tr", {},
       element("th", { scope: "row" }, name),
-      element("td", { class: "chart" }, this.svg),
-      element("td", { class: "number" }, this.value, element("small", {}, ` ${tag.unit}`)),
-      element("td", {}, this.quality),
+      ...(charted ? [element("td", { class: "chart" }, this.svg)] : []),
+      element("td", { class: "number", colspan: charted ? null : 2 },
+        this.value, element("small", {}, ` ${tag.unit}`)),
+      element("td", { class: "grade" }, this.quality),
     );
     this.node.addEventListener("click", () => {
       location.hash = this.address;
@@ -63,8 +67,8 @@ class Card {
         element("p", { class: "where" }, [device.protocol, device.address].filter(Boolean).join(" · "))),
       this.trouble,
       element("table", {},
-        element("thead", { class: "unseen" }, element("tr", {},
-          ...["Tag", "Control chart", "Value", "Quality"].map((name) => element("th", {}, name)))),
+        element("thead", {}, element("tr", {},
+          ...columns.map(([name, kind]) => element("th", { class: kind }, name)))),
         this.body),
       this.more,
       element("footer", {}, this.verdict, this.counts));
@@ -148,7 +152,7 @@ class Card {
     for (const tag of answer.tags) {
       const row = this.rows.get(tag.tag);
       if (row) {
-        drawSmall(row.svg, tag.charts[0] ?? null, SMALL.width, SMALL.height);
+        drawSmall(row.svg, tag, SMALL.width, SMALL.height);
       }
     }
   }

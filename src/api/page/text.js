@@ -112,37 +112,31 @@ export function qualityText(sample) {
 }
 
 const charts = {
+  sensor: "Sensor",
   individuals: "Individuals",
   moving_range: "Moving range",
-  xbar: "X̄",
   xbar_s: "X̄-S",
-  s: "S",
   ewma: "EWMA",
   cusum: "CUSUM",
+  western_electric: "Western Electric",
+  nelson: "Nelson",
 };
 
-/** Name of a chart, for people. */
-export function chartName(name) {
-  return charts[name] ?? name.replaceAll("_", " ");
-}
-
+// Wording of Nelson 1984; the hub names its rules by number only.
 const rules = {
-  beyond_limit: "beyond a control limit",
-  western_electric_1: "Western Electric 1: beyond 3σ",
-  western_electric_2: "Western Electric 2: two of three beyond 2σ on one side",
-  western_electric_3: "Western Electric 3: four of five beyond 1σ on one side",
-  western_electric_4: "Western Electric 4: eight in a row on one side",
-  nelson_1: "Nelson 1: beyond 3σ",
-  nelson_2: "Nelson 2: nine in a row on one side",
-  nelson_3: "Nelson 3: six in a row rising or falling",
-  nelson_4: "Nelson 4: fourteen in a row alternating",
-  nelson_5: "Nelson 5: two of three beyond 2σ on one side",
-  nelson_6: "Nelson 6: four of five beyond 1σ on one side",
-  nelson_7: "Nelson 7: fifteen in a row within 1σ",
-  nelson_8: "Nelson 8: eight in a row beyond 1σ, either side",
+  rule_1: "1: beyond 3σ",
+  rule_2: "2: nine in a row on one side",
+  rule_3: "3: six in a row rising or falling",
+  rule_4: "4: fourteen in a row alternating",
+  rule_5: "5: two of three beyond 2σ on one side",
+  rule_6: "6: four of five beyond 1σ on one side",
+  rule_7: "7: fifteen in a row within 1σ",
+  rule_8: "8: eight in a row beyond 1σ on either side",
 };
 
-/** What a rule says, for people. */
-export function ruleText(name) {
-  return rules[name] ?? name.replaceAll("_", " ");
+/** Chart and rule that fired, for people: from "nelson rule_2" to "Nelson 2: nine in a row …". */
+export function signalText(signalled) {
+  const [chart, rule = ""] = signalled.split(" ");
+  const words = rules[rule] ?? rule.replaceAll("_", " ").replace("sigma", "σ");
+  return `${charts[chart] ?? chart.replaceAll("_", " ")} ${words}`.trim();
 }
