@@ -2,18 +2,6 @@
 use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ModbusConfig {
-    pub address: std::net::SocketAddr,
-    #[serde(default)]
-    pub unit_id: u8,
-}
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModbusPoint {
-    pub holding_register: Option<u16>,
-}
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct OpcUaConfig {
     pub url: String,
 }
