@@ -191,8 +191,8 @@ pub struct Distortion {
 
 impl Distortion {
     /// Changes the reading that `active` strikes, at `t` seconds. A fault without a named signal
-    /// strikes the first measurement that is not a joint's position: those move too much for a
-    /// fault to be seen by eye.
+    /// strikes the first temperature, or else the first measurement: a robot's positions and
+    /// currents move too much for a fault to be seen by eye.
     pub fn apply(
         &mut self,
         active: Option<&ActiveFault>,
@@ -204,24 +204,16 @@ impl Distortion {
             self.running = None;
             return;
         };
-        let struck = signals
-            .iter()
-            .zip(values.iter_mut())
-            .find_map(|(signal, value)| {
-                let named = match &active.signal {
-                    Some(name) => **name == *signal.name,
-                    None => signal.unit != "rad",
-                };
-                match (signal.kind, value) {
-                    (SignalKind::F32 { low, high }, Value::F64(x)) if named => {
-                        Some((high - low, x))
-                    }
-                    _ => None,
-                }
-            });
-        let Some((span, value)) = struck else {
+        let is_struck = |s: &Signal| match &active.signal {
+            Some(name) => **name == *s.name,
+            None => Some(s.name) == favourite(signals),
+        };
+        let at = signals.iter().position(is_struck);
+        let struck = at.and_then(|at| Some((signals.get(at)?.kind, values.get_mut(at)?)));
+        let Some((SignalKind::F32 { low, high }, Value::F64(value))) = struck else {
             return;
         };
+        let span = high - low;
         if self
             .running
             .as_ref()
@@ -241,6 +233,13 @@ impl Distortion {
             Fault::Spike { .. } | Fault::Disconnect | Fault::CorruptFrame => {}
         }
     }
+}
+
+/// The signal that a fault strikes when none is named.
+fn favourite(signals: &[Signal]) -> Option<&'static str> {
+    let measured = |s: &&Signal| matches!(s.kind, SignalKind::F32 { .. });
+    let warm = signals.iter().find(|s| s.unit == "°C" && measured(s));
+    warm.or_else(|| signals.iter().find(measured)).map(|s| s.name)
 }
 
 #[cfg(test)]
@@ -274,7 +273,7 @@ mod tests {
     fn each_sensor_fault_does_what_it_says_and_ends_when_it_is_off() {
         let signals = [
             measurement("position", "rad", "", -3.0, 3.0),
-            measurement("level", "%", "", 0.0, 100.0),
+            measurement("temperature", "°C", "", 0.0, 100.0),
         ];
         let mut distortion = Distortion::default();
         let mut read = |fault: Option<Fault>, t: f64, x: f64| {

@@ -7,9 +7,15 @@
 
 mod config;
 mod decode;
-
+mod link;
 mod plan;
 mod point;
+mod polls;
+mod source;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 pub use config::{Bounded, Endpoint, MAX_COILS, MAX_REGISTERS, ModbusConfig};
 pub use point::{DataType, ModbusPoint, PointError, Table, WordOrder};
+pub use source::{ModbusConfigError, ModbusSource};
