@@ -1,9 +1,10 @@
 //! `[[device]]` and `[[device.tag]]`.
 
-use super::stand_in::{OpcUaConfig, OpcUaPoint, TagValidation, ValidationConfig};
+use super::stand_in::{OpcUaConfig, OpcUaPoint};
 use super::value::{self, PhysicalRange};
 use crate::model::DeviceId;
 use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
+use crate::validation::{TagValidation, ValidationConfig};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::Path;
