@@ -90,18 +90,30 @@ fn faces(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
         ));
         found.push(d);
     }
-    let (a, b) = (config.http.bind, config.opcua_server.bind);
-    if a.port() != 0 && a.port() == b.port() {
-        let opcua = input.spot(&[Key("opcua_server"), Key("bind")]).value;
-        let message = format!("HTTP and OPC UA would both listen on port {}", a.port());
-        let mut d = input.error(&opcua, message, "taken by HTTP");
-        d.related.push(Related {
-            place: input.source.place(&http),
-            label: "here".to_owned(),
-        });
-        d.help.push("give one of them another port".to_owned());
-        found.push(d);
+    same_port(config, input, found);
+}
+
+fn same_port(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
+    let (http, opcua) = (config.http.bind, config.opcua_server.bind);
+    if http.port() == 0 || http.port() != opcua.port() {
+        return;
     }
+    // One of them may stand at its default, and not be in the file.
+    let place = |section| tree::find(input.root, &[Key(section), Key("bind")]).map(|s| s.value);
+    let (first, second) = match (place("http"), place("opcua_server")) {
+        (http, Some(opcua)) => (http, opcua),
+        (Some(http), None) => (None, http),
+        (None, None) => return,
+    };
+    let message = format!("HTTP and OPC UA would both listen on port {}", http.port());
+    let mut d = input.error(&second, message, "this port is taken");
+    d.related.extend(first.map(|span| Related {
+        place: input.source.place(&span),
+        label: "by this".to_owned(),
+    }));
+    d.help
+        .push("by default HTTP has port 8080 and OPC UA port 4840".to_owned());
+    found.push(d);
 }
 
 fn devices(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {

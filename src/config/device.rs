@@ -1,11 +1,13 @@
 //! `[[device]]` and `[[device.tag]]`.
 
-use super::stand_in::{
-    ModbusConfig, ModbusPoint, OpcUaConfig, OpcUaPoint, TagValidation, ValidationConfig,
-};
+use super::stand_in::{OpcUaConfig, OpcUaPoint};
 use super::value::{self, PhysicalRange};
 use crate::model::DeviceId;
+use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
+use crate::validation::{TagValidation, ValidationConfig};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::Path;
 
 /// One machine: how it is reached, and what is read from it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -39,6 +41,35 @@ pub struct DeviceConfig {
     /// What is read from it.
     #[serde(default, rename = "tag")]
     pub tags: Vec<TagConfig>,
+}
+
+impl DeviceConfig {
+    /// Environment variable with the path of this device's password file.
+    pub fn password_file_variable(&self) -> String {
+        let id = self.id.to_uppercase().replace(['-', '.'], "_");
+        format!("WEIGHBRIDGE_PASSWORD_FILE_{id}")
+    }
+
+    pub(super) fn resolve(&mut self, base: &Path) {
+        if let Some(opcua) = &mut self.opcua {
+            opcua.pki_dir = base.join(&opcua.pki_dir);
+            let files = [
+                &mut opcua.password_file,
+                &mut opcua.user_certificate,
+                &mut opcua.user_key,
+            ];
+            for path in files.into_iter().flatten() {
+                *path = base.join(&*path);
+            }
+        }
+    }
+
+    pub(super) fn override_paths(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
+        let path = variable(&self.password_file_variable());
+        if let (Some(path), Some(opcua)) = (path, &mut self.opcua) {
+            opcua.password_file = Some(path.into());
+        }
+    }
 }
 
 /// When a device's batch closes, whichever comes first.

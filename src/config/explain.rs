@@ -44,6 +44,8 @@ impl Fault {
         } else if message == "wanted string or table" {
             let (found, expected) = ("something else".to_owned(), "text in quotes".to_owned());
             Self::WrongType { found, expected }
+        } else if message.contains("invalid socket address syntax") {
+            Self::Other("expected IP:port, for example 127.0.0.1:8080".to_owned())
         } else {
             Self::Other(message.to_owned())
         }
@@ -115,7 +117,13 @@ impl Fault {
                 format!("{named} is out of range"),
                 format!("expected {expected}, found {found}"),
             ),
-            Self::Other(message) => error(message.clone(), String::new()),
+            Self::Other(reason) => {
+                let message = match key {
+                    Some(key) => format!("`{key}` cannot be used"),
+                    None => "this cannot be used".to_owned(),
+                };
+                error(message, reason.clone())
+            }
         }
     }
 }

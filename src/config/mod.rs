@@ -13,6 +13,9 @@ mod stand_in;
 mod tree;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use device::{BatchConfig, DeviceConfig, TagConfig};
 pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
@@ -76,6 +79,7 @@ impl HubConfig {
 
     fn resolve(&mut self, base: &Path) {
         self.hub.resolve(base);
+        self.devices.iter_mut().for_each(|d| d.resolve(base));
     }
 
     /// Paths of secrets that the environment names; an empty variable counts as none.
@@ -86,6 +90,9 @@ impl HubConfig {
         }
         if let Some(path) = set(SEALING_KEY_VARIABLE) {
             self.hub.sealing_key = path.into();
+        }
+        for device in &mut self.devices {
+            device.override_paths(set);
         }
     }
 }

@@ -64,10 +64,13 @@ fn deserialize(
     None
 }
 
-/// Whether a key is missing only because it was wrong, and therefore taken out before.
+/// Whether it is a mistake only because something wrong was taken out before: a key is missing, or
+/// a table no longer makes sense as a whole.
 fn follows_from(fault: &Fault, span: &std::ops::Range<usize>, removed: &[Removed]) -> bool {
+    let mut here = removed.iter().filter(|r| r.table == *span);
     match fault {
-        Fault::Missing { key } => removed.iter().any(|r| r.table == *span && r.key == *key),
+        Fault::Missing { key } => here.any(|r| r.key == *key),
+        Fault::Other(_) => here.next().is_some(),
         _ => false,
     }
 }
