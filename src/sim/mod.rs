@@ -4,6 +4,7 @@
 pub mod device;
 pub mod fault;
 pub mod noise;
+pub mod opcua_robot;
 pub mod plc;
 pub mod robot;
 pub mod signal;
