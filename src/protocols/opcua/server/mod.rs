@@ -358,3 +358,6 @@ async fn tidy(folder: PathBuf) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
