@@ -106,7 +106,11 @@ impl Actor for DeviceActor {
 impl Handler<BatchRead> for DeviceActor {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, BatchRead { mut batch, credit }: BatchRead, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        BatchRead { mut batch, credit }: BatchRead,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         batch.epoch = self.epoch;
         batch.sequence = self.next_sequence;
         self.next_sequence += 1;

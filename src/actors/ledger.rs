@@ -9,8 +9,8 @@
 use super::credit::{Credit, SourceTimes};
 use super::device::BatchSettled;
 use super::work::Workers;
-use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::ledger::store::{Put, StoreError};
+use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
 use crate::stats::{Refusal, Stats};
 use actix::prelude::*;
@@ -231,25 +231,29 @@ impl LedgerActor {
                 .await;
             written
         };
-        ctx.spawn(writing.into_actor(self).map(|written, actor, ctx| match written {
-            Ok((ledger, open, Ok(block))) => {
-                actor.ledger = Some(ledger);
-                actor.settle(&block, open);
-                if actor.open.drafts.is_empty() {
-                    for done in actor.flushes.drain(..) {
-                        // Whoever asked may have stopped waiting.
-                        let _ = done.send(());
+        ctx.spawn(
+            writing
+                .into_actor(self)
+                .map(|written, actor, ctx| match written {
+                    Ok((ledger, open, Ok(block))) => {
+                        actor.ledger = Some(ledger);
+                        actor.settle(&block, open);
+                        if actor.open.drafts.is_empty() {
+                            for done in actor.flushes.drain(..) {
+                                // Whoever asked may have stopped waiting.
+                                let _ = done.send(());
+                            }
+                        }
+                        actor.schedule(ctx);
                     }
-                }
-                actor.schedule(ctx);
-            }
-            Ok((ledger, open, Err(LedgerError::Store(error)))) => {
-                actor.ledger = Some(ledger);
-                actor.try_again(open, &error, ctx);
-            }
-            Ok((_, _, Err(error))) => actor.broken(error.to_string(), ctx),
-            Err(panic) => actor.broken(panic.to_string(), ctx),
-        }));
+                    Ok((ledger, open, Err(LedgerError::Store(error)))) => {
+                        actor.ledger = Some(ledger);
+                        actor.try_again(open, &error, ctx);
+                    }
+                    Ok((_, _, Err(error))) => actor.broken(error.to_string(), ctx),
+                    Err(panic) => actor.broken(panic.to_string(), ctx),
+                }),
+        );
     }
 
     fn settle(&mut self, block: &Block, open: Open) {
@@ -265,7 +269,9 @@ impl LedgerActor {
             batches.push((settle.device.clone(), newest.0, newest.1, settle.class));
             self.newest.insert(settle.device, newest);
             for (time, samples) in settle.times.0 {
-                self.stats.latency.observe(durable - time, u64::from(samples));
+                self.stats
+                    .latency
+                    .observe(durable - time, u64::from(samples));
             }
             if let Some(refusal) = settle.refusal {
                 self.stats.refused(refusal);
@@ -283,7 +289,9 @@ impl LedgerActor {
         }
         let tip = self.tip;
         // Nobody listening is fine.
-        let _ = self.committed.send(Arc::new(BlockCommitted { tip, batches }));
+        let _ = self
+            .committed
+            .send(Arc::new(BlockCommitted { tip, batches }));
         self.status.send_replace(LedgerStatus::Up(tip));
     }
 

@@ -14,4 +14,3 @@ pub mod sealer;
 pub mod session;
 pub mod validator;
 pub mod work;
-

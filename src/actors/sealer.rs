@@ -158,7 +158,14 @@ impl Handler<SealBatch> for SealerActor {
                         credit,
                     };
                     let settle = Some(settle);
-                    Ok((sealer, Append { drafts, puts, settle }))
+                    Ok((
+                        sealer,
+                        Append {
+                            drafts,
+                            puts,
+                            settle,
+                        },
+                    ))
                 })
                 .await
         };
@@ -170,8 +177,7 @@ impl Handler<SealBatch> for SealerActor {
                 actor.sealer = Some(sealer);
                 actor.ledger.send(append)
             });
-            async move { sent?.await.map_err(|error| error.to_string()) }
-            .into_actor(actor)
+            async move { sent?.await.map_err(|error| error.to_string()) }.into_actor(actor)
         });
         AtomicResponse::new(Box::pin(sealing.map(|sent, actor, ctx| {
             if let Err(error) = sent {

@@ -109,7 +109,11 @@ impl Actor for ValidatorActor {
 impl Handler<JudgeBatch> for ValidatorActor {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, JudgeBatch { batch, credit }: JudgeBatch, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        JudgeBatch { batch, credit }: JudgeBatch,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let mut validator = match self.validator.take() {
             Some(validator) => validator,
             None => self.make_validator(),

@@ -95,12 +95,27 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
 
 fn print_table(r: &Ingest) {
     println!("whole path        {:>12.0} points/s", r.points_per_second);
-    println!("bare read loop    {:>12.0} points/s", r.bare_points_per_second);
+    println!(
+        "bare read loop    {:>12.0} points/s",
+        r.bare_points_per_second
+    );
     println!("ratio             {:>12.3}", r.ratio);
-    println!("latency p50, p99  {:>8.1} ms, {:.1} ms (source time to durable)", r.latency_ms_p50, r.latency_ms_p99);
-    println!("hub's processor   {:>12.2} s in {:.1} s", r.hub_cpu_seconds, r.seconds);
-    println!("hub's memory      {:>12.1} MB resident at most", r.hub_rss_mb);
-    println!("written           {:>12.1} MB in {} blocks, {} batches", r.stored_mb, r.blocks, r.batches);
+    println!(
+        "latency p50, p99  {:>8.1} ms, {:.1} ms (source time to durable)",
+        r.latency_ms_p50, r.latency_ms_p99
+    );
+    println!(
+        "hub's processor   {:>12.2} s in {:.1} s",
+        r.hub_cpu_seconds, r.seconds
+    );
+    println!(
+        "hub's memory      {:>12.1} MB resident at most",
+        r.hub_rss_mb
+    );
+    println!(
+        "written           {:>12.1} MB in {} blocks, {} batches",
+        r.stored_mb, r.blocks, r.batches
+    );
 }
 
 fn ingest(args: &IngestArgs) -> anyhow::Result<Ingest> {
@@ -138,7 +153,11 @@ fn start_servers(args: &IngestArgs) -> anyhow::Result<(Child, Vec<u16>)> {
     let Servers { ports } = serde_json::from_str(&line)
         .with_context(|| format!("the servers' process said {line:?} instead of its ports"))?;
     if ports.len() != usize::from(args.devices) {
-        bail!("{} servers were asked for, {} came up", args.devices, ports.len());
+        bail!(
+            "{} servers were asked for, {} came up",
+            args.devices,
+            ports.len()
+        );
     }
     Ok((servers, ports))
 }
@@ -296,7 +315,11 @@ struct TemporaryDir(std::path::PathBuf);
 
 impl TemporaryDir {
     fn new() -> anyhow::Result<Self> {
-        let name = format!("weighbridge-bench-{}-{}", std::process::id(), crate::model::now());
+        let name = format!(
+            "weighbridge-bench-{}-{}",
+            std::process::id(),
+            crate::model::now()
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))

@@ -4,6 +4,7 @@
 //! why; 2 the command line is wrong; 69 no hub answers; 78 a configuration is wrong. The last two are
 //! `EX_UNAVAILABLE` and `EX_CONFIG` of BSD's sysexits.
 
+mod bench;
 mod blocks;
 mod check;
 mod completions;
@@ -12,6 +13,7 @@ mod init;
 mod ledger_from;
 mod output;
 mod records;
+mod run;
 mod sim;
 mod status;
 
@@ -58,6 +60,10 @@ enum Command {
     Records(records::RecordsArgs),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
+    /// Run a hub
+    Run(run::RunArgs),
+    /// Measure what this machine does
+    Bench(bench::BenchArgs),
     /// Print the completions of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -86,6 +92,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Sim(args) => sim::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

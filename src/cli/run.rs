@@ -45,10 +45,17 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     start_log(&loaded.config.log);
     let hub = HubBuilder::from_config(&loaded.config)?.start()?;
     let faces = hub.open_faces(&Faces::from_config(&loaded.config))?;
-    tracing::info!(hub = hub.id(), http = faces.http_url(), opcua = faces.opcua_url(), "the hub is up");
+    tracing::info!(
+        hub = hub.id(),
+        http = faces.http_url(),
+        opcua = faces.opcua_url(),
+        "the hub is up"
+    );
     if args.json {
         let (http, opcua) = (faces.http_url(), faces.opcua_url());
-        output::print_json(&json!({"event": "up", "hub": hub.id(), "http_url": http, "opcua_url": opcua}))?;
+        output::print_json(
+            &json!({"event": "up", "hub": hub.id(), "http_url": http, "opcua_url": opcua}),
+        )?;
     }
     let ended = hub.runtime().block_on(until_the_end(&hub, args.json));
     faces.close(&hub.runtime());
@@ -124,4 +131,3 @@ fn start_log(config: &LogConfig) {
         LogFormat::Text => builder.with_ansi(output::Style::stderr().colour).try_init(),
     };
 }
-

@@ -9,7 +9,6 @@ mod diagnostic;
 mod explain;
 mod reader;
 mod sections;
-mod stand_in;
 mod tree;
 mod value;
 
@@ -21,8 +20,8 @@ pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
 pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
+use crate::protocols::opcua::OpcUaServerConfig;
 use serde::{Deserialize, Serialize};
-use stand_in::OpcUaServerConfig;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -84,7 +83,7 @@ impl HubConfig {
 
     /// Paths of secrets that the environment names; an empty variable counts as none.
     fn override_paths(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
-        let set = |name| variable(name).filter(|v| !v.is_empty());
+        let set = |name: &str| variable(name).filter(|v| !v.is_empty());
         if let Some(path) = set(SIGNING_KEY_VARIABLE) {
             self.hub.signing_key = path.into();
         }
@@ -92,7 +91,7 @@ impl HubConfig {
             self.hub.sealing_key = path.into();
         }
         for device in &mut self.devices {
-            device.override_paths(set);
+            device.override_paths(&set);
         }
     }
 }

@@ -3,15 +3,15 @@
 use super::{Hub, HubError};
 use crate::actors::ledger::{LedgerStatus, LedgerTip};
 use crate::api::{
-    self, ApiContext, Chart, ChartPhase, ChartPoint, ChartReader, DeviceInfo, LedgerReadError, LedgerReader, RecordAt,
-    RecordFilter, RecordPage, TagCharts, Tip,
+    self, ApiContext, DeviceInfo, LedgerReadError, LedgerReader, RecordAt, RecordFilter,
+    RecordPage, Tip,
 };
 use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
-use crate::protocols::opcua::{LedgerPort, OpcUaServerConfig, ScadaServer};
-use crate::validation::ChartHistory;
+use crate::protocols::opcua::{OpcUaServerConfig, ScadaServer};
+use crate::protocols::ports::LedgerPort;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -94,6 +94,7 @@ impl Hub {
         let view = Arc::new(LedgerView {
             explorer: self.explorer().clone(),
             status: self.ledger_status(),
+            heights: self.heights(),
         });
         let opcua = match &faces.opcua {
             Some(config) => {
@@ -111,7 +112,7 @@ impl Hub {
                     devices: faces.devices.clone().into(),
                     stats: self.stats().clone(),
                     ledger: view,
-                    charts: Arc::new(Charts(self.charts().clone())),
+                    charts: self.charts().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };
                 Some(api::start(bind, context)?)
@@ -120,12 +121,48 @@ impl Hub {
         };
         Ok(OpenFaces { http, opcua })
     }
+
+    /// The newest height, to be watched.
+    fn heights(&self) -> watch::Receiver<u64> {
+        let mut status = self.ledger_status();
+        let (heights, seen) = watch::channel(0);
+        self.runtime().spawn(async move {
+            loop {
+                if let LedgerStatus::Up(tip) = &*status.borrow_and_update() {
+                    heights.send_replace(tip.height);
+                }
+                if status.changed().await.is_err() {
+                    break;
+                }
+            }
+        });
+        seen
+    }
 }
 
 /// The ledger as the faces see it.
 struct LedgerView {
     explorer: Explorer,
     status: watch::Receiver<LedgerStatus>,
+    heights: watch::Receiver<u64>,
+}
+
+impl LedgerPort for LedgerView {
+    fn height(&self) -> u64 {
+        self.newest().map_or(0, |tip| tip.height)
+    }
+
+    fn last_block_hash(&self) -> Hash {
+        self.newest().map_or(Hash::ZERO, |tip| tip.hash)
+    }
+
+    fn records(&self) -> u64 {
+        self.newest().map_or(0, |tip| tip.records)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.heights.clone()
+    }
 }
 
 impl LedgerView {
@@ -192,29 +229,4 @@ fn wanted(filter: &RecordFilter, record: &Record) -> bool {
 
 fn unreadable(error: QueryError) -> LedgerReadError {
     LedgerReadError(error.to_string())
-}
-
-/// The charts as the HTTP face sees them.
-struct Charts(Arc<ChartHistory>);
-
-impl ChartReader for Charts {
-    fn charts(&self, device: &str, tag: &str, points: usize) -> Option<TagCharts> {
-        let chart = self.0.chart(device, tag, points)?;
-        let points = chart.points.into_iter().filter(|point| !point.bad);
-        let points = points.map(|point| ChartPoint {
-            time: point.time,
-            value: point.value,
-            rules: point.signalled.into_iter().collect(),
-        });
-        Some(TagCharts {
-            phase: ChartPhase::Monitoring,
-            charts: vec![Chart {
-                name: "individuals".to_owned(),
-                center: chart.center,
-                lcl: chart.lcl,
-                ucl: chart.ucl,
-                points: points.collect(),
-            }],
-        })
-    }
 }

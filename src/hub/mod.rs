@@ -14,10 +14,10 @@ use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerStat
 use crate::actors::reading::BatchLimits;
 use crate::actors::work::Workers;
 use crate::crypto::{EpochKey, Identity, KeyFileError, SealingKey, SealingPublicKey, Signer};
+use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::opening::{Opener, OpeningError};
 use crate::ledger::query::Explorer;
 use crate::ledger::seal::{BatchSealer, InForce};
-use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::store::{Put, Space, Store, StoreError};
 use crate::ledger::{ChainConfig, Ledger, LedgerError};
 use crate::live_view::LiveView;
@@ -78,7 +78,7 @@ pub enum HubError {
     Http(#[from] crate::api::ApiError),
     /// The OPC UA server.
     #[error(transparent)]
-    OpcUa(#[from] crate::protocols::opcua::ServerError),
+    OpcUa(#[from] crate::protocols::opcua::ScadaError),
     /// Threads and files.
     #[error("{what}: {source}")]
     Io {
@@ -218,7 +218,13 @@ impl HubBuilder {
         let store: Arc<dyn Store> = Arc::new(FjallStore::create_or_open(&self.data)?);
         let head = HeadFile::new(&self.data);
         let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
-        let ledger = Ledger::open(store.clone(), Box::new(head), self.chain, signer.clone(), now())?;
+        let ledger = Ledger::open(
+            store.clone(),
+            Box::new(head),
+            self.chain,
+            signer.clone(),
+            now(),
+        )?;
         let explorer = Explorer::new(store.clone());
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
@@ -228,7 +234,14 @@ impl HubBuilder {
         let reader = sealing.public().clone();
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
-            plans.push(plan(device, &ledger, &opener, (&signer, &reader), &live, &history)?);
+            plans.push(plan(
+                device,
+                &ledger,
+                &opener,
+                (&signer, &reader),
+                &live,
+                &history,
+            )?);
         }
         let actors = Actors::start(ledger, self.blocks, plans, &stats, &history, &workers)?;
         Ok(Hub {
@@ -274,7 +287,9 @@ fn plan(
         device: id.to_string(),
         source,
     };
-    let recorded = ledger.state().document(&format!("device:{id}"), "validation");
+    let recorded = ledger
+        .state()
+        .document(&format!("device:{id}"), "validation");
     let (document, in_force) = match recorded {
         Some(recorded) => {
             let document = opener.open_document(&id, &recorded.sealed).map_err(wrong)?;
@@ -286,7 +301,9 @@ fn plan(
         }
         None => (None, InForce::default()),
     };
-    let limits = document.as_deref().and_then(|d| DeviceValidator::limits_of_document(d).ok());
+    let limits = document
+        .as_deref()
+        .and_then(|d| DeviceValidator::limits_of_document(d).ok());
     let validator = device.validator(limits.clone())?;
     let settings = validator.settings_document();
     let changed = document.as_deref() != Some(&settings);
@@ -308,7 +325,13 @@ fn plan(
                 key: wrap.key(),
                 value: wrap.to_bytes(),
             };
-            Ok(BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone()))
+            Ok(BatchSealer::new(
+                &id,
+                grade,
+                key,
+                vec![wrap],
+                in_force.clone(),
+            ))
         }
     };
     let device = Arc::new(device);

@@ -76,7 +76,7 @@ fn make_source(device: &DeviceConfig) -> Result<MakeSource, String> {
     let config = device.opcua.clone().ok_or("it has no protocol")?;
     let points = points(device, "opcua", |tag| {
         let point = tag.opcua.clone()?;
-        Some((point.value_kind(), point))
+        Some((point.kind, point))
     })?;
     let make = move || OpcUaSource::new(id.clone(), config.clone(), points.clone());
     make().map_err(|e| e.to_string())?;
@@ -92,8 +92,8 @@ fn points<P>(
     point: impl Fn(&TagConfig) -> Option<(ValueKind, P)>,
 ) -> Result<Vec<(TagSpec, P)>, String> {
     let spec = |tag: &TagConfig| {
-        let (kind, point) = point(tag)
-            .ok_or_else(|| format!("tag `{}` has no `{protocol}` address", tag.name))?;
+        let (kind, point) =
+            point(tag).ok_or_else(|| format!("tag `{}` has no `{protocol}` address", tag.name))?;
         let spec = TagSpec {
             name: Arc::from(tag.name.as_str()),
             kind,

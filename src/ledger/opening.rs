@@ -19,7 +19,9 @@ pub enum OpeningError {
     #[error("the store does not hold the sealed bytes {0}")]
     Missing(Hash),
     /// The key is not there, for this reader.
-    #[error("the key of epoch {key_epoch} of `{device}` was not wrapped to `{recipient}`, or was erased")]
+    #[error(
+        "the key of epoch {key_epoch} of `{device}` was not wrapped to `{recipient}`, or was erased"
+    )]
     NoKey {
         /// Whose key.
         device: String,
@@ -92,7 +94,9 @@ impl Opener {
         let mut next = 1;
         for entry in self.store.scan(Space::Keys, &from) {
             let (key, _) = entry?;
-            let Some(rest) = key.get(of_device..).filter(|_| key[..of_device] == from[..of_device])
+            let Some(rest) = key
+                .get(of_device..)
+                .filter(|_| key[..of_device] == from[..of_device])
             else {
                 break;
             };

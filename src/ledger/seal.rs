@@ -4,11 +4,11 @@
 //! gets a record with its root but leaves no ciphertext: it was refused. The wraps of the epoch key
 //! travel with the first value sealed under it, so no ciphertext is ever durable without its key.
 
+use super::Draft;
 use super::batch_format::{self, PackError};
 use super::inner_tree::{self, InnerTree, MalformedColumn};
 use super::keys::sealed_key;
 use super::store::{Put, Space};
-use super::Draft;
 use crate::crypto::EpochKey;
 use crate::model::{Batch, Nanos, VerdictClass};
 use crate::validation::Verdict;

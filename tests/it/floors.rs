@@ -53,11 +53,14 @@ fn floor(module: &str) -> Option<u8> {
 
 /// Names that follow `prefix` anywhere in the code lines of `text`, tests included.
 fn mentioned<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    code.flat_map(move |line| line.split(prefix).skip(1)).map(|rest| {
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-        &rest[..end.unwrap_or(rest.len())]
-    })
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(move |line| line.split(prefix).skip(1))
+        .map(|rest| {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            &rest[..end.unwrap_or(rest.len())]
+        })
 }
 
 #[test]
@@ -68,9 +71,16 @@ fn no_file_imports_from_its_own_floor_or_above() {
     assert!(files.len() > 50, "the sources were not found");
     let mut breaches = Vec::new();
     for file in files {
-        let relative = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let relative = file
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         let own = relative.split(['/', '.']).next().unwrap();
-        let Some(own_floor) = floor(own) else { continue };
+        let Some(own_floor) = floor(own) else {
+            continue;
+        };
         let text = fs::read_to_string(&file).unwrap();
         for other in mentioned(&text, "crate::") {
             let above = floor(other).is_some_and(|other_floor| other_floor >= own_floor);
@@ -89,7 +99,12 @@ fn every_big_dependency_has_one_owner() {
     sources(&root, &mut files);
     let mut breaches = Vec::new();
     for file in files {
-        let relative = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        let relative = file
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         let text = fs::read_to_string(&file).unwrap();
         for (dependency, owners) in OWNERS {
             let used = mentioned(&text, "use ").any(|name| name == *dependency);

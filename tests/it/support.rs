@@ -37,7 +37,9 @@ impl Random {
     pub fn from_env() -> Self {
         let given = std::env::var("WEIGHBRIDGE_SEED").ok();
         let seed = given.and_then(|s| s.parse().ok());
-        let seed = seed.unwrap_or_else(|| weighbridge::model::now() as u64).max(1);
+        let seed = seed
+            .unwrap_or_else(|| weighbridge::model::now() as u64)
+            .max(1);
         eprintln!("WEIGHBRIDGE_SEED={seed}");
         Self { seed, state: seed }
     }
@@ -63,7 +65,11 @@ impl Plant {
         let dir = tempfile::tempdir().unwrap();
         let plant = dir.path().join("plant");
         let init = run(&["init", plant.to_str().unwrap()]);
-        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        assert!(
+            init.status.success(),
+            "{}",
+            String::from_utf8_lossy(&init.stderr)
+        );
         let mut sim = weighbridge()
             .args(["sim", "--bench-devices", "2", "--bench-registers", "20"])
             .args(["--for", "600", "--json"])

@@ -2,7 +2,7 @@
 
 use super::node::NodeAddress;
 use crate::model::ValueKind;
-use super::security::{Mode, Policy, Trust};
+use crate::protocols::opcua::security::{Mode, Policy, Trust};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Configuration of the OPC UA server.
 
-use super::security::Trust;
+use crate::protocols::opcua::security::Trust;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
