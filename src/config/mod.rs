@@ -79,12 +79,20 @@ impl HubConfig {
 
     fn resolve(&mut self, base: &Path) {
         self.hub.resolve(base);
+        let server = &mut self.opcua_server;
+        server.pki_dir = base.join(&server.pki_dir);
+        if let Some(folder) = &mut server.user_certificates {
+            *folder = base.join(&*folder);
+        }
+        for user in &mut server.users {
+            user.password_file = base.join(&user.password_file);
+        }
         self.devices.iter_mut().for_each(|d| d.resolve(base));
     }
 
     /// Paths of secrets that the environment names; an empty variable counts as none.
     fn override_paths(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
-        let set = |name| variable(name).filter(|v| !v.is_empty());
+        let set = |name: &str| variable(name).filter(|v| !v.is_empty());
         if let Some(path) = set(SIGNING_KEY_VARIABLE) {
             self.hub.signing_key = path.into();
         }
@@ -92,7 +100,7 @@ impl HubConfig {
             self.hub.sealing_key = path.into();
         }
         for device in &mut self.devices {
-            device.override_paths(set);
+            device.override_paths(&set);
         }
     }
 }

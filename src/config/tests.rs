@@ -11,7 +11,10 @@ use toml::de::{DeTable, DeValue};
 const HUB: &str = include_str!("../../config/hub.toml");
 
 fn fail(found: &[Diagnostic]) -> ! {
-    panic!("{}", found.iter().map(|d| format!("{d}\n")).collect::<String>())
+    panic!(
+        "{}",
+        found.iter().map(|d| format!("{d}\n")).collect::<String>()
+    )
 }
 
 #[test]
@@ -142,7 +145,9 @@ fn every_key_misspelt_is_answered_with_the_right_one() {
         let what = format!("`{wrong}` for `{}`", entry.key);
         // `[device.batch]` and `[[device.tag]]` name their parents too: each header is looked at.
         let found = errors_on(&text, line_of(HUB, entry.spot.key.start), &what);
-        let suggested = found.iter().any(|d| d.suggestion.as_ref() == Some(&entry.key));
+        let suggested = found
+            .iter()
+            .any(|d| d.suggestion.as_ref() == Some(&entry.key));
         if !suggested {
             eprintln!("{what}: not suggested");
             fail(&found);
@@ -154,8 +159,8 @@ fn every_key_misspelt_is_answered_with_the_right_one() {
 fn every_key_of_the_wrong_type_is_answered_with_the_right_one() {
     let root = DeTable::parse(HUB).unwrap();
     for entry in entries(&root) {
-        let header = matches!(HUB.as_bytes()[entry.spot.value.start], b'[')
-            && entry.value == Kind::Table;
+        let header =
+            matches!(HUB.as_bytes()[entry.spot.value.start], b'[') && entry.value == Kind::Table;
         if header {
             continue;
         }
@@ -238,7 +243,10 @@ fn the_example_has_every_key_there_is() {
             .collect();
         assert!(!known.is_empty(), "{table}");
         let missing: Vec<_> = known.difference(&there[&table]).collect();
-        assert!(missing.is_empty(), "config/hub.toml lacks {missing:?} of {table}");
+        assert!(
+            missing.is_empty(),
+            "config/hub.toml lacks {missing:?} of {table}"
+        );
     }
 }
 
@@ -274,7 +282,10 @@ fn relative_paths_start_at_the_file_and_the_environment_overrides_secrets() {
     assert_eq!(config.hub.data, dir.path().join("data"));
     let opcua = config.devices[1].opcua.as_ref().unwrap();
     assert_eq!(opcua.pki_dir, dir.path().join("pki/opcua-client"));
-    assert_eq!(opcua.password_file, Some(dir.path().join("keys/robot-1.pw")));
+    assert_eq!(
+        opcua.password_file,
+        Some(dir.path().join("keys/robot-1.pw"))
+    );
 
     let mut config = config;
     config.override_paths(|name| match name {
@@ -286,7 +297,10 @@ fn relative_paths_start_at_the_file_and_the_environment_overrides_secrets() {
     assert_eq!(config.hub.signing_key, Path::new("/run/secrets/key"));
     assert_eq!(config.hub.sealing_key, dir.path().join("keys/sealing.key"));
     let opcua = config.devices[1].opcua.as_ref().unwrap();
-    assert_eq!(opcua.password_file.as_deref(), Some(Path::new("/run/secrets/pw")));
+    assert_eq!(
+        opcua.password_file.as_deref(),
+        Some(Path::new("/run/secrets/pw"))
+    );
 }
 
 #[test]
@@ -305,7 +319,9 @@ fn what_is_no_text_or_too_much_of_it_is_an_error() {
 
 #[test]
 fn a_configuration_written_is_the_one_read() {
-    let config = parse(HUB, "hub.toml").unwrap_or_else(|found| fail(&found)).config;
+    let config = parse(HUB, "hub.toml")
+        .unwrap_or_else(|found| fail(&found))
+        .config;
     let text = toml::to_string(&config).unwrap();
     let again = parse(&text, "written.toml").unwrap_or_else(|found| fail(&found));
     assert_eq!(again.config, config);

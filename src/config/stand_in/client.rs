@@ -1,8 +1,8 @@
 //! Configuration of an OPC UA device and of its tags.
 
 use super::node::NodeAddress;
-use crate::model::ValueKind;
 use super::security::{Mode, Policy, Trust};
+use crate::model::ValueKind;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -1,3 +1,7 @@
-mod security; mod node; mod client; mod server;
+mod client;
+mod node;
+mod security;
+mod server;
 pub use client::{OpcUaConfig, OpcUaPoint};
+pub use server::ConfigError as OpcUaServerError;
 pub use server::OpcUaServerConfig;
