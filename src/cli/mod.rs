@@ -12,6 +12,7 @@ mod init;
 mod ledger_from;
 mod output;
 mod records;
+mod sim;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +56,8 @@ enum Command {
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
     Records(records::RecordsArgs),
+    /// Run the simulated factory cell alone
+    Sim(sim::SimArgs),
     /// Print the completions of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -82,6 +85,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
+        Command::Sim(args) => sim::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

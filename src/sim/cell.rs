@@ -160,7 +160,11 @@ mod tests {
         let mut cell = Cell::start(&CellOptions::default()).await.unwrap();
         let ids: Vec<&str> = cell.modbus.iter().map(|m| m.id.as_str()).collect();
         assert_eq!(ids, ["plc-1", "robot-1", "robot-2"]);
-        let others: Vec<_> = cell.opcua_robots().iter().map(|d| d.id().to_string()).collect();
+        let others: Vec<_> = cell
+            .opcua_robots()
+            .iter()
+            .map(|d| d.id().to_string())
+            .collect();
         assert_eq!(others, ["robot-3", "robot-4"]);
         assert!(cell.panel.switch("robot-4").is_some());
         let taken = cell.modbus[1].address.port();

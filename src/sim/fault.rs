@@ -239,7 +239,8 @@ impl Distortion {
 fn favourite(signals: &[Signal]) -> Option<&'static str> {
     let measured = |s: &&Signal| matches!(s.kind, SignalKind::F32 { .. });
     let warm = signals.iter().find(|s| s.unit == "°C" && measured(s));
-    warm.or_else(|| signals.iter().find(measured)).map(|s| s.name)
+    warm.or_else(|| signals.iter().find(measured))
+        .map(|s| s.name)
 }
 
 #[cfg(test)]

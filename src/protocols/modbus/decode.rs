@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn every_type_in_every_order() {
         let at = "holding_register = 100\n";
-        let pi32 = 3.141_592_7_f32;
+        let sample = 123.456_f32;
         for (point, words, value) in [
             ("type = 'u16'", &[0xfffe][..], Value::U64(0xfffe)),
             (
@@ -343,16 +343,16 @@ mod tests {
                 &[0xffff, 0xffff, 0xffff, 0xffff],
                 Value::I64(-1),
             ),
-            ("type = 'f32'", &[0x4049, 0x0fdb], Value::F64(pi32.into())),
+            ("type = 'f32'", &[0x42f6, 0xe979], Value::F64(sample.into())),
             (
                 "type = 'f32'\nword_order = 'little'",
-                &[0x0fdb, 0x4049],
-                Value::F64(pi32.into()),
+                &[0xe979, 0x42f6],
+                Value::F64(sample.into()),
             ),
             (
                 "type = 'f32'\nswap_bytes = true",
-                &[0x4940, 0xdb0f],
-                Value::F64(pi32.into()),
+                &[0xf642, 0x79e9],
+                Value::F64(sample.into()),
             ),
             (
                 "type = 'f64'",
