@@ -2,9 +2,9 @@
 //!
 //! Pure and streaming: a [`DeviceValidator`] is told settings and limits, is shown one batch after
 //! the other, and says of each whether it is in control, out of control or invalid, naming chart,
-//! rule, sample and limit. No clock, no randomness, no I/O; the only arithmetic that judges is
-//! + − × ÷ √ on `f64`, never fused and never from a library, so that another hub that judges again
-//! finds the same bits.
+//! rule, sample and limit. No clock, no randomness, no I/O; the only arithmetic that judges is plus,
+//! minus, times, divided by and square root on `f64`, never fused and never from a library, so that
+//! another hub that judges again finds the same bits.
 
 mod armed;
 mod bits;

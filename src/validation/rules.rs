@@ -89,7 +89,7 @@ impl RuleState {
     }
 
     fn count_zones(&mut self, z: f64) {
-        let beyond_one = z > 1.0 || z < -1.0;
+        let beyond_one = !(-1.0..=1.0).contains(&z);
         self.within = if beyond_one {
             0
         } else {
@@ -107,7 +107,7 @@ impl RuleState {
     }
 
     fn western_electric(&self, z: f64) -> u8 {
-        u8::from(z > 3.0 || z < -3.0)
+        u8::from(!(-3.0..=3.0).contains(&z))
             | u8::from(self.two_of_three()) << 1
             | u8::from(self.four_of_five()) << 2
             | u8::from(self.side.unsigned_abs() >= 8) << 3
@@ -115,7 +115,7 @@ impl RuleState {
 
     fn nelson(&self, z: f64) -> u8 {
         // Six points make five steps, fourteen make thirteen.
-        u8::from(z > 3.0 || z < -3.0)
+        u8::from(!(-3.0..=3.0).contains(&z))
             | u8::from(self.side.unsigned_abs() >= 9) << 1
             | u8::from(self.trend.unsigned_abs() >= 5) << 2
             | u8::from(self.turns >= 13) << 3

@@ -7,6 +7,7 @@ use super::config::{
 };
 use crate::model::{TagSpec, ValueKind};
 use borsh::{BorshDeserialize, BorshSerialize};
+use std::cmp::Ordering;
 
 /// Limits that are set instead of learned.
 #[derive(Clone, Copy, Debug, PartialEq, BorshSerialize, BorshDeserialize)]
@@ -146,7 +147,7 @@ fn contradiction<T>(tag: &TagSpec, reason: impl Into<String>) -> Result<T, Valid
 
 fn range(tag: &TagSpec) -> Result<Option<(f64, f64)>, ValidationError> {
     match tag.range {
-        Some((low, high)) if !(low < high) => contradiction(
+        Some((low, high)) if low.partial_cmp(&high) != Some(Ordering::Less) => contradiction(
             tag,
             format!("its range {low} to {high} is empty; give the lower end first"),
         ),

@@ -54,8 +54,12 @@ fn a_moving_robot_raises_no_alarm_and_a_spike_a_drift_and_a_stuck_joint_do() {
     // A joint that goes to and fro with rests, and a current that follows its acceleration.
     let mut position = |i: usize| {
         let phase = (i % 160) as f64 / 160.0;
-        let swing =
-            (phase * 4.0 - 2.0).clamp(-1.0, 1.0) * if i / 160 % 2 == 0 { 1.0 } else { -1.0 };
+        let swing = (phase * 4.0 - 2.0).clamp(-1.0, 1.0)
+            * if (i / 160).is_multiple_of(2) {
+                1.0
+            } else {
+                -1.0
+            };
         90.0 * swing + 0.01 * normal.draw(&mut random)
     };
     let mut validator = validator(&ValidationConfig::default(), own(""));
