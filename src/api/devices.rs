@@ -4,7 +4,7 @@ use super::context::{ApiContext, DeviceInfo};
 use super::problem::Problem;
 use super::query::{Params, shortened};
 use super::server::Api;
-use super::views::{LinkView, TagChartsView, TagView, VerdictView};
+use super::views::{ChartView, LinkView, TagView, VerdictView};
 use crate::live_view::DeviceLive;
 use crate::model::TagSpec;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -156,7 +156,7 @@ fn tag_name(live: &DeviceLive, index: usize) -> &str {
     live.tags.get(index).map_or("", |tag| &tag.name)
 }
 
-/// The control charts of one tag.
+/// The control chart of one tag.
 async fn chart(
     request: HttpRequest,
     path: web::Path<(String, String)>,
@@ -201,12 +201,7 @@ async fn charts(
     Ok(HttpResponse::Ok().json(json!({ "device": &*live.id, "tags": charts })))
 }
 
-fn chart_of(
-    context: &ApiContext,
-    live: &DeviceLive,
-    tag: &TagSpec,
-    points: usize,
-) -> TagChartsView {
-    let charts = context.charts.charts(&live.id, &tag.name, points);
-    TagChartsView::new(&live.id, tag, charts.as_ref())
+fn chart_of(context: &ApiContext, live: &DeviceLive, tag: &TagSpec, points: usize) -> ChartView {
+    let chart = context.charts.chart(&live.id, &tag.name, points);
+    ChartView::new(&live.id, tag, chart.as_ref())
 }

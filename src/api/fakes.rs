@@ -7,6 +7,7 @@ use super::server::Api;
 use crate::live_view::{Link, LiveSample, LiveView};
 use crate::model::{Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
 use crate::stats::{Refusal, Stats};
+use crate::validation::{ChartPoint, TagChart};
 use actix_web::web;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -179,33 +180,29 @@ impl LedgerReader for FakeLedger {
     }
 }
 
-/// Charts of `plc-1/temperature` only: ten points, the last one out of control.
+/// A chart of `plc-1/temperature` only: ten points, the last one without a value.
 struct FakeCharts;
 
 impl ChartReader for FakeCharts {
-    fn charts(&self, device: &str, tag: &str, points: usize) -> Option<TagCharts> {
+    fn chart(&self, device: &str, tag: &str, points: usize) -> Option<TagChart> {
         if (device, tag) != ("plc-1", "temperature") {
             return None;
         }
         let all = (0..10i32).map(|i| ChartPoint {
             time: NEW_YEAR + i64::from(i) * 1_000_000_000,
             value: if i == 9 { f64::NAN } else { f64::from(i) },
-            rules: if i == 9 {
-                vec!["beyond_limit".into()]
-            } else {
-                Vec::new()
-            },
+            bad: i == 9,
+            signalled: (i == 8).then(|| "nelson rule_3".into()),
         });
-        let chart = Chart {
-            name: "individuals".into(),
+        Some(TagChart {
+            device: device.into(),
+            tag: tag.into(),
+            unit: "°C".into(),
             center: Some(4.0),
             lcl: Some(-1.0),
-            ucl: Some(9.0),
+            ucl: None,
+            basis: "limits are set".into(),
             points: all.skip(10usize.saturating_sub(points)).collect(),
-        };
-        Some(TagCharts {
-            phase: ChartPhase::Monitoring,
-            charts: vec![chart],
         })
     }
 }

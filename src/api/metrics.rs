@@ -158,15 +158,14 @@ fn devices(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
 }
 
 fn own_process(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
-    let usage = process::usage();
-    if let Some(bytes) = usage.resident_bytes {
+    if let Some(bytes) = process::resident_bytes() {
         out.gauge(
             "process_resident_memory_bytes",
             "Resident memory size in bytes.",
             bytes as f64,
         )?;
     }
-    if let Some(seconds) = usage.cpu_seconds {
+    if let Some(seconds) = process::cpu_seconds() {
         let metric = prometheus::Counter::new(
             "process_cpu_seconds_total",
             "Total user and system CPU time spent in seconds.",

@@ -17,7 +17,7 @@ mod metrics;
 mod page;
 mod ports;
 mod problem;
-mod process;
+pub mod process;
 mod query;
 mod server;
 mod status;
@@ -30,7 +30,6 @@ mod tests;
 
 pub use context::{ApiContext, DeviceInfo};
 pub use ports::{
-    Chart, ChartPhase, ChartPoint, ChartReader, LedgerReadError, LedgerReader, RecordAt,
-    RecordFilter, RecordPage, TagCharts, Tip,
+    ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,
 };
 pub use server::{ApiError, Running, start};

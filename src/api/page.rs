@@ -4,8 +4,10 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use weighbridge_verifier::sha256;
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// Path, media type, content.
-const ASSETS: [(&str, &str, &str); 7] = [
+const ASSETS: [(&str, &str, &str); 10] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -17,30 +19,17 @@ const ASSETS: [(&str, &str, &str); 7] = [
         include_str!("page/style.css"),
     ),
     (
-        "/page/app.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/app.js"),
-    ),
-    (
-        "/page/chart.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/chart.js"),
-    ),
-    (
-        "/page/stream.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/stream.js"),
-    ),
-    (
-        "/page/text.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/text.js"),
-    ),
-    (
         "/favicon.svg",
         "image/svg+xml",
         include_str!("page/favicon.svg"),
     ),
+    ("/page/app.js", SCRIPT, include_str!("page/app.js")),
+    ("/page/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/page/detail.js", SCRIPT, include_str!("page/detail.js")),
+    ("/page/devices.js", SCRIPT, include_str!("page/devices.js")),
+    ("/page/ledger.js", SCRIPT, include_str!("page/ledger.js")),
+    ("/page/stream.js", SCRIPT, include_str!("page/stream.js")),
+    ("/page/text.js", SCRIPT, include_str!("page/text.js")),
 ];
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {

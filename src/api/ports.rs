@@ -4,6 +4,7 @@
 use crate::ledger::block::Block;
 use crate::ledger::record::{Action, Record};
 use crate::model::{Nanos, VerdictClass};
+use crate::validation::{ChartHistory, TagChart};
 use weighbridge_verifier::Hash;
 
 /// The newest block.
@@ -76,58 +77,15 @@ pub trait LedgerReader: Send + Sync {
     ) -> Result<RecordPage, LedgerReadError>;
 }
 
-/// How far the charts of a tag are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChartPhase {
-    /// Phase I: limits are being learned.
-    Learning {
-        /// Good samples seen.
-        have: u64,
-        /// Good samples needed.
-        need: u64,
-    },
-    /// Phase II: limits are set, and new points are judged by them.
-    Monitoring,
-}
-
-/// One point of a chart.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChartPoint {
-    /// Source time of the (last) sample it stands for.
-    pub time: Nanos,
-    /// What is plotted.
-    pub value: f64,
-    /// Names of the rules that fired on it; empty when it is in control.
-    pub rules: Vec<String>,
-}
-
-/// One control chart.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chart {
-    /// Its name, for example `individuals`, `moving_range`, `xbar`, `s`, `ewma`, `cusum`.
-    pub name: String,
-    /// Centre line; `None` while limits are being learned.
-    pub center: Option<f64>,
-    /// Lower control limit, where the chart has one.
-    pub lcl: Option<f64>,
-    /// Upper control limit, where the chart has one.
-    pub ucl: Option<f64>,
-    /// Points, oldest first.
-    pub points: Vec<ChartPoint>,
-}
-
-/// The control charts of one tag.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TagCharts {
-    /// How far they are.
-    pub phase: ChartPhase,
-    /// The charts, the main one first.
-    pub charts: Vec<Chart>,
-}
-
 /// The charts' side of validation.
 pub trait ChartReader: Send + Sync {
-    /// The charts of tag `tag` of device `device` with at most `points` newest points each; `None`
-    /// when this tag has no chart, for example because it is a text.
-    fn charts(&self, device: &str, tag: &str, points: usize) -> Option<TagCharts>;
+    /// The control chart of tag `tag` of device `device` with at most `points` newest points;
+    /// `None` when there is none, for example because the tag is a text or nothing was judged yet.
+    fn chart(&self, device: &str, tag: &str, points: usize) -> Option<TagChart>;
+}
+
+impl ChartReader for ChartHistory {
+    fn chart(&self, device: &str, tag: &str, points: usize) -> Option<TagChart> {
+        ChartHistory::chart(self, device, tag, points)
+    }
 }

@@ -5,22 +5,15 @@ use std::fs;
 /// Kernel ticks a second in `/proc/self/stat`: fixed to 100 on every Linux ABI (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Memory and CPU of this process; `None` where the system does not tell (other than Linux).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usage {
-    /// Resident memory in bytes.
-    pub(super) resident_bytes: Option<u64>,
-    /// CPU time used since the start, user and system, in seconds.
-    pub(super) cpu_seconds: Option<f64>,
+/// Resident memory in bytes; `None` where the system does not tell (other than Linux).
+pub fn resident_bytes() -> Option<u64> {
+    resident(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// Reads it now.
-pub(super) fn usage() -> Usage {
-    let read = |path| fs::read_to_string(path).ok();
-    Usage {
-        resident_bytes: read("/proc/self/status").and_then(|text| resident(&text)),
-        cpu_seconds: read("/proc/self/stat").and_then(|text| cpu(&text)),
-    }
+/// CPU time used since the start, user and system, in seconds; `None` where the system does not
+/// tell (other than Linux).
+pub fn cpu_seconds() -> Option<f64> {
+    cpu(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -55,7 +48,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn this_process_uses_memory() {
-        assert!(usage().resident_bytes.unwrap() > 1 << 20);
-        assert!(usage().cpu_seconds.is_some());
+        assert!(resident_bytes().unwrap() > 1 << 20);
+        assert!(cpu_seconds().is_some());
     }
 }

@@ -77,7 +77,6 @@ impl StatusView {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let stats = &context.stats;
         let tip = context.ledger.tip();
-        let usage = process::usage();
         let mut links = Links::default();
         let mut dropped = 0;
         for device in context.live.devices() {
@@ -118,8 +117,8 @@ impl StatusView {
             sealed_bytes: read(&stats.sealed_bytes),
             devices: links,
             opcua_url: context.opcua_url.clone(),
-            memory_bytes: usage.resident_bytes,
-            cpu_seconds: usage.cpu_seconds,
+            memory_bytes: process::resident_bytes(),
+            cpu_seconds: process::cpu_seconds(),
         }
     }
 }

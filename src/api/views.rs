@@ -3,12 +3,13 @@
 //! Times are RFC 3339 in UTC; where the exact instant matters a `…_ns` text beside it has the
 //! nanoseconds since 1970. Hashes and bytes are lower-case hexadecimal.
 
-use super::ports::{Chart, ChartPhase, ChartPoint, RecordAt, TagCharts};
+use super::ports::RecordAt;
 use crate::ledger::block::Block;
 use crate::ledger::record::{BatchContent, Content, Record, Response};
 use crate::live_view::{Link, LiveSample};
 use crate::model::{Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
 use crate::stats::Refusal;
+use crate::validation::{ChartPoint, TagChart};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use weighbridge_verifier::{Action, Hash};
@@ -293,8 +294,12 @@ impl BatchView {
 pub(super) struct PointView {
     pub(super) time: String,
     pub(super) value: Json,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) rules: Vec<String>,
+    /// The value means nothing, because its quality is Bad.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) bad: bool,
+    /// Chart and rule that fired here, for example "nelson rule_2".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signalled: Option<String>,
 }
 
 impl From<&ChartPoint> for PointView {
@@ -302,62 +307,39 @@ impl From<&ChartPoint> for PointView {
         Self {
             time: rfc3339(point.time),
             value: number(point.value),
-            rules: point.rules.clone(),
+            bad: point.bad,
+            signalled: point.signalled.clone(),
         }
     }
 }
 
-/// A control chart.
+/// The control chart of a tag.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct ChartView {
-    pub(super) name: String,
-    pub(super) center: Option<Json>,
-    pub(super) lcl: Option<Json>,
-    pub(super) ucl: Option<Json>,
-    pub(super) points: Vec<PointView>,
-}
-
-impl From<&Chart> for ChartView {
-    fn from(chart: &Chart) -> Self {
-        Self {
-            name: chart.name.clone(),
-            center: chart.center.map(number),
-            lcl: chart.lcl.map(number),
-            ucl: chart.ucl.map(number),
-            points: chart.points.iter().map(PointView::from).collect(),
-        }
-    }
-}
-
-/// The control charts of a tag.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct TagChartsView {
     pub(super) device: String,
     pub(super) tag: String,
     pub(super) unit: String,
-    /// "learning" or "monitoring"; `null` when the tag has no chart.
-    pub(super) phase: Option<&'static str>,
-    /// While learning: good samples seen, and needed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) learned: Option<[u64; 2]>,
-    pub(super) charts: Vec<ChartView>,
+    pub(super) center: Option<Json>,
+    pub(super) lcl: Option<Json>,
+    pub(super) ucl: Option<Json>,
+    /// Where the limits come from, in words; `null` when the tag has no chart.
+    pub(super) basis: Option<String>,
+    /// Oldest first.
+    pub(super) points: Vec<PointView>,
 }
 
-impl TagChartsView {
-    pub(super) fn new(device: &str, tag: &TagSpec, charts: Option<&TagCharts>) -> Self {
-        let (phase, learned) = match charts.map(|c| c.phase) {
-            None => (None, None),
-            Some(ChartPhase::Learning { have, need }) => (Some("learning"), Some([have, need])),
-            Some(ChartPhase::Monitoring) => (Some("monitoring"), None),
-        };
-        let charts = charts.map_or(&[][..], |c| &c.charts);
+impl ChartView {
+    pub(super) fn new(device: &str, tag: &TagSpec, chart: Option<&TagChart>) -> Self {
+        let points = chart.map_or(&[][..], |c| &c.points);
         Self {
             device: device.to_owned(),
             tag: tag.name.to_string(),
             unit: tag.unit.clone(),
-            phase,
-            learned,
-            charts: charts.iter().map(ChartView::from).collect(),
+            center: chart.and_then(|c| c.center).map(number),
+            lcl: chart.and_then(|c| c.lcl).map(number),
+            ucl: chart.and_then(|c| c.ucl).map(number),
+            basis: chart.map(|c| c.basis.clone()),
+            points: points.iter().map(PointView::from).collect(),
         }
     }
 }

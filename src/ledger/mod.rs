@@ -1,5 +1,29 @@
 //! Records, blocks, proofs, and what the records add up to.
 
+pub mod assemble;
+pub mod batch_format;
+pub mod draft;
+pub mod facts;
+pub mod head;
+pub mod inner_tree;
+pub mod key_wrap;
+pub mod keys;
+mod number_stream;
+pub mod query;
+pub mod replay;
+pub mod report;
+mod section;
+pub mod shape;
+pub mod state;
 pub mod store;
+pub mod verify;
+pub mod writer;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use assemble::Tip;
+pub use draft::Draft;
+pub use state::State;
 pub use weighbridge_verifier::{block, evidence, merkle, record};
+pub use writer::{ChainConfig, Ledger, LedgerError};

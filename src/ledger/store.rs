@@ -51,8 +51,11 @@ pub struct Put {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
-    #[error("the data directory {0} is in use by another process")]
+    #[error("the data directory {0} is in use by another process; stop it first")]
     InUse(std::path::PathBuf),
+    /// There is none.
+    #[error("there is no store in {0}")]
+    Missing(std::path::PathBuf),
     /// The disk is full.
     #[error("the disk is full")]
     Full,
@@ -64,20 +67,26 @@ pub enum StoreError {
     Io(String),
 }
 
+/// Key and value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// One entry of a scan: key and value, or why it cannot be read.
-pub type Entry = Result<(Vec<u8>, Vec<u8>), StoreError>;
+pub type Entry = Result<Pair, StoreError>;
 
 /// A key-value store with atomic, durable batches of writes. Blocking: never call it from an async
 /// thread.
 pub trait Store: Send + Sync {
     /// Writes all of `puts` or none, and returns once they are durable.
-    fn commit(&self, puts: Vec<Put>) -> Result<(), StoreError>;
+    ///
+    /// After an error it is not known which of the two: whoever needs to know reads, or commits the
+    /// same again.
+    fn commit(&self, puts: &[Put]) -> Result<(), StoreError>;
 
     /// The value under `key`.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// The entry with the greatest key.
-    fn last(&self, space: Space) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn last(&self, space: Space) -> Result<Option<Pair>, StoreError>;
 
     /// All entries with keys from `from` on, ascending.
     fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a>;

@@ -46,6 +46,18 @@ impl Values {
         }
     }
 
+    /// Their type.
+    pub fn kind(&self) -> ValueKind {
+        match self {
+            Self::Bool(_) => ValueKind::Bool,
+            Self::I64(_) => ValueKind::I64,
+            Self::U64(_) => ValueKind::U64,
+            Self::F64(_) => ValueKind::F64,
+            Self::Text(_) => ValueKind::Text,
+            Self::Bytes(_) => ValueKind::Bytes,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {

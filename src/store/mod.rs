@@ -1,1 +1,13 @@
 //! Implementations of [`crate::ledger::store::Store`], and the signed head outside of it.
+
+mod faulty;
+mod fjall_store;
+mod head;
+mod lock;
+
+pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
+pub use fjall_store::FjallStore;
+pub use head::HeadFile;
+
+#[cfg(test)]
+mod tests;

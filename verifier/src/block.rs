@@ -4,7 +4,7 @@ use crate::codec::encode;
 use crate::hash::{Hash, sha256};
 use crate::merkle;
 use crate::record::Record;
-use crate::signature::{PublicKey, Signature};
+use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -81,6 +81,19 @@ impl ValidatorSet {
         sha256(&[VALIDATORS_DOMAIN, &encode(self)])
     }
 
+    /// Whether it is one that can decide: hubs strictly ordered by id, no key twice (it would count
+    /// twice), and a threshold between one and their number.
+    pub fn is_well_formed(&self) -> bool {
+        let hubs = &self.validators;
+        let keys: BTreeSet<&PublicKey> = hubs.iter().map(|v| &v.key).collect();
+        let ordered = hubs
+            .iter()
+            .zip(hubs.iter().skip(1))
+            .all(|(a, b)| a.id < b.id);
+        let threshold = usize::try_from(self.threshold).unwrap_or(usize::MAX);
+        ordered && keys.len() == hubs.len() && (1..=hubs.len()).contains(&threshold)
+    }
+
     /// The hub with this id.
     pub fn get(&self, id: &str) -> Option<&Validator> {
         self.validators.iter().find(|v| v.id == id)
@@ -125,6 +138,12 @@ pub enum BlockError {
     /// The body's root is not the header's.
     #[error("the records do not give the header's Merkle root")]
     MerkleRoot,
+    /// A block without a record has no reason to be.
+    #[error("the block holds no record")]
+    Empty,
+    /// The set could not decide: out of order, a key twice, or an impossible threshold.
+    #[error("the validator set is malformed")]
+    MalformedSet,
     /// The certificate's set is not the header's.
     #[error("the validator set is not the one the header names")]
     ValidatorSet,
@@ -147,8 +166,21 @@ pub enum BlockError {
 impl CommitCertificate {
     /// Checks that enough hubs of `set` signed `header`, each once, and that `set` is the header's.
     pub fn verify(&self, header: &BlockHeader, set: &ValidatorSet) -> Result<(), BlockError> {
+        self.verify_with(header, set, &DirectCheck)
+    }
+
+    /// The same, with the caller's way of checking signatures.
+    pub fn verify_with(
+        &self,
+        header: &BlockHeader,
+        set: &ValidatorSet,
+        check: &dyn SignatureCheck,
+    ) -> Result<(), BlockError> {
         if set.hash() != header.validators_hash {
             return Err(BlockError::ValidatorSet);
+        }
+        if !set.is_well_formed() {
+            return Err(BlockError::MalformedSet);
         }
         let message = commit_message(header);
         let mut seen = BTreeSet::new();
@@ -157,13 +189,11 @@ impl CommitCertificate {
                 .get(&one.validator)
                 .filter(|_| seen.insert(&one.validator));
             let validator = entitled.ok_or_else(|| BlockError::Signer(one.validator.clone()))?;
-            validator
-                .key
-                .verify(&message, &one.signature)
+            check
+                .check(&validator.key, &message, &one.signature)
                 .map_err(|_| BlockError::Signature(one.validator.clone()))?;
         }
-        // A threshold of zero would let anyone commit.
-        let needed = set.threshold.max(1);
+        let needed = set.threshold;
         if (seen.len() as u64) < u64::from(needed) {
             let got = seen.len();
             return Err(BlockError::Threshold { got, needed });
@@ -186,14 +216,23 @@ pub struct Block {
 impl Block {
     /// Root of the outer tree over `records`.
     pub fn merkle_root(records: &[Record]) -> Hash {
-        merkle::root(&records.iter().map(Record::leaf).collect::<Vec<_>>())
+        merkle::root_of(records.iter().map(Record::leaf).collect())
     }
 
     /// Checks version, record count, Merkle root and certificate: everything that can be said of a
     /// block on its own.
     pub fn verify(&self, set: &ValidatorSet) -> Result<(), BlockError> {
+        self.verify_body()?;
+        self.certificate.verify(&self.header, set)
+    }
+
+    /// Version, record count and Merkle root: what needs no signature.
+    pub fn verify_body(&self) -> Result<(), BlockError> {
         if self.header.version != BLOCK_VERSION {
             return Err(BlockError::Version(self.header.version));
+        }
+        if self.records.is_empty() {
+            return Err(BlockError::Empty);
         }
         if usize::try_from(self.header.record_count) != Ok(self.records.len()) {
             return Err(BlockError::RecordCount {
@@ -204,6 +243,6 @@ impl Block {
         if Self::merkle_root(&self.records) != self.header.merkle_root {
             return Err(BlockError::MerkleRoot);
         }
-        self.certificate.verify(&self.header, set)
+        Ok(())
     }
 }

@@ -4,11 +4,11 @@
 //! that record to the outer root in the block's header, the hubs' certificate over the header and
 //! the validator set. Whoever trusts a key of that set needs nothing else.
 
-use crate::block::{BlockError, BlockHeader, CommitCertificate, ValidatorSet};
+use crate::block::{BLOCK_VERSION, BlockError, BlockHeader, CommitCertificate, ValidatorSet};
 use crate::codec::{DecodeError, decode, encode};
 use crate::hash::Hash;
 use crate::merkle;
-use crate::record::Record;
+use crate::record::{Action, BatchContent, RECORD_VERSION, Record, Response, VerdictClass};
 use crate::sample::{Quality, Salt, TagDigest, Value};
 use crate::signature::{PublicKey, SignatureError};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -65,9 +65,18 @@ pub enum EvidenceError {
     /// The file is not the canonical form of an evidence.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// Record or header are of a version that this code does not know.
+    #[error("the format version {0} is not known here")]
+    Version(u8),
     /// The record is not about a batch.
     #[error("the record is not about a batch")]
     NotABatch,
+    /// The batch was refused: its samples never entered the record.
+    #[error("the batch was refused, so its samples are not part of the ledger")]
+    Refused,
+    /// Record and block do not belong together.
+    #[error("the record does not belong to this block: {0}")]
+    Mismatch(&'static str),
     /// The sample is not in the batch.
     #[error("the sample is not under the batch's inner Merkle root")]
     Sample,
@@ -114,7 +123,9 @@ impl Evidence {
     /// Checks every step from the sample to the certificate; with `trust`, also that this key is one
     /// of those that must sign.
     pub fn verify(&self, trust: Option<&PublicKey>) -> Result<Trust, EvidenceError> {
-        let batch = self.record.body.batch().ok_or(EvidenceError::NotABatch)?;
+        let body = &self.record.body;
+        let batch = body.batch().ok_or(EvidenceError::NotABatch)?;
+        self.verify_kind(batch)?;
         let s = &self.sample;
         let leaf = TagDigest::new(&batch.device, &s.tag)
             .leaf(&s.salt, s.index, s.time, s.quality, &s.value);
@@ -136,7 +147,7 @@ impl Evidence {
         if outer != Some(self.header.merkle_root) {
             return Err(EvidenceError::Record);
         }
-        let hub = &self.record.body.hub;
+        let hub = &body.hub;
         let hub = self
             .validators
             .get(hub)
@@ -154,5 +165,27 @@ impl Evidence {
         trusted
             .then_some(Trust::Key)
             .ok_or(EvidenceError::Untrusted)
+    }
+
+    /// What must hold of record and header before any hash is worth computing.
+    fn verify_kind(&self, batch: &BatchContent) -> Result<(), EvidenceError> {
+        let (body, header) = (&self.record.body, &self.header);
+        if body.version != RECORD_VERSION {
+            return Err(EvidenceError::Version(body.version));
+        }
+        if header.version != BLOCK_VERSION {
+            return Err(EvidenceError::Version(header.version));
+        }
+        let stored = body.action == Action::Store && body.response == Response::Accepted;
+        if !stored || batch.sealed.is_none() || batch.verdict.class == VerdictClass::Invalid {
+            return Err(EvidenceError::Refused);
+        }
+        if body.chain != header.chain {
+            return Err(EvidenceError::Mismatch("it was made for another chain"));
+        }
+        if body.time > header.time {
+            return Err(EvidenceError::Mismatch("it is younger than the block"));
+        }
+        Ok(())
     }
 }

@@ -25,4 +25,4 @@ pub use record::{
     Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,
 };
 pub use sample::{Quality, Salt, TagDigest, Value};
-pub use signature::{PublicKey, Signature, SignatureError};
+pub use signature::{KeyCache, PublicKey, Signature, SignatureCheck, SignatureError};

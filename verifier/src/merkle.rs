@@ -24,14 +24,15 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
 ///
 /// Pairing level by level and carrying an odd last node upwards unchanged gives the tree of RFC 6962.
 pub fn root(leaves: &[Hash]) -> Hash {
-    if leaves.is_empty() {
-        return empty_root();
+    root_of(leaves.to_vec())
+}
+
+/// The same for leaves that are not needed afterwards.
+pub fn root_of(mut leaves: Vec<Hash>) -> Hash {
+    while leaves.len() > 1 {
+        fold_level(&mut leaves);
     }
-    let mut level = leaves.to_vec();
-    while level.len() > 1 {
-        fold_level(&mut level);
-    }
-    level[0]
+    leaves.first().copied().unwrap_or_else(empty_root)
 }
 
 /// Inclusion path of leaf `index`, lowest sibling first; `None` when there is no such leaf.

@@ -6,7 +6,7 @@
 
 use crate::codec::encode;
 use crate::hash::{Hash, sha256};
-use crate::signature::{PublicKey, Signature, SignatureError};
+use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck, SignatureError};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 
@@ -180,6 +180,8 @@ pub struct IdentityContent {
 }
 
 /// What a record is about.
+// Nearly every record is about a batch; a box around it would save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
@@ -198,6 +200,8 @@ pub enum Content {
 pub struct RecordBody {
     /// [`RECORD_VERSION`].
     pub version: u8,
+    /// Id of the chain it was made for: a record signed for one chain means nothing on another.
+    pub chain: String,
     /// Id of the hub that made the record.
     pub hub: String,
     /// Number of the record in this hub's own chain, from 1.
@@ -245,10 +249,17 @@ impl RecordBody {
 
     /// The sealed bytes this record answers for, if any.
     pub fn sealed(&self) -> Option<&SealedRef> {
-        match &self.content {
-            Content::Batch(batch) => batch.sealed.as_ref(),
-            Content::Document(document) => Some(&document.sealed),
-            Content::Identity(_) | Content::Commitment(_) => None,
+        self.content.sealed()
+    }
+}
+
+impl Content {
+    /// The sealed bytes it names, if any.
+    pub fn sealed(&self) -> Option<&SealedRef> {
+        match self {
+            Self::Batch(batch) => batch.sealed.as_ref(),
+            Self::Document(document) => Some(&document.sealed),
+            Self::Identity(_) | Self::Commitment(_) => None,
         }
     }
 }
@@ -259,24 +270,32 @@ impl Record {
         crate::merkle::leaf_hash(&encode(self))
     }
 
-    /// Checks the hub's signature, and the attester's where there is one.
+    /// Checks the hub's signature, and the attester's where there is one. Whether the attester may
+    /// attest this device is not said here: the chain's state knows the devices' keys.
     pub fn verify(&self, hub: &PublicKey) -> Result<(), SignatureError> {
-        hub.verify(&self.body.hash(), &self.signature)?;
+        self.verify_with(hub, &DirectCheck)
+    }
+
+    /// The same, with the caller's way of checking signatures.
+    pub fn verify_with(
+        &self,
+        hub: &PublicKey,
+        check: &dyn SignatureCheck,
+    ) -> Result<(), SignatureError> {
+        check.check(hub, &self.body.hash(), &self.signature)?;
         if let Some(batch) = self.body.batch()
             && let Some(attester) = &batch.attester
         {
-            attester
-                .key
-                .verify(&attestation_message(batch), &attester.signature)?;
+            let message = attestation_message(batch);
+            check.check(&attester.key, &message, &attester.signature)?;
         }
         Ok(())
     }
 }
 
-/// What a device or edge node signs: which batch, and the root of its samples.
+/// What a device or edge node signs: which batch, of which grade, how many samples, and their root.
 pub fn attestation_message(batch: &BatchContent) -> Hash {
-    sha256(&[
-        ATTESTATION_DOMAIN,
-        &encode(&(&batch.device, batch.epoch, batch.sequence, batch.inner_root)),
-    ])
+    let which = (&batch.device, batch.epoch, batch.sequence);
+    let what = (batch.samples, batch.grade, batch.inner_root);
+    sha256(&[ATTESTATION_DOMAIN, &encode(&(which, what))])
 }

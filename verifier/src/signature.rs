@@ -4,8 +4,10 @@ use crate::hash::{Hash, HexError, parse_hex, write_hex};
 use borsh::{BorshDeserialize, BorshSerialize};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{PoisonError, RwLock};
 
 /// A P-256 public key: a compressed SEC1 point, 33 bytes; printed as hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
@@ -52,8 +54,11 @@ impl Verifier {
 }
 
 impl PublicKey {
-    /// Decompresses the point.
+    /// Decompresses the point. Only the tags 02 and 03 are taken, so that a key has one form only.
     pub fn verifier(&self) -> Result<Verifier, SignatureError> {
+        if !matches!(self.0[0], 2 | 3) {
+            return Err(SignatureError::Key);
+        }
         p256::ecdsa::VerifyingKey::from_sec1_bytes(&self.0)
             .map(Verifier)
             .map_err(|_| SignatureError::Key)
@@ -62,6 +67,66 @@ impl PublicKey {
     /// Checks one signature; use [`PublicKey::verifier`] for many.
     pub fn verify(&self, message: &Hash, signature: &Signature) -> Result<(), SignatureError> {
         self.verifier()?.verify(message, signature)
+    }
+}
+
+/// A way of checking signatures: directly, with the keys' points kept, or on another library.
+///
+/// Whatever it does, it must accept what [`PublicKey::verify`] accepts and nothing else.
+pub trait SignatureCheck: Send + Sync {
+    /// Checks that `signature` is `key`'s over `message`.
+    fn check(
+        &self,
+        key: &PublicKey,
+        message: &Hash,
+        signature: &Signature,
+    ) -> Result<(), SignatureError>;
+}
+
+/// Checks each signature on its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DirectCheck;
+
+impl SignatureCheck for DirectCheck {
+    fn check(
+        &self,
+        key: &PublicKey,
+        message: &Hash,
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
+        key.verify(message, signature)
+    }
+}
+
+/// Keeps the decompressed points of the keys it has seen: a ledger has few keys and many signatures.
+#[derive(Debug, Default)]
+pub struct KeyCache {
+    keys: RwLock<BTreeMap<PublicKey, Verifier>>,
+}
+
+/// More keys than this are not kept: what is checked comes from outside.
+const KEYS_KEPT: usize = 4096;
+
+impl SignatureCheck for KeyCache {
+    fn check(
+        &self,
+        key: &PublicKey,
+        message: &Hash,
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
+        // A poisoned lock only means that another thread panicked while it looked up a key.
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verifier) = keys.get(key) {
+            return verifier.verify(message, signature);
+        }
+        drop(keys);
+        let verifier = key.verifier()?;
+        let result = verifier.verify(message, signature);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() < KEYS_KEPT {
+            keys.insert(*key, verifier);
+        }
+        result
     }
 }
 

@@ -1,0 +1,88 @@
+//! What a hub wants to record, before it is numbered, chained and signed.
+
+use crate::model::Nanos;
+use weighbridge_verifier::{
+    Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, Record, Response,
+};
+
+/// A record to be: everything but its place in the chain and its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// When it happened, by the hub's clock. The record's time is moved forward where needed, so that
+    /// a hub's records never go back in time.
+    pub time: Nanos,
+    /// Who asked, for example `device:press-1`.
+    pub subject: String,
+    /// What was done or asked for.
+    pub action: Action,
+    /// On what, for example `device:press-1` or `limits:press-1`.
+    pub object: String,
+    /// Hash of the permit used.
+    pub permit: Option<Hash>,
+    /// What it is about.
+    pub content: Content,
+    /// The hub's answer.
+    pub response: Response,
+}
+
+impl Draft {
+    /// A sealed batch that enters the record.
+    pub fn store(time: Nanos, batch: BatchContent) -> Self {
+        Self::batch(time, Action::Store, Response::Accepted, batch)
+    }
+
+    /// A batch that is refused: its record has no sealed bytes.
+    pub fn refuse(time: Nanos, batch: BatchContent) -> Self {
+        Self::batch(time, Action::Refuse, Response::Refused, batch)
+    }
+
+    fn batch(time: Nanos, action: Action, response: Response, batch: BatchContent) -> Self {
+        let device = format!("device:{}", batch.device);
+        Self {
+            time,
+            subject: device.clone(),
+            action,
+            object: device,
+            permit: None,
+            content: Content::Batch(batch),
+            response,
+        }
+    }
+
+    /// A new version of the document that is in force for `object`.
+    pub fn configure(time: Nanos, subject: &str, object: &str, document: DocumentContent) -> Self {
+        Self {
+            time,
+            subject: subject.to_owned(),
+            action: Action::Configure,
+            object: object.to_owned(),
+            permit: None,
+            content: Content::Document(document),
+            response: Response::Accepted,
+        }
+    }
+
+    /// An identity that enters the ledger.
+    pub fn enrol(time: Nanos, subject: &str, identity: IdentityContent) -> Self {
+        Self {
+            time,
+            subject: subject.to_owned(),
+            action: Action::Enrol,
+            object: format!("identity:{}", identity.id),
+            permit: None,
+            content: Content::Identity(identity),
+            response: Response::Accepted,
+        }
+    }
+
+    /// Whether `record` says what this draft wanted to say.
+    pub(super) fn became(&self, record: &Record) -> bool {
+        let body = &record.body;
+        body.subject == self.subject
+            && body.action == self.action
+            && body.object == self.object
+            && body.permit == self.permit
+            && body.content == self.content
+            && body.response == self.response
+    }
+}

@@ -1,0 +1,71 @@
+//! The entries of a chain's state.
+
+use borsh::BorshSerialize;
+use serde::Serialize;
+use weighbridge_verifier::{Hash, IdentityKind, PublicKey, SealedRef};
+
+/// An identity in force.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+pub struct Identity {
+    /// What it is.
+    pub kind: IdentityKind,
+    /// Its public key; `None` for a device that cannot sign.
+    pub key: Option<PublicKey>,
+    /// Whether it was withdrawn: its old records stand, new ones are refused.
+    pub revoked: bool,
+}
+
+/// The end of one hub's own chain of records.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+pub struct HubTip {
+    /// Number of its newest record.
+    pub sequence: u64,
+    /// Hash of that record's body.
+    pub hash: Hash,
+    /// Time of that record, ns since 1970.
+    pub time: i64,
+}
+
+/// Where a device's batches stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, Serialize)]
+pub struct DeviceTip {
+    /// Fencing epoch of its newest batch.
+    pub epoch: u64,
+    /// Sequence number of its newest batch within that epoch.
+    pub sequence: u64,
+}
+
+/// A document in force.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+pub struct Document {
+    /// Its version, from 1.
+    pub version: u64,
+    /// Salted commitment to its plaintext.
+    pub commitment: Hash,
+    /// Where the sealed document is.
+    pub sealed: SealedRef,
+}
+
+/// Sums over the whole chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, Serialize)]
+pub struct Totals {
+    /// Records.
+    pub records: u64,
+    /// Batches accepted.
+    pub accepted: u64,
+    /// Batches out of control.
+    pub out_of_control: u64,
+    /// Batches that were invalid.
+    pub invalid: u64,
+    /// Samples in stored batches.
+    pub samples: u64,
+    /// Bytes of ciphertext that records answer for.
+    pub sealed_bytes: u64,
+}
+
+impl Totals {
+    /// Batches of all classes.
+    pub fn batches(&self) -> u64 {
+        self.accepted + self.out_of_control + self.invalid
+    }
+}

@@ -1,0 +1,133 @@
+//! The key store's entries: a device's epoch key, wrapped to one recipient, signed by the hub.
+//!
+//! The wrap itself says nothing to whoever cannot open it; the signature lets anyone notice a changed
+//! bit without any secret.
+
+use crate::crypto::Signer;
+use borsh::{BorshDeserialize, BorshSerialize};
+use weighbridge_verifier::{
+    Content, DecodeError, Hash, PublicKey, Record, Signature, SignatureCheck, SignatureError,
+    decode, encode, sha256,
+};
+
+/// Version of the format this code writes.
+pub const KEY_WRAP_VERSION: u8 = 1;
+
+const KEY_WRAP_DOMAIN: &[u8] = b"weighbridge/key-wrap/v1\0";
+
+/// An epoch key, wrapped to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct KeyWrap {
+    /// [`KEY_WRAP_VERSION`].
+    pub version: u8,
+    /// Id of the chain.
+    pub chain: String,
+    /// The device whose data the key seals.
+    pub device: String,
+    /// Which of the device's keys.
+    pub key_epoch: u64,
+    /// Id of whom it is wrapped to.
+    pub recipient: String,
+    /// Encapsulated key (HPKE's `enc`).
+    pub enc: Vec<u8>,
+    /// The wrapped key.
+    pub ciphertext: Vec<u8>,
+    /// Id of the hub that wrapped it.
+    pub hub: String,
+    /// Its signature over everything above.
+    pub signature: Signature,
+}
+
+impl KeyWrap {
+    /// A wrap signed by `signer`.
+    pub fn sign(
+        chain: &str,
+        device: &str,
+        key_epoch: u64,
+        recipient: &str,
+        (enc, ciphertext): (Vec<u8>, Vec<u8>),
+        signer: &dyn Signer,
+    ) -> Self {
+        let mut wrap = Self {
+            version: KEY_WRAP_VERSION,
+            chain: chain.to_owned(),
+            device: device.to_owned(),
+            key_epoch,
+            recipient: recipient.to_owned(),
+            enc,
+            ciphertext,
+            hub: signer.id().to_owned(),
+            signature: Signature([0; 64]),
+        };
+        wrap.signature = signer.sign(&wrap.message());
+        wrap
+    }
+
+    fn message(&self) -> Hash {
+        let key = (self.version, &self.chain, &self.device, self.key_epoch);
+        let what = (&self.recipient, &self.enc, &self.ciphertext, &self.hub);
+        sha256(&[KEY_WRAP_DOMAIN, &encode(&(key, what))])
+    }
+
+    /// Checks the signature.
+    pub fn verify(
+        &self,
+        key: &PublicKey,
+        check: &dyn SignatureCheck,
+    ) -> Result<(), SignatureError> {
+        check.check(key, &self.message(), &self.signature)
+    }
+
+    /// The key under which the store keeps it.
+    pub fn key(&self) -> Vec<u8> {
+        wrap_key(&self.device, self.key_epoch, &self.recipient)
+    }
+
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a wrap.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let wrap: Self = decode("wrapped key", bytes)?;
+        if wrap.version == KEY_WRAP_VERSION {
+            return Ok(wrap);
+        }
+        Err(DecodeError {
+            what: "wrapped key",
+            reason: format!("the format version {} is not known here", wrap.version),
+        })
+    }
+}
+
+/// Where the store keeps the wrap of a device's key for one recipient: device, key epoch, recipient.
+pub fn wrap_key(device: &str, key_epoch: u64, recipient: &str) -> Vec<u8> {
+    let mut key = wrap_prefix(device, key_epoch);
+    key.extend(recipient.as_bytes());
+    key
+}
+
+/// What the keys of all wraps of one of a device's keys begin with: the device's length (u32,
+/// big-endian) and id, and the key epoch (u64, big-endian).
+pub fn wrap_prefix(device: &str, key_epoch: u64) -> Vec<u8> {
+    let mut key = (device.len() as u32).to_be_bytes().to_vec();
+    key.extend(device.as_bytes());
+    key.extend(key_epoch.to_be_bytes());
+    key
+}
+
+/// The device under whose epoch key a record's sealed bytes are sealed, and which of its keys. A
+/// document's object is `kind:device`.
+pub fn sealing_key(record: &Record) -> Option<(&str, u64)> {
+    let body = &record.body;
+    let sealed = body.sealed()?;
+    let device = match &body.content {
+        Content::Batch(batch) => &*batch.device,
+        _ => body
+            .object
+            .split_once(':')
+            .map_or(&*body.object, |(_, d)| d),
+    };
+    Some((device, sealed.key_epoch))
+}

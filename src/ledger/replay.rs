@@ -1,0 +1,156 @@
+//! Following a chain block by block: what must hold between a block and what came before it.
+
+use super::assemble::Tip;
+use super::shape::ApplyError;
+use super::state::State;
+use weighbridge_verifier::block::BlockError;
+use weighbridge_verifier::{Block, SignatureCheck, ValidatorSet};
+
+/// Why a block may not come next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FollowError {
+    /// The block does not hold on its own.
+    #[error("{0}")]
+    Block(#[from] BlockError),
+    /// It belongs to another chain.
+    #[error("it belongs to the chain `{0}`")]
+    Chain(String),
+    /// Not the next height.
+    #[error("its height is {got} where {wanted} was due")]
+    Height {
+        /// The height that was due.
+        wanted: u64,
+        /// The height that came.
+        got: u64,
+    },
+    /// It does not point back to the block before.
+    #[error("its previous hash is not the hash of the block before")]
+    PreviousHash,
+    /// It is not younger than the block before.
+    #[error("its time is not after that of the block before")]
+    Time,
+    /// A record is younger than the block.
+    #[error("record {0} is younger than the block")]
+    RecordTime(usize),
+    /// A record may not come next.
+    #[error("record {index} does not hold: {why}")]
+    Record {
+        /// Which record, from 0.
+        index: usize,
+        /// Why not.
+        why: ApplyError,
+    },
+    /// The records give another state.
+    #[error("the records do not give the header's state hash")]
+    StateHash,
+    /// The hub that made it may not.
+    #[error("its proposer `{0}` is not of the validator set")]
+    Proposer(String),
+}
+
+/// A chain as far as it was followed.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    state: State,
+    tip: Tip,
+}
+
+impl Follower {
+    /// At the beginning of chain `chain`.
+    pub fn new(chain: &str) -> Self {
+        Self {
+            state: State::new(chain),
+            tip: Tip::NONE,
+        }
+    }
+
+    /// The state after the newest block followed.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The newest block followed.
+    pub fn tip(&self) -> &Tip {
+        &self.tip
+    }
+
+    /// State and tip.
+    pub fn into_parts(self) -> (State, Tip) {
+        (self.state, self.tip)
+    }
+
+    /// Follows one block. With `check` all signatures are verified. Without it they are taken as
+    /// holding: for blocks under a hash that this hub itself has signed. After an error nothing has
+    /// changed.
+    pub fn follow(
+        &mut self,
+        block: &Block,
+        check: Option<&dyn SignatureCheck>,
+    ) -> Result<(), FollowError> {
+        self.check_place(block)?;
+        block.verify_body()?;
+        let mut state = self.state.clone();
+        for (index, record) in block.records.iter().enumerate() {
+            if record.body.time > block.header.time {
+                return Err(FollowError::RecordTime(index));
+            }
+            match check {
+                Some(check) => state.apply_with(record, check),
+                None => state.apply_signed(&record.body, record.body.hash()),
+            }
+            .map_err(|why| FollowError::Record { index, why })?;
+        }
+        // The first block is signed by the set that it makes, every other one by the set before it.
+        let set = self.state.validators().or(state.validators());
+        self.check_commit(block, set, check)?;
+        if state.hash() != block.header.state_hash {
+            return Err(FollowError::StateHash);
+        }
+        self.state = state;
+        self.tip = Tip::of(&block.header);
+        Ok(())
+    }
+
+    fn check_place(&self, block: &Block) -> Result<(), FollowError> {
+        let header = &block.header;
+        if header.chain != self.state.chain() {
+            return Err(FollowError::Chain(header.chain.clone()));
+        }
+        if Some(header.height) != self.tip.height.checked_add(1) {
+            return Err(FollowError::Height {
+                wanted: self.tip.height.saturating_add(1),
+                got: header.height,
+            });
+        }
+        if header.previous_hash != self.tip.hash {
+            return Err(FollowError::PreviousHash);
+        }
+        if header.time <= self.tip.time {
+            return Err(FollowError::Time);
+        }
+        Ok(())
+    }
+
+    fn check_commit(
+        &self,
+        block: &Block,
+        set: Option<&ValidatorSet>,
+        check: Option<&dyn SignatureCheck>,
+    ) -> Result<(), FollowError> {
+        let set = set.ok_or(BlockError::MalformedSet)?;
+        let proposer = &block.header.proposer;
+        if set.get(proposer).is_none() {
+            return Err(FollowError::Proposer(proposer.clone()));
+        }
+        match check {
+            Some(check) => block
+                .certificate
+                .verify_with(&block.header, set, check)
+                .map_err(FollowError::from),
+            None if set.hash() != block.header.validators_hash => {
+                Err(BlockError::ValidatorSet.into())
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a verification of a whole ledger found.
+
+use super::assemble::Tip;
+use super::facts::Totals;
+use serde::Serialize;
+use std::fmt;
+use weighbridge_verifier::{Hash, PublicKey};
+
+/// Most findings that are kept; the others are only counted.
+pub const MAX_FINDINGS: usize = 1_000;
+
+/// Where something is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "space")]
+pub enum Where {
+    /// In the signed head.
+    Head,
+    /// In the block stored under this height.
+    Block {
+        /// The height.
+        height: u64,
+    },
+    /// In a record.
+    Record {
+        /// Height of its block.
+        height: u64,
+        /// Which record of the block, from 0.
+        index: usize,
+    },
+    /// In the sealed bytes under this key.
+    Sealed {
+        /// The key, hexadecimal.
+        key: String,
+    },
+    /// In the wrapped key under this key.
+    Keys {
+        /// The key, hexadecimal.
+        key: String,
+    },
+    /// In a keyspace as a whole.
+    Store {
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+impl fmt::Display for Where {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Head => f.write_str("head"),
+            Self::Block { height } => write!(f, "block {height}"),
+            Self::Record { height, index } => write!(f, "block {height}, record {index}"),
+            Self::Sealed { key } => write!(f, "sealed {key}"),
+            Self::Keys { key } => write!(f, "wrapped key {key}"),
+            Self::Store { name } => write!(f, "keyspace {name}"),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where.
+    pub place: Where,
+    /// What, in plain words.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// How far a clean ledger can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerTrust {
+    /// It was begun under the key that was given.
+    Key,
+    /// It fits together, but no key to trust was given: whoever wrote it could have written another.
+    SelfConsistentOnly,
+}
+
+/// What was verified, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Id of the chain; empty when there is no readable first block.
+    pub chain: String,
+    /// The key under which the ledger was begun.
+    pub key: Option<PublicKey>,
+    /// Height of the newest block that follows from all before it.
+    pub height: u64,
+    /// Its hash.
+    pub block_hash: Hash,
+    /// Hash of the state after it.
+    pub state_hash: Hash,
+    /// Sums over the chain up to it.
+    pub totals: Totals,
+    /// Values of the sealed keyspace that were hashed.
+    pub sealed: u64,
+    /// Bytes of ciphertext in them.
+    pub sealed_bytes: u64,
+    /// Wrapped keys that were checked.
+    pub wraps: u64,
+    /// How far it can be trusted if there are no findings.
+    pub trust: LedgerTrust,
+    /// What is wrong, up to [`MAX_FINDINGS`].
+    pub findings: Vec<Finding>,
+    /// How many things are wrong in all.
+    pub finding_count: u64,
+}
+
+impl Report {
+    pub(super) fn new(trust: Option<&PublicKey>) -> Self {
+        Self {
+            chain: String::new(),
+            key: None,
+            height: 0,
+            block_hash: Hash::ZERO,
+            state_hash: Hash::ZERO,
+            totals: Totals::default(),
+            sealed: 0,
+            sealed_bytes: 0,
+            wraps: 0,
+            trust: match trust {
+                Some(_) => LedgerTrust::Key,
+                None => LedgerTrust::SelfConsistentOnly,
+            },
+            findings: Vec::new(),
+            finding_count: 0,
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.finding_count == 0
+    }
+
+    /// The newest block that follows from all before it, without its time.
+    pub fn reaches(&self, tip: &Tip) -> bool {
+        self.height == tip.height && self.block_hash == tip.hash
+    }
+
+    pub(super) fn find(&mut self, place: Where, what: impl fmt::Display) {
+        self.finding_count += 1;
+        if self.findings.len() < MAX_FINDINGS {
+            let what = what.to_string();
+            self.findings.push(Finding { place, what });
+        }
+    }
+}
+
+/// How far a verification has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being verified: "blocks", "sealed bytes", "wrapped keys".
+    pub what: &'static str,
+    /// How many are done.
+    pub done: u64,
+    /// How many there should be.
+    pub total: u64,
+}

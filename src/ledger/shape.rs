@@ -1,0 +1,171 @@
+//! Which records make sense on their own: action, content and response must fit each other.
+
+use super::facts::DeviceTip;
+use weighbridge_verifier::record::RECORD_VERSION;
+use weighbridge_verifier::{Action, Content, RecordBody, Response, SignatureError, VerdictClass};
+
+/// Longest name in a record (subject, object, ids, kinds, chart, rule), in bytes.
+pub const MAX_NAME: usize = 256;
+
+/// Why a record may not come next in a chain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It was written by a version of the format this code does not know.
+    #[error("the format version {0} is not known here")]
+    Version(u8),
+    /// It was made for another chain.
+    #[error("it was made for the chain `{0}`")]
+    Chain(String),
+    /// The first record must enrol the hub that makes it.
+    #[error("the first record of a chain must enrol the hub that makes it, with its key")]
+    Genesis,
+    /// Nobody enrolled this hub, or it was revoked.
+    #[error("`{0}` is not an enrolled hub")]
+    UnknownHub(String),
+    /// A signature is wrong.
+    #[error("{0}")]
+    Signature(#[from] SignatureError),
+    /// Not the next record of its hub.
+    #[error("record {got} of hub `{hub}` came where its record {wanted} was due")]
+    Sequence {
+        /// The hub.
+        hub: String,
+        /// The number that was due.
+        wanted: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// It does not point back to the hub's record before.
+    #[error("it does not point back to the previous record of hub `{0}`")]
+    Previous(String),
+    /// It is older than the hub's record before.
+    #[error("it is older than the previous record of hub `{0}`")]
+    Time(String),
+    /// A batch is missing before it, or it is there already.
+    #[error(
+        "batch {epoch}.{sequence} of `{device}` does not follow batch {}.{}",
+        tip.epoch, tip.sequence
+    )]
+    BatchSequence {
+        /// The device.
+        device: String,
+        /// Its newest batch.
+        tip: DeviceTip,
+        /// Epoch of the batch that came.
+        epoch: u64,
+        /// Sequence number of the batch that came.
+        sequence: u64,
+    },
+    /// The attester may not speak for the device.
+    #[error("the key that attests the batch of `{0}` is not enrolled for it")]
+    Attester(String),
+    /// A version of a document is missing before it, or it is there already.
+    #[error("version {got} of `{kind}` for `{object}` came where version {wanted} was due")]
+    DocumentVersion {
+        /// What the document is for.
+        object: String,
+        /// What it is.
+        kind: String,
+        /// The version that was due.
+        wanted: u64,
+        /// The version that came.
+        got: u64,
+    },
+    /// The id is in use.
+    #[error("the identity `{0}` is enrolled already")]
+    IdentityTaken(String),
+    /// There is no such identity to be revoked.
+    #[error("there is no such identity `{0}` in force")]
+    UnknownIdentity(String),
+    /// A hub that signs blocks cannot simply be revoked.
+    #[error("`{0}` signs blocks: it leaves by a membership record")]
+    RevokesValidator(String),
+    /// Action, content and response do not fit each other.
+    #[error("a `{action:?}` record cannot say this: {why}")]
+    Shape {
+        /// The action.
+        action: Action,
+        /// What does not fit.
+        why: &'static str,
+    },
+    /// A number has reached its end.
+    #[error("a sequence number has reached its end")]
+    Exhausted,
+}
+
+/// Checks version, lengths, and that action, content and response fit each other.
+pub(super) fn check_shape(body: &RecordBody) -> Result<(), ApplyError> {
+    if body.version != RECORD_VERSION {
+        return Err(ApplyError::Version(body.version));
+    }
+    let wrong = |why| {
+        Err(ApplyError::Shape {
+            action: body.action,
+            why,
+        })
+    };
+    if (body.action == Action::Refuse) != (body.response == Response::Refused) {
+        return wrong("what is refused, and only that, has the action refuse");
+    }
+    let names = [&body.chain, &body.hub, &body.subject, &body.object];
+    if names.iter().any(|n| n.is_empty()) || names.iter().any(|n| n.len() > MAX_NAME) {
+        return wrong("a name is empty or longer than 256 bytes");
+    }
+    match (body.action, &body.content) {
+        (Action::Store, Content::Batch(batch)) => {
+            if batch.sealed.is_none() || batch.verdict.class == VerdictClass::Invalid {
+                return wrong("a stored batch is valid and has its sealed bytes");
+            }
+            check_batch_names(batch).or_else(wrong)
+        }
+        (Action::Refuse, Content::Batch(batch)) => {
+            if batch.sealed.is_some() || batch.verdict.class == VerdictClass::Accepted {
+                return wrong("a refused batch was not accepted and has no sealed bytes");
+            }
+            check_batch_names(batch).or_else(wrong)
+        }
+        (Action::Configure, Content::Document(document)) => {
+            if document.kind.is_empty() || document.kind.len() > MAX_NAME {
+                return wrong("the kind of a document has 1 to 256 bytes");
+            }
+            Ok(())
+        }
+        (Action::Enrol | Action::Revoke, Content::Identity(identity)) => {
+            if identity.id.is_empty() || identity.id.len() > MAX_NAME {
+                return wrong("an id has 1 to 256 bytes");
+            }
+            Ok(())
+        }
+        (
+            Action::Refuse
+            | Action::Read
+            | Action::Control
+            | Action::Grant
+            | Action::Release
+            | Action::Session
+            | Action::Summary
+            | Action::Exchange
+            | Action::Erase,
+            Content::Commitment(_),
+        ) => Ok(()),
+        (Action::Membership, _) => wrong("votes need more than one hub"),
+        _ => wrong("the content is of another kind than the action needs"),
+    }
+}
+
+fn check_batch_names(batch: &weighbridge_verifier::BatchContent) -> Result<(), &'static str> {
+    let verdict = &batch.verdict;
+    let long = [&batch.device, &verdict.chart, &verdict.rule]
+        .iter()
+        .any(|n| n.len() > MAX_NAME);
+    if batch.device.is_empty() || long {
+        return Err("a name is empty or longer than 256 bytes");
+    }
+    if batch.samples == 0 {
+        return Err("a batch has at least one sample");
+    }
+    if batch.sequence == 0 {
+        return Err("batches are counted from 1");
+    }
+    Ok(())
+}

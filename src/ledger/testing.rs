@@ -1,0 +1,138 @@
+//! What the ledger's tests are made of: a signer with a fixed key, drafts, and a small store.
+
+use super::draft::Draft;
+use super::key_wrap::KeyWrap;
+use super::store::{Put, Space};
+use crate::crypto::Signer;
+use p256::ecdsa::SigningKey;
+use p256::ecdsa::signature::hazmat::PrehashSigner;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use weighbridge_verifier::{
+    BatchContent, Content, Hash, PublicKey, SealedRef, Signature, SignatureCheck, SignatureError,
+    VerdictClass, VerdictSummary, sha256,
+};
+
+/// A signer whose key is made of one byte.
+pub(crate) struct TestSigner {
+    id: String,
+    key: SigningKey,
+}
+
+impl TestSigner {
+    pub(crate) fn new(id: &str, byte: u8) -> Self {
+        let key = SigningKey::from_slice(&[byte.max(1); 32]).unwrap();
+        let id = id.to_owned();
+        Self { id, key }
+    }
+}
+
+impl Signer for TestSigner {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn public_key(&self) -> PublicKey {
+        let point = self.key.verifying_key().to_sec1_point(true);
+        PublicKey(point.as_bytes().try_into().unwrap())
+    }
+
+    fn sign(&self, message: &Hash) -> Signature {
+        let signature: p256::ecdsa::Signature = self.key.sign_prehash(&message.0).unwrap();
+        Signature(signature.normalize_s().to_bytes().into())
+    }
+}
+
+/// Ciphertext of a batch, as far as the ledger can tell.
+pub(crate) fn sealed_bytes(device: &str, epoch: u64, sequence: u64) -> Vec<u8> {
+    format!("sealed {device} {epoch} {sequence}").into_bytes()
+}
+
+/// The content of a stored batch.
+pub(crate) fn batch_content(device: &str, epoch: u64, sequence: u64) -> BatchContent {
+    let sealed = sealed_bytes(device, epoch, sequence);
+    BatchContent {
+        device: device.to_owned(),
+        epoch,
+        sequence,
+        samples: 3,
+        grade: 0,
+        inner_root: sha256(&[b"root", &sealed]),
+        sealed: Some(SealedRef {
+            hash: sha256(&[&sealed]),
+            length: sealed.len() as u64,
+            key_epoch: 1,
+        }),
+        verdict: VerdictSummary {
+            class: VerdictClass::Accepted,
+            chart: String::new(),
+            rule: String::new(),
+        },
+        judged_by: sha256(&[b"limits"]),
+        attester: None,
+    }
+}
+
+/// A draft that stores a batch.
+pub(crate) fn store_draft(device: &str, sequence: u64, time: i64) -> Draft {
+    Draft::store(time, batch_content(device, 1, sequence))
+}
+
+/// A draft that refuses a batch.
+pub(crate) fn refuse_draft(device: &str, sequence: u64, time: i64) -> Draft {
+    let mut batch = batch_content(device, 1, sequence);
+    batch.sealed = None;
+    batch.verdict = VerdictSummary {
+        class: VerdictClass::Invalid,
+        chart: "sensor".to_owned(),
+        rule: "not_a_number".to_owned(),
+    };
+    Draft::refuse(time, batch)
+}
+
+/// The sealed bytes that the drafts name.
+pub(crate) fn sealed_puts(drafts: &[Draft]) -> Vec<Put> {
+    let batches = drafts.iter().filter_map(|d| match &d.content {
+        Content::Batch(batch) if batch.sealed.is_some() => Some(batch),
+        _ => None,
+    });
+    let put = |b: &BatchContent| {
+        let value = sealed_bytes(&b.device, b.epoch, b.sequence);
+        let key = sha256(&[&value]).0.to_vec();
+        let space = Space::Sealed;
+        Put { space, key, value }
+    };
+    batches.map(put).collect()
+}
+
+/// The wrapped key that the drafts' batches need.
+pub(crate) fn wrap_put(chain: &str, device: &str, signer: &TestSigner) -> Put {
+    let wrapped = (vec![4; 65], vec![7; 48]);
+    let wrap = KeyWrap::sign(chain, device, 1, signer.id(), wrapped, signer);
+    Put {
+        space: Space::Keys,
+        key: wrap.key(),
+        value: wrap.to_bytes(),
+    }
+}
+
+/// Checks signatures like any other, but keeps the answers: a test that changes one bit after the
+/// other asks the same question again and again.
+#[derive(Default)]
+pub(crate) struct RememberingCheck {
+    answers: Mutex<HashMap<(PublicKey, Hash, [u8; 64]), Result<(), SignatureError>>>,
+}
+
+impl SignatureCheck for RememberingCheck {
+    fn check(
+        &self,
+        key: &PublicKey,
+        message: &Hash,
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
+        let question = (*key, *message, signature.0);
+        let mut answers = self.answers.lock();
+        let answer = || key.verify(message, signature);
+        *answers.entry(question).or_insert_with(answer)
+    }
+}

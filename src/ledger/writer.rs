@@ -1,0 +1,356 @@
+//! The ledger of a running hub: it appends blocks, and follows the whole chain when it opens.
+//!
+//! Order of durability: the block with its sealed bytes and key wraps in one commit of the store,
+//! then the signed head outside it, then the answer. Whoever has the answer can rely on the block.
+
+use super::assemble::{AssembleError, Tip, assemble};
+use super::draft::Draft;
+use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
+use super::keys::height_key;
+use super::replay::{FollowError, Follower};
+use super::state::State;
+use super::store::{Put, Space, Store, StoreError};
+use crate::crypto::Signer;
+use crate::model::Nanos;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use weighbridge_verifier::{
+    Block, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, SignatureError, decode,
+    encode,
+};
+
+/// Which chain a ledger keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainConfig {
+    /// Its id, 1 to 64 bytes.
+    pub id: String,
+}
+
+/// Why a ledger cannot be opened or appended to.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The store failed. Nothing was acknowledged; the same drafts can be appended again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The drafts do not make a block. Nothing has changed.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// An earlier block may or may not be in the store: it must be written again first.
+    #[error("block {0} is not yet known to be durable: retry it before other drafts are appended")]
+    Pending(u64),
+    /// There is no block to be written again.
+    #[error("there is no block that waits to be written again")]
+    NothingPending,
+    /// A draft names sealed bytes that did not come with it.
+    #[error("the sealed bytes {hash} of draft {index} did not come with it")]
+    SealedMissing {
+        /// Which draft, from 0.
+        index: usize,
+        /// What their hash should be.
+        hash: Hash,
+    },
+    /// An id is empty or too long.
+    #[error("the id `{0}` must have 1 to 64 bytes")]
+    Id(String),
+    /// A stored block cannot be read.
+    #[error("the ledger is damaged: block {height}: {why}")]
+    Decode {
+        /// Its height.
+        height: u64,
+        /// Why.
+        why: DecodeError,
+    },
+    /// A stored block does not follow from the one before.
+    #[error("the ledger is damaged: block {height}: {why}")]
+    Follow {
+        /// Its height.
+        height: u64,
+        /// Why.
+        why: FollowError,
+    },
+    /// The keyspace of blocks holds a key that is no height.
+    #[error("the ledger is damaged: the store holds a block under a key that is no height")]
+    Key,
+    /// The head cannot be read.
+    #[error("the signed head is damaged: {0}")]
+    Head(String),
+    /// The head's signature is not this hub's.
+    #[error("the signed head is not signed by this hub's key: {0}")]
+    HeadSignature(#[from] SignatureError),
+    /// The store ends before the head.
+    #[error(
+        "the store is damaged: it ends at block {store}, but block {head} was acknowledged; restore \
+         the data directory from a backup, with a new signing key"
+    )]
+    Behind {
+        /// Newest height in the store.
+        store: u64,
+        /// Height of the head.
+        head: u64,
+    },
+    /// Store and head disagree about a block.
+    #[error("the ledger is damaged: block {0} in the store is not the one that was acknowledged")]
+    Differs(u64),
+    /// There are blocks but no head.
+    #[error(
+        "the signed head is missing although the store holds {0} blocks: whether its end was lost \
+         cannot be told"
+    )]
+    HeadMissing(u64),
+    /// The ledger was written under another key.
+    #[error("the ledger was begun by `{hub}` under another key than the one given")]
+    Signer {
+        /// The hub of the ledger.
+        hub: String,
+    },
+}
+
+/// The ledger of a hub that signs its blocks itself.
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    head: Box<dyn HeadSlot>,
+    signer: Arc<dyn Signer>,
+    state: State,
+    tip: Tip,
+    /// A block that was signed but is not known to be durable. It is kept, so that the hub never
+    /// signs two blocks of one height.
+    pending: Option<Pending>,
+}
+
+/// A signed block on its way to the disk.
+struct Pending {
+    block: Block,
+    /// The state after it.
+    state: State,
+    /// What belongs to it; the last one is the block itself, once it was tried.
+    puts: Vec<Put>,
+}
+
+impl Ledger {
+    /// Opens the ledger in `store`: follows the whole chain and compares its end with the signed
+    /// head. An empty store begins with a block that enrols the hub.
+    ///
+    /// Blocks up to the head are vouched for by this hub's own signature over their hash chain; the
+    /// signatures inside them are left to `verify`. What is beyond the head is verified in full.
+    pub fn open(
+        store: Arc<dyn Store>,
+        mut head: Box<dyn HeadSlot>,
+        chain: ChainConfig,
+        signer: Arc<dyn Signer>,
+        now: Nanos,
+    ) -> Result<Self, LedgerError> {
+        for id in [&*chain.id, signer.id()] {
+            if id.is_empty() || id.len() > MAX_ID {
+                return Err(LedgerError::Id(id.to_owned()));
+            }
+        }
+        let reading = head.read()?;
+        let newest = read_head(&reading, &chain, &*signer)?;
+        let (state, tip) = follow_store(&*store, &chain, newest.as_ref())?;
+        let mut ledger = Self {
+            store,
+            head,
+            signer,
+            state,
+            tip,
+            pending: None,
+        };
+        ledger.check_head(newest.as_ref())?;
+        if ledger.tip.height == 0 {
+            ledger.begin(now)?;
+            return Ok(ledger);
+        }
+        ledger.check_signer()?;
+        // A crash between block and head, or in the middle of writing the head.
+        let behind = newest.is_none_or(|h| h.height < ledger.tip.height);
+        if behind || !reading.damaged.is_empty() {
+            let tip = ledger.tip;
+            ledger.write_head(&tip)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Appends a block that records `drafts`, together with `puts` (sealed bytes, key wraps), and
+    /// returns it once it is durable and the head is written.
+    ///
+    /// After an error nothing is acknowledged, and state and tip are as they were. If the error was
+    /// the store's, the block may or may not have landed: the signed block is kept, and
+    /// [`retry`](Self::retry), or `append` with the very same drafts, writes it again until that
+    /// succeeds. Meanwhile other drafts are answered by [`LedgerError::Pending`].
+    pub fn append(
+        &mut self,
+        drafts: &[Draft],
+        puts: Vec<Put>,
+        now: Nanos,
+    ) -> Result<Block, LedgerError> {
+        if let Some(pending) = &self.pending {
+            let records = &pending.block.records;
+            let same = records.len() == drafts.len()
+                && drafts.iter().zip(records).all(|(d, r)| d.became(r));
+            if !same {
+                return Err(LedgerError::Pending(pending.block.header.height));
+            }
+            return self.retry();
+        }
+        check_sealed(drafts, &puts)?;
+        let (block, state) = assemble(drafts, &self.state, &self.tip, &*self.signer, now)?;
+        self.make_durable(Pending { block, state, puts })
+    }
+
+    /// Writes the block of a failed [`append`](Self::append) again.
+    pub fn retry(&mut self) -> Result<Block, LedgerError> {
+        let pending = self.pending.take().ok_or(LedgerError::NothingPending)?;
+        self.make_durable(pending)
+    }
+
+    /// Height of a block that was signed but is not known to be durable, if there is one.
+    pub fn pending(&self) -> Option<u64> {
+        self.pending.as_ref().map(|p| p.block.header.height)
+    }
+
+    /// The state after the newest durable block.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The newest durable block.
+    pub fn tip(&self) -> &Tip {
+        &self.tip
+    }
+
+    /// The store, for readers.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn make_durable(&mut self, mut next: Pending) -> Result<Block, LedgerError> {
+        let tip = Tip::of(&next.block.header);
+        let key = height_key(tip.height);
+        if next.puts.last().is_none_or(|p| p.key != key) {
+            next.puts.push(Put {
+                space: Space::Blocks,
+                key,
+                value: encode(&next.block),
+            });
+        }
+        let written = match self.store.commit(&next.puts) {
+            Ok(()) => self.write_head(&tip),
+            Err(e) => Err(e.into()),
+        };
+        if let Err(e) = written {
+            self.pending = Some(next);
+            return Err(e);
+        }
+        self.tip = tip;
+        self.state = next.state;
+        Ok(next.block)
+    }
+
+    fn write_head(&mut self, tip: &Tip) -> Result<(), LedgerError> {
+        let head = Head::sign(self.state.chain(), tip.height, tip.hash, &*self.signer);
+        Ok(self.head.write(&head.to_bytes())?)
+    }
+
+    /// The first block: the hub enrols itself.
+    fn begin(&mut self, now: Nanos) -> Result<(), LedgerError> {
+        let identity = IdentityContent {
+            id: self.signer.id().to_owned(),
+            kind: IdentityKind::Hub,
+            key: Some(self.signer.public_key()),
+        };
+        let subject = format!("hub:{}", self.signer.id());
+        self.append(&[Draft::enrol(now, &subject, identity)], Vec::new(), now)?;
+        Ok(())
+    }
+
+    fn check_head(&self, head: Option<&Head>) -> Result<(), LedgerError> {
+        match head {
+            // The very first block may be there without its head: a crash between the two.
+            None if self.tip.height > 1 => Err(LedgerError::HeadMissing(self.tip.height)),
+            Some(head) if head.height > self.tip.height => Err(LedgerError::Behind {
+                store: self.tip.height,
+                head: head.height,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_signer(&self) -> Result<(), LedgerError> {
+        let id = self.signer.id();
+        let known = self.state.validators().and_then(|v| v.get(id));
+        if known.is_some_and(|v| v.key == self.signer.public_key()) {
+            return Ok(());
+        }
+        let hub = self.state.validators().and_then(|v| v.validators.first());
+        Err(LedgerError::Signer {
+            hub: hub.map_or_else(String::new, |v| v.id.clone()),
+        })
+    }
+}
+
+/// Every draft's sealed bytes must come with it: a block must not name what the store does not hold.
+fn check_sealed(drafts: &[Draft], puts: &[Put]) -> Result<(), LedgerError> {
+    let of = |p: &Put| (p.space == Space::Sealed).then(|| (p.key.clone(), p.value.len() as u64));
+    let there: BTreeMap<Vec<u8>, u64> = puts.iter().filter_map(of).collect();
+    for (index, draft) in drafts.iter().enumerate() {
+        let Some(sealed) = draft.content.sealed() else {
+            continue;
+        };
+        if there.get(sealed.hash.0.as_slice()) != Some(&sealed.length) {
+            let hash = sealed.hash;
+            return Err(LedgerError::SealedMissing { index, hash });
+        }
+    }
+    Ok(())
+}
+
+fn read_head(
+    reading: &HeadReading,
+    chain: &ChainConfig,
+    signer: &dyn Signer,
+) -> Result<Option<Head>, LedgerError> {
+    let Some(bytes) = reading.heads.first() else {
+        // A first head that was torn leaves one damaged slot; then only the first block can be there.
+        return Ok(None);
+    };
+    let head = Head::from_bytes(bytes).map_err(|e| LedgerError::Head(e.to_string()))?;
+    if head.chain != chain.id {
+        let why = format!("it is of the chain `{}`, not `{}`", head.chain, chain.id);
+        return Err(LedgerError::Head(why));
+    }
+    head.verify(&signer.public_key(), &KeyCache::default())?;
+    Ok(Some(head))
+}
+
+/// Follows all blocks of `store`, one at a time.
+fn follow_store(
+    store: &dyn Store,
+    chain: &ChainConfig,
+    head: Option<&Head>,
+) -> Result<(State, Tip), LedgerError> {
+    let check = KeyCache::default();
+    let mut follower = Follower::new(&chain.id);
+    for entry in store.scan(Space::Blocks, &[]) {
+        let (key, value) = entry?;
+        let height = follower.tip().height + 1;
+        if key != height_key(height) {
+            let got = super::keys::height_of(&key).ok_or(LedgerError::Key)?;
+            let why = FollowError::Height {
+                wanted: height,
+                got,
+            };
+            return Err(LedgerError::Follow { height, why });
+        }
+        let block: Block =
+            decode("block", &value).map_err(|why| LedgerError::Decode { height, why })?;
+        let vouched = head.is_some_and(|h| height <= h.height);
+        let check = (!vouched).then_some(&check as &dyn weighbridge_verifier::SignatureCheck);
+        follower
+            .follow(&block, check)
+            .map_err(|why| LedgerError::Follow { height, why })?;
+        if head.is_some_and(|h| h.height == height && h.block_hash != follower.tip().hash) {
+            return Err(LedgerError::Differs(height));
+        }
+    }
+    Ok(follower.into_parts())
+}

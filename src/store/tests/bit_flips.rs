@@ -1,0 +1,108 @@
+//! Every bit of every stored value matters, and verification says where it was changed.
+
+use super::*;
+use crate::ledger::keys::height_of;
+use crate::ledger::report::Where;
+use crate::ledger::store::{Pair, Space};
+use crate::ledger::testing::RememberingCheck;
+
+fn small_ledger() -> (FaultyDisk, RememberingCheck) {
+    let disk = FaultyDisk::new(1);
+    fill(&mut open(&disk, 1_000).unwrap());
+    let check = RememberingCheck::default();
+    let report = verify_with(&disk, &check);
+    assert_eq!(report.findings, []);
+    assert_eq!((report.height, report.sealed, report.wraps), (3, 3, 1));
+    (disk, check)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Whether a finding names the value under `key`.
+fn names(place: &Where, space: Space, key: &[u8]) -> bool {
+    match (space, place) {
+        (Space::Blocks, Where::Block { height } | Where::Record { height, .. }) => {
+            Some(*height) == height_of(key)
+        }
+        (Space::Sealed, Where::Sealed { key: named }) => *named == hex(key),
+        (Space::Keys, Where::Keys { key: named }) => *named == hex(key),
+        _ => false,
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_every_value_is_found_and_named() {
+    let (disk, check) = small_ledger();
+    for space in Space::ALL {
+        for (key, value) in disk.contents(space) {
+            for bit in 0..value.len() * 8 {
+                let mut changed = value.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                disk.tamper(space, &key, Some(changed));
+                let found = verify_with(&disk, &check).findings;
+                let named = found.iter().any(|f| names(&f.place, space, &key));
+                assert!(named, "bit {bit} of {space} {}: {found:?}", hex(&key));
+            }
+            disk.tamper(space, &key, Some(value));
+        }
+    }
+    assert!(verify_with(&disk, &check).is_clean());
+}
+
+#[test]
+fn every_flipped_bit_of_the_head_is_found() {
+    let (disk, check) = small_ledger();
+    let bytes = disk.head_bytes();
+    for bit in 0..bytes.len() * 8 {
+        // All of what is written, and a sample of the padding.
+        let at = bit / 8 % 4096;
+        if at > 300 && at < 4_050 && bit % 97 != 0 {
+            continue;
+        }
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        disk.tamper_head(&changed);
+        let found = verify_with(&disk, &check).findings;
+        let named = found.iter().any(|f| f.place == Where::Head);
+        assert!(named, "bit {bit}: {found:?}");
+    }
+}
+
+#[test]
+fn a_missing_added_or_moved_value_is_found() {
+    let (disk, check) = small_ledger();
+    let all: Vec<(Space, Pair)> = Space::ALL
+        .into_iter()
+        .flat_map(|s| disk.contents(s).into_iter().map(move |pair| (s, pair)))
+        .collect();
+    for (space, (key, value)) in &all {
+        disk.tamper(*space, key, None);
+        let found = verify_with(&disk, &check);
+        assert!(!found.is_clean(), "{space} {} removed", hex(key));
+        let mut moved = key.clone();
+        *moved.last_mut().unwrap() ^= 8;
+        disk.tamper(*space, &moved, Some(value.clone()));
+        let found = verify_with(&disk, &check);
+        assert!(!found.is_clean(), "{space} {} moved", hex(key));
+        disk.tamper(*space, key, Some(value.clone()));
+        let found = verify_with(&disk, &check);
+        assert!(!found.is_clean(), "{space} {} doubled", hex(key));
+        disk.tamper(*space, &moved, None);
+    }
+    assert!(verify_with(&disk, &check).is_clean());
+}
+
+#[test]
+fn an_older_but_valid_ledger_under_a_newer_head_is_found() {
+    let (disk, _) = small_ledger();
+    let newer = disk.head_bytes();
+    let older = FaultyDisk::new(2);
+    open(&older, 1_000).unwrap();
+    older.tamper_head(&newer);
+    let report = verify(&older);
+    assert!(report.findings.iter().any(|f| f.place == Where::Head));
+    let refused = open(&older, 5_000).err().unwrap();
+    assert!(matches!(refused, LedgerError::Behind { store: 1, head: 3 }));
+}

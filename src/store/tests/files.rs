@@ -1,0 +1,1 @@
+//! Bytes changed in the files themselves.
