@@ -1,0 +1,13 @@
+//! The client: subscribes to the variables of one OPC UA server.
+
+mod config;
+mod convert;
+mod inbox;
+mod node;
+mod notifications;
+mod session;
+mod source;
+
+pub use config::{OpcUaConfig, OpcUaPoint, Report};
+pub use node::{NodeAddress, NodeAddressError};
+pub use source::{OpcUaError, OpcUaSource};

@@ -1,0 +1,471 @@
+//! A simulated robot's controller: a real OPC UA server.
+//!
+//! It offers what small controllers offer, no security and anonymous log-in, and therefore listens
+//! on loopback only. Behind the fault switch its connections break and new ones are refused.
+
+use super::device::SimDevice;
+use super::signal::{Signal, SignalKind};
+use crate::model::{Nanos, TagSpec, Value, now};
+use crate::protocols::opcua::server::advertise;
+use crate::protocols::opcua::server::guard::{Guard, GuardRules};
+use crate::protocols::opcua::{NodeAddress, OpcUaPoint, Policy};
+use opcua::server::address_space::{ObjectBuilder, VariableBuilder};
+use opcua::server::diagnostics::NamespaceMetadata;
+use opcua::server::node_manager::memory::{SimpleNodeManager, simple_node_manager};
+use opcua::server::{
+    ANONYMOUS_USER_TOKEN_ID, Limits, ServerBuilder, ServerEndpoint, ServerHandle,
+    SubscriptionLimits,
+};
+use opcua::types::{
+    DataTypeId, DataValue, DateTime, NodeId, ObjectId, ObjectTypeId, QualifiedName, StatusCode,
+    VariableTypeId, Variant,
+};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+/// URI of the namespace that robots keep their variables in.
+pub const NAMESPACE: &str = "urn:weighbridge:sim";
+
+/// 1970-01-01 in the ticks of OPC UA: 100 ns since 1601-01-01.
+const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
+
+/// A robot's OPC UA server; dropping it ends it.
+pub struct RobotServer {
+    id: String,
+    address: SocketAddr,
+    signals: &'static [Signal],
+    handle: ServerHandle,
+    _tasks: [AbortOnDropHandle<()>; 3],
+}
+
+impl RobotServer {
+    /// Serves `device` at `address`, which must be loopback; new values every `period`, timed from
+    /// `start`.
+    pub async fn start(
+        device: SimDevice,
+        address: SocketAddr,
+        period: Duration,
+        start: Instant,
+    ) -> io::Result<Self> {
+        if !address.ip().is_loopback() {
+            return Err(io::Error::other(
+                "a simulated robot has no security, so it listens on loopback only",
+            ));
+        }
+        let public = TcpListener::bind(address).await?;
+        let address = public.local_addr()?;
+        let id = device.id().to_owned();
+        let signals = device.signals();
+
+        let metadata = NamespaceMetadata {
+            namespace_uri: NAMESPACE.to_owned(),
+            ..Default::default()
+        };
+        let (server, handle) = builder(&id, address)
+            .with_node_manager(simple_node_manager(metadata, "robot"))
+            .build()
+            .map_err(io::Error::other)?;
+        let nodes = handle
+            .node_managers()
+            .get_of_type::<SimpleNodeManager>()
+            .ok_or_else(|| io::Error::other("the robot's nodes are missing"))?;
+        let namespace = handle
+            .get_namespace_index(NAMESPACE)
+            .ok_or_else(|| io::Error::other("the robot's namespace is missing"))?;
+        let ids = add_nodes(&nodes, namespace, &id, signals);
+
+        let inner = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let inner_address = inner.local_addr()?;
+        let running = tokio::spawn(async move {
+            if let Err(reason) = server.run_with(inner).await {
+                tracing::error!("a simulated robot stopped: {reason}");
+            }
+        });
+        advertise(&handle, inner_address.port(), address.port())
+            .await
+            .map_err(io::Error::other)?;
+
+        let door = tokio::spawn(tend_door(public, inner_address, device.faults()));
+        let moving = tokio::spawn(move_on(device, period, start, ids, nodes, handle.clone()));
+        Ok(Self {
+            id,
+            address,
+            signals,
+            handle,
+            _tasks: [running, door, moving].map(AbortOnDropHandle::new),
+        })
+    }
+
+    /// The robot's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its endpoint.
+    pub fn url(&self) -> String {
+        format!("opc.tcp://{}/", self.address)
+    }
+
+    /// The tags it is read by.
+    pub fn points(&self) -> Vec<(TagSpec, OpcUaPoint)> {
+        points(&self.id, self.signals)
+    }
+}
+
+impl Drop for RobotServer {
+    fn drop(&mut self) {
+        // Its connections are tasks of their own, which only this ends.
+        self.handle.cancel();
+    }
+}
+
+/// The tags of the device `id`, and where its server keeps them.
+pub fn points(id: &str, signals: &[Signal]) -> Vec<(TagSpec, OpcUaPoint)> {
+    signals
+        .iter()
+        .map(|signal| {
+            let node = NodeAddress::named(NAMESPACE, &node_name(id, signal.name));
+            (signal.tag(), OpcUaPoint::new(node, signal.value_kind()))
+        })
+        .collect()
+}
+
+fn node_name(id: &str, signal: &str) -> String {
+    format!("{id}.{signal}")
+}
+
+fn builder(id: &str, address: SocketAddr) -> ServerBuilder {
+    let tokens = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
+    ServerBuilder::new()
+        .application_name(id)
+        .application_uri(format!("urn:weighbridge:sim:{id}"))
+        .product_uri("urn:weighbridge:sim")
+        .host(address.ip().to_string())
+        .port(address.port())
+        .discovery_urls(vec![format!("opc.tcp://{address}/")])
+        .add_endpoint("none", ServerEndpoint::new_none("/", &tokens))
+        .create_sample_keypair(false)
+        // Without security nothing is kept there.
+        .pki_dir(std::env::temp_dir().join("weighbridge-sim-pki"))
+        .subscription_poll_interval_ms(10)
+        .limits(Limits {
+            max_message_size: 1 << 20,
+            max_chunk_count: 128,
+            subscriptions: SubscriptionLimits {
+                min_sampling_interval_ms: 0.0,
+                min_publishing_interval_ms: 10.0,
+                max_monitored_item_queue_size: 100,
+                ..Default::default()
+            },
+            ..Default::default()
+        })
+}
+
+fn add_nodes(
+    nodes: &SimpleNodeManager,
+    namespace: u16,
+    id: &str,
+    signals: &[Signal],
+) -> Vec<NodeId> {
+    let mut space = nodes.address_space().write();
+    let robot = NodeId::new(namespace, id);
+    ObjectBuilder::new(&robot, QualifiedName::new(namespace, id), id)
+        .has_type_definition(ObjectTypeId::BaseObjectType)
+        .organized_by(ObjectId::ObjectsFolder)
+        .insert(&mut *space);
+    let add = |signal: &Signal| {
+        let node = NodeId::new(namespace, node_name(id, signal.name));
+        let data_type = match signal.kind {
+            SignalKind::F32 { .. } => DataTypeId::Float,
+            SignalKind::U32 => DataTypeId::UInt32,
+            SignalKind::U16 => DataTypeId::UInt16,
+            SignalKind::Bool => DataTypeId::Boolean,
+        };
+        VariableBuilder::new(
+            &node,
+            QualifiedName::new(namespace, signal.name),
+            signal.name,
+        )
+        .description(signal.description)
+        .data_type(data_type)
+        .has_type_definition(VariableTypeId::BaseDataVariableType)
+        .component_of(robot.clone())
+        .insert(&mut *space);
+        node
+    };
+    signals.iter().map(add).collect()
+}
+
+/// Samples the robot each period and puts the values in.
+async fn move_on(
+    mut device: SimDevice,
+    period: Duration,
+    start: Instant,
+    ids: Vec<NodeId>,
+    nodes: Arc<SimpleNodeManager>,
+    handle: ServerHandle,
+) {
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        let values = device.sample(start.elapsed().as_secs_f64());
+        let time = timestamp(now());
+        let changes = ids
+            .iter()
+            .zip(device.signals())
+            .zip(values)
+            .map(|((id, signal), value)| (id, None, data_value(signal.kind, value, time)));
+        if let Err(status) = nodes.set_values(handle.subscriptions(), changes) {
+            tracing::error!("a simulated robot's values cannot be set: {status}");
+            return;
+        }
+    }
+}
+
+fn timestamp(time: Nanos) -> DateTime {
+    DateTime::from(UNIX_EPOCH_TICKS + time.div_euclid(100))
+}
+
+/// As narrow as the controller keeps it.
+fn data_value(kind: SignalKind, value: Value, time: DateTime) -> DataValue {
+    let value = match (kind, value) {
+        (SignalKind::F32 { .. }, Value::F64(x)) => Variant::Float(x as f32),
+        (SignalKind::U32, Value::U64(x)) => Variant::UInt32(x as u32),
+        (SignalKind::U16, Value::U64(x)) => Variant::UInt16(x as u16),
+        (SignalKind::Bool, Value::Bool(x)) => Variant::Boolean(x),
+        (_, other) => Variant::String(other.to_string().into()),
+    };
+    DataValue {
+        value: Some(value),
+        status: Some(StatusCode::Good),
+        source_timestamp: Some(time),
+        source_picoseconds: None,
+        server_timestamp: Some(time),
+        server_picoseconds: None,
+    }
+}
+
+/// Lets clients in, except while a fault keeps the robot off the network.
+async fn tend_door(first: TcpListener, inner: SocketAddr, faults: super::fault::FaultSwitch) {
+    let rules = GuardRules {
+        connections: 50,
+        connections_per_address: 50,
+        message_bytes: 1 << 20,
+        idle: Duration::from_secs(600),
+        policies: vec![Policy::None],
+    };
+    let Ok(address) = first.local_addr() else {
+        return;
+    };
+    let mut changes = faults.changes();
+    let mut listener = Some(first);
+    loop {
+        let away = faults.disconnects() || faults.corrupts();
+        let guard = match listener.take() {
+            _ if away => None,
+            Some(listener) => Guard::start(listener, inner, rules.clone()).ok(),
+            None => match TcpListener::bind(address).await {
+                Ok(listener) => Guard::start(listener, inner, rules.clone()).ok(),
+                Err(error) => {
+                    tracing::warn!(%address, "a simulated robot cannot come back yet: {error}");
+                    None
+                }
+            },
+        };
+        if guard.is_none() && !away {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        }
+        // Other faults do not move the door.
+        while (faults.disconnects() || faults.corrupts()) == away {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        if let Some(guard) = guard {
+            guard.stop().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Batch, BatchBuilder, Quality};
+    use crate::protocols::opcua::{OpcUaConfig, OpcUaSource};
+    use crate::protocols::{Source, SourceError};
+    use crate::sim::fault::Fault;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn robot(seed: u64) -> (RobotServer, SimDevice) {
+        let device = SimDevice::robot("robot-3", seed);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let period = Duration::from_millis(50);
+        let server = RobotServer::start(device.clone(), address, period, Instant::now())
+            .await
+            .unwrap();
+        (server, device)
+    }
+
+    fn source(server: &RobotServer, points: Vec<(TagSpec, OpcUaPoint)>) -> OpcUaSource {
+        OpcUaSource::new("robot-3".into(), OpcUaConfig::new(server.url()), points).unwrap()
+    }
+
+    /// Reads until `enough` of what was read; fails after a while.
+    async fn read_until(source: &mut OpcUaSource, enough: impl Fn(&BatchBuilder) -> bool) -> Batch {
+        let mut out = BatchBuilder::subscribing("robot-3".into(), source.tags());
+        let reading = async {
+            while !enough(&out) {
+                source.read(&mut out).await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.unwrap();
+        out.take(1, 1).unwrap()
+    }
+
+    fn all_have(count: usize) -> impl Fn(&BatchBuilder) -> bool {
+        move |out| {
+            out.newest().count() == out.tags().len() && out.samples() >= count * out.tags().len()
+        }
+    }
+
+    #[tokio::test]
+    async fn every_signal_is_read_with_its_time_and_type() {
+        let began = now();
+        let (server, _) = robot(1).await;
+        let mut source = source(&server, server.points());
+        source.connect().await.unwrap();
+        let batch = read_until(&mut source, all_have(10)).await;
+        for (tag, column) in batch.tags.iter().zip(&batch.columns) {
+            let times = batch.times(column);
+            assert!(times.is_sorted(), "{}", tag.name);
+            // The very first value may be one that was there before us.
+            assert!(times[1..].iter().all(|t| *t >= began && *t <= now()));
+            for i in 1..column.values.len() {
+                assert_eq!(column.quality.get(i), Quality::GOOD, "{}", tag.name);
+                if let (Some((low, high)), Some(x)) = (tag.range, column.values.number(i)) {
+                    assert!(low <= x && x <= high, "{} is {x}", tag.name);
+                }
+            }
+        }
+        assert_eq!(
+            source.dropped().load(std::sync::atomic::Ordering::Relaxed),
+            0
+        );
+        source.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_missing_variable_spoils_only_its_tag() {
+        let (server, _) = robot(2).await;
+        let mut points = server.points();
+        points.truncate(3);
+        points[1].1.node = NodeAddress::named(NAMESPACE, "robot-3.no_such");
+        points[2].1.node = "nsu=urn:nobody;s=x".parse().unwrap();
+        let mut source = source(&server, points);
+        source.connect().await.unwrap();
+        let batch = read_until(&mut source, |out| {
+            out.newest().count() == 3 && out.samples() > 10
+        })
+        .await;
+        let [good, missing, unknown] = &batch.columns[..] else {
+            panic!("three tags, three columns");
+        };
+        assert!(good.values.len() > 5);
+        assert!(good.quality.get(good.values.len() - 1).is_good());
+        for column in [missing, unknown] {
+            assert_eq!(column.values.len(), 1);
+            assert_eq!(column.quality.get(0), Quality(0x8034_0000));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lost_robot_is_noticed_and_read_again_when_it_is_back() {
+        let (server, device) = robot(3).await;
+        let mut source = source(&server, server.points());
+        source.connect().await.unwrap();
+        read_until(&mut source, all_have(2)).await;
+
+        device.faults().set(Fault::Disconnect, None);
+        let lost = Instant::now();
+        let mut out = BatchBuilder::subscribing("robot-3".into(), source.tags());
+        let failing = async {
+            loop {
+                if let Err(error) = source.read(&mut out).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(PATIENCE, failing).await.unwrap();
+        assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
+        assert!(lost.elapsed() < Duration::from_secs(5));
+        assert!(source.connect().await.is_err());
+
+        device.faults().clear();
+        let back = Instant::now();
+        while source.connect().await.is_err() {
+            assert!(back.elapsed() < PATIENCE);
+        }
+        let began = now();
+        let fresh = |out: &BatchBuilder| out.newest().any(|(_, time, ..)| time > began);
+        read_until(&mut source, fresh).await;
+        assert!(
+            back.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            back.elapsed()
+        );
+    }
+
+    #[tokio::test]
+    async fn attempts_are_a_second_apart() {
+        let address = {
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            free.local_addr().unwrap()
+        };
+        let config = OpcUaConfig::new(format!("opc.tcp://{address}"));
+        let points = points("r", SimDevice::robot("r", 1).signals());
+        let mut source = OpcUaSource::new("r".into(), config, points).unwrap();
+        let began = Instant::now();
+        assert!(source.connect().await.is_err());
+        let error = source.connect().await.unwrap_err().to_string();
+        assert!(error.contains("cannot be reached"), "{error}");
+        assert!(began.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_stuck_sensor_repeats_itself_and_nan_is_read_as_such() {
+        let (server, device) = robot(4).await;
+        let mut points = server.points();
+        points.retain(|(tag, _)| &*tag.name == "supply_voltage");
+        let mut source = source(&server, points);
+        source.connect().await.unwrap();
+        device.faults().set(Fault::Stuck, Some("supply_voltage"));
+        let repeats = |out: &BatchBuilder| {
+            let values: Vec<_> = out.newest().collect();
+            !values.is_empty() && out.samples() > 12
+        };
+        let batch = read_until(&mut source, repeats).await;
+        let values = &batch.columns[0].values;
+        let last = values.len() - 1;
+        assert_eq!(values.get(last), values.get(last - 3));
+        device
+            .faults()
+            .set(Fault::NotANumber, Some("supply_voltage"));
+        let nan = |out: &BatchBuilder| {
+            out.newest()
+                .any(|(.., v)| matches!(v, Value::F64(x) if x.is_nan()))
+        };
+        read_until(&mut source, nan).await;
+    }
+}
