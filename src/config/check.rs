@@ -1,6 +1,7 @@
 //! What no single value can tell: things that must be unique, given once, or fit each other.
 
 use super::diagnostic::{Diagnostic, Related, Severity, SourceText};
+use super::stand_in::OpcUaServerError;
 use super::tree::Step::{Index, Key};
 use super::tree::{self, Removed, Spot, Step};
 use super::{DeviceConfig, HubConfig, TagConfig};
@@ -88,6 +89,24 @@ fn faces(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
              log-in before it",
             config.http.bind.port()
         ));
+        found.push(d);
+    }
+    if let Err(error) = config.opcua_server.check() {
+        let key: &[_] = match &error {
+            OpcUaServerError::NoUsers(_) => &[Key("bind")],
+            OpcUaServerError::Closed => &[Key("allow_none_loopback")],
+            OpcUaServerError::TrustAny(_) => &[Key("trust")],
+            OpcUaServerError::ZeroLimit(limit) => &[Key("limits"), Key(limit)],
+        };
+        let spot = input.spot(&[&[Key("opcua_server")], key].concat());
+        let text = error.to_string();
+        let (what, remedy) = text.split_once(": ").unwrap_or((&text, ""));
+        let mut d = input.error(
+            &spot.value,
+            what.to_owned(),
+            "the hub does not start with this",
+        );
+        d.help.push(remedy.to_owned());
         found.push(d);
     }
     same_port(config, input, found);

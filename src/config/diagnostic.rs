@@ -73,6 +73,11 @@ impl Diagnostic {
         }
     }
 
+    /// Line and column; what has none comes first.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        self.place.as_ref().map(|p| (p.line, p.column))
+    }
+
     /// The text for people; with `colour` for a terminal that shows colours.
     pub fn render(&self, colour: bool) -> String {
         let mut out = String::new();

@@ -78,6 +78,14 @@ impl HubConfig {
 
     fn resolve(&mut self, base: &Path) {
         self.hub.resolve(base);
+        let server = &mut self.opcua_server;
+        server.pki_dir = base.join(&server.pki_dir);
+        if let Some(folder) = &mut server.user_certificates {
+            *folder = base.join(&*folder);
+        }
+        for user in &mut server.users {
+            user.password_file = base.join(&user.password_file);
+        }
         self.devices.iter_mut().for_each(|d| d.resolve(base));
     }
 

@@ -72,14 +72,14 @@ fn remove_from(table: &mut DeTable<'_>, at: &Range<usize>, span: &Range<usize>) 
     let mut hit = None;
     for (key, value) in table.iter_mut() {
         let name = key.get_ref().to_string();
-        if key.span() == *span && !holds_table(value.get_ref()) {
+        if key.span() == *span {
             hit = Some(name);
             break;
         }
         if let Some(removed) = remove_below(value, &name, at, span) {
             return Some(removed);
         }
-        if key.span() == *span || covers(&value.span(), span) {
+        if covers(&value.span(), span) {
             hit = Some(name);
             break;
         }
@@ -123,14 +123,6 @@ fn remove_below(
             })
         }
         _ => None,
-    }
-}
-
-fn holds_table(value: &DeValue<'_>) -> bool {
-    match value {
-        DeValue::Table(_) => true,
-        DeValue::Array(array) => array.iter().any(|e| e.get_ref().is_table()),
-        _ => false,
     }
 }
 
