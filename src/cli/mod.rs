@@ -8,6 +8,7 @@ mod bench;
 mod blocks;
 mod check;
 mod completions;
+mod data_dir;
 mod http_get;
 mod init;
 mod ledger_from;
@@ -16,6 +17,7 @@ mod records;
 mod run;
 mod sim;
 mod status;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -62,6 +64,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Run a hub
     Run(run::RunArgs),
+    /// Check a ledger or an evidence file, offline
+    Verify(verify::VerifyArgs),
     /// Measure what this machine does
     Bench(bench::BenchArgs),
     /// Print the completions of a shell
@@ -93,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Records(args) => records::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     }

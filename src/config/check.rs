@@ -1,10 +1,10 @@
 //! What no single value can tell: things that must be unique, given once, or fit each other.
 
 use super::diagnostic::{Diagnostic, Related, Severity, SourceText};
-use super::stand_in::OpcUaServerError;
 use super::tree::Step::{Index, Key};
 use super::tree::{self, Removed, Spot, Step};
 use super::{DeviceConfig, HubConfig, TagConfig};
+use crate::protocols::opcua::server::ConfigError as OpcUaServerError;
 use std::collections::HashMap;
 use std::ops::Range;
 use toml::Spanned;
