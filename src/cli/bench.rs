@@ -1,5 +1,6 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+use super::temporary::TemporaryDir;
 use crate::api::process;
 use crate::hub::{DeviceSetup, HubBuilder, HubKeys};
 use crate::model::{BatchBuilder, DeviceId, TagSpec};
@@ -210,8 +211,8 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
         None => {
-            temporary = TemporaryDir::new()?;
-            temporary.0.clone()
+            temporary = TemporaryDir::new("bench")?;
+            temporary.path().to_owned()
         }
     };
     let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir);
@@ -308,28 +309,4 @@ fn bare_loop(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<f64> {
         runtime.block_on(task)??;
     }
     Ok(rate)
-}
-
-/// A directory of this process's own, removed at the end.
-struct TemporaryDir(std::path::PathBuf);
-
-impl TemporaryDir {
-    fn new() -> anyhow::Result<Self> {
-        let name = format!(
-            "weighbridge-bench-{}-{}",
-            std::process::id(),
-            crate::model::now()
-        );
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TemporaryDir {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} could not be removed: {error}", self.0.display());
-        }
-    }
 }

@@ -9,6 +9,7 @@ mod blocks;
 mod check;
 mod completions;
 mod data_dir;
+mod demo;
 mod http_get;
 mod init;
 mod ledger_from;
@@ -17,6 +18,7 @@ mod records;
 mod run;
 mod sim;
 mod status;
+mod temporary;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -50,6 +52,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the main job: a factory cell and a hub, nothing to set up
+    Demo(demo::DemoArgs),
     /// Make a directory with keys and a configuration that runs
     Init(init::InitArgs),
     /// Check configuration files, and show every mistake in them
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),

@@ -101,9 +101,7 @@ fn device_line(device: &DeviceLive, style: Style) -> String {
         Some((VerdictClass::OutOfControl, _, why)) => {
             style.yellow(&format!("out of control: {}", cut(&why, 70)))
         }
-        Some((VerdictClass::Invalid, _, why)) => {
-            style.red(&format!("refused: {}", cut(&why, 70)))
-        }
+        Some((VerdictClass::Invalid, _, why)) => style.red(&format!("refused: {}", cut(&why, 70))),
     };
     format!("{:<10} {link} {points:>9} points  {verdict}", device.id)
 }
@@ -115,7 +113,10 @@ fn ledger_line(status: &LedgerStatus) -> String {
             hash,
             records,
             ..
-        }) => format!("height {height}   {records} records   last block {}", hash.short()),
+        }) => format!(
+            "height {height}   {records} records   last block {}",
+            hash.short()
+        ),
         LedgerStatus::Waiting(why) => format!("the ledger waits: {why}"),
         LedgerStatus::Broken(why) => format!("the ledger is broken: {why}"),
     }
