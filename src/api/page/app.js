@@ -72,6 +72,8 @@ function showLink(state) {
 
 function showConditions() {
   const now = new Map(devices.conditions().map((one) => [one.device, one]));
+  const trouble = lastStatus?.status.ledger_trouble;
+  const ledgers = trouble ? [{ severity: "bad", text: `✕ The ledger takes no blocks: ${trouble}` }] : [];
   for (const [device, one] of latched) {
     if (one.until < Date.now()) {
       latched.delete(device);
@@ -79,7 +81,7 @@ function showConditions() {
       now.set(device, { ...one, past: true });
     }
   }
-  const all = [...now.values()];
+  const all = [...ledgers, ...now.values()];
   const shown = all.slice(0, CONDITIONS);
   const key = JSON.stringify(all);
   if (key === showConditions.key) {
