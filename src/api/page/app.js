@@ -129,7 +129,11 @@ function showChosen() {
   }
 }
 
-window.addEventListener("hashchange", choose);
+window.addEventListener("hashchange", () => {
+  choose();
+  // The chart stands above the devices: a click far down must not seem to do nothing.
+  document.querySelector(".detail").scrollIntoView({ block: "nearest" });
+});
 
 listen("/api/v1/events", {
   picture({ status, devices: list, blocks, refusals }) {

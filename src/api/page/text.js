@@ -55,7 +55,7 @@ export function measure(number, decimals) {
   if (size !== 0 && (size < 1e-3 || size >= 1e9)) {
     return number.toExponential(3);
   }
-  return number.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3);
+  return number.toFixed(size >= 1000 ? 1 : size >= 10 ? 2 : 3);
 }
 
 /** The value of a sample of `tag`. */
