@@ -15,6 +15,7 @@ mod init;
 mod ledger_from;
 mod output;
 mod records;
+mod replay;
 mod run;
 mod sim;
 mod status;
@@ -70,6 +71,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check a ledger or an evidence file, offline
     Verify(verify::VerifyArgs),
+    /// Try a validator on history: a CSV in, a label a row out
+    Replay(replay::ReplayArgs),
     /// Measure what this machine does
     Bench(bench::BenchArgs),
     /// Print the completions of a shell
@@ -103,6 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     }
