@@ -1,9 +1,9 @@
 //! `[[device]]` and `[[device.tag]]`.
 
-use super::stand_in::{OpcUaConfig, OpcUaPoint};
 use super::value::{self, PhysicalRange};
 use crate::model::DeviceId;
 use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
+use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint};
 use crate::validation::{TagValidation, ValidationConfig};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;

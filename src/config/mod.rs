@@ -9,7 +9,6 @@ mod diagnostic;
 mod explain;
 mod reader;
 mod sections;
-mod stand_in;
 mod tree;
 mod value;
 
@@ -21,8 +20,8 @@ pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
 pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
+use crate::protocols::opcua::OpcUaServerConfig;
 use serde::{Deserialize, Serialize};
-use stand_in::OpcUaServerConfig;
 use std::ffi::OsString;
 use std::path::Path;
 
