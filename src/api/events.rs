@@ -95,3 +95,32 @@ async fn events(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespons
     });
     Ok(response.streaming(body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fakes::FakeHub;
+
+    #[actix_web::test]
+    async fn a_client_that_falls_behind_gets_a_fresh_picture() {
+        let api = FakeHub::new().api();
+        let mut client = Client {
+            events: api.feed.subscribe(),
+            stopping: api.feed.stopping(),
+            next: Next::Retry,
+            _place: api.feed.place().unwrap(),
+            api: api.clone(),
+        };
+        assert_eq!(client.next().await.unwrap(), RETRY);
+        let first = client.next().await.unwrap();
+        assert!(first.starts_with(b"event: picture\ndata: {"));
+        for number in 0..1000 {
+            api.feed.send("live", &number);
+        }
+        let next = client.next().await.unwrap();
+        assert!(next.starts_with(b"event: picture\n"), "{next:?}");
+        api.feed.send("live", &1000);
+        let next = client.next().await.unwrap();
+        assert_eq!(next, "event: live\ndata: 1000\n\n");
+    }
+}

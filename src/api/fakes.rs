@@ -21,6 +21,8 @@ pub(super) const NEW_YEAR: Nanos = 1_767_225_600_000_000_000;
 #[derive(Default)]
 pub(super) struct FakeLedger {
     blocks: Mutex<Vec<Block>>,
+    /// What keeps it from taking blocks.
+    pub(super) trouble: Mutex<Option<String>>,
     /// When set, every question fails with it.
     pub(super) failure: Mutex<Option<String>>,
 }
@@ -91,6 +93,7 @@ fn record(height: u64, i: u64, time: Nanos, device: &str, class: VerdictClass) -
     });
     let body = RecordBody {
         version: record::RECORD_VERSION,
+        chain: "plant".into(),
         hub: "hub-1".into(),
         sequence: height * 100 + i,
         previous: Hash::ZERO,
@@ -126,6 +129,10 @@ impl LedgerReader for FakeLedger {
             time: newest.time,
             records: blocks.iter().map(|b| b.records.len() as u64).sum(),
         })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
     }
 
     fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError> {

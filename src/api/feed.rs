@@ -186,7 +186,8 @@ impl Feed {
         }
     }
 
-    fn send(&self, name: &str, data: &impl Serialize) {
+    /// Tells all clients.
+    pub(super) fn send(&self, name: &str, data: &impl Serialize) {
         // Nobody listening is no error.
         let _ = self.events.send(event(name, data));
     }

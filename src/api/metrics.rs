@@ -101,6 +101,11 @@ fn hub(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
     height.set(tip.map_or(0, |t| i64::try_from(t.height).unwrap_or(i64::MAX)));
     out.0.register(Box::new(height))?;
     out.gauge(
+        "weighbridge_ledger_up",
+        "1 when the ledger takes new blocks, else 0.",
+        f64::from(u8::from(context.ledger.trouble().is_none())),
+    )?;
+    out.gauge(
         "weighbridge_ledger_last_block_timestamp_seconds",
         "When the newest block was made, in seconds since 1970; 0 while there is none.",
         tip.map_or(0.0, |t| t.time as f64 / 1e9),

@@ -26,6 +26,8 @@ pub(crate) mod views;
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 
 pub use context::{ApiContext, DeviceInfo};

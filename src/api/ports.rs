@@ -57,10 +57,17 @@ pub struct RecordPage {
 #[error("the ledger cannot be read: {0}")]
 pub struct LedgerReadError(pub String);
 
-/// The ledger's query side. Blocking, except for `tip`: called from a pool of threads.
+/// The ledger's query side. Blocking, except for `tip` and `trouble`: called from a pool of threads.
 pub trait LedgerReader: Send + Sync {
-    /// The newest block; `None` while there is none. Never blocks.
+    /// The newest block, also while the ledger is in trouble; `None` while there is none. Never
+    /// blocks.
     fn tip(&self) -> Option<Tip>;
+
+    /// What keeps the ledger from taking new blocks, in plain words, for example a full disk;
+    /// `None` when all is well. Never blocks.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 
     /// The block at `height`.
     fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError>;

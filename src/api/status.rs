@@ -54,6 +54,8 @@ pub(super) struct StatusView {
     pub(super) last_block_time: Option<String>,
     /// Records in the whole chain.
     pub(super) records: u64,
+    /// What keeps the ledger from taking new blocks; `null` when all is well.
+    pub(super) ledger_trouble: Option<String>,
     /// Blocks made since the start.
     pub(super) blocks_since_start: u64,
     /// Points in durable batches since the start.
@@ -104,6 +106,7 @@ impl StatusView {
             last_block_hash: tip.map(|tip| tip.hash),
             last_block_time: tip.map(|tip| rfc3339(tip.time)),
             records: tip.map_or(0, |tip| tip.records),
+            ledger_trouble: context.ledger.trouble(),
             blocks_since_start: read(&stats.blocks),
             points: read(&stats.points),
             points_per_second: feed.points_per_second(),
@@ -123,9 +126,19 @@ impl StatusView {
     }
 }
 
-/// Answers as long as the hub runs: for supervisors and load balancers.
-async fn health(api: web::Data<Api>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "ok", "hub": api.context.hub_id }))
+/// For whoever watches the hub: 200 when it does its work, 503 with the reason when it runs, but
+/// its ledger takes no blocks.
+async fn health(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    match api.context.ledger.trouble() {
+        None => {
+            let body = json!({ "status": "ok", "hub": api.context.hub_id });
+            Ok(HttpResponse::Ok().json(body))
+        }
+        Some(trouble) => {
+            let detail = format!("the ledger takes no blocks: {trouble}");
+            Err(Problem::busy(detail))
+        }
+    }
 }
 
 async fn status(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {

@@ -222,6 +222,7 @@ pub(crate) struct RecordView {
     pub(super) height: u64,
     pub(super) position: u32,
     pub(super) hash: Hash,
+    pub(super) chain: String,
     pub(super) hub: String,
     /// Number in the hub's own chain of records.
     pub(super) sequence: u64,
@@ -244,6 +245,7 @@ impl RecordView {
             height: at.height,
             position: at.position,
             hash: body.hash(),
+            chain: body.chain.clone(),
             hub: body.hub.clone(),
             sequence: body.sequence,
             previous: body.previous,

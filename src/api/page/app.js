@@ -72,6 +72,8 @@ function showLink(state) {
 
 function showConditions() {
   const now = new Map(devices.conditions().map((one) => [one.device, one]));
+  const trouble = lastStatus?.status.ledger_trouble;
+  const ledgers = trouble ? [{ severity: "bad", text: `✕ The ledger takes no blocks: ${trouble}` }] : [];
   for (const [device, one] of latched) {
     if (one.until < Date.now()) {
       latched.delete(device);
@@ -79,7 +81,7 @@ function showConditions() {
       now.set(device, { ...one, past: true });
     }
   }
-  const all = [...now.values()];
+  const all = [...ledgers, ...now.values()];
   const shown = all.slice(0, CONDITIONS);
   const key = JSON.stringify(all);
   if (key === showConditions.key) {
@@ -127,7 +129,11 @@ function showChosen() {
   }
 }
 
-window.addEventListener("hashchange", choose);
+window.addEventListener("hashchange", () => {
+  choose();
+  // The chart stands above the devices: a click far down must not seem to do nothing.
+  document.querySelector(".detail").scrollIntoView({ block: "nearest" });
+});
 
 listen("/api/v1/events", {
   picture({ status, devices: list, blocks, refusals }) {

@@ -18,7 +18,9 @@ class Row {
   constructor(tag) {
     this.tag = tag;
     this.address = addressOf(tag.device, tag.tag);
-    this.svg = shape("svg", { class: "small", "aria-hidden": "true" });
+    this.svg = shape("svg", {
+      class: "small", "aria-hidden": "true", preserveAspectRatio: "none",
+    });
     this.value = element("b");
     this.quality = element("span", { class: "quality" });
     const name = element("a", { href: this.address, title: tag.description || tag.tag }, tag.tag);

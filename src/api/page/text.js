@@ -55,7 +55,7 @@ export function measure(number, decimals) {
   if (size !== 0 && (size < 1e-3 || size >= 1e9)) {
     return number.toExponential(3);
   }
-  return number.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3);
+  return number.toFixed(size >= 1000 ? 1 : size >= 10 ? 2 : 3);
 }
 
 /** The value of a sample of `tag`. */
@@ -124,19 +124,20 @@ const charts = {
 
 // Wording of Nelson 1984; the hub names its rules by number only.
 const rules = {
-  rule_1: "1: beyond 3σ",
-  rule_2: "2: nine in a row on one side",
-  rule_3: "3: six in a row rising or falling",
-  rule_4: "4: fourteen in a row alternating",
-  rule_5: "5: two of three beyond 2σ on one side",
-  rule_6: "6: four of five beyond 1σ on one side",
-  rule_7: "7: fifteen in a row within 1σ",
-  rule_8: "8: eight in a row beyond 1σ on either side",
+  rule_1: " 1: beyond 3σ",
+  rule_2: " 2: nine in a row on one side",
+  rule_3: " 3: six in a row rising or falling",
+  rule_4: " 4: fourteen in a row alternating",
+  rule_5: " 5: two of three beyond 2σ on one side",
+  rule_6: " 6: four of five beyond 1σ on one side",
+  rule_7: " 7: fifteen in a row within 1σ",
+  rule_8: " 8: eight in a row beyond 1σ on either side",
 };
 
 /** Chart and rule that fired, for people: from "nelson rule_2" to "Nelson 2: nine in a row …". */
 export function signalText(signalled) {
   const [chart, rule = ""] = signalled.split(" ");
-  const words = rules[rule] ?? rule.replaceAll("_", " ").replace("sigma", "σ");
-  return `${charts[chart] ?? chart.replaceAll("_", " ")} ${words}`.trim();
+  const name = charts[chart] ?? chart.replaceAll("_", " ");
+  const words = rules[rule] ?? `: ${rule.replaceAll("_", " ").replace("sigma", "σ")}`;
+  return `${name}${words}`;
 }
