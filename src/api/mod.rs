@@ -21,7 +21,7 @@ pub mod process;
 mod query;
 mod server;
 mod status;
-mod views;
+pub(crate) mod views;
 
 #[cfg(test)]
 mod fakes;

@@ -179,7 +179,7 @@ impl From<&Refusal> for RefusalView {
 
 /// A block's header.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct BlockView {
+pub(crate) struct BlockView {
     pub(super) height: u64,
     pub(super) hash: Hash,
     pub(super) previous_hash: Hash,
@@ -218,7 +218,7 @@ impl From<&Block> for BlockView {
 
 /// A record, and where it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct RecordView {
+pub(crate) struct RecordView {
     pub(super) height: u64,
     pub(super) position: u32,
     pub(super) hash: Hash,
@@ -239,7 +239,7 @@ pub(super) struct RecordView {
 }
 
 impl RecordView {
-    pub(super) fn new(at: RecordAt, record: &Record) -> Self {
+    pub(crate) fn new(at: RecordAt, record: &Record) -> Self {
         let body = &record.body;
         Self {
             height: at.height,

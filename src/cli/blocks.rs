@@ -1,6 +1,5 @@
 //! `weighbridge blocks`: the newest blocks of a ledger.
 
-use super::http_get::get_json;
 use super::ledger_from::Listing;
 use super::output::{self, Align, Style, cell, short};
 use clap::Args;
@@ -25,19 +24,13 @@ pub(super) struct BlocksArgs {
 }
 
 pub(super) fn run(args: BlocksArgs) -> anyhow::Result<ExitCode> {
-    let answer = read(&args)?;
+    let answer = args.listing.blocks(args.before)?;
     if args.listing.json {
         output::print_json(&answer)?;
     } else {
         output::print(&text(&answer, Style::stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(args: &BlocksArgs) -> anyhow::Result<Json> {
-    let mut query = vec![("limit", args.listing.limit.to_string())];
-    query.extend(args.before.map(|before| ("before", before.to_string())));
-    get_json(&args.listing.from.url, "/api/v1/blocks", &query)
 }
 
 fn text(answer: &Json, style: Style) -> String {

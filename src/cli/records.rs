@@ -1,6 +1,5 @@
 //! `weighbridge records`: the newest records of a ledger.
 
-use super::http_get::get_json;
 use super::ledger_from::Listing;
 use super::output::{self, Align, Style, cell, short};
 use clap::Args;
@@ -25,19 +24,13 @@ pub(super) struct RecordsArgs {
 }
 
 pub(super) fn run(args: RecordsArgs) -> anyhow::Result<ExitCode> {
-    let answer = read(&args)?;
+    let answer = args.listing.records(args.device.as_deref())?;
     if args.listing.json {
         output::print_json(&answer)?;
     } else {
         output::print(&text(&answer, Style::stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(args: &RecordsArgs) -> anyhow::Result<Json> {
-    let mut query = vec![("limit", args.listing.limit.to_string())];
-    query.extend(args.device.clone().map(|device| ("device", device)));
-    get_json(&args.listing.from.url, "/api/v1/records", &query)
 }
 
 fn text(answer: &Json, style: Style) -> String {

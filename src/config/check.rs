@@ -4,7 +4,7 @@ use super::diagnostic::{Diagnostic, Related, Severity, SourceText};
 use super::tree::Step::{Index, Key};
 use super::tree::{self, Removed, Spot, Step};
 use super::{DeviceConfig, HubConfig, TagConfig};
-use crate::protocols::opcua::server::ConfigError as OpcUaServerError;
+use crate::protocols::opcua::server::ConfigError;
 use std::collections::HashMap;
 use std::ops::Range;
 use toml::Spanned;
@@ -93,10 +93,10 @@ fn faces(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
     }
     if let Err(error) = config.opcua_server.check() {
         let key: &[_] = match &error {
-            OpcUaServerError::NoUsers(_) => &[Key("bind")],
-            OpcUaServerError::Closed => &[Key("allow_none_loopback")],
-            OpcUaServerError::TrustAny(_) => &[Key("trust")],
-            OpcUaServerError::ZeroLimit(limit) => &[Key("limits"), Key(limit)],
+            ConfigError::NoUsers(_) => &[Key("bind")],
+            ConfigError::Closed => &[Key("allow_none_loopback")],
+            ConfigError::TrustAny(_) => &[Key("trust")],
+            ConfigError::ZeroLimit(limit) => &[Key("limits"), Key(limit)],
         };
         let spot = input.spot(&[&[Key("opcua_server")], key].concat());
         let text = error.to_string();

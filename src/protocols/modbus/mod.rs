@@ -7,6 +7,8 @@
 
 mod config;
 mod decode;
+#[cfg(test)]
+mod interop;
 mod link;
 mod plan;
 mod point;

@@ -304,10 +304,19 @@ pub(super) fn explain(config: &OpcUaConfig, error: &Error) -> SourceError {
         format!("it refused the log-in; check user and password ({status})")
     } else if status == StatusCode::BadTooManySessions {
         format!("it has no session left ({status})")
+    } else if let Some(message) = os_message(&error.to_string()) {
+        format!("no connection: {message}")
     } else {
         error.to_string()
     };
     SourceError::Unreachable { address, reason }
+}
+
+/// The operating system's word, which the stack gives in the form for programmers.
+fn os_message(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("message: \"")?;
+    let (message, _) = rest.split_once('"')?;
+    Some(message.to_lowercase())
 }
 
 fn reason(status: StatusCode) -> String {

@@ -131,12 +131,12 @@ async fn connect(
     let (session, events): (_, SessionEventLoop<_>) = client(hub.dir.path())
         .connect_to_matching_endpoint(endpoint, identity)
         .await?;
-    let driver = events.spawn();
-    let connected = tokio::time::timeout(PATIENCE, session.wait_for_connection());
-    match connected.await {
-        Ok(true) => Ok(session),
-        _ => Err(Error::new(driver.await.unwrap(), "no session")),
+    let mut driver = events.spawn();
+    tokio::select! {
+        true = session.wait_for_connection() => {}
+        status = &mut driver => return Err(Error::new(status.unwrap(), "no session")),
     }
+    Ok(session)
 }
 
 async fn anonymous(hub: &Hub) -> Arc<Session> {
@@ -461,13 +461,11 @@ async fn without_security_only_discovery_is_answered_where_none_is_not_allowed()
         let port = format!(":{}/", hub.server.port());
         assert!(endpoint.endpoint_url.as_ref().ends_with(&port));
     }
-    let (session, events) = client(hub.dir.path())
+    let (_session, events) = client(hub.dir.path())
         .connect_to_endpoint_directly(hub.server.url(), IdentityToken::Anonymous)
         .unwrap();
-    let driver = events.spawn();
-    let connected = tokio::time::timeout(PATIENCE, session.wait_for_connection()).await;
-    assert_ne!(connected, Ok(true));
-    assert!(driver.await.unwrap().is_bad());
+    let ended = tokio::time::timeout(PATIENCE, events.run()).await.unwrap();
+    assert!(ended.is_bad(), "{ended}");
     assert_eq!(hub.server.guard_stats().expelled.load(Ordering::Relaxed), 1);
 }
 
