@@ -121,15 +121,24 @@ impl LedgerTip {
     }
 }
 
-/// What the rest of the hub sees of the ledger.
-#[derive(Clone, Debug)]
-pub enum LedgerStatus {
+/// How the ledger is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerHealth {
     /// Working.
-    Up(LedgerTip),
+    Up,
     /// The disk refuses; it is tried again.
     Waiting(String),
     /// An invariant is broken; the hub must stop.
     Broken(String),
+}
+
+/// What the rest of the hub sees of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerStatus {
+    /// The newest durable block.
+    pub tip: LedgerTip,
+    /// How it is.
+    pub health: LedgerHealth,
 }
 
 /// The open block.
@@ -174,7 +183,10 @@ impl LedgerActor {
             refused: None,
             timer: None,
             flushes: Vec::new(),
-            status: watch::Sender::new(LedgerStatus::Up(tip)),
+            status: watch::Sender::new(LedgerStatus {
+                tip,
+                health: LedgerHealth::Up,
+            }),
             committed: broadcast::Sender::new(LISTENER_LAG),
             tip,
             newest,
@@ -292,7 +304,7 @@ impl LedgerActor {
         let _ = self
             .committed
             .send(Arc::new(BlockCommitted { tip, batches }));
-        self.status.send_replace(LedgerStatus::Up(tip));
+        self.show(LedgerHealth::Up);
     }
 
     /// Keeps a block that the disk refused, and tries again after a while. Meanwhile the credits that
@@ -300,7 +312,7 @@ impl LedgerActor {
     fn try_again(&mut self, block: Open, error: &StoreError, ctx: &mut Context<Self>) {
         tracing::error!(%error, "the block cannot be written, trying again");
         let reason = error.to_string();
-        self.status.send_replace(LedgerStatus::Waiting(reason));
+        self.show(LedgerHealth::Waiting(reason));
         self.refused = Some(block);
         self.timer = Some(ctx.run_later(RETRY, |actor, ctx| {
             actor.timer = None;
@@ -308,9 +320,14 @@ impl LedgerActor {
         }));
     }
 
+    fn show(&self, health: LedgerHealth) {
+        let tip = self.tip;
+        self.status.send_replace(LedgerStatus { tip, health });
+    }
+
     fn broken(&mut self, reason: String, ctx: &mut Context<Self>) {
         tracing::error!(reason, "the ledger is broken, the hub stops");
-        self.status.send_replace(LedgerStatus::Broken(reason));
+        self.show(LedgerHealth::Broken(reason));
         ctx.stop();
     }
 }

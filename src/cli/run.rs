@@ -1,6 +1,6 @@
 //! `weighbridge run`: a hub as its configuration says.
 
-use crate::actors::ledger::{BlockCommitted, LedgerStatus};
+use crate::actors::ledger::{BlockCommitted, LedgerHealth};
 use crate::cli::output;
 use crate::config::{self, LogConfig, LogFormat};
 use crate::hub::{Faces, Hub, HubBuilder};
@@ -76,7 +76,7 @@ async fn until_the_end(hub: &Hub, json: bool) -> anyhow::Result<()> {
                 if changed.is_err() {
                     anyhow::bail!("the hub's actors ended early, see the log");
                 }
-                if let LedgerStatus::Broken(reason) = &*status.borrow() {
+                if let LedgerHealth::Broken(reason) = &status.borrow().health {
                     anyhow::bail!("the ledger is broken: {reason}");
                 }
             }
@@ -118,10 +118,15 @@ pub(super) async fn asked_to_end() {
     let _ = interrupt.await;
 }
 
+/// What libraries say: warnings, but not the OPC UA stack's complaints about certificates that an
+/// unencrypted loopback connection does not need.
+pub(super) const QUIET: &str =
+    "warn,opcua_core=off,opcua_crypto=off,opcua_client=off,opcua_server=error";
+
 fn start_log(config: &LogConfig) {
     // RUST_LOG wins, as everywhere.
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,weighbridge={}", config.level.name())));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},weighbridge={}", config.level.name())));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -1,7 +1,7 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::{Hub, HubError};
-use crate::actors::ledger::{LedgerStatus, LedgerTip};
+use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, DeviceInfo, LedgerReadError, LedgerReader, RecordAt, RecordFilter,
     RecordPage, Tip,
@@ -128,9 +128,8 @@ impl Hub {
         let (heights, seen) = watch::channel(0);
         self.runtime().spawn(async move {
             loop {
-                if let LedgerStatus::Up(tip) = &*status.borrow_and_update() {
-                    heights.send_replace(tip.height);
-                }
+                let height = status.borrow_and_update().tip.height;
+                heights.send_replace(height);
                 if status.changed().await.is_err() {
                     break;
                 }
@@ -149,15 +148,15 @@ struct LedgerView {
 
 impl LedgerPort for LedgerView {
     fn height(&self) -> u64 {
-        self.newest().map_or(0, |tip| tip.height)
+        self.newest().height
     }
 
     fn last_block_hash(&self) -> Hash {
-        self.newest().map_or(Hash::ZERO, |tip| tip.hash)
+        self.newest().hash
     }
 
     fn records(&self) -> u64 {
-        self.newest().map_or(0, |tip| tip.records)
+        self.newest().records
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -166,22 +165,28 @@ impl LedgerPort for LedgerView {
 }
 
 impl LedgerView {
-    fn newest(&self) -> Option<LedgerTip> {
-        match &*self.status.borrow() {
-            LedgerStatus::Up(tip) => Some(*tip),
-            LedgerStatus::Waiting(_) | LedgerStatus::Broken(_) => None,
-        }
+    fn newest(&self) -> LedgerTip {
+        self.status.borrow().tip
     }
 }
 
 impl LedgerReader for LedgerView {
     fn tip(&self) -> Option<Tip> {
-        self.newest().map(|tip| Tip {
+        let tip = self.newest();
+        Some(Tip {
             height: tip.height,
             hash: tip.hash,
             time: tip.time,
             records: tip.records,
         })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match &self.status.borrow().health {
+            LedgerHealth::Up => None,
+            LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
+            LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
+        }
     }
 
     fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError> {

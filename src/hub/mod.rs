@@ -10,7 +10,7 @@ mod setup;
 pub use faces::{Faces, OpenFaces, device_info};
 
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
-use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerStatus};
+use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::reading::BatchLimits;
 use crate::actors::work::Workers;
 use crate::crypto::{EpochKey, Identity, KeyFileError, SealingKey, SealingPublicKey, Signer};
@@ -480,9 +480,9 @@ impl Hub {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
-        match &*self.actors.status.borrow() {
-            LedgerStatus::Broken(reason) => Err(HubError::Broken(reason.clone())),
-            LedgerStatus::Up(..) | LedgerStatus::Waiting(_) => Ok(()),
+        match &self.actors.status.borrow().health {
+            LedgerHealth::Broken(reason) => Err(HubError::Broken(reason.clone())),
+            LedgerHealth::Up | LedgerHealth::Waiting(_) => Ok(()),
         }
     }
 }

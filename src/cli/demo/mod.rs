@@ -4,7 +4,7 @@ mod plan;
 mod view;
 
 use super::output::{self, Style};
-use crate::actors::ledger::LedgerStatus;
+use crate::actors::ledger::LedgerHealth;
 use crate::api::ApiError;
 use crate::crypto::{Identity, SealingKey};
 use crate::hub::{Faces, Hub, HubBuilder, HubKeys, OpenFaces};
@@ -71,7 +71,7 @@ const OPCUA_PORT: u16 = 4840;
 
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    start_log(&args);
+    start_log();
     let temporary;
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
@@ -114,10 +114,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         first_block.abort();
         first_block.await.ok().flatten()
     });
-    let (height, last_block_hash) = match &*status.borrow() {
-        LedgerStatus::Up(tip) => (tip.height, tip.hash.to_string()),
-        LedgerStatus::Waiting(_) | LedgerStatus::Broken(_) => (0, String::new()),
-    };
+    let tip = status.borrow().tip;
     let count = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
     let summary = Summary {
         points: count(&stats.points),
@@ -127,8 +124,8 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         invalid: count(&stats.invalid),
         blocks: count(&stats.blocks),
         records: count(&stats.records),
-        height,
-        last_block_hash,
+        height: tip.height,
+        last_block_hash: tip.hash.to_string(),
         opcua_url: opcua,
         http_url: http,
         first_block_ms,
@@ -259,7 +256,7 @@ async fn until_the_end(
                 if changed.is_err() {
                     anyhow::bail!("the hub's actors ended early, see the log");
                 }
-                if let LedgerStatus::Broken(reason) = &*status.borrow_and_update() {
+                if let LedgerHealth::Broken(reason) = &status.borrow_and_update().health {
                     anyhow::bail!("the ledger is broken: {reason}");
                 }
             }
@@ -268,9 +265,10 @@ async fn until_the_end(
 }
 
 /// Quiet unless asked: the live view is the demo's voice.
-fn start_log(_: &DemoArgs) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("error,opcua_core=off,opcua_crypto=off,opcua_client=off")
+    });
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,6 +1,6 @@
 //! The demo's live view on a terminal: devices, points a second, verdicts, height, last refusal.
 
-use crate::actors::ledger::{LedgerStatus, LedgerTip};
+use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::cli::output::Style;
 use crate::hub::Hub;
 use crate::live_view::{DeviceLive, Link};
@@ -107,18 +107,20 @@ fn device_line(device: &DeviceLive, style: Style) -> String {
 }
 
 fn ledger_line(status: &LedgerStatus) -> String {
-    match status {
-        LedgerStatus::Up(LedgerTip {
-            height,
-            hash,
-            records,
-            ..
-        }) => format!(
-            "height {height}   {records} records   last block {}",
-            hash.short()
-        ),
-        LedgerStatus::Waiting(why) => format!("the ledger waits: {why}"),
-        LedgerStatus::Broken(why) => format!("the ledger is broken: {why}"),
+    let LedgerTip {
+        height,
+        hash,
+        records,
+        ..
+    } = &status.tip;
+    let line = format!(
+        "height {height}   {records} records   last block {}",
+        hash.short()
+    );
+    match &status.health {
+        LedgerHealth::Up => line,
+        LedgerHealth::Waiting(why) => format!("{line}   waiting: {why}"),
+        LedgerHealth::Broken(why) => format!("{line}   broken: {why}"),
     }
 }
 
