@@ -169,3 +169,52 @@ async fn a_stuck_sensor_repeats_itself_and_nan_is_read_as_such() {
     };
     read_until(&mut source, nan).await;
 }
+
+/// Forwards connections until told to keep everything to itself, without closing anything: what a
+/// pulled cable looks like.
+async fn cable(to: SocketAddr, pulled: tokio::sync::watch::Receiver<bool>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut pulled = pulled.clone();
+            held.push(AbortOnDropHandle::new(tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+                let forwarding = tokio::io::copy_bidirectional(&mut near, &mut far);
+                tokio::select! {
+                    _ = forwarding => return,
+                    _ = pulled.changed() => {}
+                }
+                std::future::pending::<()>().await;
+            })));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn silence_is_noticed_like_an_end() {
+    let (server, _) = robot(5).await;
+    let (pull, pulled) = tokio::sync::watch::channel(false);
+    let address = cable(server.address(), pulled).await;
+    let config = OpcUaConfig::new(format!("opc.tcp://{address}/"));
+    let mut source = OpcUaSource::new("robot-3".into(), config, server.points()).unwrap();
+    source.connect().await.unwrap();
+    read_until(&mut source, all_have(2)).await;
+    pull.send_replace(true);
+    let since = Instant::now();
+    let mut out = BatchBuilder::subscribing("robot-3".into(), source.tags());
+    let error = loop {
+        let reading = tokio::time::timeout(PATIENCE, source.read(&mut out));
+        if let Err(error) = reading.await.unwrap() {
+            break error.to_string();
+        }
+    };
+    assert!(error.contains("stopped answering"), "{error}");
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+}

@@ -1,6 +1,10 @@
 //! Who is let in, and over which channels.
 
 use super::*;
+use opcua::client::UARequest;
+use opcua::client::services::{ActivateSession, CreateSession};
+use opcua::client::transport::TcpConnector;
+use opcua::types::EndpointDescription;
 
 fn with_user(dir: &Path, config: &mut OpcUaServerConfig) {
     let password_file = dir.join("password");
@@ -145,4 +149,44 @@ async fn the_certificate_can_be_read_by_the_client() {
     assert_eq!(endpoints.len(), 7);
     let offered = &endpoints[0].server_certificate;
     assert_eq!(*offered, certificate.as_byte_string());
+}
+
+#[tokio::test]
+async fn an_activated_session_without_security_gets_a_nonce_all_the_same() {
+    let hub = hub(|_, _| {}).await;
+    let client = client(hub.dir.path());
+    let endpoint = EndpointDescription::from((
+        hub.server.url(),
+        SecurityPolicy::None.to_str(),
+        MessageSecurityMode::None,
+        UserTokenPolicy::anonymous(),
+    ));
+    let channel = client
+        .session_builder()
+        .connect_to_endpoint_directly(endpoint.clone())
+        .unwrap()
+        .build_channel(client.certificate_store().clone())
+        .unwrap();
+    let connector = TcpConnector::new(hub.server.url()).unwrap();
+    let mut events = channel.connect_no_retry(&connector).await.unwrap();
+    let store = client.certificate_store();
+    let create = CreateSession::new_manual(store, &endpoint, 1, SECOND, NodeId::null(), 1)
+        .endpoint_url(hub.server.url())
+        .session_timeout(30_000.0);
+    let activate = async {
+        let created = create.send(&channel).await.unwrap();
+        let token = created.authentication_token;
+        ActivateSession::new_manual(endpoint.clone(), 1, SECOND, token, 2)
+            .send(&channel)
+            .await
+            .unwrap()
+    };
+    tokio::pin!(activate);
+    let activated = loop {
+        tokio::select! {
+            _ = events.poll() => {}
+            activated = &mut activate => break activated,
+        }
+    };
+    assert_eq!(activated.server_nonce.value.map(|n| n.len()), Some(32));
 }
