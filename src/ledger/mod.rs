@@ -9,6 +9,7 @@ pub mod inner_tree;
 pub mod key_wrap;
 pub mod keys;
 mod number_stream;
+pub mod proof;
 pub mod query;
 pub mod replay;
 pub mod report;
