@@ -21,6 +21,8 @@ pub mod verify;
 pub mod writer;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use assemble::Tip;
