@@ -345,3 +345,6 @@ fn wrong<T>(reason: String) -> Result<T, DecodeError> {
         reason,
     })
 }
+
+#[cfg(test)]
+mod tests;

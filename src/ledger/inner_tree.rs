@@ -107,3 +107,68 @@ fn push_column(
 fn number(values: &[f64], index: usize) -> f64 {
     values.get(index).copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchBuilder, Quality, ValueKind};
+
+    fn batch() -> Batch {
+        let tag = |(name, kind): (&str, ValueKind)| TagSpec {
+            name: name.into(),
+            kind,
+            unit: String::new(),
+            description: String::new(),
+            range: None,
+        };
+        let tags = [("force", ValueKind::F64), ("state", ValueKind::Text)];
+        let tags: Arc<[TagSpec]> = tags.into_iter().map(tag).collect();
+        let mut builder = BatchBuilder::scanning("press-1".into(), tags);
+        for scan in 0..5 {
+            builder.begin_scan(1_000 + scan);
+            builder.scan_f64(0, scan as f64 / 3.0);
+            let text = Value::Text(format!("step {scan}"));
+            if scan != 2 {
+                builder.scan(1, text, Quality::UNCERTAIN);
+            }
+        }
+        builder.take(1, 1).unwrap()
+    }
+
+    fn salt(position: u64) -> Salt {
+        let mut salt = [7; 16];
+        salt[..8].copy_from_slice(&position.to_le_bytes());
+        salt
+    }
+
+    #[test]
+    fn leaves_are_those_of_the_samples_in_column_order() {
+        let batch = batch();
+        let leaves = InnerTree::of(&batch).leaves(&batch, salt).unwrap();
+        assert_eq!(leaves.len(), 10);
+        for (c, column) in batch.columns.iter().enumerate() {
+            let digest = TagDigest::new("press-1", &batch.tags[c].name);
+            for index in 0..5 {
+                let at = position(&batch, c, index).unwrap();
+                let leaf = digest.leaf(
+                    &salt(at),
+                    index as u32,
+                    batch.times(column)[index],
+                    column.quality.get(index),
+                    &column.values.get(index).unwrap(),
+                );
+                assert_eq!(leaves[at as usize], leaf, "column {c}, sample {index}");
+            }
+        }
+        assert_eq!(position(&batch, 1, 5), None);
+        assert_eq!(inner_root(leaves.clone()), merkle::root(&leaves));
+    }
+
+    #[test]
+    fn a_column_of_another_length_is_refused() {
+        let mut batch = batch();
+        batch.columns[1].values = Values::Text(vec![]);
+        let refused = InnerTree::of(&batch).leaves(&batch, salt);
+        assert_eq!(refused, Err(MalformedColumn(1)));
+    }
+}

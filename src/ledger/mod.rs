@@ -10,6 +10,7 @@ pub mod key_wrap;
 pub mod keys;
 mod number_stream;
 pub mod opening;
+pub mod proof;
 pub mod query;
 pub mod replay;
 pub mod report;
@@ -21,6 +22,8 @@ pub mod store;
 pub mod verify;
 pub mod writer;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 pub(crate) mod testing;
 

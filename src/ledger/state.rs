@@ -350,3 +350,6 @@ fn filled<K: Clone + BorshSerialize + Ord, V: Clone + BorshSerialize>(
 ) -> Option<Hash> {
     (!section.is_empty()).then(|| section.hash())
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,13 +147,19 @@ impl Inner {
         }
     }
 
-    fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
+    /// Commits, or says `false` if the database takes no more writes since an earlier one failed
+    /// (one of its own, in the background): then nothing of this one was written.
+    fn commit(&self, puts: &[Put]) -> Result<bool, StoreError> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for put in puts {
             let keyspace = self.keyspace(put.space);
             batch.insert(keyspace, put.key.as_slice(), put.value.as_slice());
         }
-        guarded(|| batch.commit())
+        guarded(|| match batch.commit() {
+            Ok(()) => Ok(true),
+            Err(fjall::Error::Poisoned) => Ok(false),
+            Err(e) => Err(e),
+        })
     }
 }
 
@@ -170,12 +176,16 @@ fn options(space: Space) -> KeyspaceCreateOptions {
 
 impl Store for FjallStore {
     fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
-        let result = self.with(|inner| inner.commit(puts));
-        if result.is_err() {
+        for _ in 0..2 {
+            let result = self.with(|inner| inner.commit(puts));
+            if let Ok(true) = result {
+                return Ok(());
+            }
             // Whatever the journal holds decides when it is opened again.
             *self.inner.write() = None;
+            result?;
         }
-        result
+        Err(StoreError::Io("writes in the background fail".to_owned()))
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -251,7 +261,6 @@ fn translate(error: &fjall::Error) -> StoreError {
             fjall::LsmError::Io(e) => io("a file of the store", e),
             other => StoreError::Damaged(format!("{other:?}")),
         },
-        Error::Poisoned => StoreError::Io("an earlier write failed".to_owned()),
         Error::Locked => StoreError::Io("the database is still open".to_owned()),
         other => StoreError::Damaged(format!("{other:?}")),
     }

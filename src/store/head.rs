@@ -214,3 +214,97 @@ fn sync_parent(path: &Path) -> std::io::Result<()> {
 fn sync_parent(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_newest_head_is_read_and_the_one_before_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = HeadFile::new(dir.path());
+        assert_eq!(file.read().unwrap(), HeadReading::default());
+        for n in 1..=5u8 {
+            file.write(&[n; 100]).unwrap();
+            let reading = HeadFile::new(dir.path()).read().unwrap();
+            assert_eq!(reading.damaged, Vec::<String>::new());
+            assert_eq!(reading.heads[0], [n; 100]);
+            assert_eq!(
+                reading.heads.get(1),
+                (n > 1).then(|| vec![n - 1; 100]).as_ref()
+            );
+        }
+        // Another process goes on in the right slot.
+        let mut again = HeadFile::new(dir.path());
+        again.write(&[6; 100]).unwrap();
+        let reading = again.read().unwrap();
+        assert_eq!(reading.heads, [vec![6; 100], vec![5; 100]]);
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_newest_head_readable() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = HeadFile::new(dir.path());
+        for n in 1..=2u8 {
+            file.write(&[n; 100]).unwrap();
+        }
+        let path = dir.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The third head goes to the first slot; half of it arrives.
+        bytes[..50].copy_from_slice(&write_slot(3, &[3; 100])[..50]);
+        std::fs::write(&path, &bytes).unwrap();
+        let mut file = HeadFile::new(dir.path());
+        let reading = file.read().unwrap();
+        assert_eq!(
+            (reading.heads, reading.damaged.len()),
+            (vec![vec![2; 100]], 1)
+        );
+        file.write(&[3; 100]).unwrap();
+        let reading = file.read().unwrap();
+        assert_eq!(reading.heads, [vec![3; 100], vec![2; 100]]);
+        assert_eq!(reading.damaged, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_said_to_be_damaged() {
+        for length in [
+            0,
+            1,
+            SLOT_BYTES,
+            SLOT_BYTES + 20,
+            2 * SLOT_BYTES - 1,
+            2 * SLOT_BYTES + 1,
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut file = HeadFile::new(dir.path());
+            file.write(&[1; 100]).unwrap();
+            let path = dir.path().join(FILE);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes.resize(length, 0);
+            std::fs::write(&path, &bytes).unwrap();
+            let reading = HeadFile::new(dir.path()).read().unwrap();
+            assert!(!reading.damaged.is_empty(), "{length} bytes");
+            // Writing heals it.
+            HeadFile::new(dir.path()).write(&[2; 100]).unwrap();
+            let reading = HeadFile::new(dir.path()).read().unwrap();
+            assert_eq!(reading.damaged, Vec::<String>::new(), "{length} bytes");
+            assert_eq!(reading.heads[0], [2; 100], "{length} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_slots_are_never_heads(bytes: Vec<u8>) {
+            let head = matches!(read_slot(&bytes), Slot::Head { .. });
+            prop_assert!(!head);
+        }
+
+        #[test]
+        fn a_slot_holds_what_was_written(number: u64, head in proptest::collection::vec(any::<u8>(), 0..MAX_HEAD)) {
+            let slot = write_slot(number, &head);
+            prop_assert_eq!(slot.len(), SLOT_BYTES);
+            prop_assert_eq!(read_slot(&slot), Slot::Head { number, head });
+        }
+    }
+}

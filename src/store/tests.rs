@@ -2,6 +2,7 @@
 
 mod bit_flips;
 mod files;
+mod full_disk;
 mod power_loss;
 mod restart;
 

@@ -246,3 +246,36 @@ impl Block {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(hubs: &[(&str, u8)], threshold: u32) -> ValidatorSet {
+        let validator = |(id, key): &(&str, u8)| Validator {
+            id: (*id).to_owned(),
+            key: PublicKey([*key; 33]),
+        };
+        let validators = hubs.iter().map(validator).collect();
+        ValidatorSet {
+            validators,
+            threshold,
+        }
+    }
+
+    #[test]
+    fn a_set_that_cannot_decide_is_malformed() {
+        assert!(set(&[("a", 1)], 1).is_well_formed());
+        assert!(set(&[("a", 1), ("b", 2), ("c", 3)], 2).is_well_formed());
+        let twice = [("a", 1), ("a", 2)];
+        let one_key = [("a", 1), ("b", 1)];
+        let unordered = [("b", 1), ("a", 2)];
+        for hubs in [twice, one_key, unordered] {
+            assert!(!set(&hubs, 1).is_well_formed(), "{hubs:?}");
+        }
+        for threshold in [0, 3, u32::MAX] {
+            assert!(!set(&[("a", 1), ("b", 2)], threshold).is_well_formed());
+        }
+        assert!(!set(&[], 0).is_well_formed());
+    }
+}

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
-/// A SHA-256 digest; printed and parsed as 64 lower-case hexadecimal digits.
+/// A SHA-256 digest; printed as 64 lower-case hexadecimal digits.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
 )]

@@ -10,12 +10,16 @@
 
 pub mod block;
 pub mod codec;
+mod compress;
 pub mod evidence;
 pub mod hash;
 pub mod merkle;
 pub mod record;
 pub mod sample;
 pub mod signature;
+
+#[cfg(test)]
+mod decoding_tests;
 
 pub use block::{Block, BlockHeader, CommitCertificate, CommitSignature, Validator, ValidatorSet};
 pub use codec::{DecodeError, decode, encode};

@@ -3,6 +3,7 @@
 //! Both trees of the ledger have this shape: the inner one over the salted samples of a batch, the
 //! outer one over the records of a block (the double Merkle root of Wan et al. 2019).
 
+use crate::compress::{BLOCK, State, pad};
 use crate::hash::{Hash, sha256};
 
 /// Root of the tree without leaves (RFC 6962: the hash of the empty string).
@@ -17,7 +18,15 @@ pub fn leaf_hash(data: &[u8]) -> Hash {
 
 /// Hash of an inner node.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    sha256(&[&[1], &left.0, &right.0])
+    // 65 bytes: one more than a block, so its last byte stands alone in the second.
+    let (most, last) = right.0.split_at(31);
+    let mut blocks = [[0; BLOCK]; 2];
+    blocks[0][0] = 1;
+    blocks[0][1..33].copy_from_slice(&left.0);
+    blocks[0][33..].copy_from_slice(most);
+    blocks[1][..1].copy_from_slice(last);
+    pad(&mut blocks[1], 1, 65);
+    State::INITIAL.after(&blocks).digest()
 }
 
 /// Root over leaf hashes, in order.
@@ -122,6 +131,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_node_is_the_hash_of_the_documented_bytes(left: [u8; 32], right: [u8; 32]) {
+            let expected = sha256(&[&[1], &left, &right]);
+            prop_assert_eq!(node_hash(&Hash(left), &Hash(right)), expected);
+        }
+
         #[test]
         fn every_leaf_is_proven_and_no_other(n in 1usize..200, pick: prop::sample::Index, flip in 0usize..256) {
             let leaves = leaves(n);

@@ -1,5 +1,6 @@
 //! One sample as a leaf of the inner tree: value, quality, salt and the leaf's bytes.
 
+use crate::compress::{BLOCK, State, pad};
 use crate::hash::{Hash, sha256};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -196,6 +197,8 @@ pub type Salt = [u8; 16];
 #[derive(Clone)]
 pub struct TagDigest {
     midstate: Sha256,
+    /// The same, for leaves of known length.
+    state: State,
 }
 
 impl TagDigest {
@@ -204,11 +207,12 @@ impl TagDigest {
         // The length keeps ("a", "b\0c") and ("a\0b", "c") apart.
         let length = (device.len() as u64).to_le_bytes();
         let name = sha256(&[&length, device.as_bytes(), tag.as_bytes()]);
-        let mut block = [0; 64];
+        let mut block = [0; BLOCK];
         block[1..33].copy_from_slice(&name.0);
         let mut midstate = Sha256::new();
         midstate.update(block);
-        Self { midstate }
+        let state = State::INITIAL.after(&[block]);
+        Self { midstate, state }
     }
 
     /// Leaf hash of one sample; `index` counts the samples of this tag in its batch from 0.
@@ -235,13 +239,12 @@ impl TagDigest {
         quality: Quality,
         value: f64,
     ) -> Hash {
-        let mut rest = [0; 41];
+        let mut rest = [0; BLOCK];
         rest[..32].copy_from_slice(&sample_head(salt, index, time, quality));
         rest[32] = 3;
-        rest[33..].copy_from_slice(&value.to_bits().to_le_bytes());
-        let mut hasher = self.midstate.clone();
-        hasher.update(rest);
-        Hash(hasher.finalize().into())
+        rest[33..41].copy_from_slice(&value.to_bits().to_le_bytes());
+        pad(&mut rest, 41, 64 + 41);
+        self.state.after(&[rest]).digest()
     }
 }
 
@@ -275,6 +278,19 @@ mod tests {
         let leaf = digest.leaf(&salt, 3, 5, Quality::GOOD, &Value::F64(1.5));
         assert_eq!(leaf, leaf_hash(&bytes));
         assert_eq!(leaf, digest.leaf_f64(&salt, 3, 5, Quality::GOOD, 1.5));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_fast_leaf_is_the_same(
+            salt: Salt, index: u32, time: i64, quality: u32, bits: u64, tag: String,
+        ) {
+            let (digest, quality) = (TagDigest::new("press-1", &tag), Quality(quality));
+            let value = f64::from_bits(bits);
+            let plain = digest.leaf(&salt, index, time, quality, &Value::F64(value));
+            let fast = digest.leaf_f64(&salt, index, time, quality, value);
+            proptest::prop_assert_eq!(plain, fast);
+        }
     }
 
     #[test]

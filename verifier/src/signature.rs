@@ -183,3 +183,66 @@ impl Serialize for Signature {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sha256;
+    use p256::ecdsa::SigningKey;
+    use p256::ecdsa::signature::hazmat::PrehashSigner;
+
+    fn signed(message: &Hash) -> (PublicKey, Signature) {
+        let key = SigningKey::from_slice(&[7; 32]).unwrap();
+        let point = key.verifying_key().to_sec1_point(true);
+        let signature: p256::ecdsa::Signature = key.sign_prehash(&message.0).unwrap();
+        let low = signature.normalize_s();
+        let public = PublicKey(point.as_bytes().try_into().unwrap());
+        (public, Signature(low.to_bytes().into()))
+    }
+
+    #[test]
+    fn a_signature_has_one_form_only() {
+        let message = sha256(&[b"message"]);
+        let (key, low) = signed(&message);
+        key.verify(&message, &low).unwrap();
+        let parsed = p256::ecdsa::Signature::from_slice(&low.0).unwrap();
+        let (r, s) = parsed.split_scalars();
+        let high = p256::ecdsa::Signature::from_scalars(r, -*s).unwrap();
+        let high = Signature(high.to_bytes().into());
+        assert_eq!(key.verify(&message, &high), Err(SignatureError::HighS));
+        for zero in [0..32, 32..64] {
+            let mut broken = low;
+            broken.0[zero].fill(0);
+            assert_eq!(key.verify(&message, &broken), Err(SignatureError::Form));
+        }
+        let other = sha256(&[b"another"]);
+        assert_eq!(key.verify(&other, &low), Err(SignatureError::Mismatch));
+    }
+
+    #[test]
+    fn a_key_has_one_form_only() {
+        let message = sha256(&[b"message"]);
+        let (key, signature) = signed(&message);
+        for tag in 0..=255u8 {
+            let mut other = key;
+            other.0[0] = tag;
+            let verified = other.verify(&message, &signature).is_ok();
+            assert_eq!(verified, tag == key.0[0], "tag {tag}");
+            assert_eq!(other.verifier().is_ok(), tag == 2 || tag == 3);
+        }
+    }
+
+    #[test]
+    fn keeping_keys_changes_no_answer() {
+        let message = sha256(&[b"message"]);
+        let (key, signature) = signed(&message);
+        let cache = KeyCache::default();
+        for message in [message, sha256(&[b"another"]), message] {
+            let direct = DirectCheck.check(&key, &message, &signature);
+            assert_eq!(cache.check(&key, &message, &signature), direct);
+        }
+        let nobody = PublicKey([9; 33]);
+        let refused = cache.check(&nobody, &message, &signature);
+        assert_eq!(refused, Err(SignatureError::Key));
+    }
+}

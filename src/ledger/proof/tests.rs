@@ -1,0 +1,156 @@
+use super::*;
+use crate::crypto::Signer;
+use crate::ledger::Draft;
+use crate::ledger::assemble::{Tip, assemble};
+use crate::ledger::state::State;
+use crate::ledger::testing::{TestSigner, batch_content, refuse_draft, store_draft};
+use crate::model::{BatchBuilder, Quality, TagSpec, Value, ValueKind};
+use std::sync::Arc;
+use weighbridge_verifier::evidence::Trust;
+use weighbridge_verifier::{IdentityContent, PublicKey};
+
+fn salt(position: u64) -> Salt {
+    let mut salt = [9; 16];
+    salt[..8].copy_from_slice(&position.to_le_bytes());
+    salt
+}
+
+fn batch() -> Batch {
+    let tag = |name: &str| TagSpec {
+        name: name.into(),
+        kind: ValueKind::F64,
+        unit: String::new(),
+        description: String::new(),
+        range: None,
+    };
+    let tags: Arc<[TagSpec]> = ["force", "heat"].map(tag).into();
+    let mut builder = BatchBuilder::scanning("press-1".into(), tags);
+    for scan in 0..7 {
+        builder.begin_scan(100 * scan);
+        builder.scan_f64(0, scan as f64);
+        builder.scan(1, Value::F64(-(scan as f64)), Quality::UNCERTAIN);
+    }
+    builder.take(1, 1).unwrap()
+}
+
+/// A chain of two blocks; the batch is record 1 of the second.
+fn chain() -> (Block, Block, TestSigner) {
+    let signer = TestSigner::new("hub-1", 1);
+    let hub = IdentityContent {
+        id: "hub-1".to_owned(),
+        kind: IdentityKind::Hub,
+        key: Some(signer.public_key()),
+    };
+    let enrol = [Draft::enrol(1, "hub:hub-1", hub)];
+    let (state, tip) = (State::new("plant"), Tip::NONE);
+    let (genesis, state) = assemble(&enrol, &state, &tip, &signer, 1_000).unwrap();
+    let batch = batch();
+    let leaves = InnerTree::of(&batch).leaves(&batch, salt).unwrap();
+    let mut content = batch_content("press-1", 1, 1);
+    content.samples = leaves.len() as u32;
+    content.inner_root = inner_root(leaves);
+    let drafts = [
+        store_draft("robot-2", 1, 2_000),
+        Draft::store(2_000, content),
+        refuse_draft("robot-2", 2, 2_000),
+    ];
+    let tip = Tip::of(&genesis.header);
+    let (block, _) = assemble(&drafts, &state, &tip, &signer, 3_000).unwrap();
+    (genesis, block, signer)
+}
+
+fn evidence_of(sample: SampleAt) -> (Evidence, PublicKey) {
+    let (genesis, block, signer) = chain();
+    let set = genesis_validators(&genesis).unwrap();
+    let evidence = prove(&block, 1, &set, &batch(), sample, salt).unwrap();
+    (evidence, signer.public_key())
+}
+
+#[test]
+fn every_sample_can_be_proven_to_whoever_trusts_the_key() {
+    let batch = batch();
+    for (column, index) in [(0, 0), (0, 6), (1, 3), (1, 6)] {
+        let (evidence, key) = evidence_of(SampleAt { column, index });
+        let read = Evidence::from_bytes(&evidence.to_bytes()).unwrap();
+        assert_eq!(read, evidence);
+        assert_eq!(read.verify(Some(&key)).unwrap(), Trust::Key);
+        assert_eq!(read.verify(None).unwrap(), Trust::SelfConsistentOnly);
+        assert_eq!(
+            Some(read.sample.value),
+            batch.columns[column].values.get(index)
+        );
+        let stranger = TestSigner::new("hub-1", 2).public_key();
+        let refused = read_again(&evidence).verify(Some(&stranger));
+        assert!(matches!(refused, Err(EvidenceError::Untrusted)));
+        assert!(evidence.to_bytes().len() < 4096);
+    }
+}
+
+fn read_again(evidence: &Evidence) -> Evidence {
+    Evidence::from_bytes(&evidence.to_bytes()).unwrap()
+}
+
+#[test]
+fn no_changed_bit_of_an_evidence_verifies() {
+    let (evidence, key) = evidence_of(SampleAt {
+        column: 1,
+        index: 3,
+    });
+    let bytes = evidence.to_bytes();
+    for bit in 0..bytes.len() * 8 {
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let verified = Evidence::from_bytes(&changed).and_then(|e| e.verify(Some(&key)));
+        assert!(verified.is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn the_newest_sample_at_or_before_a_time_is_found() {
+    let batch = batch();
+    let found = |time| last_sample(&batch, "heat", time).map(|s| (s.column, s.index));
+    assert_eq!(found(-1), None);
+    assert_eq!(found(0), Some((1, 0)));
+    assert_eq!(found(299), Some((1, 2)));
+    assert_eq!(found(i64::MAX), Some((1, 6)));
+    assert_eq!(last_sample(&batch, "speed", 5), None);
+}
+
+#[test]
+fn what_is_not_in_the_record_is_not_proven() {
+    let (genesis, block, _) = chain();
+    let set = genesis_validators(&genesis).unwrap();
+    let at = |column, index| SampleAt { column, index };
+    let refused = |record, batch: &Batch, sample, salt: fn(u64) -> Salt| {
+        prove(&block, record, &set, batch, sample, salt).unwrap_err()
+    };
+    let own = batch();
+    let sample = at(0, 0);
+    assert!(matches!(
+        refused(9, &own, sample, salt),
+        ProofError::NoRecord { .. }
+    ));
+    assert!(matches!(
+        refused(0, &own, sample, salt),
+        ProofError::OtherBatch { .. }
+    ));
+    assert!(matches!(
+        refused(1, &own, at(0, 7), salt),
+        ProofError::NoSample { .. }
+    ));
+    assert!(matches!(
+        refused(1, &own, at(2, 0), salt),
+        ProofError::NoSample { .. }
+    ));
+    let other_salts = |_| [1; 16];
+    assert!(matches!(
+        refused(1, &own, sample, other_salts),
+        ProofError::InnerRoot
+    ));
+    let mut changed = batch();
+    changed.timelines[0][2] += 1;
+    assert!(matches!(
+        refused(1, &changed, sample, salt),
+        ProofError::InnerRoot
+    ));
+}
