@@ -4,9 +4,9 @@ use crate::model::Nanos;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Batches that a device may have under way: one being judged, one being sealed, one being written
-/// and one waiting, so that no stage idles while another works.
-pub const BATCHES_UNDER_WAY: usize = 4;
+/// Batches that a device may have under way: one being read, one being judged or sealed, one being
+/// written.
+pub const BATCHES_UNDER_WAY: usize = 3;
 
 /// The credits of one device.
 #[derive(Clone)]

@@ -155,8 +155,8 @@ pub struct LedgerActor {
     ledger: Option<Ledger>,
     limits: BlockLimits,
     open: Open,
-    /// A block that the disk refused.
-    refused: Option<Open>,
+    /// What is due for a block that the disk refused; the ledger keeps the block.
+    refused: Option<Vec<Settle>>,
     timer: Option<SpawnHandle>,
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
     status: watch::Sender<LedgerStatus>,
@@ -223,33 +223,45 @@ impl LedgerActor {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        // What was refused by the disk comes first, unchanged: it is signed already.
-        let block = match self.refused.take() {
-            Some(block) => block,
-            None if self.open.drafts.is_empty() => return,
-            None => std::mem::take(&mut self.open),
-        };
         let Some(mut ledger) = self.ledger.take() else {
-            self.refused = Some(block);
             return;
         };
+        // A block that the disk refused is signed already, and comes before all others.
+        let refused = self.refused.take();
+        let open = match refused {
+            Some(_) => Open::default(),
+            None => std::mem::take(&mut self.open),
+        };
+        if refused.is_none() && open.drafts.is_empty() {
+            self.ledger = Some(ledger);
+            return;
+        }
+        let again = refused.is_some();
+        let Open {
+            drafts,
+            puts,
+            settles,
+        } = open;
+        let settles = refused.unwrap_or(settles);
         let workers = self.workers.clone();
         let writing = async move {
-            let written = workers
-                .run(move || {
-                    let written = ledger.append(&block.drafts, block.puts.clone(), now());
-                    (ledger, block, written)
-                })
-                .await;
-            written
+            let written = workers.run(move || {
+                let written = if again {
+                    ledger.retry()
+                } else {
+                    ledger.append(&drafts, puts, now())
+                };
+                (ledger, written)
+            });
+            (written.await, settles)
         };
         ctx.spawn(
             writing
                 .into_actor(self)
-                .map(|written, actor, ctx| match written {
-                    Ok((ledger, open, Ok(block))) => {
+                .map(|(written, settles), actor, ctx| match written {
+                    Ok((ledger, Ok(block))) => {
                         actor.ledger = Some(ledger);
-                        actor.settle(&block, open);
+                        actor.settle(&block, settles);
                         if actor.open.drafts.is_empty() {
                             for done in actor.flushes.drain(..) {
                                 // Whoever asked may have stopped waiting.
@@ -258,24 +270,25 @@ impl LedgerActor {
                         }
                         actor.schedule(ctx);
                     }
-                    Ok((ledger, open, Err(LedgerError::Store(error)))) => {
+                    Ok((ledger, Err(LedgerError::Store(error)))) => {
                         actor.ledger = Some(ledger);
-                        actor.try_again(open, &error, ctx);
+                        actor.try_again(settles, &error, ctx);
                     }
-                    Ok((_, _, Err(error))) => actor.broken(error.to_string(), ctx),
+                    Ok((_, Err(error))) => actor.broken(error.to_string(), ctx),
                     Err(panic) => actor.broken(panic.to_string(), ctx),
                 }),
         );
     }
 
-    fn settle(&mut self, block: &Block, open: Open) {
+    fn settle(&mut self, block: &Block, settles: Vec<Settle>) {
         let records = self.tip.records + block.records.len() as u64;
         self.tip = LedgerTip::of(&Tip::of(&block.header), records);
-        let stored = open.puts.iter().map(|put| put.value.len() as u64).sum();
+        let sealed = block.records.iter().filter_map(|r| r.body.sealed());
+        let stored = sealed.map(|sealed| sealed.length).sum();
         self.stats.count_block(block.records.len() as u64, stored);
         let durable = now();
-        let mut batches = Vec::with_capacity(open.settles.len());
-        for settle in open.settles {
+        let mut batches = Vec::with_capacity(settles.len());
+        for settle in settles {
             self.stats.count_batch(settle.class, settle.points);
             let newest = (settle.epoch, settle.sequence);
             batches.push((settle.device.clone(), newest.0, newest.1, settle.class));
@@ -309,11 +322,11 @@ impl LedgerActor {
 
     /// Keeps a block that the disk refused, and tries again after a while. Meanwhile the credits that
     /// it holds slow the devices down.
-    fn try_again(&mut self, block: Open, error: &StoreError, ctx: &mut Context<Self>) {
+    fn try_again(&mut self, settles: Vec<Settle>, error: &StoreError, ctx: &mut Context<Self>) {
         tracing::error!(%error, "the block cannot be written, trying again");
         let reason = error.to_string();
         self.show(LedgerHealth::Waiting(reason));
-        self.refused = Some(block);
+        self.refused = Some(settles);
         self.timer = Some(ctx.run_later(RETRY, |actor, ctx| {
             actor.timer = None;
             actor.write(ctx);
