@@ -1,7 +1,7 @@
 //! `weighbridge init`: a directory with keys and a configuration that runs.
 
 use super::output::{self, Style};
-use crate::config::id_fault;
+use crate::config::{cell_devices, id_fault};
 use crate::crypto::{Identity, SealingKey, Signer};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -20,7 +20,7 @@ const DEVICES: &str = include_str!("init_devices.toml");
 Examples:
   weighbridge init plant
   weighbridge init plant --id hub-7
-  weighbridge init try-out --with-sim       reads the cell that `weighbridge sim` starts
+  weighbridge init try-out --with-sim       reads `weighbridge sim --port-base 15020`
 
 It makes DIR/hub.toml, DIR/keys/hub.key and DIR/keys/sealing.key (mode 0600: make a backup of the
 sealing key, without it nothing that was recorded can be opened), and DIR/keys/hub.pub, the public key
@@ -33,7 +33,7 @@ pub(super) struct InitArgs {
     /// Id of the hub: lower-case letters, digits, `-`, `_` and `.`
     #[arg(long, value_name = "ID", default_value = "hub-1", value_parser = hub_id)]
     id: String,
-    /// Configure the devices of the cell that `weighbridge sim` starts
+    /// Configure the devices of the cell that `weighbridge sim --port-base 15020` starts
     #[arg(long)]
     with_sim: bool,
     /// Print one JSON object
@@ -92,7 +92,7 @@ impl Made {
         }
         out.push_str(&format!("\npublic key {}\n\nNext:\n", self.public_key));
         if args.with_sim {
-            out.push_str("  weighbridge sim        in another terminal\n");
+            out.push_str("  weighbridge sim --port-base 15020        in another terminal\n");
         } else {
             out.push_str(&format!(
                 "  put your machines into {}\n",
@@ -142,13 +142,8 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
 }
 
 fn config(id: &str, with_sim: bool) -> String {
-    let devices = if with_sim { sim_devices() } else { DEVICES };
+    let devices = if with_sim { cell_devices() } else { DEVICES };
     HUB.replace("{id}", id) + devices
-}
-
-/// The devices of the simulated cell, as `config/cell.toml` has them.
-fn sim_devices() -> &'static str {
-    DEVICES
 }
 
 /// A directory that only its owner enters.
@@ -210,6 +205,15 @@ mod tests {
             assert_eq!(mode(&made.sealing_key), 0o600);
             assert_eq!(mode(made.signing_key.parent().unwrap()), 0o700);
         }
+    }
+
+    #[test]
+    fn the_cell_can_be_had_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = make(&args(dir.path(), true)).unwrap();
+        let loaded = config::load(&made.config).unwrap();
+        assert_eq!(loaded.config.devices.len(), 5);
+        assert_eq!(loaded.warnings, vec![]);
     }
 
     #[test]
