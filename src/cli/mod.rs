@@ -4,16 +4,23 @@
 //! why; 2 the command line is wrong; 69 no hub answers; 78 a configuration is wrong. The last two are
 //! `EX_UNAVAILABLE` and `EX_CONFIG` of BSD's sysexits.
 
+mod bench;
 mod blocks;
 mod check;
 mod completions;
+mod data_dir;
+mod demo;
 mod http_get;
 mod init;
 mod ledger_from;
 mod output;
 mod records;
+mod replay;
+mod run;
 mod sim;
 mod status;
+mod temporary;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -46,6 +53,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the main job: a factory cell and a hub, nothing to set up
+    Demo(demo::DemoArgs),
     /// Make a directory with keys and a configuration that runs
     Init(init::InitArgs),
     /// Check configuration files, and show every mistake in them
@@ -58,6 +67,14 @@ enum Command {
     Records(records::RecordsArgs),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
+    /// Run a hub
+    Run(run::RunArgs),
+    /// Check a ledger or an evidence file, offline
+    Verify(verify::VerifyArgs),
+    /// Try a validator on history: a CSV in, a label a row out
+    Replay(replay::ReplayArgs),
+    /// Measure what this machine does
+    Bench(bench::BenchArgs),
     /// Print the completions of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -80,12 +97,17 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Sim(args) => sim::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::output::{self, Align, Style};
 use crate::sim::bench_server::BenchServers;
-use crate::sim::cell::{Cell, CellOptions, ModbusMachine};
+use crate::sim::cell::{Cell, CellOptions};
 use crate::sim::fault::PlannedFault;
 use anyhow::Context;
 use clap::Args;
@@ -76,9 +76,8 @@ async fn cell(args: SimArgs) -> anyhow::Result<()> {
         seed: args.seed,
     };
     let cell = Cell::start(&options).await?;
-    // Here robots 3 and 4 join, over OPC UA: `cell.opcua_robots()`.
     let faults = cell.panel.run(args.faults)?;
-    print_machines(&cell.modbus, args.json)?;
+    print_machines(&cell, args.json)?;
     let faults = tokio::spawn(faults);
     let time_is_over = async {
         match args.seconds {
@@ -94,27 +93,33 @@ async fn cell(args: SimArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_machines(machines: &[ModbusMachine], json: bool) -> anyhow::Result<()> {
+fn print_machines(cell: &Cell, json: bool) -> anyhow::Result<()> {
     if json {
-        let machines: Vec<Json> = machines
-            .iter()
-            .map(|m| {
-                let tags: Vec<&str> = m.points.iter().map(|(tag, _)| &*tag.name).collect();
-                let address = m.address.to_string();
-                json!({"id": m.id, "group": m.group, "modbus": address, "tags": tags})
-            })
-            .collect();
+        let modbus = cell.modbus.iter().map(|m| {
+            let tags: Vec<&str> = m.points.iter().map(|(tag, _)| &*tag.name).collect();
+            json!({"id": m.id, "group": m.group, "modbus": m.address.to_string(), "tags": tags})
+        });
+        let opcua = cell.opcua.iter().map(|m| {
+            let tags: Vec<&str> = m.points.iter().map(|(tag, _)| &*tag.name).collect();
+            json!({"id": m.id, "group": m.group, "opcua": m.url, "tags": tags})
+        });
+        let machines: Vec<Json> = modbus.chain(opcua).collect();
         // Always one line: whoever reads it waits for the line's end.
         return output::print(&format!("{}\n", json!({ "machines": machines })));
     }
     let headings = ["machine", "group", "protocol", "address", "tags"].map(|h| (h, Align::Left));
-    let row = |m: &ModbusMachine| {
-        let cells = [&m.id, m.group, "Modbus TCP", &m.address.to_string()];
-        let mut row: Vec<String> = cells.into_iter().map(String::from).collect();
-        row.push(m.points.len().to_string());
+    let row = |id: &str, group: &str, protocol: &str, address: &str, tags: usize| {
+        let mut row = [id, group, protocol, address].map(str::to_owned).to_vec();
+        row.push(tags.to_string());
         row
     };
-    let rows: Vec<Vec<String>> = machines.iter().map(row).collect();
+    let modbus = cell.modbus.iter().map(|m| {
+        let address = m.address.to_string();
+        row(&m.id, m.group, "Modbus TCP", &address, m.points.len())
+    });
+    let opcua = cell.opcua.iter();
+    let opcua = opcua.map(|m| row(&m.id, m.group, "OPC UA", &m.url, m.points.len()));
+    let rows: Vec<Vec<String>> = modbus.chain(opcua).collect();
     output::print(&output::table(Style::stdout(), &headings, &rows))?;
     output::print("\nThe cell runs until Ctrl-C.\n")
 }

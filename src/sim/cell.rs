@@ -7,12 +7,14 @@
 use super::device::SimDevice;
 use super::fault::FaultSwitch;
 use super::modbus_server::{ModbusServer, points};
+use super::opcua_robot::RobotServer;
 use super::panel::FaultPanel;
 use crate::model::TagSpec;
 use crate::protocols::modbus::{ModbusPoint, PointError};
+use crate::protocols::opcua::OpcUaPoint;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Group of the PLC and of robots 1 and 2.
 pub const GROUP_A: &str = "group-a";
@@ -90,19 +92,36 @@ pub struct ModbusMachine {
     _server: ModbusServer,
 }
 
+/// A machine that speaks OPC UA, and runs until this is dropped.
+pub struct OpcUaMachine {
+    /// Its id.
+    pub id: String,
+    /// Its group.
+    pub group: &'static str,
+    /// Its endpoint.
+    pub url: String,
+    /// Its tags and the nodes they are.
+    pub points: Vec<(TagSpec, OpcUaPoint)>,
+    _server: RobotServer,
+}
+
+/// How often the OPC UA robots have new values.
+const ROBOT_PERIOD: Duration = Duration::from_millis(50);
+
 /// The running cell.
 pub struct Cell {
     /// The PLC and robots 1 and 2.
     pub modbus: Vec<ModbusMachine>,
+    /// Robots 3 and 4.
+    pub opcua: Vec<OpcUaMachine>,
     /// The fault switches of all five machines.
     pub panel: FaultPanel,
     /// When its time began: what the models call second 0.
     pub started: Instant,
-    opcua: Vec<SimDevice>,
 }
 
 impl Cell {
-    /// Starts the Modbus half of the cell.
+    /// Starts the cell.
     pub async fn start(options: &CellOptions) -> Result<Self, CellError> {
         let started = Instant::now();
         let seed = options.seed;
@@ -111,9 +130,9 @@ impl Cell {
             SimDevice::robot(&format!("robot-{number}"), seed)
         };
         let devices = [SimDevice::plc("plc-1", seed), robot(1), robot(2)];
-        let opcua = vec![robot(3), robot(4)];
+        let robots = [robot(3), robot(4)];
         let mut panel = FaultPanel::default();
-        for device in devices.iter().chain(&opcua) {
+        for device in devices.iter().chain(&robots) {
             panel.add(device);
         }
         let mut modbus = Vec::new();
@@ -136,18 +155,30 @@ impl Cell {
                 _server: server,
             });
         }
+        let mut opcua = Vec::new();
+        for (index, robot) in (3..).zip(robots) {
+            let address = options.bind(index)?;
+            let id = robot.id().to_owned();
+            let server = RobotServer::start(robot, address, ROBOT_PERIOD, started).await;
+            let server = server.map_err(|source| CellError::Listen {
+                device: id.clone(),
+                address,
+                source,
+            })?;
+            opcua.push(OpcUaMachine {
+                id,
+                group: GROUP_B,
+                url: server.url(),
+                points: server.points(),
+                _server: server,
+            });
+        }
         Ok(Self {
             modbus,
+            opcua,
             panel,
             started,
-            opcua,
         })
-    }
-
-    /// Robots 3 and 4, of group B, once: for the OPC UA server to serve on [`CellOptions::bind`] 3
-    /// and 4. Their time counts from [`Cell::started`].
-    pub fn opcua_robots(&mut self) -> Vec<SimDevice> {
-        std::mem::take(&mut self.opcua)
     }
 }
 
@@ -157,14 +188,10 @@ mod tests {
 
     #[tokio::test]
     async fn five_machines_are_there_and_ports_are_theirs() {
-        let mut cell = Cell::start(&CellOptions::default()).await.unwrap();
+        let cell = Cell::start(&CellOptions::default()).await.unwrap();
         let ids: Vec<&str> = cell.modbus.iter().map(|m| m.id.as_str()).collect();
         assert_eq!(ids, ["plc-1", "robot-1", "robot-2"]);
-        let others: Vec<_> = cell
-            .opcua_robots()
-            .iter()
-            .map(|d| d.id().to_string())
-            .collect();
+        let others: Vec<&str> = cell.opcua.iter().map(|m| m.id.as_str()).collect();
         assert_eq!(others, ["robot-3", "robot-4"]);
         assert!(cell.panel.switch("robot-4").is_some());
         let taken = cell.modbus[1].address.port();

@@ -6,6 +6,7 @@
 use super::device::SimDevice;
 use super::signal::{Signal, SignalKind};
 use crate::model::{Nanos, TagSpec, Value, now};
+use crate::protocols::opcua::core::{Extent, server_builder};
 use crate::protocols::opcua::server::advertise;
 use crate::protocols::opcua::server::guard::{Guard, GuardRules};
 use crate::protocols::opcua::{NodeAddress, OpcUaPoint, Policy};
@@ -145,7 +146,7 @@ fn node_name(id: &str, signal: &str) -> String {
 
 fn builder(id: &str, address: SocketAddr) -> ServerBuilder {
     let tokens = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
-    ServerBuilder::new()
+    server_builder(Extent::Controller)
         .application_name(id)
         .application_uri(format!("urn:weighbridge:sim:{id}"))
         .product_uri("urn:weighbridge:sim")

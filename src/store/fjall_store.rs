@@ -5,6 +5,7 @@
 //! anew before the next one, and a full disk does not need a restart of the hub.
 
 use super::lock::DirectoryLock;
+use super::manifest::check_manifests;
 use crate::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
@@ -54,6 +55,11 @@ impl FjallStore {
         Self::with_lock(dir, lock)
     }
 
+    /// Whether there is a store in `dir`.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FOLDER).is_dir()
+    }
+
     /// Opens the store in data directory `dir`, which must hold one.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let folder = dir.join(FOLDER);
@@ -90,6 +96,18 @@ impl FjallStore {
         }
     }
 
+    /// Moves everything from the journal into tables, as a large ledger has it.
+    #[cfg(test)]
+    pub(super) fn flush(&self) {
+        let flushed = self.with(|inner| {
+            for space in Space::ALL {
+                guarded(|| inner.keyspace(space).rotate_memtable_and_wait())?;
+            }
+            Ok(())
+        });
+        flushed.unwrap();
+    }
+
     fn reopen(&self) -> Result<(), StoreError> {
         let mut inner = self.inner.write();
         if inner.is_none() {
@@ -101,6 +119,7 @@ impl FjallStore {
 
 impl Inner {
     fn open(folder: &Path) -> Result<Self, StoreError> {
+        check_manifests(folder)?;
         let open = || -> Result<Self, fjall::Error> {
             let database = Database::builder(folder)
                 .cache_size(CACHE_BYTES)

@@ -4,6 +4,7 @@ mod faulty;
 mod fjall_store;
 mod head;
 mod lock;
+mod manifest;
 
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;

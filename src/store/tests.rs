@@ -14,15 +14,18 @@ use crate::ledger::testing::{
 };
 use crate::ledger::verify::{verify_store, verify_store_with};
 use crate::ledger::{ChainConfig, Draft, Ledger, LedgerError};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use weighbridge_verifier::{
     Action, Content, DocumentContent, Response, SealedRef, SignatureCheck, sha256,
 };
 
 const CHAIN: &str = "plant";
 
-fn signer() -> TestSigner {
-    TestSigner::new("hub-1", 1)
+/// The hub of all tests here.
+fn signer() -> Arc<TestSigner> {
+    static SIGNER: LazyLock<Arc<TestSigner>> =
+        LazyLock::new(|| Arc::new(TestSigner::new("hub-1", 1)));
+    SIGNER.clone()
 }
 
 fn open_on(
@@ -33,7 +36,7 @@ fn open_on(
     let chain = ChainConfig {
         id: CHAIN.to_owned(),
     };
-    Ledger::open(store, head, chain, Arc::new(signer()), now)
+    Ledger::open(store, head, chain, signer(), now)
 }
 
 fn open(disk: &FaultyDisk, now: i64) -> Result<Ledger, LedgerError> {

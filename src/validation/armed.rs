@@ -16,6 +16,8 @@ const STUCK_AT_LEAST: u32 = 20;
 /// ... and not before so many times the longest run of Phase I: a run's length is roughly geometric,
 /// so five times the longest of n runs is as rare as n⁻⁴.
 const STUCK_TIMES: u32 = 5;
+/// From so many samples on a standard deviation is better known than to a factor of two.
+const FEW_SAMPLES: f64 = 20.0;
 
 /// The charts that judge one tag. Those that are off are `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -225,21 +227,28 @@ fn individuals(settings: &TagSettings, b: &Baseline, sigma: f64) -> ControlLimit
         LimitPolicy::Sigma => ControlLimits::around(b.mean, settings.sigmas * sigma),
         LimitPolicy::Envelope => {
             let room = settings.margin * (b.max - b.min);
-            ControlLimits::around(b.mean, settings.sigmas * b.standard_deviation)
-                .widened(b.min - room, b.max + room)
+            ControlLimits::around(
+                b.mean,
+                settings.sigmas * caution(f64::from(b.samples)) * b.standard_deviation,
+            )
+            .widened(b.min - room, b.max + room)
         }
     }
 }
 
 fn moving_range(settings: &TagSettings, b: &Baseline) -> ControlLimits {
-    let textbook = moving_range_limits(b.mean_range);
     match settings.limits {
-        LimitPolicy::Sigma => textbook,
+        LimitPolicy::Sigma => moving_range_limits(b.mean_range),
         // Steps lie between −max and +max; the margin is of that whole range, on its upper side.
-        LimitPolicy::Envelope => {
-            textbook.widened(0.0, b.max_range + settings.margin * 2.0 * b.max_range)
-        }
+        LimitPolicy::Envelope => moving_range_limits(b.mean_range * caution(f64::from(b.samples)))
+            .widened(0.0, b.max_range + settings.margin * 2.0 * b.max_range),
     }
+}
+
+/// How much wider limits are for few samples, whose range says little of what is to come: twice as
+/// wide for 20, a fifth wider for 100.
+fn caution(samples: f64) -> f64 {
+    1.0 + FEW_SAMPLES / samples
 }
 
 /// Neighbours much further apart in time than in Phase I say nothing by their difference.
@@ -255,7 +264,9 @@ fn ewma(settings: &TagSettings, b: &Baseline, sigma: f64) -> EwmaChart {
             EwmaChart::new(settings.lambda, sigma, limits)
         }
         LimitPolicy::Envelope => {
-            let limits = ControlLimits::around(b.mean, half(b.standard_deviation));
+            // Neighbours share most of an average: (2 − λ)/λ samples say as much as one alone.
+            let alone = f64::from(b.samples) * settings.lambda / (2.0 - settings.lambda);
+            let limits = ControlLimits::around(b.mean, half(caution(alone) * b.standard_deviation));
             let watched = b.lambda == settings.lambda && b.ewma_min < b.ewma_max;
             let (low, high) = if watched {
                 (b.ewma_min, b.ewma_max)

@@ -39,7 +39,7 @@ pub enum ChartKind {
 #[serde(rename_all = "snake_case")]
 pub enum LimitPolicy {
     /// The range of Phase I, widened by `margin` of itself on both sides, and never narrower than
-    /// `sigmas` standard deviations. It asks nothing of the distribution, so it suits a moving
+    /// `sigmas` standard deviations (more when few samples are known). It asks nothing of the distribution, so it suits a moving
     /// robot; for 1,000 independent normal samples it comes to about 6.5 standard deviations. It
     /// also looks at how the tag behaved, and charts no constants, no counters and no levels that
     /// were still on their way somewhere.

@@ -66,8 +66,9 @@ pub enum Behaviour {
 }
 
 /// Halves that are further apart than this, in standard deviations within them, are a drift. A
-/// straight line has 3.5, independent samples stay below 0.3.
-const DRIFT: f64 = 1.5;
+/// straight line has 3.5, one and a half periods of a sine 0.6, a hundred independent samples stay
+/// below 0.6.
+const DRIFT: f64 = 1.0;
 
 impl Baseline {
     /// How the tag behaved.

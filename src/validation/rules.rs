@@ -181,15 +181,12 @@ mod tests {
     fn western_electric_rules_signal_on_the_sample_that_completes_them() {
         assert_eq!(signals(&[0.5, 3.1, -3.1, 3.0], false, 1), [2, 3]);
         assert_eq!(signals(&[2.1, 0.0, 2.1, 0.0, 0.0, 2.5], false, 2), [3]);
-        assert_eq!(signals(&[2.1, -2.1, 0.0, 2.1], false, 2), [0; 0]);
+        assert!(signals(&[2.1, -2.1, 0.0, 2.1], false, 2).is_empty());
         assert_eq!(signals(&[1.1, 1.2, 0.2, 1.1, 1.3, 0.9], false, 3), [5]);
         let mut run = vec![0.4; 8];
         run.push(-0.1);
         assert_eq!(signals(&run, false, 4), [8]);
-        assert_eq!(
-            signals(&[0.1, 0.1, 0.1, 0.1, 0.0, 0.1, 0.1, 0.1, 0.1], false, 4),
-            [0; 0]
-        );
+        assert!(signals(&[0.1, 0.1, 0.1, 0.1, 0.0, 0.1, 0.1, 0.1, 0.1], false, 4).is_empty());
     }
 
     #[test]

@@ -176,71 +176,53 @@ pub struct Finding {
     pub limit: f64,
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { chart, rule, .. } = self;
-        write!(
-            f,
-            "{} {}: sample {} of {}",
-            chart.name(),
-            rule.name(),
-            self.sample,
-            self.name
-        )?;
-        let unit = if self.unit.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", self.unit)
+impl Finding {
+    /// One sentence that names chart, rule, sample and limit; `place` says which sample it is.
+    pub fn sentence(&self, place: &str) -> String {
+        let unit = match self.unit.as_str() {
+            "" => String::new(),
+            unit => format!(" {unit}"),
         };
-        match rule {
-            Rule::Malformed => write!(f, " {}", rule.says())?,
+        let (statistic, limit) = (Short(self.statistic), Short(self.limit));
+        let value = Short(self.value);
+        let detail = match self.rule {
+            Rule::Malformed => self.rule.says().to_string(),
             Rule::ClockBack => {
                 let before = rfc3339(self.limit as Nanos);
-                write!(
-                    f,
-                    " at {} {}, which was at {before}",
-                    rfc3339(self.time),
-                    rule.says()
-                )?;
+                format!("{}, which was at {before}", self.rule.says())
             }
-            Rule::Missing => write!(
-                f,
-                " at {} {}: {} of its samples in this batch, against a limit of {}",
-                rfc3339(self.time),
-                rule.says(),
-                Short(self.statistic),
-                Short(self.limit)
-            )?,
-            Rule::Stuck => write!(
-                f,
-                " at {} ({}{unit}) {}: {} times, against a limit of {}",
-                rfc3339(self.time),
-                Short(self.value),
-                rule.says(),
-                Short(self.statistic),
-                Short(self.limit)
-            )?,
-            Rule::NotFinite => write!(
-                f,
-                " at {} ({}) {}",
-                rfc3339(self.time),
-                self.value,
-                rule.says()
-            )?,
-            _ => write!(
-                f,
-                " at {} ({}{unit}) {}: {} against a limit of {}",
-                rfc3339(self.time),
-                Short(self.value),
-                rule.says(),
-                Short(self.statistic),
-                Short(self.limit)
-            )?,
-        }
-        if self.count > 1 && *rule != Rule::Missing {
-            write!(f, " ({} samples up to {})", self.count, self.last)?;
-        }
-        Ok(())
+            Rule::Missing => format!(
+                "{}: {} % of its samples in this batch, against a limit of {} %",
+                self.rule.says(),
+                Short(100.0 * self.statistic),
+                Short(100.0 * self.limit)
+            ),
+            Rule::Stuck => format!(
+                "({value}{unit}) {}: {statistic} times, against a limit of {limit}",
+                self.rule.says()
+            ),
+            Rule::NotFinite => format!("({}) {}", self.value, self.rule.says()),
+            _ => format!(
+                "({value}{unit}) {}: {statistic} against a limit of {limit}",
+                self.rule.says()
+            ),
+        };
+        let more = match self.count {
+            0 | 1 => String::new(),
+            _ if self.rule == Rule::Missing => String::new(),
+            2 => " (and 1 more sample of this batch)".to_string(),
+            n => format!(" (and {} more samples of this batch)", n - 1),
+        };
+        let (chart, rule) = (self.chart.name(), self.rule.name());
+        format!("{chart} {rule}: {place} {detail}{more}")
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = rfc3339(self.time);
+        let place = format!("sample {} of {} at {time}", self.sample, self.name);
+        f.write_str(&self.sentence(&place))
     }
 }
 
@@ -293,6 +275,14 @@ impl Verdict {
         }
     }
 
+    /// What is said of a batch over which validation itself failed: it is refused.
+    pub fn failed() -> Self {
+        Self {
+            class: VerdictClass::Invalid,
+            ..Self::accepted()
+        }
+    }
+
     /// Chart of the first finding, as a record names it; empty when there is none.
     pub fn chart_name(&self) -> &'static str {
         self.findings.first().map_or("", |f| f.chart.name())
@@ -306,7 +296,10 @@ impl Verdict {
     /// One sentence for people.
     pub fn summary(&self) -> String {
         let Some(first) = self.findings.first() else {
-            return "in control".to_string();
+            return match self.class {
+                VerdictClass::Accepted => "in control".to_string(),
+                _ => "the hub failed to judge it".to_string(),
+            };
         };
         let others = self.findings.len() - 1 + self.unlisted as usize;
         match others {

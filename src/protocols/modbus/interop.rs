@@ -21,7 +21,7 @@ const TAGS: [(&str, Value); 15] = [
     ),
     (
         "holding_register = 8\ntype = 'f64'",
-        Value::F64(1234.567_890_1),
+        Value::F64(1_234.567_890_1),
     ),
     (
         "holding_register = 12\ntype = 'bytes'\nregisters = 1",

@@ -4,6 +4,7 @@
 //! that speaks the protocol.
 
 pub mod client;
+pub(crate) mod core;
 pub mod pki;
 pub mod security;
 pub mod server;

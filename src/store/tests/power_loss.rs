@@ -124,7 +124,7 @@ fn run(seed: u64) {
         ahead <= 4,
         "no more blocks than lives were left unacknowledged"
     );
-    let report = verify(&disk);
+    let report = verify_with(&disk, &*signer());
     assert_eq!(report.height, ledger.tip().height);
     assert_eq!(report.findings, []);
 }
@@ -160,7 +160,7 @@ fn a_lost_tail_is_noticed() {
             Some(LedgerError::Behind { store, head: 4 }) if store == 4 - lost
         );
         assert!(noticed, "seed {seed}: {refused:?}");
-        let report = verify(&disk);
+        let report = verify_with(&disk, &*signer());
         assert!(!report.is_clean(), "seed {seed}");
     }
 }

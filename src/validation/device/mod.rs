@@ -175,6 +175,19 @@ impl DeviceValidator {
         ))
     }
 
+    /// The limits in a [`settings_document`](Self::settings_document).
+    pub fn limits_of_document(bytes: &[u8]) -> Result<Limits, ValidationError> {
+        type Document = (u8, u32, Consequence, Vec<TagSettings>, Limits);
+        let decoded: Result<Document, _> = weighbridge_verifier::decode("settings", bytes);
+        match decoded {
+            Ok((DOCUMENT_VERSION, .., limits)) => Ok(limits),
+            Ok((version, ..)) => Err(ValidationError::State(format!(
+                "the version {version} of the settings is not known here, only {DOCUMENT_VERSION}"
+            ))),
+            Err(error) => Err(ValidationError::State(error.to_string())),
+        }
+    }
+
     fn read_state(&mut self, bytes: &[u8]) -> Result<(), ValidationError> {
         let mut from = Reader(bytes);
         let version = from.u8()?;

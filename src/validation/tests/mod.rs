@@ -3,6 +3,7 @@
 
 mod arl;
 mod device;
+mod history;
 mod properties;
 mod support;
 mod textbook;

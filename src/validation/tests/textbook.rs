@@ -7,7 +7,7 @@ use crate::validation::constants::ChartConstants;
 use crate::validation::cusum::{CusumChart, CusumState};
 use crate::validation::ewma::EwmaChart;
 use crate::validation::individuals::ControlLimits;
-use crate::validation::{Chart, DeviceValidator, Rule};
+use crate::validation::{Chart, DeviceValidator, Rule, Verdict};
 
 /// Montgomery, Introduction to Statistical Quality Control: inside diameters of piston rings in mm,
 /// 25 subgroups of Phase I and 15 of Phase II.
@@ -218,7 +218,7 @@ fn viscosity_has_its_published_individuals_limits() {
         close(individuals.lcl, lcl, 6e-4);
         close(individuals.ucl, ucl, 6e-4);
         let judged = validator.judge(&batch(&one_tag(), &times(20, 15), &[&VISCOSITY_2]));
-        assert_eq!(judged.verdict.findings, []);
+        assert_eq!(judged.verdict, Verdict::accepted());
     }
 }
 

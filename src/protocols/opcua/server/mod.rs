@@ -13,6 +13,7 @@ pub use address::NAMESPACE;
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
 pub use users::UsersError;
 
+use super::core::{Extent, server_builder};
 use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::live_view::LiveView;
@@ -257,7 +258,7 @@ fn rules(config: &OpcUaServerConfig) -> GuardRules {
 
 fn builder(config: &OpcUaServerConfig, host: &str, port: u16) -> ServerBuilder {
     let version = env!("CARGO_PKG_VERSION");
-    let mut builder = ServerBuilder::new()
+    let mut builder = server_builder(Extent::Server)
         .application_name("Weighbridge")
         .application_uri(application_uri())
         .product_uri("urn:weighbridge")
