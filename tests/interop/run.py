@@ -66,6 +66,8 @@ modbus = { discrete_input = 1 }
 [[device.tag]]
 name = "nowhere"
 modbus = { holding_register = 5000 }
+# It is always missing, which would put every batch of the device out of control.
+validation = { missing_share = 1.0 }
 """
 PLC_VALUES = {
     "temperature": 21.5,
