@@ -2,9 +2,11 @@
 
 mod config;
 mod convert;
+mod endpoint;
 mod inbox;
 mod node;
 mod notifications;
+mod search;
 mod session;
 mod source;
 

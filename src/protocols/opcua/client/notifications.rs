@@ -2,11 +2,12 @@
 
 use super::convert::sample;
 use super::inbox::{Arrival, Inbox};
-use crate::model::{ValueKind, now};
+use super::search::Wanted;
+use crate::model::now;
 use opcua::client::{MonitoredItemMap, OnSubscriptionNotificationCore};
 use opcua::types::{
     DataChangeNotification, ExtensionObject, NotificationMessage, StatusChangeNotification,
-    match_extension_object_owned,
+    StatusCode, match_extension_object_owned,
 };
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 /// column plus one, since the stack gives handle 0 a meaning of its own.
 pub(super) struct Notifications {
     pub(super) inbox: Arc<Inbox>,
-    pub(super) kinds: Arc<[ValueKind]>,
+    pub(super) wanted: Arc<Wanted>,
 }
 
 impl Notifications {
@@ -27,8 +28,13 @@ impl Notifications {
             .flatten()
             .filter_map(|item| {
                 let column = usize::try_from(item.client_handle).ok()?.checked_sub(1)?;
-                let kind = *self.kinds.get(column)?;
-                if item.value.status.is_some_and(|s| s.overflow()) {
+                let kind = self.wanted.tags.get(column)?.kind;
+                let status = item.value.status.unwrap_or_default();
+                if status == StatusCode::BadNodeIdUnknown {
+                    // Some servers subscribe what does not exist, and say so only here.
+                    self.wanted.report(column, status);
+                }
+                if status.overflow() {
                     // The server's queue was too short; it does not say by how many.
                     lost += 1;
                 }

@@ -1,23 +1,16 @@
 //! An OPC UA server as a source: its variables are subscribed, and their notifications read.
 
-use super::config::{OpcUaConfig, OpcUaPoint, Report, check_url};
+use super::config::{OpcUaConfig, OpcUaPoint, check_url};
 use super::inbox::{Arrival, Inbox};
-use super::node::NodeAddress;
 use super::notifications::Notifications;
+use super::search::{Search, Wanted};
 use super::session::{APPLICATION_URI, Connection, explain};
-use crate::model::{BatchBuilder, DeviceId, Quality, TagSpec, ValueKind, now};
+use crate::model::{BatchBuilder, DeviceId, TagSpec, now};
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
 use crate::protocols::source::{Mode, Source, SourceError};
 use async_trait::async_trait;
-use opcua::client::Session;
-use opcua::types::{
-    DataChangeFilter, DataChangeTrigger, DeadbandType, Error, ExtensionObject,
-    MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters, NodeId, ReadValueId,
-    StatusCode, TimestampsToReturn,
-};
-use parking_lot::Mutex;
-use std::collections::HashSet;
+use opcua::types::Error;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -28,10 +21,6 @@ use tokio_util::task::AbortOnDropHandle;
 const READ_AT_MOST: usize = 8192;
 /// Shortest time from one attempt to the next: a server that is down is not hammered.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
-/// How often a variable that was missing is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Monitored items in one request.
-const ITEMS_A_REQUEST: usize = 500;
 
 /// Why an OPC UA device cannot be made of its configuration.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +57,9 @@ pub enum OpcUaError {
 
 /// Reads one OPC UA server.
 pub struct OpcUaSource {
-    device: DeviceId,
     config: OpcUaConfig,
-    tags: Arc<[TagSpec]>,
-    kinds: Arc<[ValueKind]>,
-    points: Arc<[OpcUaPoint]>,
+    wanted: Arc<Wanted>,
     dropped: Arc<AtomicU64>,
-    reported: Arc<Mutex<HashSet<usize>>>,
     last_attempt: Option<Instant>,
     running: Option<Running>,
 }
@@ -108,15 +93,11 @@ impl OpcUaSource {
         }
         let (tags, points): (Vec<_>, Vec<_>) = points.into_iter().unzip();
         Ok(Self {
-            kinds: tags.iter().map(|t| t.kind).collect(),
-            tags: tags.into(),
-            points: points.into(),
+            config,
+            wanted: Arc::new(Wanted::new(device, tags, points)),
             dropped: Arc::default(),
-            reported: Arc::default(),
             last_attempt: None,
             running: None,
-            device,
-            config,
         })
     }
 
@@ -134,22 +115,19 @@ impl OpcUaSource {
         let interval = Duration::from_millis(self.config.publishing_interval_ms.into());
         let notifications = Notifications {
             inbox: inbox.clone(),
-            kinds: self.kinds.clone(),
+            wanted: self.wanted.clone(),
         };
         let subscription = session
             .create_subscription(interval, 600, 20, 0, 0, true, notifications)
             .await
             .map_err(failed)?;
         let search = Search {
-            device: self.device.clone(),
+            wanted: self.wanted.clone(),
             config: self.config.clone(),
-            tags: self.tags.clone(),
-            points: self.points.clone(),
-            reported: self.reported.clone(),
             session,
             subscription,
         };
-        let all = (0..self.points.len()).collect();
+        let all = (0..self.wanted.points.len()).collect();
         let missing = search.subscribe(all).await.map_err(failed)?;
         inbox.put(missing.iter().map(|(column, quality)| Arrival {
             column: *column,
@@ -193,7 +171,7 @@ fn check_log_in(device: &DeviceId, config: &OpcUaConfig) -> Result<(), OpcUaErro
 #[async_trait]
 impl Source for OpcUaSource {
     fn tags(&self) -> Arc<[TagSpec]> {
-        self.tags.clone()
+        self.wanted.tags.clone()
     }
 
     fn mode(&self) -> Mode {
@@ -246,156 +224,6 @@ impl Source for OpcUaSource {
     async fn close(&mut self) {
         if let Some(running) = self.running.take() {
             running.connection.close().await;
-        }
-    }
-}
-
-/// Subscribes variables, and goes on looking for those that are not there.
-struct Search {
-    device: DeviceId,
-    config: OpcUaConfig,
-    tags: Arc<[TagSpec]>,
-    points: Arc<[OpcUaPoint]>,
-    reported: Arc<Mutex<HashSet<usize>>>,
-    session: Arc<Session>,
-    subscription: u32,
-}
-
-impl Search {
-    async fn go_on(self, mut missing: Vec<usize>) {
-        while !missing.is_empty() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            // A failure of the connection is seen and told by its driver.
-            let Ok(still) = self.subscribe(missing.clone()).await else {
-                return;
-            };
-            missing = still.into_iter().map(|(column, _)| column).collect();
-        }
-    }
-
-    /// Subscribes the variables of `columns`; returns those that cannot be, and why.
-    async fn subscribe(&self, columns: Vec<usize>) -> Result<Vec<(usize, Quality)>, Error> {
-        let by_uri = |c: &&usize| self.point(**c).is_some_and(|p| p.namespace_uri().is_some());
-        if columns.iter().any(|c| by_uri(&c)) {
-            self.session.read_namespace_array().await?;
-        }
-        let mut missing = Vec::new();
-        let mut found = Vec::new();
-        for column in columns {
-            let index = |uri: &str| self.session.get_namespace_index_from_cache(uri);
-            match self.point(column).and_then(|node| node.resolve(index)) {
-                Some(id) => found.push((column, id)),
-                None => missing.push((column, StatusCode::BadNodeIdUnknown)),
-            }
-        }
-        for chunk in found.chunks(ITEMS_A_REQUEST) {
-            missing.extend(self.create_items(chunk).await?);
-        }
-        self.report(&missing);
-        Ok(missing
-            .into_iter()
-            .map(|(column, status)| (column, Quality(status.bits())))
-            .collect())
-    }
-
-    fn point(&self, column: usize) -> Option<&NodeAddress> {
-        self.points.get(column).map(|p| &p.node)
-    }
-
-    async fn create_items(
-        &self,
-        found: &[(usize, NodeId)],
-    ) -> Result<Vec<(usize, StatusCode)>, Error> {
-        let requests = found.iter().map(|(c, id)| self.request(*c, id, true));
-        let refused = self.send(found, requests.collect()).await?;
-        // Simple servers know no filter: better every value they report than none.
-        let (filter, others): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, status)| {
-            matches!(
-                *status,
-                StatusCode::BadMonitoredItemFilterUnsupported
-                    | StatusCode::BadMonitoredItemFilterInvalid
-                    | StatusCode::BadFilterNotAllowed
-                    | StatusCode::BadDeadbandFilterInvalid
-            )
-        });
-        let again: Vec<_> = found
-            .iter()
-            .filter(|(column, _)| filter.iter().any(|(c, _)| c == column))
-            .cloned()
-            .collect();
-        let mut missing = others;
-        if !again.is_empty() {
-            let requests = again.iter().map(|(c, id)| self.request(*c, id, false));
-            missing.extend(self.send(&again, requests.collect()).await?);
-        }
-        Ok(missing)
-    }
-
-    async fn send(
-        &self,
-        found: &[(usize, NodeId)],
-        requests: Vec<MonitoredItemCreateRequest>,
-    ) -> Result<Vec<(usize, StatusCode)>, Error> {
-        let results = self
-            .session
-            .create_monitored_items(self.subscription, TimestampsToReturn::Both, requests)
-            .await?;
-        let statuses = found.iter().zip(&results);
-        Ok(statuses
-            .map(|((column, _), created)| (*column, created.result.status_code))
-            .filter(|(_, status)| status.is_bad())
-            .collect())
-    }
-
-    fn request(&self, column: usize, id: &NodeId, filtered: bool) -> MonitoredItemCreateRequest {
-        let deadband = self.points.get(column).and_then(|p| p.deadband);
-        let filter = DataChangeFilter {
-            trigger: match self.config.report {
-                // A new timestamp would report what the deadband is to hold back.
-                Report::EverySample if deadband.is_none() => {
-                    DataChangeTrigger::StatusValueTimestamp
-                }
-                _ => DataChangeTrigger::StatusValue,
-            },
-            deadband_type: match deadband {
-                Some(_) => DeadbandType::Absolute as u32,
-                None => DeadbandType::None as u32,
-            },
-            deadband_value: deadband.unwrap_or(0.0),
-        };
-        MonitoredItemCreateRequest {
-            item_to_monitor: ReadValueId::from(id.clone()),
-            monitoring_mode: MonitoringMode::Reporting,
-            requested_parameters: MonitoringParameters {
-                client_handle: column as u32 + 1,
-                sampling_interval: self.config.sampling_interval_ms.into(),
-                filter: if filtered {
-                    ExtensionObject::from_message(filter)
-                } else {
-                    ExtensionObject::null()
-                },
-                queue_size: self.config.queue_size.max(1),
-                discard_oldest: true,
-            },
-        }
-    }
-
-    /// Logs a missing variable once, however often the device reconnects.
-    fn report(&self, missing: &[(usize, StatusCode)]) {
-        let mut reported = self.reported.lock();
-        for (column, status) in missing {
-            let (Some(tag), Some(point)) = (self.tags.get(*column), self.points.get(*column))
-            else {
-                continue;
-            };
-            if reported.insert(*column) {
-                tracing::warn!(
-                    device = %self.device,
-                    tag = %tag.name,
-                    node = %point.node,
-                    "the server has no such variable; the tag is Bad until it appears ({status})"
-                );
-            }
         }
     }
 }

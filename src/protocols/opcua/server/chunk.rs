@@ -218,10 +218,9 @@ mod tests {
             let _ = granted_by_acknowledge(&bytes);
             let mut chunk = bytes.clone();
             add_missing_nonce(&mut chunk, || Some([0; 32]));
-            if let Some(head) = bytes.first_chunk() {
-                if let Ok(header) = ChunkHeader::read(head, 65_535) {
-                    prop_assert!(header.size > HEADER && header.size <= MAX_CHUNK);
-                }
+            let read = bytes.first_chunk().map(|head| ChunkHeader::read(head, 65_535));
+            if let Some(Ok(header)) = read {
+                prop_assert!(header.size > HEADER && header.size <= MAX_CHUNK);
             }
         }
     }
