@@ -12,7 +12,7 @@ use std::process::ExitCode;
 Examples:
   weighbridge blocks                        of the hub running on this machine
   weighbridge blocks --limit 5 --json
-  weighbridge blocks --dir plant/data       of a stopped hub
+  weighbridge blocks --dir plant            of a stopped hub
 
 Exit codes: 0 listed, 1 the ledger cannot be read, 69 no hub answers.")]
 pub(super) struct BlocksArgs {

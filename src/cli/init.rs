@@ -1,8 +1,9 @@
 //! `weighbridge init`: a directory with keys and a configuration that runs.
 
 use super::output::{self, Style};
-use crate::config::id_fault;
+use crate::config::{self, cell_devices, id_fault};
 use crate::crypto::{Identity, SealingKey, Signer};
+use crate::protocols::opcua::server::ensure_certificate;
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
@@ -20,11 +21,12 @@ const DEVICES: &str = include_str!("init_devices.toml");
 Examples:
   weighbridge init plant
   weighbridge init plant --id hub-7
-  weighbridge init try-out --with-sim       reads the cell that `weighbridge sim` starts
+  weighbridge init try-out --with-sim       reads `weighbridge sim --port-base 15020`
 
 It makes DIR/hub.toml, DIR/keys/hub.key and DIR/keys/sealing.key (mode 0600: make a backup of the
 sealing key, without it nothing that was recorded can be opened), and DIR/keys/hub.pub, the public key
-that auditors are given. It never overwrites anything.
+that auditors are given; and DIR/pki/opcua with the OPC UA server's certificate. It never overwrites
+anything.
 
 Exit codes: 0 made, 1 not made.")]
 pub(super) struct InitArgs {
@@ -33,7 +35,7 @@ pub(super) struct InitArgs {
     /// Id of the hub: lower-case letters, digits, `-`, `_` and `.`
     #[arg(long, value_name = "ID", default_value = "hub-1", value_parser = hub_id)]
     id: String,
-    /// Configure the devices of the cell that `weighbridge sim` starts
+    /// Configure the devices of the cell that `weighbridge sim --port-base 15020` starts
     #[arg(long)]
     with_sim: bool,
     /// Print one JSON object
@@ -58,6 +60,7 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
             "signing_key_file": made.signing_key,
             "sealing_key_file": made.sealing_key,
             "public_key_file": made.public_key_file,
+            "certificate": made.certificate,
         }))?;
     } else {
         output::print(&made.text(&args, Style::stdout()))?;
@@ -70,6 +73,7 @@ struct Made {
     signing_key: PathBuf,
     sealing_key: PathBuf,
     public_key_file: PathBuf,
+    certificate: PathBuf,
     public_key: String,
 }
 
@@ -87,12 +91,16 @@ impl Made {
                 "opens what was recorded; keep it secret, and a backup of it",
             ),
             (&self.public_key_file, "the public key, for auditors"),
+            (
+                &self.certificate,
+                "the OPC UA server's certificate, for SCADA",
+            ),
         ] {
             out.push_str(&format!("  {}  {what}\n", path.display()));
         }
         out.push_str(&format!("\npublic key {}\n\nNext:\n", self.public_key));
         if args.with_sim {
-            out.push_str("  weighbridge sim        in another terminal\n");
+            out.push_str("  weighbridge sim --port-base 15020        in another terminal\n");
         } else {
             out.push_str(&format!(
                 "  put your machines into {}\n",
@@ -114,6 +122,7 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
         signing_key: dir.join("keys/hub.key"),
         sealing_key: dir.join("keys/sealing.key"),
         public_key_file: dir.join("keys/hub.pub"),
+        certificate: dir.join("pki/opcua/own/cert.der"),
         public_key: String::new(),
     };
     // Looked at before anything is written, so that a second `init` changes nothing at all.
@@ -136,19 +145,26 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
     sealing.save(&made.sealing_key)?;
     let public_key = signing.public_key().to_string();
     write_new(&made.public_key_file, &format!("{public_key}\n"))?;
+    let text = configuration(&args.id, args.with_sim);
+    make_certificate(&text, dir)?;
     // Last: where there is a configuration, everything it names is there too.
-    write_new(&made.config, &config(&args.id, args.with_sim))?;
+    write_new(&made.config, &text)?;
     Ok(Made { public_key, ..made })
 }
 
-fn config(id: &str, with_sim: bool) -> String {
-    let devices = if with_sim { sim_devices() } else { DEVICES };
+fn configuration(id: &str, with_sim: bool) -> String {
+    let devices = if with_sim { cell_devices() } else { DEVICES };
     HUB.replace("{id}", id) + devices
 }
 
-/// The devices of the simulated cell, as `config/cell.toml` has them.
-fn sim_devices() -> &'static str {
-    DEVICES
+/// The certificate that the OPC UA server of this configuration will show.
+fn make_certificate(text: &str, dir: &Path) -> anyhow::Result<()> {
+    let Ok(loaded) = config::parse(text, "hub.toml") else {
+        unreachable!("a test loads what is written here");
+    };
+    let mut server = loaded.config.opcua_server;
+    server.pki_dir = dir.join(&server.pki_dir);
+    Ok(ensure_certificate(&server)?)
 }
 
 /// A directory that only its owner enters.
@@ -180,7 +196,6 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
 
     fn args(dir: &Path, with_sim: bool) -> InitArgs {
         InitArgs {
@@ -199,6 +214,8 @@ mod tests {
         assert_eq!(loaded.config.hub.id, "hub-7");
         let identity = Identity::load(&loaded.config.hub.signing_key, "hub-7").unwrap();
         SealingKey::load(&loaded.config.hub.sealing_key).unwrap();
+        let pki = &loaded.config.opcua_server.pki_dir;
+        assert!(pki.join("own/cert.der").is_file());
         assert_eq!(identity.public_key().to_string(), made.public_key);
         let public = fs::read_to_string(&made.public_key_file).unwrap();
         assert_eq!(public.trim(), made.public_key);
@@ -210,29 +227,29 @@ mod tests {
             assert_eq!(mode(&made.sealing_key), 0o600);
             assert_eq!(mode(made.signing_key.parent().unwrap()), 0o700);
         }
-    }
 
-    #[test]
-    fn a_second_init_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let made = make(&args(dir.path(), false)).unwrap();
-        let read = |p: &Path| fs::read(p).unwrap();
-        let before = (read(&made.signing_key), read(&made.config));
-        let error = make(&args(dir.path(), true)).err().unwrap();
-        assert!(error.to_string().contains("already there"), "{error}");
-        assert_eq!((read(&made.signing_key), read(&made.config)), before);
-    }
-
-    #[test]
-    fn nothing_secret_is_printed() {
-        let dir = tempfile::tempdir().unwrap();
-        let args = args(dir.path(), false);
-        let made = make(&args).unwrap();
+        // Nothing secret is printed.
+        let args = args(&dir.path().join("plant"), true);
         let text = made.text(&args, Style { colour: false });
         let pem = fs::read_to_string(&made.signing_key).unwrap();
         for line in pem.lines().filter(|l| !l.starts_with("-----")) {
             assert!(!text.contains(line));
         }
+
+        // A second `init` changes nothing.
+        let read = |p: &Path| fs::read(p).unwrap();
+        let before = (read(&made.signing_key), read(&made.config));
+        let error = make(&args).err().unwrap();
+        assert!(error.to_string().contains("already there"), "{error}");
+        assert_eq!((read(&made.signing_key), read(&made.config)), before);
+    }
+
+    #[test]
+    fn the_cell_can_be_had_too() {
+        let text = configuration("hub-7", true);
+        let loaded = config::parse(&text, "hub.toml").unwrap();
+        assert_eq!(loaded.config.devices.len(), 5);
+        assert_eq!(loaded.warnings, vec![]);
     }
 
     #[test]

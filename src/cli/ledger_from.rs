@@ -1,12 +1,11 @@
 //! Where `blocks` and `records` read: a running hub's HTTP interface, or the directory of a stopped
 //! one. Both answer in the same JSON, so what is printed does not depend on where it came from.
 
+use super::data_dir::{data_dir, open_store};
 use super::http_get::{HubUrl, get_json};
 use crate::api::RecordAt;
 use crate::api::views::{BlockView, RecordView};
 use crate::ledger::query::{Explorer, MAX_PAGE, RecordFilter};
-use crate::ledger::store::StoreError;
-use crate::store::FjallStore;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -26,7 +25,7 @@ pub(super) struct Listing {
         env = "WEIGHBRIDGE_URL"
     )]
     url: HubUrl,
-    /// The data directory of a stopped hub, instead of a running one
+    /// The directory of a stopped hub, instead of a running one
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// How many at most, newest first
@@ -79,7 +78,7 @@ impl Listing {
         let wanted = usize::from(self.limit);
         let mut records = Vec::new();
         let mut next: Option<String> = None;
-        // Hidden where standard error is no terminal, and unless the search takes a while.
+        // Hidden where standard error is no terminal.
         let searching = ProgressBar::new_spinner();
         searching.enable_steady_tick(Duration::from_millis(200));
         loop {
@@ -102,15 +101,7 @@ impl Listing {
 }
 
 fn explorer(dir: &Path) -> anyhow::Result<Explorer> {
-    let store = FjallStore::open(dir).map_err(|error| match error {
-        StoreError::InUse(_) => {
-            anyhow!("{error}: ask the hub that runs there with --url instead of --dir")
-        }
-        StoreError::Missing(_) => {
-            anyhow!("{error}: give the directory that `hub.data` of the configuration names")
-        }
-        other => anyhow!(other),
-    })?;
+    let store = open_store(&data_dir(dir))?;
     Ok(Explorer::new(Arc::new(store)))
 }
 
@@ -186,7 +177,7 @@ mod tests {
     fn a_directory_without_a_ledger_is_said_to_have_none() {
         let dir = tempfile::tempdir().unwrap();
         let error = explorer(dir.path()).err().unwrap().to_string();
-        assert!(error.contains("hub.data"), "{error}");
+        assert!(error.contains("cannot be opened"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 Examples:
   weighbridge records                                  of the hub running on this machine
   weighbridge records --device plc-1 --limit 5 --json
-  weighbridge records --dir plant/data                 of a stopped hub
+  weighbridge records --dir plant                      of a stopped hub
 
 Exit codes: 0 listed, 1 the ledger cannot be read, 69 no hub answers.")]
 pub(super) struct RecordsArgs {

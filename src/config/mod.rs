@@ -15,6 +15,9 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod cell_tests;
+
 pub use device::{BatchConfig, DeviceConfig, TagConfig};
 pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
@@ -30,6 +33,17 @@ pub const SIGNING_KEY_VARIABLE: &str = "WEIGHBRIDGE_SIGNING_KEY";
 
 /// Environment variable with the path of the hub's sealing key; it overrides `hub.sealing_key`.
 pub const SEALING_KEY_VARIABLE: &str = "WEIGHBRIDGE_SEALING_KEY";
+
+/// The configuration of the simulated cell.
+const CELL: &str = include_str!("../../config/cell.toml");
+/// In it, where the devices begin.
+const CELL_MARKER: &str = "# --- the devices of the simulated cell ---\n";
+
+/// The devices of the simulated cell on the ports of `weighbridge sim --port-base 15020`, as TOML.
+pub fn cell_devices() -> &'static str {
+    CELL.split_once(CELL_MARKER)
+        .map_or("", |(_, devices)| devices)
+}
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 16 << 20;
@@ -99,7 +113,7 @@ impl HubConfig {
             self.hub.sealing_key = path.into();
         }
         for device in &mut self.devices {
-            device.override_paths(&set);
+            device.override_paths(set);
         }
     }
 }

@@ -100,7 +100,7 @@ impl ScadaServer {
             .map_err(|e| failed(config.bind, e))?;
         let address = public.local_addr().map_err(|e| failed(config.bind, e))?;
         let host = host(&config);
-        let users = prepare(config.clone(), host.clone()).await?;
+        let users = prepare(config.clone()).await?;
 
         let slot = Arc::new(Mutex::new(None));
         let (builder, ledger_slot) = (builder(&config, &host, address.port()), slot.clone());
@@ -195,25 +195,31 @@ impl ScadaServer {
 }
 
 /// Reads the users and sees to the certificate, away from the async threads.
-async fn prepare(config: OpcUaServerConfig, host: String) -> Result<Users, ScadaError> {
+async fn prepare(config: OpcUaServerConfig) -> Result<Users, ScadaError> {
     let work = move || {
-        let mut hosts = vec![host, pki::host_name(), config.bind.ip().to_string()];
-        if config.is_loopback() {
-            hosts.push("localhost".into());
-        }
-        hosts.sort_unstable();
-        hosts.dedup();
-        let subject = pki::Subject {
-            name: "Weighbridge".into(),
-            application_uri: application_uri(),
-            hosts,
-        };
-        pki::ensure(&config.pki_dir, &subject)?;
+        ensure_certificate(&config)?;
         Ok(Users::load(&config)?)
     };
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|e| Err(ScadaError::Stack(e.to_string())))
+}
+
+/// Makes the server's certificate folder and certificate where they are missing. Blocking; the server
+/// does it when it starts.
+pub fn ensure_certificate(config: &OpcUaServerConfig) -> Result<(), pki::PkiError> {
+    let mut hosts = vec![host(config), pki::host_name(), config.bind.ip().to_string()];
+    if config.is_loopback() {
+        hosts.push("localhost".into());
+    }
+    hosts.sort_unstable();
+    hosts.dedup();
+    let subject = pki::Subject {
+        name: "Weighbridge".into(),
+        application_uri: application_uri(),
+        hosts,
+    };
+    pki::ensure(&config.pki_dir, &subject)
 }
 
 fn application_uri() -> String {
