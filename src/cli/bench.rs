@@ -204,7 +204,7 @@ fn devices(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Vec<BenchDevice>>
 }
 
 /// Samples of one batch: large enough to make its fixed costs small, small enough for a low latency.
-const BATCH_SAMPLES: usize = 16_384;
+const BATCH_SAMPLES: usize = 8_192;
 
 fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
     let temporary;

@@ -18,7 +18,7 @@ const FOLDER: &str = "store";
 /// Blocks read from disk that are kept in memory.
 const CACHE_BYTES: u64 = 8 << 20;
 /// Journals are given up once their content is in tables; at most this much is kept.
-const JOURNAL_BYTES: u64 = 128 << 20;
+const JOURNAL_BYTES: u64 = 64 << 20;
 /// Values of at least this size lie in files of their own and are not moved by compaction.
 const SEPARATE_FROM: u32 = 1 << 10;
 
@@ -26,8 +26,8 @@ const SEPARATE_FROM: u32 = 1 << 10;
 /// is being flushed this bounds the store's memory.
 fn memtable_bytes(space: Space) -> u64 {
     match space {
-        Space::Sealed => 12 << 20,
-        Space::Blocks => 4 << 20,
+        Space::Sealed => 4 << 20,
+        Space::Blocks => 2 << 20,
         Space::Keys => 1 << 20,
     }
 }
