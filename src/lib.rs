@@ -8,6 +8,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod hub;
 pub mod ledger;
 pub mod live_view;
 pub mod model;

@@ -54,15 +54,32 @@ pub struct DeviceLive {
 }
 
 struct Inner {
+    /// With the source's own quality.
     samples: Vec<Option<LiveSample>>,
+    /// What the newest verdict said of each tag; it holds until the next verdict.
+    judged: Vec<Quality>,
     link: Link,
     verdict: Option<(VerdictClass, Nanos, String)>,
+}
+
+impl Inner {
+    /// The sample as it is shown: its own quality, worsened by the verdict and by a broken link.
+    fn shown(&self, index: usize) -> Option<LiveSample> {
+        let mut sample = self.samples.get(index)?.clone()?;
+        if matches!(self.link, Link::Down { .. }) {
+            sample.quality = Quality::BAD_NO_COMMUNICATION;
+        } else if let Some(judged) = self.judged.get(index) {
+            sample.quality = sample.quality.worse(*judged);
+        }
+        Some(sample)
+    }
 }
 
 impl DeviceLive {
     fn new(id: DeviceId, tags: Arc<[TagSpec]>) -> Self {
         let inner = Inner {
             samples: vec![None; tags.len()],
+            judged: vec![Quality::GOOD; tags.len()],
             link: Link::Starting,
             verdict: None,
         };
@@ -92,32 +109,35 @@ impl DeviceLive {
 
     /// Says how the connection is. While it is down every tag's quality is Bad_NoCommunication.
     pub fn set_link(&self, link: Link) {
-        {
-            let mut inner = self.inner.write();
-            if matches!(link, Link::Down { .. }) {
-                for sample in inner.samples.iter_mut().flatten() {
-                    sample.quality = Quality::BAD_NO_COMMUNICATION;
-                }
-            }
-            inner.link = link;
-        }
+        self.inner.write().link = link;
         self.version.send_modify(|v| *v += 1);
     }
 
-    /// Says what validation said of the newest batch.
-    pub fn set_verdict(&self, class: VerdictClass, time: Nanos, reason: String) {
-        self.inner.write().verdict = Some((class, time, reason));
+    /// Says what validation said of the newest batch: of the whole, and of each tag by a quality.
+    pub fn set_verdict(
+        &self,
+        class: VerdictClass,
+        time: Nanos,
+        reason: String,
+        judged: Vec<Quality>,
+    ) {
+        {
+            let mut inner = self.inner.write();
+            inner.judged = judged;
+            inner.verdict = Some((class, time, reason));
+        }
         self.version.send_modify(|v| *v += 1);
     }
 
     /// The newest sample of tag `index`.
     pub fn sample(&self, index: usize) -> Option<LiveSample> {
-        self.inner.read().samples.get(index).cloned().flatten()
+        self.inner.read().shown(index)
     }
 
     /// The newest sample of every tag, in tag order.
     pub fn samples(&self) -> Vec<Option<LiveSample>> {
-        self.inner.read().samples.clone()
+        let inner = self.inner.read();
+        (0..inner.samples.len()).map(|i| inner.shown(i)).collect()
     }
 
     /// How the connection is.

@@ -1,1 +1,16 @@
-//! actors
+//! One actor a device, stage, ledger, hub and session: thin shells around the pure core.
+//!
+//! The data path runs one way: `device` → `validator` → `sealer` → `ledger`. A batch carries a
+//! [`Credit`](credit::Credit) all the way; the credit returns when the batch's block is durable, so a slow disk
+//! stops the reading instead of filling memory. Actors only pass messages: judging, sealing and
+//! writing run on worker threads.
+
+pub mod credit;
+pub mod device;
+pub mod hub;
+pub mod ledger;
+pub mod reading;
+pub mod sealer;
+pub mod session;
+pub mod validator;
+pub mod work;

@@ -1,1 +1,37 @@
-//! api
+//! The HTTP face: a read-only REST API, a stream of live values, metrics for Prometheus, and the
+//! dashboard. The only module that knows actix-web.
+//!
+//! It listens on loopback and refuses anything else, because it has neither TLS nor users yet. It
+//! only reads: nothing here changes a device, the ledger or the configuration.
+//!
+//! Everything is bounded: entries of an answer, clients of the stream, what is queued for a slow
+//! one, and how many blocks one search looks through.
+
+mod context;
+mod devices;
+mod events;
+mod feed;
+mod guard;
+mod ledger;
+mod metrics;
+mod page;
+mod ports;
+mod problem;
+pub mod process;
+mod query;
+mod server;
+mod status;
+pub(crate) mod views;
+
+#[cfg(test)]
+mod fakes;
+#[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
+mod tests;
+
+pub use context::{ApiContext, DeviceInfo};
+pub use ports::{
+    ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,
+};
+pub use server::{ApiError, Running, start};

@@ -1,1 +1,137 @@
-//! cli
+//! The command line: one file a subcommand.
+//!
+//! Exit codes, the same for every subcommand: 0 it went well; 1 it did not, and standard error says
+//! why; 2 the command line is wrong; 69 no hub answers; 78 a configuration is wrong. The last two are
+//! `EX_UNAVAILABLE` and `EX_CONFIG` of BSD's sysexits.
+
+mod bench;
+mod blocks;
+mod check;
+mod completions;
+mod data_dir;
+mod demo;
+mod http_get;
+mod init;
+mod ledger_from;
+mod output;
+mod records;
+mod replay;
+mod run;
+mod sim;
+mod status;
+mod temporary;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Exit code: no hub answers.
+pub const EXIT_UNAVAILABLE: u8 = 69;
+/// Exit code: a configuration is wrong.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// The hub between a factory's machines and the systems above them: every measurement is validated,
+/// signed, encrypted and written to a ledger that can be verified.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weighbridge",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  weighbridge demo                          a factory cell and a hub, nothing to set up
+  weighbridge init plant && weighbridge run --config plant/hub.toml
+  weighbridge verify plant/data             check everything that was ever recorded, offline
+
+Exit codes: 0 success, 1 failure, 2 wrong command line, 69 no hub answers, 78 wrong configuration.
+Colours appear on a terminal only, and never with NO_COLOR set."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the main job: a factory cell and a hub, nothing to set up
+    Demo(demo::DemoArgs),
+    /// Make a directory with keys and a configuration that runs
+    Init(init::InitArgs),
+    /// Check configuration files, and show every mistake in them
+    Check(check::CheckArgs),
+    /// Show how a running hub is
+    Status(status::StatusArgs),
+    /// List the newest blocks of a ledger
+    Blocks(blocks::BlocksArgs),
+    /// List the newest records of a ledger
+    Records(records::RecordsArgs),
+    /// Run the simulated factory cell alone
+    Sim(sim::SimArgs),
+    /// Run a hub
+    Run(run::RunArgs),
+    /// Check a ledger or an evidence file, offline
+    Verify(verify::VerifyArgs),
+    /// Try a validator on history: a CSV in, a label a row out
+    Replay(replay::ReplayArgs),
+    /// Measure what this machine does
+    Bench(bench::BenchArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the program with its command line.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            let style = output::Style::stderr();
+            eprintln!("{}: {error:#}", style.red("error"));
+            if error.is::<http_get::Unreachable>() {
+                ExitCode::from(EXIT_UNAVAILABLE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Blocks(args) => blocks::run(args),
+        Command::Records(args) => records::run(args),
+        Command::Sim(args) => sim::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_says_what_it_does_and_shows_examples() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} has no description");
+            let examples = command.get_after_help().map(ToString::to_string);
+            let shown = examples.is_some_and(|e| e.contains(&format!("weighbridge {name}")));
+            // A group of subcommands shows them at its members.
+            let group = command.get_subcommands().next().is_some();
+            assert!(shown || group, "{name} has no examples");
+        }
+    }
+}

@@ -1,5 +1,14 @@
-//! Suites, identities, signing, envelopes.
+//! Suite `nist`: P-256 ECDSA (low-s) and SHA-256 for signatures, AES-256-GCM for batches, HPKE
+//! (RFC 9180) for the keys they are sealed under. The cryptography crates are used here only.
 
+pub mod envelope;
+pub mod identity;
+mod key_file;
+pub mod sealing;
 pub mod signer;
 
+pub use envelope::{EpochKey, OpenError};
+pub use identity::Identity;
+pub use key_file::KeyFileError;
+pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};
 pub use signer::Signer;

@@ -1,18 +1,15 @@
-//! The port behind which a signing key is kept.
-//!
-//! The ledger asks for signatures without knowing where the key lies: in a sealed file, or in tests
-//! in plain sight.
+//! The port through which everything above signs.
 
 use weighbridge_verifier::{Hash, PublicKey, Signature};
 
-/// A hub's signing identity.
+/// Something with an id and a P-256 signing key: a hub, an edge node, a device.
 pub trait Signer: Send + Sync {
-    /// Id of the hub.
+    /// Its id.
     fn id(&self) -> &str;
 
     /// Its public key.
     fn public_key(&self) -> PublicKey;
 
-    /// Its signature over the 32-byte message hash `message`, in low-s form.
+    /// Signs a 32-byte message hash; deterministic (RFC 6979) and low-s.
     fn sign(&self, message: &Hash) -> Signature;
 }

@@ -136,6 +136,18 @@ impl Explorer {
         })
     }
 
+    /// The same for any condition.
+    pub fn records_where(
+        &self,
+        before: Option<Place>,
+        limit: usize,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Page<PlacedRecord>, QueryError> {
+        self.select(before, limit, |place, record| {
+            wanted(&record).then_some(PlacedRecord { place, record })
+        })
+    }
+
     /// The same for batches: place, record time and content.
     pub fn batches(
         &self,

@@ -34,6 +34,18 @@ impl Values {
         }
     }
 
+    /// An empty column with room for `rows` values of `kind`.
+    fn with_capacity(kind: ValueKind, rows: usize) -> Self {
+        match kind {
+            ValueKind::Bool => Self::Bool(Vec::with_capacity(rows)),
+            ValueKind::I64 => Self::I64(Vec::with_capacity(rows)),
+            ValueKind::U64 => Self::U64(Vec::with_capacity(rows)),
+            ValueKind::F64 => Self::F64(Vec::with_capacity(rows)),
+            ValueKind::Text => Self::Text(Vec::with_capacity(rows)),
+            ValueKind::Bytes => Self::Bytes(Vec::with_capacity(rows)),
+        }
+    }
+
     /// Their type.
     pub fn kind(&self) -> ValueKind {
         match self {
@@ -150,6 +162,30 @@ pub struct Column {
     pub quality: QualityColumn,
 }
 
+impl Column {
+    fn append(&mut self, value: Value, quality: Quality) {
+        let index = self.values.len() as u32;
+        if self.values.push(value).is_err() {
+            // A value that does not fit the tag's type is no value.
+            return self.append_blank(Quality::BAD_OUT_OF_RANGE);
+        }
+        if quality != Quality::GOOD {
+            self.quality.exceptions.push((index, quality));
+        }
+    }
+
+    fn append_blank(&mut self, quality: Quality) {
+        let quality = if quality.is_bad() {
+            quality
+        } else {
+            Quality::BAD_NO_DATA
+        };
+        let index = self.values.len() as u32;
+        self.quality.exceptions.push((index, quality));
+        self.values.push_blank();
+    }
+}
+
 /// The samples of one device that are validated and stored together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
@@ -199,6 +235,8 @@ pub struct BatchBuilder {
     timelines: Vec<Vec<Nanos>>,
     columns: Vec<Column>,
     samples: usize,
+    /// Longest column of the batch before: the room that the next one's columns get.
+    rows: usize,
 }
 
 /// How the times of a device's tags relate.
@@ -228,6 +266,7 @@ impl BatchBuilder {
             timelines: Vec::new(),
             columns: Vec::new(),
             samples: 0,
+            rows: 0,
         };
         builder.reset();
         builder
@@ -240,9 +279,12 @@ impl BatchBuilder {
             self.tags.len()
         };
         let shared = self.shared_timeline;
+        // A scanning device's batches are equally long, so this saves growing every column. A
+        // subscribing one's tags are not, and one busy tag must not size all the others.
+        let rows = if shared { self.rows } else { 0 };
         let column = |(i, tag): (usize, &TagSpec)| Column {
             timeline: if shared { 0 } else { i },
-            values: Values::new(tag.kind),
+            values: Values::with_capacity(tag.kind, rows),
             quality: QualityColumn::default(),
         };
         self.timelines = vec![Vec::new(); count];
@@ -267,19 +309,73 @@ impl BatchBuilder {
         self.timelines[0].push(time);
     }
 
-    /// Gives column `column` its number in the running scan: the fast path of polling sources.
-    /// Only the first value of a scan counts; a column of another type than f64 gets Bad.
+    /// Gives column `column` its number in the running scan. Only the first value of a scan counts; a
+    /// column of a type that cannot keep it gets Bad.
     pub fn scan_f64(&mut self, column: usize, value: f64) {
-        let scans = self.timelines.first().map_or(0, Vec::len);
-        match self.columns.get_mut(column) {
-            Some(Column {
-                values: Values::F64(v),
-                ..
-            }) if v.len() + 1 == scans => {
-                v.push(value);
-                self.samples += 1;
+        self.scan_f64s(column, [value]);
+    }
+
+    /// Gives the columns from `first` on one number each in the running scan, all of quality Good: the
+    /// fast path of polling sources. Only the first value of a scan counts; a column of a type that
+    /// cannot keep it gets Bad, and values past the last column are dropped.
+    pub fn scan_f64s(&mut self, first: usize, values: impl IntoIterator<Item = f64>) {
+        self.scan_run(first, values, |column, x| match column {
+            Values::F64(v) => {
+                v.push(x);
+                Ok(())
             }
-            _ => self.scan(column, Value::F64(value), Quality::GOOD),
+            _ => Err(Value::F64(x)),
+        });
+    }
+
+    /// As [`scan_f64s`](Self::scan_f64s), for unsigned integers.
+    pub fn scan_u64s(&mut self, first: usize, values: impl IntoIterator<Item = u64>) {
+        self.scan_run(first, values, |column, x| match column {
+            Values::U64(v) => {
+                v.push(x);
+                Ok(())
+            }
+            _ => Err(Value::U64(x)),
+        });
+    }
+
+    /// As [`scan_f64s`](Self::scan_f64s), for signed integers.
+    pub fn scan_i64s(&mut self, first: usize, values: impl IntoIterator<Item = i64>) {
+        self.scan_run(first, values, |column, x| match column {
+            Values::I64(v) => {
+                v.push(x);
+                Ok(())
+            }
+            _ => Err(Value::I64(x)),
+        });
+    }
+
+    /// As [`scan_f64s`](Self::scan_f64s), for switches.
+    pub fn scan_bools(&mut self, first: usize, values: impl IntoIterator<Item = bool>) {
+        self.scan_run(first, values, |column, x| match column {
+            Values::Bool(v) => {
+                v.push(x);
+                Ok(())
+            }
+            _ => Err(Value::Bool(x)),
+        });
+    }
+
+    fn scan_run<T>(
+        &mut self,
+        first: usize,
+        values: impl IntoIterator<Item = T>,
+        push: impl Fn(&mut Values, T) -> Result<(), Value>,
+    ) {
+        let scans = self.timelines.first().map_or(0, Vec::len);
+        for (column, value) in self.columns.iter_mut().skip(first).zip(values) {
+            if column.values.len() + 1 != scans {
+                continue;
+            }
+            if let Err(value) = push(&mut column.values, value) {
+                column.append(value, Quality::GOOD);
+            }
+            self.samples += 1;
         }
     }
 
@@ -324,40 +420,24 @@ impl BatchBuilder {
     }
 
     fn append(&mut self, column: usize, value: Value, quality: Quality) {
-        let Some(at) = self.columns.get_mut(column) else {
-            return;
-        };
-        let index = at.values.len() as u32;
-        if at.values.push(value).is_err() {
-            // A value that does not fit the tag's type is no value.
-            return self.append_blank(column, Quality::BAD_OUT_OF_RANGE);
+        if let Some(column) = self.columns.get_mut(column) {
+            column.append(value, quality);
+            self.samples += 1;
         }
-        if quality != Quality::GOOD {
-            at.quality.exceptions.push((index, quality));
-        }
-        self.samples += 1;
     }
 
     fn append_blank(&mut self, column: usize, quality: Quality) {
-        let quality = if quality.is_bad() {
-            quality
-        } else {
-            Quality::BAD_NO_DATA
-        };
-        if let Some(at) = self.columns.get_mut(column) {
-            at.quality
-                .exceptions
-                .push((at.values.len() as u32, quality));
-            at.values.push_blank();
+        if let Some(column) = self.columns.get_mut(column) {
+            column.append_blank(quality);
             self.samples += 1;
         }
     }
 
     fn finish_scan(&mut self) {
-        if !self.shared_timeline {
+        let scans = self.timelines.first().map_or(0, Vec::len);
+        if !self.shared_timeline || self.samples == scans * self.columns.len() {
             return;
         }
-        let scans = self.timelines[0].len();
         for column in 0..self.columns.len() {
             if self.columns[column].values.len() < scans {
                 self.append_blank(column, Quality::BAD_NO_DATA);
@@ -380,6 +460,7 @@ impl BatchBuilder {
         if self.samples == 0 {
             return None;
         }
+        self.rows = self.timelines.iter().map(Vec::len).max().unwrap_or(0);
         let timelines = std::mem::take(&mut self.timelines);
         let columns = std::mem::take(&mut self.columns);
         self.reset();
@@ -391,5 +472,61 @@ impl BatchBuilder {
             timelines,
             columns,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder(kinds: &[ValueKind]) -> BatchBuilder {
+        let tag = |(i, kind): (usize, &ValueKind)| TagSpec {
+            name: format!("t{i}").into(),
+            kind: *kind,
+            unit: String::new(),
+            description: String::new(),
+            range: None,
+        };
+        BatchBuilder::scanning("d".into(), kinds.iter().enumerate().map(tag).collect())
+    }
+
+    #[test]
+    fn a_run_is_the_same_as_its_values_one_by_one() {
+        let kinds = [
+            ValueKind::U64,
+            ValueKind::F64,
+            ValueKind::Bool,
+            ValueKind::U64,
+        ];
+        let (mut run, mut single) = (builder(&kinds), builder(&kinds));
+        for time in 1..4 {
+            run.begin_scan(time);
+            single.begin_scan(time);
+            run.scan_u64s(0, [7, 8, 9, 10, 11]);
+            run.scan_u64s(3, [12]);
+            for (column, value) in [7, 8, 9, 10].into_iter().enumerate() {
+                single.scan(column, Value::U64(value), Quality::GOOD);
+            }
+        }
+        let batch = run.take(1, 1).unwrap();
+        assert_eq!(batch, single.take(1, 1).unwrap());
+        assert_eq!(batch.columns[1].values, Values::F64(vec![8.0; 3]));
+        assert_eq!(batch.columns[2].quality.get(2), Quality::BAD_OUT_OF_RANGE);
+        assert_eq!(batch.columns[3].values, Values::U64(vec![10; 3]));
+    }
+
+    #[test]
+    fn what_a_scan_leaves_out_becomes_bad_no_data() {
+        let mut builder = builder(&[ValueKind::F64, ValueKind::F64]);
+        builder.begin_scan(1);
+        builder.scan_f64(1, 0.5);
+        builder.begin_scan(2);
+        builder.scan_f64s(0, [1.0, 2.0]);
+        let batch = builder.take(1, 1).unwrap();
+        assert_eq!(batch.samples(), 4);
+        assert_eq!(batch.columns[0].quality.get(0), Quality::BAD_NO_DATA);
+        assert_eq!(batch.columns[0].quality.get(1), Quality::GOOD);
+        assert_eq!(builder.samples(), 0);
+        assert!(builder.take(1, 2).is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod modbus;
 pub mod opcua;
+pub mod ports;
 pub mod source;
 
 pub use source::{Mode, Source, SourceError};

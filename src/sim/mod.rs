@@ -1,1 +1,14 @@
-//! sim
+//! The factory cell that `demo`, `sim`, `bench` and the tests point the hub at: machines that move,
+//! behind real Modbus TCP and OPC UA servers, with faults that can be switched on.
+
+pub mod bench_server;
+pub mod cell;
+pub mod device;
+pub mod fault;
+pub mod modbus_server;
+pub mod noise;
+pub mod opcua_robot;
+pub mod panel;
+pub mod plc;
+pub mod robot;
+pub mod signal;

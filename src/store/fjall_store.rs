@@ -55,6 +55,11 @@ impl FjallStore {
         Self::with_lock(dir, lock)
     }
 
+    /// Whether there is a store in `dir`.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FOLDER).is_dir()
+    }
+
     /// Opens the store in data directory `dir`, which must hold one.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let folder = dir.join(FOLDER);

@@ -150,6 +150,15 @@ impl Quality {
         self.0 >> 30 >= 2
     }
 
+    /// The more severe of the two; this one when they are alike.
+    pub fn worse(self, other: Self) -> Self {
+        if other.0 >> 30 > self.0 >> 30 {
+            other
+        } else {
+            self
+        }
+    }
+
     /// "Good", "Uncertain" or "Bad".
     pub fn severity(self) -> &'static str {
         match self.0 >> 30 {

@@ -1,0 +1,45 @@
+//! The bound of the data path: a device may have only so many batches between its socket and the disk.
+
+use crate::model::Nanos;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Batches that a device may have under way: one being judged, one being sealed, one being written
+/// and one waiting, so that no stage idles while another works.
+pub const BATCHES_UNDER_WAY: usize = 4;
+
+/// The credits of one device.
+#[derive(Clone)]
+pub struct Credits(Arc<Semaphore>);
+
+/// Leave to have one batch under way. Dropping it, on whatever path, gives the credit back.
+#[derive(Debug)]
+pub struct Credit {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Default for Credits {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BATCHES_UNDER_WAY)))
+    }
+}
+
+impl Credits {
+    /// Waits for a credit; `None` once the device is shut down.
+    pub async fn take(&self) -> Option<Credit> {
+        let permit = self.0.clone().acquire_owned().await.ok()?;
+        Some(Credit { _permit: permit })
+    }
+
+    /// Waits until nothing is under way, and lets nothing new begin.
+    pub async fn drain(&self) {
+        let all = u32::try_from(BATCHES_UNDER_WAY).unwrap_or(u32::MAX);
+        // The permits are dropped after closing, so nobody can take one in between.
+        let _all = self.0.acquire_many(all).await;
+        self.0.close();
+    }
+}
+
+/// Source times of a batch's samples, for the latency figures: time and how many samples have it.
+#[derive(Clone, Debug, Default)]
+pub struct SourceTimes(pub Vec<(Nanos, u32)>);

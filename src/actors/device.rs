@@ -1,0 +1,144 @@
+//! One device's actor.
+//!
+//! Receives [`BatchRead`] from the device's reading task and [`BatchSettled`] from the ledger; numbers
+//! the batches and sends them on to the device's validator. Holds the next sequence number and the
+//! reading task. When it dies, the hub's watchdog builds the device's whole pipeline anew, numbering
+//! from what the ledger holds.
+
+use super::credit::Credit;
+use super::reading::Reading;
+use super::validator::{JudgeBatch, ValidatorActor};
+use super::work::Workers;
+use crate::live_view::DeviceLive;
+use crate::model::{Batch, VerdictClass};
+use actix::prelude::*;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A batch came off the wire.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BatchRead {
+    /// The batch, not yet numbered.
+    pub batch: Batch,
+    /// Leave to have it under way.
+    pub credit: Credit,
+}
+
+/// A batch's record is durable.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct BatchSettled {
+    /// Which batch.
+    pub sequence: u64,
+    /// What validation had said of it.
+    pub class: VerdictClass,
+    /// Height of the block with its record.
+    pub height: u64,
+}
+
+/// Stop reading; what was gathered still goes its way.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StopReading;
+
+/// What the reading task is made from, once the actor's address is known.
+pub type MakeReading = Box<dyn FnOnce(Recipient<BatchRead>, CancellationToken) -> Reading + Send>;
+
+/// One device.
+pub struct DeviceActor {
+    live: Arc<DeviceLive>,
+    epoch: u64,
+    next_sequence: u64,
+    acknowledged: u64,
+    validator: Addr<ValidatorActor>,
+    reading: Option<MakeReading>,
+    stop: CancellationToken,
+    workers: Workers,
+}
+
+impl DeviceActor {
+    /// A device that goes on with batch `next_sequence` of `epoch`.
+    pub fn new(
+        live: Arc<DeviceLive>,
+        (epoch, next_sequence): (u64, u64),
+        validator: Addr<ValidatorActor>,
+        reading: MakeReading,
+        workers: Workers,
+    ) -> Self {
+        Self {
+            live,
+            epoch,
+            next_sequence,
+            acknowledged: next_sequence - 1,
+            validator,
+            reading: Some(reading),
+            stop: CancellationToken::new(),
+            workers,
+        }
+    }
+}
+
+impl Actor for DeviceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(make) = self.reading.take() else {
+            return;
+        };
+        let reading = make(ctx.address().recipient(), self.stop.clone());
+        let task = self.workers.runtime().spawn(reading.run());
+        // A source that panics takes its actor with it, and the watchdog builds both anew.
+        let watch = async move { task.await }.into_actor(self);
+        ctx.spawn(watch.map(|ended, actor, ctx| {
+            if let Err(error) = ended {
+                tracing::error!(device = %actor.live.id, %error, "the reading task died");
+                ctx.stop();
+            }
+        }));
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.stop.cancel();
+    }
+}
+
+impl Handler<BatchRead> for DeviceActor {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(
+        &mut self,
+        BatchRead { mut batch, credit }: BatchRead,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        batch.epoch = self.epoch;
+        batch.sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let sent = self.validator.send(JudgeBatch { batch, credit });
+        let sent = async move { sent.await }.into_actor(self);
+        AtomicResponse::new(Box::pin(sent.map(|sent, actor, ctx| {
+            if let Err(error) = sent {
+                tracing::error!(device = %actor.live.id, %error, "the device's validator is gone");
+                ctx.stop();
+            }
+        })))
+    }
+}
+
+impl Handler<BatchSettled> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, settled: BatchSettled, _: &mut Self::Context) {
+        debug_assert_eq!(settled.sequence, self.acknowledged + 1);
+        self.acknowledged = settled.sequence;
+        tracing::trace!(device = %self.live.id, sequence = settled.sequence, height = settled.height, "durable");
+    }
+}
+
+impl Handler<StopReading> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopReading, _: &mut Self::Context) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,375 @@
+//! The ledger's actor: gathers records into the open block and has it made durable.
+//!
+//! Receives [`Append`]; closes the block at N records or T ms after its first, never empty. One block
+//! is written at a time, on a worker thread; what arrives meanwhile is the next block. Only when block
+//! and head are on disk are the batches settled: counted, acknowledged, their credits returned. A full
+//! disk keeps the block and tries again, so the devices slow down and nothing is lost; a broken
+//! invariant stops the hub with the reason.
+
+use super::credit::{Credit, SourceTimes};
+use super::device::BatchSettled;
+use super::work::Workers;
+use crate::ledger::store::{Put, StoreError};
+use crate::ledger::{Draft, Ledger, LedgerError, Tip};
+use crate::model::{DeviceId, Nanos, VerdictClass, now};
+use crate::stats::{Refusal, Stats};
+use actix::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+use weighbridge_verifier::{Block, Hash};
+
+/// When a block closes, whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLimits {
+    /// After this many records.
+    pub records: usize,
+    /// This long after its first record arrived.
+    pub age: Duration,
+}
+
+impl Default for BlockLimits {
+    fn default() -> Self {
+        Self {
+            records: 64,
+            age: Duration::from_millis(100),
+        }
+    }
+}
+
+/// How often a write that the disk refused is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Append records, and the values they answer for, to the open block.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Append {
+    /// The records, not yet signed.
+    pub drafts: Vec<Draft>,
+    /// Ciphertexts and wrapped keys that must be durable with them.
+    pub puts: Vec<Put>,
+    /// What to do when they are.
+    pub settle: Option<Settle>,
+}
+
+/// What is due once a batch is durable.
+pub struct Settle {
+    /// The device of the batch.
+    pub device: DeviceId,
+    /// The batch's epoch.
+    pub epoch: u64,
+    /// The batch's sequence number.
+    pub sequence: u64,
+    /// What validation said of it.
+    pub class: VerdictClass,
+    /// Its samples.
+    pub points: u64,
+    /// Their source times.
+    pub times: SourceTimes,
+    /// For the status page, when it was refused.
+    pub refusal: Option<Refusal>,
+    /// Whom to tell.
+    pub settled: Option<Recipient<BatchSettled>>,
+    /// Dropped, and so returned, when it is settled.
+    pub credit: Credit,
+}
+
+/// Writes the open block now, and answers when nothing is left to write.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Flush;
+
+/// Asks for the number of a device's next batch, epoch and sequence, as the durable ledger has it.
+#[derive(Message)]
+#[rtype(result = "(u64, u64)")]
+pub struct NextBatch(pub DeviceId);
+
+/// A block is durable: what was acknowledged with it.
+#[derive(Clone, Debug)]
+pub struct BlockCommitted {
+    /// The block.
+    pub tip: LedgerTip,
+    /// Device, epoch, sequence and verdict of every batch in it, in order.
+    pub batches: Vec<(DeviceId, u64, u64, VerdictClass)>,
+}
+
+/// Blocks that a slow listener may be behind before it misses some, and is told how many.
+const LISTENER_LAG: usize = 256;
+
+/// The newest durable block, and how many records the chain has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerTip {
+    /// The block's height.
+    pub height: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// When it was made.
+    pub time: Nanos,
+    /// Records in the whole chain.
+    pub records: u64,
+}
+
+impl LedgerTip {
+    fn of(tip: &Tip, records: u64) -> Self {
+        Self {
+            height: tip.height,
+            hash: tip.hash,
+            time: tip.time,
+            records,
+        }
+    }
+}
+
+/// How the ledger is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerHealth {
+    /// Working.
+    Up,
+    /// The disk refuses; it is tried again.
+    Waiting(String),
+    /// An invariant is broken; the hub must stop.
+    Broken(String),
+}
+
+/// What the rest of the hub sees of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerStatus {
+    /// The newest durable block.
+    pub tip: LedgerTip,
+    /// How it is.
+    pub health: LedgerHealth,
+}
+
+/// The open block.
+#[derive(Default)]
+struct Open {
+    drafts: Vec<Draft>,
+    puts: Vec<Put>,
+    settles: Vec<Settle>,
+}
+
+/// The ledger of one chain.
+pub struct LedgerActor {
+    /// Away while a worker writes.
+    ledger: Option<Ledger>,
+    limits: BlockLimits,
+    open: Open,
+    /// A block that the disk refused.
+    refused: Option<Open>,
+    timer: Option<SpawnHandle>,
+    flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+    status: watch::Sender<LedgerStatus>,
+    committed: broadcast::Sender<Arc<BlockCommitted>>,
+    tip: LedgerTip,
+    /// Epoch and sequence of every device's newest durable batch.
+    newest: BTreeMap<DeviceId, (u64, u64)>,
+    stats: Arc<Stats>,
+    workers: Workers,
+}
+
+impl LedgerActor {
+    /// The actor of an opened ledger.
+    pub fn new(ledger: Ledger, limits: BlockLimits, stats: Arc<Stats>, workers: Workers) -> Self {
+        let tip = LedgerTip::of(ledger.tip(), ledger.state().totals().records);
+        let newest = ledger.state().devices().iter();
+        let newest = newest
+            .map(|(device, at)| (device.as_str().into(), (at.epoch, at.sequence)))
+            .collect();
+        Self {
+            ledger: Some(ledger),
+            limits,
+            open: Open::default(),
+            refused: None,
+            timer: None,
+            flushes: Vec::new(),
+            status: watch::Sender::new(LedgerStatus {
+                tip,
+                health: LedgerHealth::Up,
+            }),
+            committed: broadcast::Sender::new(LISTENER_LAG),
+            tip,
+            newest,
+            stats,
+            workers,
+        }
+    }
+
+    /// Where the ledger's state can be watched.
+    pub fn status(&self) -> watch::Receiver<LedgerStatus> {
+        self.status.subscribe()
+    }
+
+    /// Where durable blocks can be heard of.
+    pub fn committed(&self) -> broadcast::Sender<Arc<BlockCommitted>> {
+        self.committed.clone()
+    }
+
+    fn schedule(&mut self, ctx: &mut Context<Self>) {
+        if self.ledger.is_none() || self.refused.is_some() || self.open.drafts.is_empty() {
+            return;
+        }
+        if self.open.drafts.len() >= self.limits.records || !self.flushes.is_empty() {
+            self.write(ctx);
+        } else if self.timer.is_none() {
+            self.timer = Some(ctx.run_later(self.limits.age, |actor, ctx| {
+                actor.timer = None;
+                actor.write(ctx);
+            }));
+        }
+    }
+
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        // What was refused by the disk comes first, unchanged: it is signed already.
+        let block = match self.refused.take() {
+            Some(block) => block,
+            None if self.open.drafts.is_empty() => return,
+            None => std::mem::take(&mut self.open),
+        };
+        let Some(mut ledger) = self.ledger.take() else {
+            self.refused = Some(block);
+            return;
+        };
+        let workers = self.workers.clone();
+        let writing = async move {
+            let written = workers
+                .run(move || {
+                    let written = ledger.append(&block.drafts, block.puts.clone(), now());
+                    (ledger, block, written)
+                })
+                .await;
+            written
+        };
+        ctx.spawn(
+            writing
+                .into_actor(self)
+                .map(|written, actor, ctx| match written {
+                    Ok((ledger, open, Ok(block))) => {
+                        actor.ledger = Some(ledger);
+                        actor.settle(&block, open);
+                        if actor.open.drafts.is_empty() {
+                            for done in actor.flushes.drain(..) {
+                                // Whoever asked may have stopped waiting.
+                                let _ = done.send(());
+                            }
+                        }
+                        actor.schedule(ctx);
+                    }
+                    Ok((ledger, open, Err(LedgerError::Store(error)))) => {
+                        actor.ledger = Some(ledger);
+                        actor.try_again(open, &error, ctx);
+                    }
+                    Ok((_, _, Err(error))) => actor.broken(error.to_string(), ctx),
+                    Err(panic) => actor.broken(panic.to_string(), ctx),
+                }),
+        );
+    }
+
+    fn settle(&mut self, block: &Block, open: Open) {
+        let records = self.tip.records + block.records.len() as u64;
+        self.tip = LedgerTip::of(&Tip::of(&block.header), records);
+        let stored = open.puts.iter().map(|put| put.value.len() as u64).sum();
+        self.stats.count_block(block.records.len() as u64, stored);
+        let durable = now();
+        let mut batches = Vec::with_capacity(open.settles.len());
+        for settle in open.settles {
+            self.stats.count_batch(settle.class, settle.points);
+            let newest = (settle.epoch, settle.sequence);
+            batches.push((settle.device.clone(), newest.0, newest.1, settle.class));
+            self.newest.insert(settle.device, newest);
+            for (time, samples) in settle.times.0 {
+                self.stats
+                    .latency
+                    .observe(durable - time, u64::from(samples));
+            }
+            if let Some(refusal) = settle.refusal {
+                self.stats.refused(refusal);
+            }
+            if let Some(device) = settle.settled {
+                let settled = BatchSettled {
+                    sequence: settle.sequence,
+                    class: settle.class,
+                    height: self.tip.height,
+                };
+                // At most BATCHES_UNDER_WAY of them wait in a device's mailbox; when the device is
+                // being rebuilt nobody needs to know.
+                let _ = device.try_send(settled);
+            }
+        }
+        let tip = self.tip;
+        // Nobody listening is fine.
+        let _ = self
+            .committed
+            .send(Arc::new(BlockCommitted { tip, batches }));
+        self.show(LedgerHealth::Up);
+    }
+
+    /// Keeps a block that the disk refused, and tries again after a while. Meanwhile the credits that
+    /// it holds slow the devices down.
+    fn try_again(&mut self, block: Open, error: &StoreError, ctx: &mut Context<Self>) {
+        tracing::error!(%error, "the block cannot be written, trying again");
+        let reason = error.to_string();
+        self.show(LedgerHealth::Waiting(reason));
+        self.refused = Some(block);
+        self.timer = Some(ctx.run_later(RETRY, |actor, ctx| {
+            actor.timer = None;
+            actor.write(ctx);
+        }));
+    }
+
+    fn show(&self, health: LedgerHealth) {
+        let tip = self.tip;
+        self.status.send_replace(LedgerStatus { tip, health });
+    }
+
+    fn broken(&mut self, reason: String, ctx: &mut Context<Self>) {
+        tracing::error!(reason, "the ledger is broken, the hub stops");
+        self.show(LedgerHealth::Broken(reason));
+        ctx.stop();
+    }
+}
+
+impl Actor for LedgerActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Append> for LedgerActor {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
+        self.open.drafts.extend(append.drafts);
+        self.open.puts.extend(append.puts);
+        self.open.settles.extend(append.settle);
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<NextBatch> for LedgerActor {
+    type Result = MessageResult<NextBatch>;
+
+    fn handle(&mut self, NextBatch(device): NextBatch, _: &mut Self::Context) -> Self::Result {
+        let newest = self.newest.get(&device);
+        MessageResult(newest.map_or((1, 1), |(epoch, sequence)| (*epoch, sequence + 1)))
+    }
+}
+
+impl Handler<Flush> for LedgerActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        if self.open.drafts.is_empty() && self.ledger.is_some() {
+            let _ = done.send(());
+        } else {
+            self.flushes.push(done);
+            self.schedule(ctx);
+        }
+        Box::pin(async move {
+            // A ledger that breaks while it is flushed drops the sender; its status says so.
+            let _ = wait.await;
+        })
+    }
+}

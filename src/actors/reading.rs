@@ -1,0 +1,190 @@
+//! The task that reads one device: connects, backs off, fills batches and hands them to its actor.
+//!
+//! It runs on the runtime of the sources, because actors must never wait for a socket. It takes a
+//! credit before it begins a batch: without credit it does not read.
+
+use super::credit::{Credit, Credits};
+use super::device::BatchRead;
+use crate::live_view::{DeviceLive, Link, LiveSample};
+use crate::model::{Batch, BatchBuilder, now};
+use crate::protocols::{Mode, Source, SourceError};
+use actix::Recipient;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// When a batch closes, whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// After this many samples.
+    pub samples: usize,
+    /// This long after its first sample.
+    pub age: Duration,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            samples: 8192,
+            age: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Live values are refreshed at most this often: people and SCADA see no more, and at full speed
+/// copying every value of every scan would cost as much as judging it.
+const LIVE_EVERY: Duration = Duration::from_millis(50);
+
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// One device's reader.
+pub struct Reading {
+    /// The protocol's side.
+    pub source: Box<dyn Source>,
+    /// When batches close.
+    pub limits: BatchLimits,
+    /// Where batches go.
+    pub batches: Recipient<BatchRead>,
+    /// Where live values go.
+    pub live: Arc<DeviceLive>,
+    /// The device's credits.
+    pub credits: Credits,
+    /// Ends the reading; what was gathered is still handed over.
+    pub stop: CancellationToken,
+}
+
+enum Ended {
+    Stopped,
+    Broken(SourceError),
+}
+
+impl Reading {
+    /// Reads until stopped.
+    pub async fn run(mut self) {
+        let tags = self.source.tags();
+        let device = self.live.id.clone();
+        let mut builder = match self.source.mode() {
+            Mode::Scanning => BatchBuilder::scanning(device.clone(), tags),
+            Mode::Subscribing => BatchBuilder::subscribing(device.clone(), tags),
+        };
+        let mut retry = FIRST_RETRY;
+        let mut connected_before = false;
+        loop {
+            let connected = tokio::select! {
+                () = self.stop.cancelled() => break,
+                connected = self.source.connect() => connected,
+            };
+            let ended = match connected {
+                Ok(()) => {
+                    tracing::info!(%device, "connected");
+                    if connected_before {
+                        self.live.reconnects.fetch_add(1, Ordering::Relaxed);
+                    }
+                    connected_before = true;
+                    self.live.set_link(Link::Up);
+                    let before = self.live.points.load(Ordering::Relaxed);
+                    let ended = self.read_until_broken(&mut builder).await;
+                    if self.live.points.load(Ordering::Relaxed) > before {
+                        retry = FIRST_RETRY;
+                    }
+                    ended
+                }
+                Err(error) => Ended::Broken(error),
+            };
+            let Ended::Broken(error) = ended else { break };
+            let reason = error.to_string();
+            tracing::warn!(%device, reason, retry_ms = retry.as_millis() as u64, "not connected");
+            let retry_at = now() + retry.as_nanos() as i64;
+            self.live.set_link(Link::Down { reason, retry_at });
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(retry) => {}
+            }
+            retry = (retry * 2).min(LONGEST_RETRY);
+        }
+        self.source.close().await;
+    }
+
+    async fn read_until_broken(&mut self, builder: &mut BatchBuilder) -> Ended {
+        loop {
+            let stop = self.stop.clone();
+            let credit = tokio::select! {
+                () = stop.cancelled() => return Ended::Stopped,
+                credit = self.credits.take() => credit,
+            };
+            let Some(credit) = credit else {
+                return Ended::Stopped;
+            };
+            let ended = self.fill(builder).await;
+            // What was read before the connection broke is real, and goes on.
+            if let Some(batch) = builder.take(0, 0)
+                && !self.hand_over(batch, credit).await
+            {
+                return Ended::Stopped;
+            }
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    /// Fills one batch; `Some` when reading cannot go on after it.
+    async fn fill(&mut self, builder: &mut BatchBuilder) -> Option<Ended> {
+        let mut deadline = None;
+        let mut shown = Instant::now() - LIVE_EVERY;
+        loop {
+            let before = builder.samples();
+            // An empty batch has no deadline: there is nothing to hand over.
+            let until = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let read = tokio::select! {
+                () = self.stop.cancelled() => return Some(Ended::Stopped),
+                read = timeout_at(until, self.source.read(builder)) => read,
+            };
+            let gathered = builder.samples() - before;
+            self.live.count_points(gathered as u64);
+            let now = Instant::now();
+            if gathered > 0 && now - shown >= LIVE_EVERY {
+                shown = now;
+                self.show(builder);
+            }
+            if let Ok(Err(error)) = read {
+                self.show(builder);
+                return Some(Ended::Broken(error));
+            }
+            if deadline.is_none() && builder.samples() > 0 {
+                deadline = Some(now + self.limits.age);
+            }
+            let due = deadline.is_some_and(|deadline| now >= deadline);
+            if due || builder.samples() >= self.limits.samples {
+                self.show(builder);
+                return None;
+            }
+        }
+    }
+
+    fn show(&self, builder: &BatchBuilder) {
+        let samples = builder.newest().map(|(column, time, quality, value)| {
+            let sample = LiveSample {
+                time,
+                value,
+                quality,
+            };
+            (column, sample)
+        });
+        self.live.update(samples);
+    }
+
+    /// False when the device's actor is gone.
+    async fn hand_over(&mut self, batch: Batch, credit: Credit) -> bool {
+        let samples = batch.samples() as u64;
+        let sent = self.batches.send(BatchRead { batch, credit }).await;
+        if sent.is_err() {
+            self.live.dropped.fetch_add(samples, Ordering::Relaxed);
+            tracing::error!(device = %self.live.id, samples, "the device's actor is gone, samples dropped");
+        }
+        sent.is_ok()
+    }
+}

@@ -1,0 +1,187 @@
+//! The weighing of one device's batches.
+//!
+//! Receives [`JudgeBatch`], judges on a worker thread, shows the verdict, and sends the batch on to the
+//! device's sealer. Holds the device's charts. One batch at a time, in order: the charts have memory.
+//! A validator that panics over a batch refuses that batch and starts its charts anew.
+
+use super::credit::Credit;
+use super::sealer::{SealBatch, SealerActor};
+use super::work::Workers;
+use crate::live_view::DeviceLive;
+use crate::model::{Batch, Quality, VerdictClass, now};
+use crate::validation::{ChartHistory, DeviceValidator, Judgement, Limits, Verdict};
+use actix::prelude::*;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Judge a batch, and pass it on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct JudgeBatch {
+    /// The batch.
+    pub batch: Batch,
+    /// Leave to have it under way.
+    pub credit: Credit,
+}
+
+/// The limits learned so far; they outlive the actor.
+pub type LearnedLimits = Arc<Mutex<Option<Limits>>>;
+
+/// Makes a device's validator anew, with the limits learned so far.
+pub type MakeValidator = Arc<dyn Fn(Option<Limits>) -> DeviceValidator + Send + Sync>;
+
+/// The validator of one device.
+pub struct ValidatorActor {
+    live: Arc<DeviceLive>,
+    make: MakeValidator,
+    limits: LearnedLimits,
+    /// Away while a worker judges.
+    validator: Option<DeviceValidator>,
+    /// The limits that the validator uses, for the charts.
+    in_force: Option<Arc<Limits>>,
+    history: Arc<ChartHistory>,
+    sealer: Addr<SealerActor>,
+    workers: Workers,
+}
+
+/// What a worker brings back.
+struct Judged {
+    batch: Arc<Batch>,
+    state_before: Vec<u8>,
+    judgement: Judgement,
+    document: Option<Vec<u8>>,
+}
+
+impl ValidatorActor {
+    /// A validator that goes on with the limits that the ledger holds.
+    pub fn new(
+        live: Arc<DeviceLive>,
+        make: MakeValidator,
+        limits: LearnedLimits,
+        history: Arc<ChartHistory>,
+        sealer: Addr<SealerActor>,
+        workers: Workers,
+    ) -> Self {
+        Self {
+            live,
+            make,
+            limits,
+            validator: None,
+            in_force: None,
+            history,
+            sealer,
+            workers,
+        }
+    }
+
+    fn make_validator(&self) -> DeviceValidator {
+        (self.make)(self.limits.lock().clone())
+    }
+
+    fn show(&self, batch: &Batch, verdict: &Verdict) {
+        let (whole, named) = match verdict.class {
+            VerdictClass::Accepted => (Quality::GOOD, Quality::GOOD),
+            VerdictClass::OutOfControl => (
+                Quality::UNCERTAIN,
+                Quality::UNCERTAIN_ENGINEERING_UNITS_EXCEEDED,
+            ),
+            VerdictClass::Invalid => (Quality::BAD, Quality::BAD_OUT_OF_RANGE),
+        };
+        let mut judged = vec![whole; batch.tags.len()];
+        for finding in &verdict.findings {
+            if let Some(tag) = judged.get_mut(finding.tag as usize) {
+                *tag = named;
+            }
+        }
+        self.live
+            .set_verdict(verdict.class, now(), verdict.summary(), judged);
+    }
+}
+
+impl Actor for ValidatorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        self.validator = Some(self.make_validator());
+    }
+}
+
+impl Handler<JudgeBatch> for ValidatorActor {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(
+        &mut self,
+        JudgeBatch { batch, credit }: JudgeBatch,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let mut validator = match self.validator.take() {
+            Some(validator) => validator,
+            None => self.make_validator(),
+        };
+        let batch = Arc::new(batch);
+        let workers = self.workers.clone();
+        let judging = async move {
+            let of_worker = batch.clone();
+            let judged = workers
+                .run(move || {
+                    let state_before = validator.state();
+                    let judgement = validator.judge(&of_worker);
+                    let document = judgement
+                        .learned
+                        .is_some()
+                        .then(|| validator.settings_document());
+                    (validator, state_before, judgement, document)
+                })
+                .await;
+            (batch, judged)
+        };
+        let judging = judging.into_actor(self).map(|(batch, judged), actor, _| {
+            let judged = match judged {
+                Ok((validator, state_before, judgement, document)) => {
+                    actor.in_force = Some(validator.limits().clone());
+                    actor.validator = Some(validator);
+                    Judged {
+                        batch,
+                        state_before,
+                        judgement,
+                        document,
+                    }
+                }
+                Err(panic) => {
+                    tracing::error!(device = %actor.live.id, %panic, "validation failed, the batch is refused");
+                    Judged {
+                        batch,
+                        state_before: Vec::new(),
+                        judgement: Judgement {
+                            verdict: Verdict::failed(),
+                            learned: None,
+                        },
+                        document: None,
+                    }
+                }
+            };
+            if let Some(limits) = &judged.judgement.learned {
+                *actor.limits.lock() = Some(limits.clone());
+            }
+            actor.show(&judged.batch, &judged.judgement.verdict);
+            let verdict = Arc::new(judged.judgement.verdict);
+            let limits = actor.in_force.clone();
+            let (batch, shown) = (judged.batch.clone(), verdict.clone());
+            actor.history.push(batch, shown, limits);
+            actor.sealer.send(SealBatch {
+                batch: judged.batch,
+                verdict,
+                state_before: judged.state_before,
+                learned: judged.document,
+                credit,
+            })
+        });
+        let passing_on = judging.then(|sent, actor, _| async move { sent.await }.into_actor(actor));
+        AtomicResponse::new(Box::pin(passing_on.map(|sent, actor, ctx| {
+            if let Err(error) = sent {
+                tracing::error!(device = %actor.live.id, %error, "the device's sealer is gone");
+                ctx.stop();
+            }
+        })))
+    }
+}

@@ -1,0 +1,207 @@
+//! `/api/v1/devices`, `/api/v1/tags` and the control charts.
+
+use super::context::{ApiContext, DeviceInfo};
+use super::problem::Problem;
+use super::query::{Params, shortened};
+use super::server::Api;
+use super::views::{ChartView, LinkView, TagView, VerdictView};
+use crate::live_view::DeviceLive;
+use crate::model::TagSpec;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Most points of one chart, and how many there are when nothing is said.
+const MAX_POINTS: usize = 1000;
+const DEFAULT_POINTS: usize = 100;
+
+/// Most points in all charts of one answer of `…/charts`.
+const MAX_POINTS_IN_ALL: usize = 20_000;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/api/v1/devices", web::to(devices))
+        .route("/api/v1/devices/{id}", web::to(device))
+        .route("/api/v1/devices/{id}/charts", web::to(charts))
+        .route("/api/v1/devices/{id}/tags/{tag}/chart", web::to(chart))
+        .route("/api/v1/tags", web::to(tags));
+}
+
+/// A device without its tags.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct DeviceView {
+    pub(super) id: String,
+    pub(super) group: Option<String>,
+    pub(super) protocol: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) link: LinkView,
+    /// Points read since the start.
+    pub(super) points: u64,
+    /// Samples that had to be dropped since the start.
+    pub(super) dropped: u64,
+    pub(super) reconnects: u64,
+    /// What validation said of the newest batch.
+    pub(super) verdict: Option<VerdictView>,
+    pub(super) tag_count: usize,
+}
+
+impl DeviceView {
+    pub(super) fn new(live: &DeviceLive, info: Option<&DeviceInfo>) -> Self {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Self {
+            id: live.id.to_string(),
+            group: info.and_then(|i| i.group.clone()),
+            protocol: info.map(|i| i.protocol.clone()),
+            address: info.map(|i| i.address.clone()),
+            link: LinkView::from(&live.link()),
+            points: read(&live.points),
+            dropped: read(&live.dropped),
+            reconnects: read(&live.reconnects),
+            verdict: live.verdict().as_ref().map(VerdictView::from),
+            tag_count: live.tags.len(),
+        }
+    }
+}
+
+/// At most `limit` tags of `live` from index `from` on.
+pub(super) fn tag_views(live: &DeviceLive, from: usize, limit: usize) -> Vec<TagView> {
+    let tags = live.tags.iter().enumerate().skip(from).take(limit);
+    tags.map(|(i, tag)| TagView::new(&live.id, tag, live.sample(i).as_ref()))
+        .collect()
+}
+
+async fn devices(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let params = Params::parse(request.query_string(), &["after", "limit"])?;
+    let all = api.context.ordered_devices();
+    let from = match params.text("after") {
+        None => 0,
+        Some(id) => match all.iter().position(|(live, _)| &*live.id == id) {
+            Some(at) => at + 1,
+            None => {
+                let detail = format!("`after` names no device: `{}`", shortened(id));
+                return Err(Problem::parameter("after", detail));
+            }
+        },
+    };
+    let limit = params.limit()?;
+    let part: Vec<_> = all
+        .iter()
+        .skip(from)
+        .take(limit)
+        .map(|(live, info)| DeviceView::new(live, *info))
+        .collect();
+    let next = part.last().filter(|_| from + limit < all.len());
+    let next = next.map(|last| &last.id);
+    Ok(HttpResponse::Ok().json(json!({ "devices": part, "next": next })))
+}
+
+/// One device with its tags; a device of more tags than one answer holds is continued at `/tags`.
+async fn device(
+    request: HttpRequest,
+    path: web::Path<String>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::parse(request.query_string(), &["limit"])?;
+    let live = api.context.device(&path)?;
+    let device = DeviceView::new(&live, api.context.info(&path));
+    let tags = tag_views(&live, 0, params.limit()?);
+    #[derive(Serialize)]
+    struct Whole {
+        #[serde(flatten)]
+        device: DeviceView,
+        tags: Vec<TagView>,
+    }
+    Ok(HttpResponse::Ok().json(Whole { device, tags }))
+}
+
+/// The tags of all devices, or of one; the cursor is `device/tag` of the last one seen.
+async fn tags(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let params = Params::parse(request.query_string(), &["device", "after", "limit"])?;
+    let limit = params.limit()?;
+    let devices: Vec<_> = match params.text("device") {
+        Some(id) => vec![api.context.device(id)?],
+        None => {
+            let all = api.context.ordered_devices();
+            all.into_iter().map(|(live, _)| live).collect()
+        }
+    };
+    let every = devices
+        .iter()
+        .flat_map(|live| (0..live.tags.len()).map(move |index| (live, index)));
+    let mut rest = every.peekable();
+    if let Some(text) = params.text("after") {
+        let cursor = text.split_once('/').and_then(|(device, tag)| {
+            rest.find(|(live, index)| *live.id == *device && tag_name(live, *index) == tag)
+        });
+        if cursor.is_none() {
+            let detail = format!(
+                "`after` is `{}`, which is no `device/tag` of this listing",
+                shortened(text)
+            );
+            return Err(Problem::parameter("after", detail));
+        }
+    }
+    let part: Vec<_> = rest
+        .by_ref()
+        .take(limit)
+        .flat_map(|(live, index)| tag_views(live, index, 1))
+        .collect();
+    let last = part.last().filter(|_| rest.peek().is_some());
+    let next = last.map(|tag| format!("{}/{}", tag.device, tag.tag));
+    Ok(HttpResponse::Ok().json(json!({ "tags": part, "next": next })))
+}
+
+fn tag_name(live: &DeviceLive, index: usize) -> &str {
+    live.tags.get(index).map_or("", |tag| &tag.name)
+}
+
+/// The control chart of one tag.
+async fn chart(
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::parse(request.query_string(), &["points"])?;
+    let points = params.number("points", 1..=MAX_POINTS)?;
+    let (device, name) = path.into_inner();
+    let live = api.context.device(&device)?;
+    let Some(tag) = live.tags.iter().find(|tag| *tag.name == *name) else {
+        return Err(Problem::not_found(format!(
+            "device `{device}` has no tag `{}`: /api/v1/tags?device={device} lists those it has",
+            shortened(&name)
+        )));
+    };
+    let view = chart_of(&api.context, &live, tag, points.unwrap_or(DEFAULT_POINTS));
+    Ok(HttpResponse::Ok().json(view))
+}
+
+/// The control charts of the first tags of a device in one answer, for overviews.
+async fn charts(
+    request: HttpRequest,
+    path: web::Path<String>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let params = Params::parse(request.query_string(), &["points", "limit"])?;
+    let points = params.number("points", 1..=MAX_POINTS)?;
+    let points = points.unwrap_or(DEFAULT_POINTS);
+    let limit = params.limit()?;
+    if points * limit > MAX_POINTS_IN_ALL {
+        let detail = format!(
+            "`points` times `limit` is {}, and one answer holds {MAX_POINTS_IN_ALL}: ask for fewer",
+            points * limit
+        );
+        return Err(Problem::parameter("points", detail));
+    }
+    let live = api.context.device(&path)?;
+    let first = live.tags.iter().take(limit);
+    let charts: Vec<_> = first
+        .map(|tag| chart_of(&api.context, &live, tag, points))
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "device": &*live.id, "tags": charts })))
+}
+
+fn chart_of(context: &ApiContext, live: &DeviceLive, tag: &TagSpec, points: usize) -> ChartView {
+    let chart = context.charts.chart(&live.id, &tag.name, points);
+    ChartView::new(&live.id, tag, chart.as_ref())
+}

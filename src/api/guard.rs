@@ -1,0 +1,132 @@
+//! What stands before every answer: the host check, and the headers that keep a browser strict.
+//!
+//! The hub listens on loopback only, but a web page of another site can still make a browser on this
+//! machine talk to it: by DNS rebinding (a name of theirs that suddenly means 127.0.0.1). So a
+//! request is answered only if its `Host` is a loopback name. No CORS header is ever sent.
+
+use super::problem::Problem;
+use super::query::shortened;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::uri::Authority;
+use actix_web::middleware::Next;
+use std::net::IpAddr;
+
+/// Everything the page needs comes from the hub itself; nothing is inline.
+pub(super) const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+const HEADERS: [(&str, &str); 6] = [
+    ("content-security-policy", CSP),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("x-frame-options", "DENY"),
+];
+
+/// Middleware: refuses foreign hosts and every method that writes, then adds the headers.
+pub(super) async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let refusal = check_host(&request)
+        .and_then(|()| check_method(request.method()))
+        .err();
+    let mut response = match refusal {
+        Some(problem) => request.error_response(problem).map_into_right_body(),
+        None => next.call(request).await?.map_into_left_body(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        let name = HeaderName::from_static(name);
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        let value = HeaderValue::from_static("no-store");
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+    Ok(response)
+}
+
+fn check_method(method: &Method) -> Result<(), Problem> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Problem::method()),
+    }
+}
+
+fn check_host(request: &ServiceRequest) -> Result<(), Problem> {
+    // An absolute request target overrides the header (RFC 9112 §3.2.2).
+    let target = request.uri().authority().map(|a| a.as_str());
+    let host = match (target, request.headers().get(header::HOST)) {
+        (Some(authority), _) => authority,
+        (None, Some(value)) => value.to_str().unwrap_or_default(),
+        (None, None) => return Err(Problem::misdirected("the request names no host")),
+    };
+    if is_loopback(host) {
+        return Ok(());
+    }
+    Err(Problem::misdirected(format!(
+        "this hub answers to localhost and loopback addresses only, and the request is for `{}`: \
+         open it on the hub's own machine, or through a tunnel (ssh -L 8080:127.0.0.1:8080 …)",
+        shortened(host)
+    )))
+}
+
+/// Whether `host` (with or without a port) can only mean this machine.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    // `localhost@elsewhere` and the like: only a bare host with an optional port is taken.
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_answered() {
+        let fine = [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "127.9.9.9:1",
+            "[::1]",
+            "[::1]:8080",
+        ];
+        for host in fine {
+            assert!(is_loopback(host), "{host}");
+        }
+        let foreign = [
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost@evil.example",
+            "evil.example@localhost",
+            "10.0.0.1:8080",
+            "0.0.0.0:8080",
+            "[::]:8080",
+            "[::ffff:10.0.0.1]",
+            "http://localhost/",
+            "local host",
+        ];
+        for host in foreign {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

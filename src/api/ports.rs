@@ -1,0 +1,98 @@
+//! What the HTTP face reads: the ledger's query side and the charts, as narrow traits, so that it
+//! can be tested against a fake and never learns how either is kept.
+
+use crate::ledger::block::Block;
+use crate::ledger::record::{Action, Record};
+use crate::model::{Nanos, VerdictClass};
+use crate::validation::{ChartHistory, TagChart};
+use weighbridge_verifier::Hash;
+
+/// The newest block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height, from 1.
+    pub height: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// When it was made.
+    pub time: Nanos,
+    /// Records in the whole chain.
+    pub records: u64,
+}
+
+/// Where a record is: height of its block and position in it, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordAt {
+    /// Height of its block.
+    pub height: u64,
+    /// Position in the block's body.
+    pub position: u32,
+}
+
+/// Which records are wanted; `None` means any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Only records that are about batches.
+    pub batches_only: bool,
+    /// Only records about a batch of this device, or about this device by object.
+    pub device: Option<String>,
+    /// Only batches of this verdict.
+    pub verdict: Option<VerdictClass>,
+    /// Only records of this action.
+    pub action: Option<Action>,
+}
+
+/// A part of the records, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordPage {
+    /// The records and where they are.
+    pub records: Vec<(RecordAt, Record)>,
+    /// Continue before this one; `None` when there is nothing older. A page may be shorter than
+    /// asked for and still have a next one: a search looks through a bounded number of blocks.
+    pub next: Option<RecordAt>,
+}
+
+/// The ledger cannot be read; the reason, in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger cannot be read: {0}")]
+pub struct LedgerReadError(pub String);
+
+/// The ledger's query side. Blocking, except for `tip` and `trouble`: called from a pool of threads.
+pub trait LedgerReader: Send + Sync {
+    /// The newest block, also while the ledger is in trouble; `None` while there is none. Never
+    /// blocks.
+    fn tip(&self) -> Option<Tip>;
+
+    /// What keeps the ledger from taking new blocks, in plain words, for example a full disk;
+    /// `None` when all is well. Never blocks.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// The block at `height`.
+    fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError>;
+
+    /// At most `limit` blocks below height `before` (from the newest on when `None`), newest first.
+    fn blocks(&self, before: Option<u64>, limit: usize) -> Result<Vec<Block>, LedgerReadError>;
+
+    /// At most `limit` records before `before`, newest first.
+    fn records(
+        &self,
+        before: Option<RecordAt>,
+        limit: usize,
+        filter: &RecordFilter,
+    ) -> Result<RecordPage, LedgerReadError>;
+}
+
+/// The charts' side of validation.
+pub trait ChartReader: Send + Sync {
+    /// The control chart of tag `tag` of device `device` with at most `points` newest points;
+    /// `None` when there is none, for example because the tag is a text or nothing was judged yet.
+    fn chart(&self, device: &str, tag: &str, points: usize) -> Option<TagChart>;
+}
+
+impl ChartReader for ChartHistory {
+    fn chart(&self, device: &str, tag: &str, points: usize) -> Option<TagChart> {
+        ChartHistory::chart(self, device, tag, points)
+    }
+}

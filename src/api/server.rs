@@ -1,0 +1,199 @@
+//! Starting and stopping the HTTP server: one worker on a thread of its own.
+
+use super::context::ApiContext;
+use super::feed::Feed;
+use super::guard::guard;
+use super::problem::Problem;
+use super::{devices, events, ledger, metrics, page, status};
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::{App, HttpServer, web};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{io, thread};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Connections that are served at the same time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How long running answers get when the hub stops.
+const SHUTDOWN_SECONDS: u64 = 2;
+
+/// Why the HTTP face cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Other machines could reach the address.
+    #[error(
+        "the HTTP face cannot listen on {0}, because other machines can reach that address and it \
+         has neither TLS nor users yet: set `bind` in [http] to a loopback address such as \
+         127.0.0.1:8080, and reach it from elsewhere through a tunnel \
+         (ssh -L 8080:127.0.0.1:8080 <this machine>)"
+    )]
+    NotLoopback(SocketAddr),
+    /// Another program listens there.
+    #[error(
+        "the HTTP face cannot listen on {0}, because another program does: stop that program, or \
+         set `bind` in [http] to another port (port 0 takes any free one)"
+    )]
+    InUse(SocketAddr),
+    /// The operating system refused the address.
+    #[error("the HTTP face cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The server's thread could not be started.
+    #[error("the HTTP face cannot start: {0}")]
+    Start(#[source] io::Error),
+}
+
+/// A running HTTP face. Dropping it stops it without waiting.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    handle: ServerHandle,
+    stopping: CancellationToken,
+    ended: watch::Receiver<bool>,
+}
+
+impl Running {
+    /// Where to point a browser, for example `http://127.0.0.1:8080/`.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Ends the streams, lets running answers finish, and returns when the thread is done.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        self.handle.stop(true).await;
+        // An error means that the thread is gone, which is what is waited for.
+        let _ = self.ended.wait_for(|ended| *ended).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+        // The command is sent at once; only waiting for its end needs the future.
+        drop(self.handle.stop(false));
+    }
+}
+
+/// What every handler shares.
+pub(super) struct Api {
+    pub(super) context: ApiContext,
+    pub(super) feed: Arc<Feed>,
+}
+
+/// Starts the HTTP face on `bind`, a loopback address; port 0 takes any free one. Returns once it
+/// accepts connections; call it from anywhere, it needs no runtime around it.
+///
+/// # Errors
+/// When the address is not a loopback address, is taken, or the operating system refuses.
+pub fn start(bind: SocketAddr, context: ApiContext) -> Result<Running, ApiError> {
+    if !bind.ip().is_loopback() {
+        return Err(ApiError::NotLoopback(bind));
+    }
+    let refused = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ApiError::InUse(bind),
+        _ => ApiError::Bind {
+            address: bind,
+            source,
+        },
+    };
+    let listener = TcpListener::bind(bind).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+
+    let stopping = CancellationToken::new();
+    let (end, ended) = watch::channel(false);
+    let (report, reported) = std::sync::mpsc::channel();
+    let token = stopping.clone();
+    thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || {
+            actix_web::rt::System::new().block_on(serve(listener, context, token, report));
+            end.send_replace(true);
+        })
+        .map_err(ApiError::Start)?;
+    let gone = |_| ApiError::Start(io::Error::other("its thread ended at once"));
+    let handle = reported.recv().map_err(gone)?.map_err(ApiError::Start)?;
+    Ok(Running {
+        address,
+        handle,
+        stopping,
+        ended,
+    })
+}
+
+/// Runs the server until it is stopped; reports its handle, or why there is none.
+async fn serve(
+    listener: TcpListener,
+    context: ApiContext,
+    stopping: CancellationToken,
+    report: std::sync::mpsc::Sender<io::Result<ServerHandle>>,
+) {
+    let feed = Arc::new(Feed::new(stopping));
+    let (stop_ticking, stopped) = oneshot::channel();
+    let ticker = actix_web::rt::spawn(feed.clone().run(context.clone(), stopped));
+    let api = web::Data::new(Api { context, feed });
+    let server = HttpServer::new(move || app(api.clone()))
+        .workers(1)
+        .max_connections(MAX_CONNECTIONS)
+        .client_request_timeout(Duration::from_secs(5))
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals()
+        .listen(listener);
+    match server.map(HttpServer::run) {
+        Ok(server) => {
+            // A caller that is gone by now dropped the receiver, and the handle ends the server.
+            let _ = report.send(Ok(server.handle()));
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the HTTP face ended");
+            }
+        }
+        Err(error) => drop(report.send(Err(error))),
+    }
+    drop(stop_ticking);
+    let _ = ticker.await;
+}
+
+/// The application: every address the hub answers on.
+pub(super) fn app(
+    api: web::Data<Api>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    App::new()
+        .app_data(api)
+        .wrap(actix_web::middleware::from_fn(guard))
+        .configure(page::routes)
+        .configure(status::routes)
+        .configure(metrics::routes)
+        .configure(devices::routes)
+        .configure(ledger::routes)
+        .configure(events::routes)
+        .default_service(web::to(nothing_here))
+}
+
+async fn nothing_here() -> Result<&'static str, Problem> {
+    Err(Problem::not_found(
+        "there is nothing at this address: the dashboard is at /, the API under /api/v1/ \
+         (status, devices, tags, blocks, records, batches, refusals, events), and there are \
+         /healthz and /metrics",
+    ))
+}

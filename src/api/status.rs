@@ -1,0 +1,160 @@
+//! `/healthz`, `/api/v1/status`, `/api/v1/refusals`.
+
+use super::context::ApiContext;
+use super::feed::Feed;
+use super::problem::Problem;
+use super::process;
+use super::query::Params;
+use super::server::Api;
+use super::views::RefusalView;
+use crate::live_view::Link;
+use crate::model::{now, rfc3339};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering};
+use weighbridge_verifier::Hash;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/healthz", web::to(health))
+        .route("/api/v1/status", web::to(status))
+        .route("/api/v1/refusals", web::to(refusals));
+}
+
+/// Batches by verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Batches {
+    pub(super) total: u64,
+    pub(super) accepted: u64,
+    pub(super) out_of_control: u64,
+    pub(super) invalid: u64,
+}
+
+/// Devices by the state of their connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Links {
+    pub(super) total: usize,
+    pub(super) up: usize,
+    pub(super) starting: usize,
+    pub(super) down: usize,
+}
+
+/// The hub at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct StatusView {
+    pub(super) hub: String,
+    pub(super) version: &'static str,
+    pub(super) time: String,
+    pub(super) started: String,
+    pub(super) uptime_seconds: f64,
+    /// Height of the newest block; 0 while there is none.
+    pub(super) height: u64,
+    pub(super) last_block_hash: Option<Hash>,
+    pub(super) last_block_time: Option<String>,
+    /// Records in the whole chain.
+    pub(super) records: u64,
+    /// What keeps the ledger from taking new blocks; `null` when all is well.
+    pub(super) ledger_trouble: Option<String>,
+    /// Blocks made since the start.
+    pub(super) blocks_since_start: u64,
+    /// Points in durable batches since the start.
+    pub(super) points: u64,
+    /// Points read from the devices a second, over the last seconds.
+    pub(super) points_per_second: f64,
+    /// Samples that had to be dropped since the start.
+    pub(super) dropped: u64,
+    pub(super) batches: Batches,
+    /// Bytes of ciphertext stored since the start.
+    pub(super) sealed_bytes: u64,
+    pub(super) devices: Links,
+    pub(super) opcua_url: Option<String>,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) cpu_seconds: Option<f64>,
+}
+
+impl StatusView {
+    /// What it is now.
+    pub(super) fn now(context: &ApiContext, feed: &Feed) -> Self {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let stats = &context.stats;
+        let tip = context.ledger.tip();
+        let mut links = Links::default();
+        let mut dropped = 0;
+        for device in context.live.devices() {
+            links.total += 1;
+            dropped += read(&device.dropped);
+            match device.link() {
+                Link::Starting => links.starting += 1,
+                Link::Up => links.up += 1,
+                Link::Down { .. } => links.down += 1,
+            }
+        }
+        let time = now();
+        let (accepted, out_of_control, invalid) = (
+            read(&stats.accepted),
+            read(&stats.out_of_control),
+            read(&stats.invalid),
+        );
+        Self {
+            hub: context.hub_id.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            time: rfc3339(time),
+            started: rfc3339(context.started),
+            uptime_seconds: time.saturating_sub(context.started) as f64 / 1e9,
+            height: tip.map_or(0, |tip| tip.height),
+            last_block_hash: tip.map(|tip| tip.hash),
+            last_block_time: tip.map(|tip| rfc3339(tip.time)),
+            records: tip.map_or(0, |tip| tip.records),
+            ledger_trouble: context.ledger.trouble(),
+            blocks_since_start: read(&stats.blocks),
+            points: read(&stats.points),
+            points_per_second: feed.points_per_second(),
+            dropped,
+            batches: Batches {
+                total: accepted + out_of_control + invalid,
+                accepted,
+                out_of_control,
+                invalid,
+            },
+            sealed_bytes: read(&stats.sealed_bytes),
+            devices: links,
+            opcua_url: context.opcua_url.clone(),
+            memory_bytes: process::resident_bytes(),
+            cpu_seconds: process::cpu_seconds(),
+        }
+    }
+}
+
+/// For whoever watches the hub: 200 when it does its work, 503 with the reason when it runs, but
+/// its ledger takes no blocks.
+async fn health(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    match api.context.ledger.trouble() {
+        None => {
+            let body = json!({ "status": "ok", "hub": api.context.hub_id });
+            Ok(HttpResponse::Ok().json(body))
+        }
+        Some(trouble) => {
+            let detail = format!("the ledger takes no blocks: {trouble}");
+            Err(Problem::busy(detail))
+        }
+    }
+}
+
+async fn status(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    Params::parse(request.query_string(), &[])?;
+    let view = StatusView::now(&api.context, &api.feed);
+    Ok(HttpResponse::Ok().json(view))
+}
+
+/// The newest refusals, newest first; older ones are in the ledger, among the records.
+async fn refusals(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let params = Params::parse(request.query_string(), &["limit"])?;
+    let kept = api.context.stats.refusals();
+    let newest: Vec<_> = kept
+        .iter()
+        .take(params.limit()?)
+        .map(RefusalView::from)
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "refusals": newest })))
+}

@@ -1,0 +1,172 @@
+//! `weighbridge check`: every mistake in configuration files, without starting anything.
+
+use super::EXIT_CONFIG;
+use super::output::{self, Style};
+use crate::config::{self, Diagnostic, HubConfig, Severity};
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What `weighbridge check` is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weighbridge check plant/hub.toml
+  weighbridge check --json *.toml
+
+Exit codes: 0 all files are right (warnings allowed), 78 at least one is not.")]
+pub(super) struct CheckArgs {
+    /// Configuration files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let checked: Vec<_> = args.files.iter().map(|f| (f.as_path(), look(f))).collect();
+    let right = checked.iter().all(|(_, c)| c.right);
+    if args.json {
+        let files = checked
+            .iter()
+            .map(|(path, c)| json!({ "file": path, "ok": c.right, "diagnostics": c.diagnostics }));
+        output::print_json(&json!({ "ok": right, "files": files.collect::<Vec<_>>() }))?;
+    } else {
+        let style = Style::stdout();
+        let text: String = checked
+            .iter()
+            .map(|(path, c)| c.text(path, style))
+            .collect();
+        output::print(&text)?;
+    }
+    Ok(if right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_CONFIG)
+    })
+}
+
+struct Checked {
+    right: bool,
+    diagnostics: Vec<Diagnostic>,
+    /// Devices and tags of a right file.
+    contents: Option<(usize, usize)>,
+}
+
+impl Checked {
+    fn text(&self, path: &Path, style: Style) -> String {
+        let mut out = String::new();
+        for diagnostic in &self.diagnostics {
+            out.push_str(&diagnostic.render(style.colour));
+            out.push('\n');
+        }
+        let count = |severity| {
+            let found = self.diagnostics.iter();
+            found.filter(|d| d.severity == severity).count()
+        };
+        let mut parts = Vec::new();
+        if let Some((devices, tags)) = self.contents {
+            parts.push(plural(devices, "device"));
+            parts.push(plural(tags, "tag"));
+        }
+        for (severity, word) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
+            let found = count(severity);
+            if found > 0 {
+                parts.push(plural(found, word));
+            }
+        }
+        let mark = if self.right {
+            style.green("✓")
+        } else {
+            style.red("×")
+        };
+        let path = style.bold(&path.display().to_string());
+        out.push_str(&format!("{mark} {path}: {}\n", parts.join(", ")));
+        out
+    }
+}
+
+fn plural(count: usize, word: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {word}{s}")
+}
+
+fn look(path: &Path) -> Checked {
+    match config::load(path) {
+        Ok(loaded) => {
+            let mut diagnostics = loaded.warnings;
+            diagnostics.extend(around(path, &loaded.config));
+            let tags = loaded.config.devices.iter().map(|d| d.tags.len()).sum();
+            Checked {
+                right: true,
+                diagnostics,
+                contents: Some((loaded.config.devices.len(), tags)),
+            }
+        }
+        Err(diagnostics) => Checked {
+            right: false,
+            diagnostics,
+            contents: None,
+        },
+    }
+}
+
+/// What the file names and the disk does not have. It may be there on the machine that will run the
+/// hub, so these are warnings.
+fn around(path: &Path, config: &HubConfig) -> Vec<Diagnostic> {
+    let keys = [&config.hub.signing_key, &config.hub.sealing_key];
+    let missing = keys.into_iter().filter(|key| !key.exists());
+    let warn = |key: &PathBuf| {
+        let message = format!("the key file {} is not there", key.display());
+        let name = path.display().to_string();
+        let mut d = Diagnostic::new(Severity::Warning, &name, message);
+        d.help
+            .push("`weighbridge init DIR` makes keys; the hub does not start without them".into());
+        d
+    };
+    missing.map(warn).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(dir: &Path, text: &str) -> PathBuf {
+        let path = dir.join("hub.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_wrong_file_ends_in_a_cross_with_its_errors_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "[hub]\nid = \"A\"\nkey = 1\n");
+        let checked = look(&path);
+        assert!(!checked.right);
+        let text = checked.text(&path, Style { colour: false });
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("× "), "{text}");
+        assert!(last.ends_with("2 errors, 1 warning"), "{text}");
+    }
+
+    #[test]
+    fn a_right_file_whose_keys_are_elsewhere_is_right_with_warnings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "[hub]\nid = \"a\"\n");
+        let checked = look(&path);
+        assert!(checked.right);
+        let text = checked.text(&path, Style { colour: false });
+        assert!(text.contains("hub.key is not there"), "{text}");
+        assert!(text.lines().last().unwrap().starts_with("✓ "), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error_that_says_so() {
+        let checked = look(Path::new("/nonexistent/hub.toml"));
+        assert!(!checked.right);
+        let text = checked.text(Path::new("x"), Style { colour: false });
+        assert!(text.contains("cannot be read"), "{text}");
+    }
+}

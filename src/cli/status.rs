@@ -1,0 +1,164 @@
+//! `weighbridge status`: a running hub at a glance.
+
+use super::http_get::{HubUrl, get_json};
+use super::output::{self, Style, bytes, cell, short};
+use clap::Args;
+use serde_json::Value as Json;
+use std::process::ExitCode;
+
+/// What `weighbridge status` is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weighbridge status
+  weighbridge status --url http://127.0.0.1:8081 --json
+
+Exit codes: 0 the hub answered, 1 it did not answer as a hub does, 69 no hub answers.")]
+pub(super) struct StatusArgs {
+    /// The hub
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        env = "WEIGHBRIDGE_URL"
+    )]
+    url: HubUrl,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let status = get_json(&args.url, "/api/v1/status", &[])?;
+    if args.json {
+        output::print_json(&status)?;
+    } else {
+        output::print(&text(&status, Style::stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(status: &Json, style: Style) -> String {
+    let number = |pointer: &str| {
+        status
+            .pointer(pointer)
+            .and_then(Json::as_f64)
+            .unwrap_or(0.0)
+    };
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        out.push_str(&format!("{}{value}\n", style.bold(&format!("{name:<10}"))));
+    };
+    let at = |pointer: &str| cell(status, pointer);
+    let up = duration(number("/uptime_seconds"));
+    line(
+        "hub",
+        format!("{}, version {}, up {up}", at("/hub"), at("/version")),
+    );
+    let down = number("/devices/down");
+    let links = format!(
+        "{} of {} up, {} down, {} starting",
+        at("/devices/up"),
+        at("/devices/total"),
+        at("/devices/down"),
+        at("/devices/starting"),
+    );
+    line(
+        "devices",
+        if down > 0.0 { style.red(&links) } else { links },
+    );
+    let dropped = number("/dropped");
+    let dropped_text = format!("{dropped:.0} dropped");
+    let dropped_text = if dropped > 0.0 {
+        style.red(&dropped_text)
+    } else {
+        dropped_text
+    };
+    let rate = number("/points_per_second");
+    line(
+        "points",
+        format!(
+            "{rate:.0}/s, {} recorded since start, {dropped_text}",
+            at("/points")
+        ),
+    );
+    line(
+        "batches",
+        format!(
+            "{} accepted, {}, {}",
+            at("/batches/accepted"),
+            style.yellow(&format!("{} out of control", at("/batches/out_of_control"))),
+            style.red(&format!("{} invalid", at("/batches/invalid"))),
+        ),
+    );
+    let last = match at("/last_block_hash").as_str() {
+        "" => "no block yet".to_owned(),
+        hash => format!(
+            "height {}, {} records, newest block {} of {}",
+            at("/height"),
+            at("/records"),
+            short(hash),
+            at("/last_block_time"),
+        ),
+    };
+    line("ledger", last);
+    let opcua = at("/opcua_url");
+    if !opcua.is_empty() {
+        line("OPC UA", opcua);
+    }
+    if let Some(memory) = status.get("memory_bytes").and_then(Json::as_f64) {
+        let cpu = number("/cpu_seconds");
+        line(
+            "process",
+            format!("{}, {cpu:.1} s of CPU time", bytes(memory)),
+        );
+    }
+    out
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    // Saturates; an up-time is never negative.
+    let seconds = seconds.max(0.0) as u64;
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest} s"),
+        (0, 0, _) => format!("{minutes} min {rest} s"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn durations_as_people_say_them() {
+        let texts = [0.4, 61.0, 3_700.0, 200_000.0].map(duration);
+        assert_eq!(texts, ["0 s", "1 min 1 s", "1 h 1 min", "2 d 7 h"]);
+    }
+
+    #[test]
+    fn a_status_is_readable_and_an_empty_one_no_panic() {
+        let plain = Style { colour: false };
+        let status = json!({
+            "hub": "hub-1", "version": "0.1.0", "uptime_seconds": 12.5, "height": 3,
+            "last_block_hash": "ab".repeat(32), "last_block_time": "t", "records": 9,
+            "points": 100, "points_per_second": 50.2, "dropped": 0,
+            "batches": {"total": 4, "accepted": 2, "out_of_control": 1, "invalid": 1},
+            "devices": {"total": 5, "up": 5, "starting": 0, "down": 0},
+            "opcua_url": "opc.tcp://127.0.0.1:4840/", "memory_bytes": 1048576, "cpu_seconds": 1.0,
+        });
+        let text = text(&status, plain);
+        assert!(
+            text.contains("hub       hub-1, version 0.1.0, up 12 s"),
+            "{text}"
+        );
+        assert!(text.contains("5 of 5 up"), "{text}");
+        assert!(text.contains("height 3, 9 records"), "{text}");
+        super::text(&json!({}), plain);
+    }
+}

@@ -1,0 +1,245 @@
+//! `weighbridge verify`: checks a ledger or an evidence file, offline.
+
+use super::data_dir::{data_dir, open_store};
+use super::output::{self, Style};
+use crate::ledger::evidence::{Evidence, MAGIC, Trust};
+use crate::ledger::head::HeadSlot;
+use crate::ledger::report::{LedgerTrust, Progress, Report};
+use crate::ledger::verify::verify_store;
+use crate::model::rfc3339;
+use crate::store::HeadFile;
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use weighbridge_verifier::PublicKey;
+
+/// What `weighbridge verify` is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weighbridge verify plant                                    everything that was ever recorded
+  weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
+  weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
+
+A hub must be stopped before its directory is verified. Without --trust the result is `self-consistent
+only`: whoever wrote it all could have written something else. Exit code 0 when nothing is wrong, else 1.")]
+pub(super) struct VerifyArgs {
+    /// The directory of a stopped hub, or an evidence file
+    #[arg(value_name = "DIR|FILE")]
+    what: PathBuf,
+    /// The hub's public key that you trust: 66 hexadecimal digits, or a file with them
+    #[arg(long, value_name = "KEY", value_parser = public_key)]
+    trust: Option<PublicKey>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A key given as digits, or as a file that holds them.
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    if let Ok(key) = text.parse() {
+        return Ok(key);
+    }
+    let file = std::fs::read_to_string(text)
+        .map_err(|e| format!("neither 66 hexadecimal digits nor a file that can be read ({e})"))?;
+    let key = file.trim().parse();
+    key.map_err(|e| format!("the file {text} holds no public key: {e}"))
+}
+
+pub(super) fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
+    let metadata = std::fs::metadata(&args.what)
+        .with_context(|| format!("{} cannot be read", args.what.display()))?;
+    if metadata.is_dir() {
+        directory(&args)
+    } else {
+        evidence(&args)
+    }
+}
+
+fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let dir = data_dir(&args.what);
+    let store = open_store(&dir)?;
+    let head = HeadFile::new(&dir).read()?;
+    let mut bar = Bar::new(args.json);
+    let report = verify_store(&store, &head, args.trust.as_ref(), &mut |progress| {
+        bar.show(progress);
+    })?;
+    bar.end();
+    if args.json {
+        let mut json = serde_json::to_value(&report)?;
+        if let Some(object) = json.as_object_mut() {
+            object.insert("clean".to_owned(), report.is_clean().into());
+        }
+        output::print_json(&json)?;
+    } else {
+        output::print(&report_text(&report, &dir))?;
+    }
+    Ok(exit_code(report.is_clean()))
+}
+
+fn exit_code(clean: bool) -> ExitCode {
+    if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn report_text(report: &Report, dir: &Path) -> String {
+    let style = Style::stdout();
+    let totals = &report.totals;
+    let mut text = format!(
+        "{}\n  chain {}, height {}, last block {}\n  {} records: {} batches accepted, {} out of control, {} refused\n  \
+         {} sealed values ({}), {} wrapped keys\n",
+        dir.display(),
+        report.chain,
+        report.height,
+        report.block_hash,
+        totals.records,
+        totals.accepted,
+        totals.out_of_control,
+        totals.invalid,
+        report.sealed,
+        output::bytes(report.sealed_bytes as f64),
+        report.wraps,
+    );
+    if let Some(key) = &report.key {
+        text += &format!("  begun under the key {key}\n");
+    }
+    for finding in &report.findings {
+        text += &format!("{} {finding}\n", style.red("×"));
+    }
+    let unlisted = report.finding_count - report.findings.len() as u64;
+    if unlisted > 0 {
+        text += &format!("  and {unlisted} more\n");
+    }
+    text += &if !report.is_clean() {
+        style.red("NOT CLEAN: what is named above was changed, damaged or lost")
+    } else if report.trust == LedgerTrust::Key {
+        style.green("clean, under the trusted key")
+    } else {
+        style.yellow("clean, self-consistent only")
+    };
+    text + "\n"
+}
+
+/// Evidence is a few KiB; more is something else.
+const MAX_EVIDENCE: u64 = 1 << 20;
+
+fn evidence(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let mut bytes = Vec::new();
+    File::open(&args.what)
+        .and_then(|file| file.take(MAX_EVIDENCE).read_to_end(&mut bytes))
+        .with_context(|| format!("{} cannot be read", args.what.display()))?;
+    if !bytes.starts_with(&MAGIC[..4]) {
+        anyhow::bail!(
+            "{} is neither a directory nor an evidence file",
+            args.what.display()
+        );
+    }
+    let checked = Evidence::from_bytes(&bytes).and_then(|evidence| {
+        let trust = evidence.verify(args.trust.as_ref())?;
+        Ok((evidence, trust))
+    });
+    let (evidence, trust) = match checked {
+        Ok(checked) => checked,
+        Err(error) if args.json => {
+            output::print_json(&json!({"clean": false, "reason": error.to_string()}))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(error) => return Err(anyhow::Error::from(error).context("the evidence does not hold")),
+    };
+    let (sample, body, header) = (&evidence.sample, &evidence.record.body, &evidence.header);
+    let device = body.batch().map_or("", |batch| &batch.device);
+    let verdict = body.batch().map_or("", |batch| batch.verdict.class.name());
+    let trusted = trust == Trust::Key;
+    if args.json {
+        output::print_json(&json!({
+            "clean": true,
+            "trust": if trusted { "key" } else { "self_consistent_only" },
+            "device": device,
+            "tag": sample.tag,
+            "time": rfc3339(sample.time),
+            "time_ns": sample.time.to_string(),
+            "value": sample.value,
+            "quality": sample.quality.to_string(),
+            "verdict": verdict,
+            "chain": header.chain,
+            "height": header.height,
+            "block_hash": header.hash(),
+            "hub": body.hub,
+            "recorded": rfc3339(body.time),
+        }))?;
+    } else {
+        let style = Style::stdout();
+        let end = if trusted {
+            style.green("proven, under the trusted key")
+        } else {
+            style.yellow("proven, self-consistent only")
+        };
+        output::print(&format!(
+            "{device}/{} = {} ({}) at {}\n  judged {verdict}, recorded by {} at {}\n  in block {} of chain {}, {}\n{end}\n",
+            sample.tag,
+            sample.value,
+            sample.quality,
+            rfc3339(sample.time),
+            body.hub,
+            rfc3339(body.time),
+            header.height,
+            header.chain,
+            header.hash(),
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A progress bar that appears when the work takes over a second.
+struct Bar {
+    since: Instant,
+    bar: Option<(&'static str, ProgressBar)>,
+    wanted: bool,
+}
+
+impl Bar {
+    fn new(json: bool) -> Self {
+        Self {
+            since: Instant::now(),
+            bar: None,
+            wanted: !json,
+        }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if !self.wanted || self.since.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        if self
+            .bar
+            .as_ref()
+            .is_none_or(|(what, _)| *what != progress.what)
+        {
+            self.end();
+            // Hidden by itself where standard error is no terminal.
+            let bar = ProgressBar::new(progress.total);
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_message(progress.what);
+            self.bar = Some((progress.what, bar));
+        }
+        if let Some((_, bar)) = &self.bar {
+            bar.set_position(progress.done);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `[[device]]` and `[[device.tag]]`.
+
+use super::value::{self, PhysicalRange};
+use crate::model::DeviceId;
+use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
+use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint};
+use crate::validation::{TagValidation, ValidationConfig};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// One machine: how it is reached, and what is read from it.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Its id, unique in the hub.
+    #[serde(deserialize_with = "value::device_id")]
+    pub id: DeviceId,
+    /// The group it belongs to, for people.
+    #[serde(
+        default,
+        deserialize_with = "value::optional_id",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub group: Option<String>,
+    /// Privacy grade of its data, part of every record about it.
+    #[serde(default)]
+    pub grade: u8,
+    /// When its batches close.
+    #[serde(default)]
+    pub batch: BatchConfig,
+    /// How its batches are judged.
+    #[serde(default)]
+    pub validation: ValidationConfig,
+    /// How it is reached over Modbus TCP. Exactly one of `modbus` and `opcua` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modbus: Option<ModbusConfig>,
+    /// How it is reached over OPC UA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opcua: Option<OpcUaConfig>,
+    /// What is read from it.
+    #[serde(default, rename = "tag")]
+    pub tags: Vec<TagConfig>,
+}
+
+impl DeviceConfig {
+    /// Environment variable with the path of this device's password file.
+    pub fn password_file_variable(&self) -> String {
+        let id = self.id.to_uppercase().replace(['-', '.'], "_");
+        format!("WEIGHBRIDGE_PASSWORD_FILE_{id}")
+    }
+
+    pub(super) fn resolve(&mut self, base: &Path) {
+        if let Some(opcua) = &mut self.opcua {
+            opcua.pki_dir = base.join(&opcua.pki_dir);
+            let files = [
+                &mut opcua.password_file,
+                &mut opcua.user_certificate,
+                &mut opcua.user_key,
+            ];
+            for path in files.into_iter().flatten() {
+                *path = base.join(&*path);
+            }
+        }
+    }
+
+    pub(super) fn override_paths(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
+        let path = variable(&self.password_file_variable());
+        if let (Some(path), Some(opcua)) = (path, &mut self.opcua) {
+            opcua.password_file = Some(path.into());
+        }
+    }
+}
+
+/// When a device's batch closes, whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// With this many samples, of all tags together.
+    #[serde(deserialize_with = "value::count::<1, 1048576, _>")]
+    pub samples: usize,
+    /// This many milliseconds after its first sample.
+    #[serde(deserialize_with = "value::within::<1, 3600000, _>")]
+    pub milliseconds: u64,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            samples: 4096,
+            milliseconds: 500,
+        }
+    }
+}
+
+/// One variable of a device.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagConfig {
+    /// Its name, unique in the device.
+    #[serde(deserialize_with = "value::tag_name")]
+    pub name: String,
+    /// Engineering unit as people write it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// What it is, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Physical range of the sensor: what lies outside is impossible, and makes a batch invalid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<PhysicalRange>,
+    /// How this tag is judged, where it differs from its device.
+    #[serde(default)]
+    pub validation: TagValidation,
+    /// Where it is in a Modbus device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modbus: Option<ModbusPoint>,
+    /// Where it is in an OPC UA server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opcua: Option<OpcUaPoint>,
+}

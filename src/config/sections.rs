@@ -1,0 +1,148 @@
+//! The sections that belong to no other module: `[hub]`, `[ledger]`, `[http]`, `[log]`.
+
+use super::value;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// `[hub]`: who this hub is, and where it keeps its things.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubSection {
+    /// Id of the hub, the `hub` of every record and the `proposer` of every block.
+    #[serde(deserialize_with = "value::id")]
+    pub id: String,
+    /// Directory of the ledger. Relative paths start at the configuration file.
+    #[serde(default = "default_data")]
+    pub data: PathBuf,
+    /// File with the hub's P-256 signing key: PKCS#8 PEM, mode 0600. The environment variable
+    /// [`super::SIGNING_KEY_VARIABLE`] overrides it.
+    #[serde(default = "default_signing_key")]
+    pub signing_key: PathBuf,
+    /// File with the hub's P-256 sealing key, which opens what was recorded: PKCS#8 PEM, mode 0600.
+    /// The environment variable [`super::SEALING_KEY_VARIABLE`] overrides it.
+    #[serde(default = "default_sealing_key")]
+    pub sealing_key: PathBuf,
+}
+
+fn default_data() -> PathBuf {
+    "data".into()
+}
+
+fn default_signing_key() -> PathBuf {
+    "keys/hub.key".into()
+}
+
+fn default_sealing_key() -> PathBuf {
+    "keys/sealing.key".into()
+}
+
+impl HubSection {
+    /// A hub with this id and everything else at its default.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            data: default_data(),
+            signing_key: default_signing_key(),
+            sealing_key: default_sealing_key(),
+        }
+    }
+
+    pub(super) fn resolve(&mut self, base: &Path) {
+        self.data = base.join(&self.data);
+        self.signing_key = base.join(&self.signing_key);
+        self.sealing_key = base.join(&self.sealing_key);
+    }
+}
+
+/// `[ledger]`: which chain is written, and when a block closes.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LedgerConfig {
+    /// Name of the chain: one for each organisation and privacy grade.
+    #[serde(deserialize_with = "value::id")]
+    pub chain: String,
+    /// A block closes with this many records.
+    #[serde(deserialize_with = "value::count::<1, 65536, _>")]
+    pub max_records: usize,
+    /// A block closes at the latest this many milliseconds after its first record.
+    #[serde(deserialize_with = "value::within::<1, 60000, _>")]
+    pub max_delay_ms: u64,
+}
+
+impl Default for LedgerConfig {
+    fn default() -> Self {
+        Self {
+            chain: "main".to_owned(),
+            max_records: 64,
+            max_delay_ms: 100,
+        }
+    }
+}
+
+/// `[http]`: REST, metrics and the dashboard.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Where it listens. Only loopback: it has neither encryption nor log-in.
+    #[serde(deserialize_with = "value::bind")]
+    pub bind: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        Self { bind }
+    }
+}
+
+/// `[log]`: what is said on standard error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// From which weight on messages are shown.
+    pub level: LogLevel,
+    /// How they look.
+    pub format: LogFormat,
+}
+
+/// Weight of a log message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what stops the hub or loses something.
+    Error,
+    /// Also what will need somebody.
+    Warn,
+    /// Also what happens: start, connections, verdicts that are not `accepted`.
+    #[default]
+    Info,
+    /// Also why.
+    Debug,
+    /// Also every request and block.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name that filters know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How log messages look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}

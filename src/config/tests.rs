@@ -1,0 +1,366 @@
+//! The example files load, every key is in them, and every key made wrong is answered at its place.
+
+use super::tree::{self, Step};
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+const HUB: &str = include_str!("../../config/hub.toml");
+
+fn fail(found: &[Diagnostic]) -> ! {
+    panic!(
+        "{}",
+        found.iter().map(|d| format!("{d}\n")).collect::<String>()
+    )
+}
+
+#[test]
+fn the_example_with_every_key_loads_without_a_warning() {
+    let loaded = parse(HUB, "config/hub.toml").unwrap_or_else(|found| fail(&found));
+    assert_eq!(loaded.warnings, vec![]);
+    assert_eq!(loaded.config.devices.len(), 3);
+}
+
+#[test]
+fn what_the_example_calls_a_default_is_one() {
+    let loaded = parse(HUB, "config/hub.toml").unwrap_or_else(|found| fail(&found));
+    let default = HubConfig::new("hub-1");
+    let config = loaded.config;
+    assert_eq!(config.hub, default.hub);
+    assert_eq!(config.ledger, default.ledger);
+    assert_eq!(config.http, default.http);
+    assert_eq!(config.log, default.log);
+    let device = &config.devices[0];
+    assert_eq!(device.batch, BatchConfig::default());
+}
+
+/// One entry of the file.
+struct Entry {
+    /// Kind of its table: its path without indexes.
+    table: String,
+    key: String,
+    spot: tree::Spot,
+    value: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    Bool,
+    Array,
+    Table,
+}
+
+/// Every key of `text`, with what it holds; not the headers.
+fn entries(root: &Spanned<DeTable<'_>>) -> Vec<Entry> {
+    fn walk(table: &DeTable<'_>, path: &str, out: &mut Vec<Entry>) {
+        for (key, value) in table.iter() {
+            let below = format!("{path}.{}", key.get_ref());
+            let kind = match value.get_ref() {
+                DeValue::Table(inner) => {
+                    walk(inner, &below, out);
+                    Kind::Table
+                }
+                DeValue::Array(array) if array.iter().any(|e| e.get_ref().is_table()) => {
+                    for element in array.iter().filter_map(|e| e.get_ref().as_table()) {
+                        walk(element, &below, out);
+                    }
+                    Kind::Table
+                }
+                DeValue::Array(_) => Kind::Array,
+                DeValue::String(_) => Kind::Text,
+                DeValue::Boolean(_) => Kind::Bool,
+                _ => Kind::Number,
+            };
+            out.push(Entry {
+                table: path.to_owned(),
+                key: key.get_ref().to_string(),
+                spot: tree::Spot {
+                    key: key.span(),
+                    value: value.span(),
+                },
+                value: kind,
+            });
+        }
+    }
+    let mut out = Vec::new();
+    walk(root.get_ref(), "", &mut out);
+    out
+}
+
+fn replaced(text: &str, span: &Range<usize>, with: &str) -> String {
+    let mut text = text.to_owned();
+    text.replace_range(span.clone(), with);
+    text
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+/// The errors that `text` gives, which must have some on `line`.
+fn errors_on(text: &str, line: usize, what: &str) -> Vec<Diagnostic> {
+    let found = match parse(text, "hub.toml") {
+        Err(found) => found,
+        Ok(_) => panic!("{what} was taken"),
+    };
+    let on_line: Vec<_> = found
+        .iter()
+        .filter(|d| d.severity == Severity::Error)
+        .filter(|d| d.place.as_ref().is_some_and(|p| p.line == line))
+        .cloned()
+        .collect();
+    if on_line.is_empty() {
+        eprintln!("{what}: nothing on line {line}");
+        fail(&found);
+    }
+    on_line
+}
+
+/// The key with two letters exchanged, or one left out.
+fn misspelt(key: &str) -> String {
+    let mut letters: Vec<char> = key.chars().collect();
+    let middle = letters.len() / 2;
+    match letters.len() {
+        1 => letters.push('x'),
+        2 => letters.push(letters[1]),
+        n if letters[middle] == letters[middle - 1] => drop(letters.remove(n - 1)),
+        _ => letters.swap(middle, middle - 1),
+    }
+    letters.into_iter().collect()
+}
+
+#[test]
+fn every_key_misspelt_is_answered_with_the_right_one() {
+    let root = DeTable::parse(HUB).unwrap();
+    let all = entries(&root);
+    assert!(all.len() > 100, "only {} keys looked at", all.len());
+    for entry in &all {
+        let wrong = misspelt(&entry.key);
+        let text = replaced(HUB, &entry.spot.key, &wrong);
+        let what = format!("`{wrong}` for `{}`", entry.key);
+        // `[device.batch]` and `[[device.tag]]` name their parents too: each header is looked at.
+        let found = errors_on(&text, line_of(HUB, entry.spot.key.start), &what);
+        let suggested = found
+            .iter()
+            .any(|d| d.suggestion.as_ref() == Some(&entry.key));
+        if !suggested {
+            eprintln!("{what}: not suggested");
+            fail(&found);
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_wrong_type_is_answered_with_the_right_one() {
+    let root = DeTable::parse(HUB).unwrap();
+    for entry in entries(&root) {
+        let header =
+            matches!(HUB.as_bytes()[entry.spot.value.start], b'[') && entry.value == Kind::Table;
+        if header {
+            continue;
+        }
+        for wrong in ["1", "true", "\"text\"", "[true]", "{ x = 1 }", "1979-05-27"] {
+            let fits = match entry.value {
+                Kind::Text => wrong == "\"text\"",
+                Kind::Number => wrong == "1",
+                Kind::Bool => wrong == "true",
+                Kind::Array => wrong.starts_with('['),
+                Kind::Table => wrong.starts_with('{'),
+            };
+            if fits {
+                continue;
+            }
+            let text = replaced(HUB, &entry.spot.value, wrong);
+            let what = format!("`{}.{} = {wrong}`", entry.table, entry.key);
+            let found = errors_on(&text, line_of(HUB, entry.spot.value.start), &what);
+            if found.iter().all(|d| d.label.is_empty()) {
+                eprintln!("{what}: not said what was expected");
+                fail(&found);
+            }
+        }
+    }
+}
+
+/// A value of the right type that is wrong nevertheless; `None` where any will do.
+fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
+    Some(match (key, kind) {
+        // For people, or names that only the other side knows.
+        ("unit" | "description" | "host" | "user", _) => return None,
+        // Paths: any text is one.
+        ("data" | "signing_key" | "sealing_key" | "pki_dir" | "password_file", _) => return None,
+        ("user_certificate" | "user_key" | "user_certificates", _) => return None,
+        ("name", _) if table == ".opcua_server.users" => return None,
+        ("offset" | "center" | "lcl" | "ucl", _) => "inf",
+        ("scale", _) => "0.0",
+        ("range", _) => "[5.0, 5.0]",
+        ("charts", _) => "[\"pie\"]",
+        ("western_electric" | "nelson", _) => "[9]",
+        ("lambda" | "missing_share", _) => "1.5",
+        (_, Kind::Text) => "\"no such / thing \"",
+        (_, Kind::Number) => "-1",
+        (_, Kind::Bool | Kind::Array | Kind::Table) => return None,
+    })
+}
+
+#[test]
+fn every_value_out_of_range_is_answered_at_its_place() {
+    let root = DeTable::parse(HUB).unwrap();
+    let mut tried = 0;
+    for entry in entries(&root) {
+        let Some(wrong) = out_of_range(&entry.table, &entry.key, entry.value) else {
+            continue;
+        };
+        let text = replaced(HUB, &entry.spot.value, wrong);
+        let what = format!("`{}.{} = {wrong}`", entry.table, entry.key);
+        errors_on(&text, line_of(HUB, entry.spot.value.start), &what);
+        tried += 1;
+    }
+    assert!(tried > 80, "only {tried} values tried");
+}
+
+#[test]
+fn the_example_has_every_key_there_is() {
+    let root = DeTable::parse(HUB).unwrap();
+    let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut a_key_of: BTreeMap<String, Range<usize>> = BTreeMap::new();
+    for entry in entries(&root) {
+        a_key_of.insert(entry.table.clone(), entry.spot.key);
+        there.entry(entry.table).or_default().insert(entry.key);
+    }
+    for (table, span) in a_key_of {
+        // An unknown key is answered with all known ones.
+        let text = replaced(HUB, &span, "zzzzzzzzzzzz");
+        let found = errors_on(&text, line_of(HUB, span.start), &table);
+        let help = found.iter().flat_map(|d| &d.help);
+        let listed = help.filter_map(|h| h.strip_prefix("keys known here: "));
+        let known: BTreeSet<String> = listed
+            .flat_map(|l| l.split(", ").map(|k| k.trim_matches('`').to_owned()))
+            .collect();
+        assert!(!known.is_empty(), "{table}");
+        let missing: Vec<_> = known.difference(&there[&table]).collect();
+        assert!(
+            missing.is_empty(),
+            "config/hub.toml lacks {missing:?} of {table}"
+        );
+    }
+}
+
+#[test]
+fn golden_mistakes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
+    let cases = std::fs::read_dir(&folder).unwrap();
+    let mut cases: Vec<_> = cases.map(|c| c.unwrap().path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 10, "golden cases are missing");
+    for case in cases {
+        let text = std::fs::read_to_string(case.join("hub.toml")).unwrap();
+        let found = match parse(&text, "hub.toml") {
+            Ok(loaded) => loaded.warnings,
+            Err(found) => found,
+        };
+        let said: String = found.iter().map(|d| format!("{d}\n")).collect();
+        let expected = case.join("expected.txt");
+        if std::env::var_os("WEIGHBRIDGE_BLESS").is_some() {
+            std::fs::write(&expected, &said).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected).unwrap_or_default();
+        assert_eq!(said, expected, "{}", case.display());
+    }
+}
+
+#[test]
+fn relative_paths_start_at_the_file_and_the_environment_overrides_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.toml");
+    std::fs::write(&path, HUB).unwrap();
+    let config = load(&path).unwrap_or_else(|found| fail(&found)).config;
+    assert_eq!(config.hub.data, dir.path().join("data"));
+    let opcua = config.devices[1].opcua.as_ref().unwrap();
+    assert_eq!(opcua.pki_dir, dir.path().join("pki/opcua-client"));
+    assert_eq!(
+        opcua.password_file,
+        Some(dir.path().join("keys/robot-1.pw"))
+    );
+
+    let mut config = config;
+    config.override_paths(|name| match name {
+        SIGNING_KEY_VARIABLE => Some("/run/secrets/key".into()),
+        SEALING_KEY_VARIABLE => Some("".into()),
+        "WEIGHBRIDGE_PASSWORD_FILE_ROBOT_1" => Some("/run/secrets/pw".into()),
+        _ => None,
+    });
+    assert_eq!(config.hub.signing_key, Path::new("/run/secrets/key"));
+    assert_eq!(config.hub.sealing_key, dir.path().join("keys/sealing.key"));
+    let opcua = config.devices[1].opcua.as_ref().unwrap();
+    assert_eq!(
+        opcua.password_file.as_deref(),
+        Some(Path::new("/run/secrets/pw"))
+    );
+}
+
+#[test]
+fn what_is_no_text_or_too_much_of_it_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.toml");
+    std::fs::write(&path, b"[hub]\nid = \"\xff\"").unwrap();
+    let found = load(&path).unwrap_err();
+    assert!(found[0].message.contains("not UTF-8"), "{}", found[0]);
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(MAX_FILE + 1).unwrap();
+    let found = load(&path).unwrap_err();
+    assert!(found[0].message.contains("at most"), "{}", found[0]);
+    assert!(load(dir.path()).is_err());
+}
+
+#[test]
+fn a_configuration_written_is_the_one_read() {
+    let config = parse(HUB, "hub.toml")
+        .unwrap_or_else(|found| fail(&found))
+        .config;
+    let text = toml::to_string(&config).unwrap();
+    let again = parse(&text, "written.toml").unwrap_or_else(|found| fail(&found));
+    assert_eq!(again.config, config);
+}
+
+#[test]
+fn paths_of_the_tree_are_found() {
+    let root = DeTable::parse(HUB).unwrap();
+    let path = [Step::Key("device"), Step::Index(1), Step::Key("id")];
+    let spot = tree::find(&root, &path).unwrap();
+    assert_eq!(&HUB[spot.value], "\"robot-1\"");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever is done to a file, reading it ends, without a panic, in a configuration or in at
+    /// least one error.
+    #[test]
+    fn damaged_files_are_answered(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, ".{0,6}"), 1..6)
+    ) {
+        let mut text = HUB.to_owned();
+        for (at, length, with) in cuts {
+            let boundary = |mut i: usize| {
+                while !text.is_char_boundary(i) {
+                    i -= 1;
+                }
+                i
+            };
+            let start = boundary(at.index(text.len()));
+            let end = boundary((start + length).min(text.len())).max(start);
+            text.replace_range(start..end, &with);
+        }
+        if let Err(found) = parse(&text, "hub.toml") {
+            prop_assert!(found.iter().any(|d| d.severity == Severity::Error));
+            for d in found {
+                d.render(true);
+            }
+        }
+    }
+}

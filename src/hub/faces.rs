@@ -1,0 +1,237 @@
+//! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
+
+use super::{Hub, HubError};
+use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
+use crate::api::{
+    self, ApiContext, DeviceInfo, LedgerReadError, LedgerReader, RecordAt, RecordFilter,
+    RecordPage, Tip,
+};
+use crate::config::{DeviceConfig, HubConfig};
+use crate::ledger::block::Block;
+use crate::ledger::query::{Explorer, QueryError};
+use crate::ledger::record::Record;
+use crate::protocols::opcua::{OpcUaServerConfig, ScadaServer};
+use crate::protocols::ports::LedgerPort;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use weighbridge_verifier::Hash;
+
+/// Which faces a hub opens.
+#[derive(Clone, Debug, Default)]
+pub struct Faces {
+    /// Where HTTP listens; nowhere when `None`.
+    pub http: Option<SocketAddr>,
+    /// The OPC UA server; none when `None`.
+    pub opcua: Option<OpcUaServerConfig>,
+    /// What is known of the devices besides their tags.
+    pub devices: Vec<DeviceInfo>,
+}
+
+impl Faces {
+    /// What `config` asks for.
+    pub fn from_config(config: &HubConfig) -> Self {
+        Self {
+            http: Some(config.http.bind),
+            opcua: Some(config.opcua_server.clone()),
+            devices: config.devices.iter().map(device_info).collect(),
+        }
+    }
+}
+
+/// What is shown of a device besides its tags.
+pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
+    let (protocol, address) = match (&device.modbus, &device.opcua) {
+        (Some(modbus), _) => {
+            let address = format!("{} unit {}", modbus.address.as_str(), modbus.unit_id);
+            ("Modbus TCP", address)
+        }
+        (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
+        (None, None) => ("", String::new()),
+    };
+    DeviceInfo {
+        id: device.id.clone(),
+        group: device.group.clone(),
+        protocol: protocol.to_owned(),
+        address,
+    }
+}
+
+/// Open faces; they close when they are dropped.
+pub struct OpenFaces {
+    http: Option<api::Running>,
+    opcua: Option<ScadaServer>,
+}
+
+impl OpenFaces {
+    /// Where the dashboard is.
+    pub fn http_url(&self) -> Option<String> {
+        self.http.as_ref().map(api::Running::url)
+    }
+
+    /// Where SCADA connects.
+    pub fn opcua_url(&self) -> Option<String> {
+        self.opcua.as_ref().map(|server| server.url().to_owned())
+    }
+
+    /// Closes them and waits until they are.
+    pub fn close(self, runtime: &Handle) {
+        runtime.block_on(async {
+            if let Some(http) = self.http {
+                http.stop().await;
+            }
+            if let Some(opcua) = self.opcua {
+                opcua.shutdown().await;
+            }
+        });
+    }
+}
+
+impl Hub {
+    /// Opens the faces of this hub. Blocking; call it from no async thread.
+    pub fn open_faces(&self, faces: &Faces) -> Result<OpenFaces, HubError> {
+        let view = Arc::new(LedgerView {
+            explorer: self.explorer().clone(),
+            status: self.ledger_status(),
+            heights: self.heights(),
+        });
+        let opcua = match &faces.opcua {
+            Some(config) => {
+                let server = ScadaServer::start(config.clone(), self.live().clone(), view.clone());
+                Some(self.runtime().block_on(server)?)
+            }
+            None => None,
+        };
+        let http = match faces.http {
+            Some(bind) => {
+                let context = ApiContext {
+                    hub_id: self.id().to_owned(),
+                    started: self.started(),
+                    live: self.live().clone(),
+                    devices: faces.devices.clone().into(),
+                    stats: self.stats().clone(),
+                    ledger: view,
+                    charts: self.charts().clone(),
+                    opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
+                };
+                Some(api::start(bind, context)?)
+            }
+            None => None,
+        };
+        Ok(OpenFaces { http, opcua })
+    }
+
+    /// The newest height, to be watched.
+    fn heights(&self) -> watch::Receiver<u64> {
+        let mut status = self.ledger_status();
+        let (heights, seen) = watch::channel(0);
+        self.runtime().spawn(async move {
+            loop {
+                let height = status.borrow_and_update().tip.height;
+                heights.send_replace(height);
+                if status.changed().await.is_err() {
+                    break;
+                }
+            }
+        });
+        seen
+    }
+}
+
+/// The ledger as the faces see it.
+struct LedgerView {
+    explorer: Explorer,
+    status: watch::Receiver<LedgerStatus>,
+    heights: watch::Receiver<u64>,
+}
+
+impl LedgerPort for LedgerView {
+    fn height(&self) -> u64 {
+        self.newest().height
+    }
+
+    fn last_block_hash(&self) -> Hash {
+        self.newest().hash
+    }
+
+    fn records(&self) -> u64 {
+        self.newest().records
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.heights.clone()
+    }
+}
+
+impl LedgerView {
+    fn newest(&self) -> LedgerTip {
+        self.status.borrow().tip
+    }
+}
+
+impl LedgerReader for LedgerView {
+    fn tip(&self) -> Option<Tip> {
+        let tip = self.newest();
+        Some(Tip {
+            height: tip.height,
+            hash: tip.hash,
+            time: tip.time,
+            records: tip.records,
+        })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match &self.status.borrow().health {
+            LedgerHealth::Up => None,
+            LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
+            LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
+        }
+    }
+
+    fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError> {
+        self.explorer.block(height).map_err(unreadable)
+    }
+
+    fn blocks(&self, before: Option<u64>, limit: usize) -> Result<Vec<Block>, LedgerReadError> {
+        self.explorer.blocks(before, limit).map_err(unreadable)
+    }
+
+    fn records(
+        &self,
+        before: Option<RecordAt>,
+        limit: usize,
+        filter: &RecordFilter,
+    ) -> Result<RecordPage, LedgerReadError> {
+        let before = before.map(|at| (at.height, at.position));
+        let page = self
+            .explorer
+            .records_where(before, limit, |record| wanted(filter, record))
+            .map_err(unreadable)?;
+        let at = |(height, position)| RecordAt { height, position };
+        let records = page.items.into_iter();
+        Ok(RecordPage {
+            records: records.map(|r| (at(r.place), r.record)).collect(),
+            next: page.next.map(at),
+        })
+    }
+}
+
+fn wanted(filter: &RecordFilter, record: &Record) -> bool {
+    let body = &record.body;
+    let batch = body.batch();
+    let of_device = |device: &String| {
+        batch.is_some_and(|b| b.device == *device)
+            || body.object.strip_prefix("device:") == Some(device)
+    };
+    (batch.is_some() || !filter.batches_only && filter.verdict.is_none())
+        && filter.device.as_ref().is_none_or(of_device)
+        && filter.action.is_none_or(|action| body.action == action)
+        && filter
+            .verdict
+            .is_none_or(|class| batch.is_some_and(|b| b.verdict.class == class))
+}
+
+fn unreadable(error: QueryError) -> LedgerReadError {
+    LedgerReadError(error.to_string())
+}

@@ -1,0 +1,107 @@
+//! From a configuration to a hub's parts.
+
+use super::{DeviceSetup, HubBuilder, HubError, HubKeys};
+use crate::actors::ledger::BlockLimits;
+use crate::actors::reading::BatchLimits;
+use crate::config::{DeviceConfig, HubConfig, TagConfig};
+use crate::crypto::{Identity, SealingKey};
+use crate::ledger::ChainConfig;
+use crate::model::{TagSpec, ValueKind};
+use crate::protocols::Source;
+use crate::protocols::modbus::ModbusSource;
+use crate::protocols::opcua::OpcUaSource;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl HubBuilder {
+    /// A hub as `config` says, with its keys read from their files.
+    pub fn from_config(config: &HubConfig) -> Result<Self, HubError> {
+        let hub = &config.hub;
+        let keys = HubKeys {
+            signing: Identity::load(&hub.signing_key, &hub.id)?,
+            sealing: SealingKey::load(&hub.sealing_key)?,
+        };
+        let mut builder = Self::new(keys, &hub.data)
+            .chain(ChainConfig {
+                id: config.ledger.chain.clone(),
+            })
+            .blocks(BlockLimits {
+                records: config.ledger.max_records,
+                age: Duration::from_millis(config.ledger.max_delay_ms),
+            });
+        for device in &config.devices {
+            builder = builder.device(DeviceSetup::from_config(device)?);
+        }
+        Ok(builder)
+    }
+}
+
+impl DeviceSetup {
+    /// A device as its section says.
+    pub fn from_config(device: &DeviceConfig) -> Result<Self, HubError> {
+        let wrong = |reason: String| HubError::Device {
+            device: device.id.to_string(),
+            reason,
+        };
+        let make = make_source(device).map_err(wrong)?;
+        let tags = make().tags();
+        let mut setup = Self::new(device.id.clone(), tags, make);
+        setup.batch = BatchLimits {
+            samples: device.batch.samples,
+            age: Duration::from_millis(device.batch.milliseconds),
+        };
+        setup.validation = device.validation.clone();
+        setup.tag_validation = device.tags.iter().map(|t| t.validation.clone()).collect();
+        Ok(setup)
+    }
+}
+
+type MakeSource = Box<dyn Fn() -> Box<dyn Source> + Send + Sync>;
+
+/// Checks a device's protocol settings once, so that its source can be made again whenever needed.
+fn make_source(device: &DeviceConfig) -> Result<MakeSource, String> {
+    let id = device.id.clone();
+    if let Some(config) = device.modbus.clone() {
+        let points = points(device, "modbus", |tag| {
+            let point = tag.modbus.clone()?;
+            Some((point.value_kind(), point))
+        })?;
+        let make = move || ModbusSource::new(id.clone(), config.clone(), points.clone());
+        make().map_err(|e| e.to_string())?;
+        return Ok(Box::new(move || match make() {
+            Ok(source) => Box::new(source),
+            Err(error) => unreachable!("the same settings were accepted before: {error}"),
+        }));
+    }
+    let config = device.opcua.clone().ok_or("it has no protocol")?;
+    let points = points(device, "opcua", |tag| {
+        let point = tag.opcua.clone()?;
+        Some((point.kind, point))
+    })?;
+    let make = move || OpcUaSource::new(id.clone(), config.clone(), points.clone());
+    make().map_err(|e| e.to_string())?;
+    Ok(Box::new(move || match make() {
+        Ok(source) => Box::new(source),
+        Err(error) => unreachable!("the same settings were accepted before: {error}"),
+    }))
+}
+
+fn points<P>(
+    device: &DeviceConfig,
+    protocol: &str,
+    point: impl Fn(&TagConfig) -> Option<(ValueKind, P)>,
+) -> Result<Vec<(TagSpec, P)>, String> {
+    let spec = |tag: &TagConfig| {
+        let (kind, point) =
+            point(tag).ok_or_else(|| format!("tag `{}` has no `{protocol}` address", tag.name))?;
+        let spec = TagSpec {
+            name: Arc::from(tag.name.as_str()),
+            kind,
+            unit: tag.unit.clone(),
+            description: tag.description.clone(),
+            range: tag.range.map(|range| range.bounds()),
+        };
+        Ok((spec, point))
+    };
+    device.tags.iter().map(spec).collect()
+}

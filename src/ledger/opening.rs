@@ -1,0 +1,130 @@
+//! Opening what was sealed: the reader's side of [`super::seal`].
+
+use super::batch_format::{self, UnpackedBatch};
+use super::key_wrap::{KeyWrap, wrap_key, wrap_prefix};
+use super::keys::sealed_key;
+use super::store::{Space, Store, StoreError};
+use crate::crypto::{EpochKey, OpenError, SealingKey, WrappedKey};
+use std::sync::Arc;
+use weighbridge_verifier::{DecodeError, Hash, Salt, SealedRef};
+use zeroize::Zeroizing;
+
+/// Why sealed bytes cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpeningError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ciphertext is not there.
+    #[error("the store does not hold the sealed bytes {0}")]
+    Missing(Hash),
+    /// The key is not there, for this reader.
+    #[error(
+        "the key of epoch {key_epoch} of `{device}` was not wrapped to `{recipient}`, or was erased"
+    )]
+    NoKey {
+        /// Whose key.
+        device: String,
+        /// Which.
+        key_epoch: u64,
+        /// Who asked.
+        recipient: String,
+    },
+    /// The bytes do not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What was inside cannot be read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// Opens sealed values with a reader's key.
+#[derive(Clone)]
+pub struct Opener {
+    store: Arc<dyn Store>,
+    key: Arc<SealingKey>,
+    recipient: String,
+}
+
+/// An opened batch.
+pub struct OpenedBatch {
+    /// The batch, the charts' state before it, the verdict.
+    pub content: UnpackedBatch,
+    /// The salts of its leaves.
+    pub salts: Vec<Salt>,
+}
+
+impl Opener {
+    /// For reader `recipient`, who has `key`.
+    pub fn new(store: Arc<dyn Store>, key: Arc<SealingKey>, recipient: &str) -> Self {
+        Self {
+            store,
+            key,
+            recipient: recipient.to_owned(),
+        }
+    }
+
+    /// Opens a sealed document about `device`.
+    pub fn open_document(
+        &self,
+        device: &str,
+        sealed: &SealedRef,
+    ) -> Result<Zeroizing<Vec<u8>>, OpeningError> {
+        let key = self.epoch_key(device, sealed.key_epoch)?;
+        Ok(key.open(&self.ciphertext(sealed)?)?.1)
+    }
+
+    /// Opens a sealed batch of `device`.
+    pub fn open_batch(
+        &self,
+        device: &str,
+        sealed: &SealedRef,
+    ) -> Result<OpenedBatch, OpeningError> {
+        let key = self.epoch_key(device, sealed.key_epoch)?;
+        let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
+        let content = batch_format::unpack(&plain)?;
+        let salts = key.salts(number, content.batch.samples());
+        Ok(OpenedBatch { content, salts })
+    }
+
+    /// The first key epoch of `device` that was never used.
+    pub fn next_key_epoch(&self, device: &str) -> Result<u64, OpeningError> {
+        let from = wrap_prefix(device, 0);
+        let of_device = from.len() - size_of::<u64>();
+        let mut next = 1;
+        for entry in self.store.scan(Space::Keys, &from) {
+            let (key, _) = entry?;
+            let Some(rest) = key
+                .get(of_device..)
+                .filter(|_| key[..of_device] == from[..of_device])
+            else {
+                break;
+            };
+            if let Some((epoch, _)) = rest.split_first_chunk() {
+                next = u64::from_be_bytes(*epoch).saturating_add(1);
+            }
+        }
+        Ok(next)
+    }
+
+    fn ciphertext(&self, sealed: &SealedRef) -> Result<Vec<u8>, OpeningError> {
+        let found = self.store.get(Space::Sealed, &sealed_key(&sealed.hash))?;
+        found.ok_or(OpeningError::Missing(sealed.hash))
+    }
+
+    fn epoch_key(&self, device: &str, key_epoch: u64) -> Result<EpochKey, OpeningError> {
+        let at = wrap_key(device, key_epoch, &self.recipient);
+        let no_key = || OpeningError::NoKey {
+            device: device.to_owned(),
+            key_epoch,
+            recipient: self.recipient.clone(),
+        };
+        let wrap = self.store.get(Space::Keys, &at)?.ok_or_else(no_key)?;
+        let wrap = KeyWrap::from_bytes(&wrap)?;
+        let wrapped = WrappedKey {
+            enc: wrap.enc,
+            ciphertext: wrap.ciphertext,
+        };
+        Ok(self.key.unwrap(device, key_epoch, &wrapped)?)
+    }
+}

@@ -1,0 +1,179 @@
+//! From a judged batch to its record and its ciphertext.
+//!
+//! Salted leaves and inner root, then the packed batch under the device's epoch key. An invalid batch
+//! gets a record with its root but leaves no ciphertext: it was refused. The wraps of the epoch key
+//! travel with the first value sealed under it, so no ciphertext is ever durable without its key.
+
+use super::Draft;
+use super::batch_format::{self, PackError};
+use super::inner_tree::{self, InnerTree, MalformedColumn};
+use super::keys::sealed_key;
+use super::store::{Put, Space};
+use crate::crypto::EpochKey;
+use crate::model::{Batch, Nanos, VerdictClass};
+use crate::validation::Verdict;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use weighbridge_verifier::{
+    BatchContent, DocumentContent, Hash, SealedRef, VerdictSummary, sha256,
+};
+
+/// The document of validation settings and limits that a device's batches are judged by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// Its commitment; zero while there is none.
+    pub commitment: Hash,
+    /// Its version; 0 while there is none.
+    pub version: u64,
+}
+
+/// A batch that cannot be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// Its columns do not fit together.
+    #[error(transparent)]
+    Columns(#[from] MalformedColumn),
+    /// It cannot be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+}
+
+/// A batch with what validation said of it.
+pub struct Judged<'a> {
+    /// The batch.
+    pub batch: &'a Batch,
+    /// The verdict.
+    pub verdict: &'a Verdict,
+    /// The charts' state before it.
+    pub state_before: &'a [u8],
+}
+
+/// Seals one device's batches and documents under one epoch key.
+pub struct BatchSealer {
+    device: String,
+    grade: u8,
+    key: EpochKey,
+    wraps: Vec<Put>,
+    in_force: Arc<Mutex<InForce>>,
+    tree: Option<InnerTree>,
+}
+
+impl BatchSealer {
+    /// A sealer under `key`, whose `wraps` become durable with the first sealed value.
+    pub fn new(
+        device: &str,
+        grade: u8,
+        key: EpochKey,
+        wraps: Vec<Put>,
+        in_force: Arc<Mutex<InForce>>,
+    ) -> Self {
+        Self {
+            device: device.to_owned(),
+            grade,
+            key,
+            wraps,
+            in_force,
+            tree: None,
+        }
+    }
+
+    /// Messages counted under the key.
+    pub fn used(&self) -> u64 {
+        self.key.used()
+    }
+
+    /// Record and values of a batch.
+    pub fn seal_batch(
+        &mut self,
+        judged: &Judged<'_>,
+        time: Nanos,
+    ) -> Result<(Draft, Vec<Put>), SealError> {
+        let Judged {
+            batch,
+            verdict,
+            state_before,
+        } = judged;
+        let number = self.key.next_message();
+        let samples = batch.samples();
+        let salts = self.key.salts(number.get(), samples);
+        let tree = self.tree.take().filter(|tree| tree.fits(batch));
+        let tree = tree.unwrap_or_else(|| InnerTree::of(batch));
+        let mut salts = salts.into_iter();
+        let leaves = tree.leaves(batch, |_| salts.next().unwrap_or_default())?;
+        self.tree = Some(tree);
+        let inner_root = inner_tree::inner_root(leaves);
+        let refused = verdict.class == VerdictClass::Invalid;
+        let mut puts = Vec::new();
+        let sealed = if refused {
+            None
+        } else {
+            let plain = batch_format::pack(batch, state_before, &verdict.encode())?;
+            let (sealed, put) = self.put(self.key.seal(number, &plain));
+            puts.append(&mut self.wraps);
+            puts.push(put);
+            Some(sealed)
+        };
+        let content = BatchContent {
+            device: self.device.clone(),
+            epoch: batch.epoch,
+            sequence: batch.sequence,
+            samples: u32::try_from(samples).unwrap_or(u32::MAX),
+            grade: self.grade,
+            inner_root,
+            sealed,
+            verdict: VerdictSummary {
+                class: verdict.class,
+                chart: verdict.chart_name().to_owned(),
+                rule: verdict.rule_name().to_owned(),
+            },
+            judged_by: self.in_force.lock().commitment,
+            attester: None,
+        };
+        let draft = if refused {
+            Draft::refuse(time, content)
+        } else {
+            Draft::store(time, content)
+        };
+        Ok((draft, puts))
+    }
+
+    /// Record and values of a document about the device; from now on its batches refer to it.
+    pub fn seal_document(&mut self, kind: &str, plain: &[u8], time: Nanos) -> (Draft, Vec<Put>) {
+        let number = self.key.next_message();
+        let salt = self.key.salts(number.get(), 1).remove(0);
+        let commitment = sha256(&[&[0], &salt, plain]);
+        let (sealed, put) = self.put(self.key.seal(number, plain));
+        let mut puts = std::mem::take(&mut self.wraps);
+        puts.push(put);
+        let version = {
+            let mut in_force = self.in_force.lock();
+            in_force.commitment = commitment;
+            in_force.version += 1;
+            in_force.version
+        };
+        let object = format!("device:{}", self.device);
+        let document = DocumentContent {
+            kind: kind.to_owned(),
+            version,
+            commitment,
+            sealed,
+        };
+        let draft = Draft::configure(time, &object, &object, document);
+        (draft, puts)
+    }
+
+    fn put(&self, ciphertext: Vec<u8>) -> (SealedRef, Put) {
+        let hash = sha256(&[&ciphertext]);
+        let sealed = SealedRef {
+            hash,
+            length: ciphertext.len() as u64,
+            key_epoch: self.key.epoch(),
+        };
+        let put = Put {
+            space: Space::Sealed,
+            key: sealed_key(&hash),
+            value: ciphertext,
+        };
+        (sealed, put)
+    }
+}

@@ -1,0 +1,171 @@
+//! Addresses of variables: `ns=2;s=Robot1.Temp`, or `nsu=urn:maker:robot;s=Temp`, which survives a
+//! server that numbers its namespaces anew after an update.
+
+use opcua::types::{Identifier, NodeId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a variable is (OPC 10000-6 §5.3.1.10 and .11).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeAddress {
+    text: String,
+    namespace: Namespace,
+    identifier: Identifier,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Namespace {
+    Index(u16),
+    Uri(String),
+}
+
+/// Text that is not an address of a variable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a node id: {reason}; write ns=INDEX;s=NAME or nsu=URI;s=NAME (or i=NUMBER, g=GUID, b=BASE64)"
+)]
+pub struct NodeAddressError {
+    text: String,
+    reason: &'static str,
+}
+
+impl NodeAddress {
+    /// The variable `name` of the namespace `uri`.
+    pub fn named(uri: &str, name: &str) -> Self {
+        Self {
+            text: format!("nsu={uri};s={name}"),
+            namespace: Namespace::Uri(uri.to_owned()),
+            identifier: Identifier::String(name.into()),
+        }
+    }
+
+    /// The namespace's URI, where the address gives it.
+    pub fn namespace_uri(&self) -> Option<&str> {
+        match &self.namespace {
+            Namespace::Uri(uri) => Some(uri),
+            Namespace::Index(_) => None,
+        }
+    }
+
+    /// The node id on a server, where `index_of` knows that server's namespaces.
+    pub(super) fn resolve(&self, index_of: impl Fn(&str) -> Option<u16>) -> Option<NodeId> {
+        let index = match &self.namespace {
+            Namespace::Index(index) => *index,
+            Namespace::Uri(uri) => index_of(uri)?,
+        };
+        Some(NodeId::new(index, self.identifier.clone()))
+    }
+}
+
+impl FromStr for NodeAddress {
+    type Err = NodeAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = |reason| NodeAddressError {
+            text: text.to_owned(),
+            reason,
+        };
+        let (namespace, rest) = if let Some(rest) = text.strip_prefix("nsu=") {
+            // A URI may hold escaped semicolons only (OPC 10000-6 §5.3.1.11).
+            let (uri, rest) = rest
+                .split_once(';')
+                .ok_or_else(|| wrong("the identifier is missing"))?;
+            if uri.is_empty() {
+                return Err(wrong("the namespace is empty"));
+            }
+            let uri = uri.replace("%3B", ";").replace("%25", "%");
+            (Namespace::Uri(uri), rest)
+        } else if let Some(rest) = text.strip_prefix("ns=") {
+            let (index, rest) = rest
+                .split_once(';')
+                .ok_or_else(|| wrong("the identifier is missing"))?;
+            let index = index
+                .parse()
+                .map_err(|_| wrong("the namespace index is not a number below 65536"))?;
+            (Namespace::Index(index), rest)
+        } else {
+            (Namespace::Index(0), text)
+        };
+        let identifier = match rest.get(..2) {
+            Some("i=" | "s=" | "g=" | "b=") if rest.len() > 2 => Identifier::from_str(rest)
+                .map_err(|_| wrong("the identifier does not fit its type"))?,
+            _ => return Err(wrong("the identifier must begin with i=, s=, g= or b=")),
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            namespace,
+            identifier,
+        })
+    }
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for NodeAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn resolve(text: &str) -> Option<NodeId> {
+        text.parse::<NodeAddress>()
+            .unwrap()
+            .resolve(|uri| (uri == "urn:x;y").then_some(7))
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_standard_writes_them() {
+        assert_eq!(
+            resolve("ns=2;s=Robot1.Temp"),
+            Some(NodeId::new(2, "Robot1.Temp"))
+        );
+        assert_eq!(resolve("i=2258"), Some(NodeId::new(0, 2258u32)));
+        assert_eq!(
+            resolve("nsu=urn:x%3By;s=a;b=c"),
+            Some(NodeId::new(7, "a;b=c"))
+        );
+        assert_eq!(resolve("nsu=urn:unknown;s=a"), None);
+        let same = NodeAddress::named("urn:x", "joint");
+        assert_eq!(same.to_string().parse::<NodeAddress>().unwrap(), same);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, reason) in [
+            ("Robot1", "must begin with"),
+            ("ns=70000;s=x", "below 65536"),
+            ("ns=2", "identifier is missing"),
+            ("ns=2;i=abc", "does not fit"),
+            ("ns=2;s=", "must begin with"),
+            ("nsu=;s=x", "namespace is empty"),
+        ] {
+            let error = text.parse::<NodeAddress>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,40}") {
+            let _ = text.parse::<NodeAddress>();
+        }
+    }
+}

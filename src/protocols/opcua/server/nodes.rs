@@ -1,0 +1,284 @@
+//! The stack's side of the variables: it asks here for values and for permission.
+
+use super::address::{NAMESPACE, add_device, add_root, remove_device};
+use super::points::{Group, Item, Origin};
+use crate::live_view::DeviceLive;
+use crate::model::{DeviceId, now};
+use crate::protocols::ports::LedgerPort;
+use async_trait::async_trait;
+use opcua::server::CreateMonitoredItem;
+use opcua::server::address_space::AddressSpace;
+use opcua::server::diagnostics::NamespaceMetadata;
+use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
+use opcua::server::node_manager::{
+    MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext,
+    WriteNode,
+};
+use opcua::sync::RwLock;
+use opcua::types::{
+    DataValue, MonitoringMode, NodeId, NumericRange, StatusCode, TimestampsToReturn, Variant,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// An interval so short that the stack never holds a value back by it: pace is kept here.
+const NO_PACE: f64 = 1e-6;
+
+/// The hub's variables.
+pub(super) struct LiveNodes {
+    namespace: u16,
+    most_items: usize,
+    items: AtomicUsize,
+    groups: RwLock<Groups>,
+}
+
+#[derive(Default)]
+struct Groups {
+    devices: BTreeMap<DeviceId, (Arc<DeviceLive>, Arc<Group>)>,
+    points: HashMap<NodeId, (Arc<Group>, usize)>,
+}
+
+impl LiveNodes {
+    /// Puts the folders and the ledger into the address space; returns the ledger's group too.
+    pub(super) fn build(
+        context: &ServerContext,
+        space: &mut AddressSpace,
+        ledger: Arc<dyn LedgerPort>,
+        most_items: usize,
+    ) -> (Self, Arc<Group>) {
+        let namespace = context
+            .type_tree
+            .write()
+            .namespaces_mut()
+            .add_namespace(NAMESPACE);
+        space.add_namespace(NAMESPACE, namespace);
+        let nodes = add_root(space, namespace);
+        let origin = Origin::Ledger {
+            port: ledger,
+            changed: AtomicI64::new(now()),
+        };
+        let group = Arc::new(Group::new(origin, nodes));
+        let this = Self {
+            namespace,
+            most_items,
+            items: AtomicUsize::new(0),
+            groups: RwLock::default(),
+        };
+        this.groups.write().enrol(&group);
+        (this, group)
+    }
+
+    /// Adds a device, or replaces the one of its id; `None` when it is there already.
+    pub(super) fn add(
+        &self,
+        space: &RwLock<AddressSpace>,
+        live: &Arc<DeviceLive>,
+    ) -> Option<Arc<Group>> {
+        let mut groups = self.groups.write();
+        let old = match groups.devices.get(&live.id) {
+            Some((same, _)) if Arc::ptr_eq(same, live) => return None,
+            other => other.cloned(),
+        };
+        let mut space = space.write();
+        if let Some((old, group)) = &old {
+            remove_device(&mut space, self.namespace, &old.id, &old.tags);
+            for node in &group.nodes {
+                groups.points.remove(node);
+            }
+        }
+        let nodes = add_device(&mut space, self.namespace, &live.id, &live.tags);
+        let group = Arc::new(Group::new(Origin::Device(live.clone()), nodes));
+        if let Some((_, old)) = &old {
+            let lost = group.inherit(old);
+            self.items.fetch_sub(lost, Ordering::Relaxed);
+        }
+        groups.enrol(&group);
+        groups
+            .devices
+            .insert(live.id.clone(), (live.clone(), group.clone()));
+        Some(group)
+    }
+
+    fn read(
+        &self,
+        context: &RequestContext,
+        space: &AddressSpace,
+        node: &ParsedReadValueId,
+        timestamps: TimestampsToReturn,
+    ) -> DataValue {
+        let point = self.groups.read().points.get(&node.node_id).cloned();
+        let Some((group, index)) = point else {
+            return space.read(context, node, 0.0, timestamps);
+        };
+        let mut data = match space.validate_node_read(context, node) {
+            Ok(_) => group.origin.read(index).data_value(),
+            Err(status) => return failure(status),
+        };
+        if node.index_range != NumericRange::None {
+            match data.value.take().map(|v| v.range_of(&node.index_range)) {
+                Some(Ok(part)) => data.value = Some(part),
+                Some(Err(status)) => return failure(status),
+                None => {}
+            }
+        }
+        if matches!(
+            timestamps,
+            TimestampsToReturn::Server | TimestampsToReturn::Neither
+        ) {
+            data.source_timestamp = None;
+        }
+        if matches!(
+            timestamps,
+            TimestampsToReturn::Source | TimestampsToReturn::Neither
+        ) {
+            data.server_timestamp = None;
+        }
+        data
+    }
+
+    fn monitor(&self, item: &mut CreateMonitoredItem) {
+        let node = &item.item_to_monitor().node_id;
+        let Some((group, index)) = self.groups.read().points.get(node).cloned() else {
+            // Properties, which do not change.
+            return;
+        };
+        if self.items.fetch_add(1, Ordering::Relaxed) >= self.most_items {
+            self.items.fetch_sub(1, Ordering::Relaxed);
+            item.set_status(StatusCode::BadTooManyMonitoredItems);
+            return;
+        }
+        let told = group.origin.read(index);
+        item.set_initial_value(told.clone().data_value());
+        let interval = pace(item.sampling_interval());
+        // The type of the filter has no name outside of the stack.
+        let unfiltered = format!("{:?}", item.filter()) == "None";
+        item.revise_sampling_interval(NO_PACE);
+        group.monitor(item.handle(), Item::new(index, interval, unfiltered, told));
+    }
+
+    fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
+        self.groups.read().points.get(node).map(|p| p.0.clone())
+    }
+}
+
+impl Groups {
+    fn enrol(&mut self, group: &Arc<Group>) {
+        let points = group.nodes.iter().enumerate();
+        self.points
+            .extend(points.map(|(index, node)| (node.clone(), (group.clone(), index))));
+    }
+}
+
+fn failure(status: StatusCode) -> DataValue {
+    DataValue {
+        value: Some(Variant::Empty),
+        status: Some(status),
+        ..DataValue::null()
+    }
+}
+
+fn pace(sampling_interval: f64) -> Duration {
+    // An hour is as good as never, and a client can ask for infinity.
+    Duration::from_secs_f64(sampling_interval.clamp(0.0, 3.6e6) / 1000.0)
+}
+
+#[async_trait]
+impl InMemoryNodeManagerImpl for LiveNodes {
+    async fn init(&self, _: &mut AddressSpace, _: ServerContext) {}
+
+    fn name(&self) -> &str {
+        "weighbridge"
+    }
+
+    fn namespaces(&self) -> Vec<NamespaceMetadata> {
+        vec![NamespaceMetadata {
+            namespace_uri: NAMESPACE.to_owned(),
+            namespace_index: self.namespace,
+            ..Default::default()
+        }]
+    }
+
+    async fn read_values(
+        &self,
+        context: &RequestContext,
+        address_space: &RwLock<AddressSpace>,
+        nodes: &[&ParsedReadValueId],
+        _: f64,
+        timestamps_to_return: TimestampsToReturn,
+    ) -> Vec<DataValue> {
+        let space = address_space.read();
+        nodes
+            .iter()
+            .map(|node| self.read(context, &space, node, timestamps_to_return))
+            .collect()
+    }
+
+    async fn create_value_monitored_items(
+        &self,
+        context: &RequestContext,
+        address_space: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        let space = address_space.read();
+        for item in items {
+            let node = item.item_to_monitor().clone();
+            match space.validate_node_read(context, &node) {
+                Ok(_) => {
+                    let first = self.read(context, &space, &node, TimestampsToReturn::Both);
+                    item.set_initial_value(first);
+                    item.set_status(StatusCode::Good);
+                    self.monitor(item);
+                }
+                Err(status) => item.set_status(status),
+            }
+        }
+    }
+
+    async fn modify_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemUpdateRef]) {
+        for item in items {
+            if let Some(group) = self.group_of(item.node_id()) {
+                let interval = pace(item.update().revised_sampling_interval);
+                group.set_interval(item.handle(), interval);
+            }
+        }
+    }
+
+    async fn set_monitoring_mode(
+        &self,
+        _: &RequestContext,
+        _: MonitoringMode,
+        _: &[&MonitoredItemRef],
+    ) {
+    }
+
+    async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        for item in items {
+            let group = self.group_of(item.node_id());
+            if group.is_some_and(|g| g.forget(item.handle())) {
+                self.items.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Nothing here can be written: what a machine said is not SCADA's to change.
+    async fn write(
+        &self,
+        context: &RequestContext,
+        address_space: &RwLock<AddressSpace>,
+        nodes_to_write: &mut [&mut WriteNode],
+    ) -> Result<(), StatusCode> {
+        let space = address_space.read();
+        for node in nodes_to_write {
+            let known = space.node_exists(&node.value().node_id);
+            let user = &context.token.0;
+            tracing::debug!(user, node = %node.value().node_id, "a write was refused");
+            node.set_status(match known {
+                true => StatusCode::BadNotWritable,
+                false => StatusCode::BadNodeIdUnknown,
+            });
+        }
+        Ok(())
+    }
+}

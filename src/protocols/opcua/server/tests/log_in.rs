@@ -1,0 +1,192 @@
+//! Who is let in, and over which channels.
+
+use super::*;
+use opcua::client::UARequest;
+use opcua::client::services::{ActivateSession, CreateSession};
+use opcua::client::transport::TcpConnector;
+use opcua::types::EndpointDescription;
+
+fn with_user(dir: &Path, config: &mut OpcUaServerConfig) {
+    let password_file = dir.join("password");
+    std::fs::write(&password_file, "open sesame\n").unwrap();
+    config.users = vec![UserConfig {
+        name: "scada".into(),
+        password_file,
+    }];
+}
+
+#[tokio::test]
+async fn users_log_in_over_every_secure_policy_and_wrong_ones_do_not() {
+    let hub = hub(with_user).await;
+    hub.plc.update([(1, good(Value::U64(5)))]);
+    let user = |password: &str| IdentityToken::new_user_name("scada", password);
+    let encrypted = MessageSecurityMode::SignAndEncrypt;
+    for policy in Policy::SECURE {
+        for mode in Mode::ALL {
+            let session = connect(&hub, policy.stack(), mode.stack(), user("open sesame"))
+                .await
+                .unwrap();
+            let node = tag_node(&session, "count").await;
+            assert_eq!(read(&session, &node).await.value, Some(Variant::UInt64(5)));
+            session.disconnect().await.unwrap();
+        }
+    }
+    let wrong = connect(
+        &hub,
+        SecurityPolicy::Basic256Sha256,
+        encrypted,
+        user("sesame"),
+    );
+    let status = wrong.await.err().unwrap().status();
+    assert_eq!(status, StatusCode::BadIdentityTokenRejected);
+}
+
+#[tokio::test]
+async fn a_user_certificate_is_let_in_and_a_strangers_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let dir = folder.path().join(name);
+        let subject = pki::Subject {
+            name: name.into(),
+            application_uri: format!("urn:{name}"),
+            hosts: Vec::new(),
+        };
+        pki::ensure(&dir, &subject).unwrap();
+        let (certificate, key) = (dir.join("own/cert.der"), dir.join("private/private.pem"));
+        let identity = IdentityToken::new_x509_path(&certificate, key).unwrap();
+        (certificate, identity)
+    };
+    let (certificate, operator) = make("operator");
+    let (_, stranger) = make("stranger");
+    let hub = hub(|dir, config| {
+        let users = dir.join("users");
+        std::fs::create_dir(&users).unwrap();
+        std::fs::copy(certificate, users.join("operator.der")).unwrap();
+        config.user_certificates = Some(users);
+        config.allow_none_loopback = false;
+    })
+    .await;
+    let policy = SecurityPolicy::Aes256Sha256RsaPss;
+    let mode = MessageSecurityMode::SignAndEncrypt;
+    let session = connect(&hub, policy, mode, operator).await.unwrap();
+    tag_node(&session, "count").await;
+    let status = connect(&hub, policy, mode, stranger).await.err().unwrap();
+    assert_eq!(status.status(), StatusCode::BadIdentityTokenRejected);
+}
+
+#[tokio::test]
+async fn without_security_only_discovery_is_answered_where_none_is_not_allowed() {
+    let hub = hub(|dir, config| {
+        with_user(dir, config);
+        config.allow_none_loopback = false;
+    })
+    .await;
+    let endpoints = client(hub.dir.path())
+        .get_server_endpoints_from_url(hub.server.url())
+        .await
+        .unwrap();
+    assert_eq!(endpoints.len(), 6);
+    for endpoint in &endpoints {
+        assert_ne!(endpoint.security_mode, MessageSecurityMode::None);
+        let port = format!(":{}/", hub.server.port());
+        assert!(endpoint.endpoint_url.as_ref().ends_with(&port));
+    }
+    let (_session, events) = client(hub.dir.path())
+        .connect_to_endpoint_directly(hub.server.url(), IdentityToken::Anonymous)
+        .unwrap();
+    let ended = tokio::time::timeout(PATIENCE, events.run()).await.unwrap();
+    assert!(ended.is_bad(), "{ended}");
+    assert_eq!(hub.server.guard_stats().expelled.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_client_certificate_is_put_aside_until_it_is_trusted() {
+    let hub = hub(|dir, config| {
+        with_user(dir, config);
+        config.trust = Trust::Folder;
+    })
+    .await;
+    let user = || IdentityToken::new_user_name("scada", "open sesame");
+    let policy = SecurityPolicy::Basic256Sha256;
+    let mode = MessageSecurityMode::SignAndEncrypt;
+    assert!(connect(&hub, policy, mode, user()).await.is_err());
+    let pki = hub.dir.path().join("pki");
+    let rejected: Vec<_> = std::fs::read_dir(pki.join("rejected"))
+        .unwrap()
+        .map(|e| e.unwrap())
+        .collect();
+    assert_eq!(rejected.len(), 1);
+    let trusted = pki.join("trusted").join(rejected[0].file_name());
+    std::fs::rename(rejected[0].path(), trusted).unwrap();
+    connect(&hub, policy, mode, user()).await.unwrap();
+}
+
+#[tokio::test]
+async fn beyond_loopback_it_does_not_start_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = OpcUaServerConfig {
+        bind: "0.0.0.0:0".parse().unwrap(),
+        pki_dir: dir.path().join("pki"),
+        ..Default::default()
+    };
+    let started = ScadaServer::start(config, LiveView::default(), FakeLedger::new()).await;
+    assert!(matches!(
+        started.err().unwrap(),
+        ScadaError::Config(ConfigError::NoUsers(_))
+    ));
+}
+
+#[tokio::test]
+async fn the_certificate_can_be_read_by_the_client() {
+    let hub = hub(|_, _| {}).await;
+    let own = hub.dir.path().join("pki/own/cert.der");
+    let certificate = CertificateStore::read_cert(&own).unwrap();
+    certificate.is_hostname_valid("127.0.0.1").unwrap();
+    let endpoints = client(hub.dir.path())
+        .get_server_endpoints_from_url(hub.server.url())
+        .await
+        .unwrap();
+    assert_eq!(endpoints.len(), 7);
+    let offered = &endpoints[0].server_certificate;
+    assert_eq!(*offered, certificate.as_byte_string());
+}
+
+#[tokio::test]
+async fn an_activated_session_without_security_gets_a_nonce_all_the_same() {
+    let hub = hub(|_, _| {}).await;
+    let client = client(hub.dir.path());
+    let endpoint = EndpointDescription::from((
+        hub.server.url(),
+        SecurityPolicy::None.to_str(),
+        MessageSecurityMode::None,
+        UserTokenPolicy::anonymous(),
+    ));
+    let channel = client
+        .session_builder()
+        .connect_to_endpoint_directly(endpoint.clone())
+        .unwrap()
+        .build_channel(client.certificate_store().clone())
+        .unwrap();
+    let connector = TcpConnector::new(hub.server.url()).unwrap();
+    let mut events = channel.connect_no_retry(&connector).await.unwrap();
+    let store = client.certificate_store();
+    let create = CreateSession::new_manual(store, &endpoint, 1, SECOND, NodeId::null(), 1)
+        .endpoint_url(hub.server.url())
+        .session_timeout(30_000.0);
+    let activate = async {
+        let created = create.send(&channel).await.unwrap();
+        let token = created.authentication_token;
+        ActivateSession::new_manual(endpoint.clone(), 1, SECOND, token, 2)
+            .send(&channel)
+            .await
+            .unwrap()
+    };
+    tokio::pin!(activate);
+    let activated = loop {
+        tokio::select! {
+            _ = events.poll() => {}
+            activated = &mut activate => break activated,
+        }
+    };
+    assert_eq!(activated.server_nonce.value.map(|n| n.len()), Some(32));
+}

@@ -1,0 +1,378 @@
+//! The server, seen by a client.
+
+mod hostile;
+mod log_in;
+
+use super::*;
+use crate::live_view::{DeviceLive, LiveSample, LiveView};
+use crate::model::{Quality, TagSpec, Value, ValueKind};
+use opcua::client::{
+    Client, ClientBuilder, DataChangeCallback, IdentityToken, Session, SessionEventLoop,
+};
+use opcua::crypto::{CertificateStore, SecurityPolicy};
+use opcua::types::{
+    AttributeId, BrowsePath, DataValue, EUInformation, Error, MonitoredItemCreateRequest, NodeId,
+    ObjectId, QualifiedName, Range, ReadValueId, ReferenceTypeId, RelativePath,
+    RelativePathElement, StatusCode, TimestampsToReturn, UserTokenPolicy, Variant, WriteValue,
+};
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use weighbridge_verifier::{Hash, sha256};
+
+const SECOND: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A moment in 2026, in ns.
+const THEN: i64 = 1_780_000_000_123_456_700;
+
+/// A ledger of so many blocks of three records each.
+struct FakeLedger(watch::Sender<u64>);
+
+impl FakeLedger {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(watch::Sender::new(0)))
+    }
+}
+
+impl LedgerPort for FakeLedger {
+    fn height(&self) -> u64 {
+        *self.0.borrow()
+    }
+    fn last_block_hash(&self) -> Hash {
+        sha256(&[&self.height().to_le_bytes()])
+    }
+    fn records(&self) -> u64 {
+        3 * self.height()
+    }
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+struct Hub {
+    live: LiveView,
+    plc: Arc<DeviceLive>,
+    ledger: Arc<FakeLedger>,
+    server: ScadaServer,
+    dir: TempDir,
+}
+
+fn tag(name: &str, kind: ValueKind, unit: &str, range: Option<(f64, f64)>) -> TagSpec {
+    TagSpec {
+        name: name.into(),
+        kind,
+        unit: unit.into(),
+        description: format!("the {name}"),
+        range,
+    }
+}
+
+fn good(value: Value) -> LiveSample {
+    LiveSample {
+        time: THEN,
+        value,
+        quality: Quality::GOOD,
+    }
+}
+
+async fn hub(adjust: impl FnOnce(&Path, &mut OpcUaServerConfig)) -> Hub {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = OpcUaServerConfig {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        pki_dir: dir.path().join("pki"),
+        trust: Trust::Any,
+        ..Default::default()
+    };
+    adjust(dir.path(), &mut config);
+    let live = LiveView::default();
+    let tags = [
+        tag("temperature", ValueKind::F64, "°C", Some((0.0, 120.0))),
+        tag("count", ValueKind::U64, "", None),
+        tag("open", ValueKind::Bool, "", None),
+    ];
+    let plc = live.register("plc-1".into(), tags.into());
+    let ledger = FakeLedger::new();
+    let server = ScadaServer::start(config, live.clone(), ledger.clone())
+        .await
+        .unwrap();
+    Hub {
+        live,
+        plc,
+        ledger,
+        server,
+        dir,
+    }
+}
+
+fn client(dir: &Path) -> Client {
+    ClientBuilder::new()
+        .application_name("test client")
+        .application_uri("urn:weighbridge:test-client")
+        .product_uri("urn:weighbridge:test")
+        .pki_dir(dir.join("client"))
+        .create_sample_keypair(true)
+        .trust_server_certs(true)
+        .session_retry_limit(0)
+        .client()
+        .unwrap()
+}
+
+async fn connect(
+    hub: &Hub,
+    policy: SecurityPolicy,
+    mode: MessageSecurityMode,
+    identity: IdentityToken,
+) -> Result<Arc<Session>, Error> {
+    let endpoint = (
+        hub.server.url(),
+        policy.to_str(),
+        mode,
+        UserTokenPolicy::anonymous(),
+    );
+    let (session, events): (_, SessionEventLoop<_>) = client(hub.dir.path())
+        .connect_to_matching_endpoint(endpoint, identity)
+        .await?;
+    let mut driver = events.spawn();
+    tokio::select! {
+        true = session.wait_for_connection() => {}
+        status = &mut driver => return Err(Error::new(status.unwrap(), "no session")),
+    }
+    Ok(session)
+}
+
+async fn anonymous(hub: &Hub) -> Arc<Session> {
+    let none = MessageSecurityMode::None;
+    connect(hub, SecurityPolicy::None, none, IdentityToken::Anonymous)
+        .await
+        .unwrap()
+}
+
+/// The node at a path of browse names below Objects.
+async fn find(session: &Session, path: &[&str]) -> Result<NodeId, StatusCode> {
+    let namespace = session.get_namespace_index(NAMESPACE).await.unwrap();
+    let element = |name: &&str| RelativePathElement {
+        reference_type_id: ReferenceTypeId::HierarchicalReferences.into(),
+        is_inverse: false,
+        include_subtypes: true,
+        target_name: match *name {
+            "EURange" | "EngineeringUnits" => QualifiedName::new(0, *name),
+            name => QualifiedName::new(namespace, name),
+        },
+    };
+    let path = BrowsePath {
+        starting_node: ObjectId::ObjectsFolder.into(),
+        relative_path: RelativePath {
+            elements: Some(path.iter().map(element).collect()),
+        },
+    };
+    let found = session
+        .translate_browse_paths_to_node_ids(&[path])
+        .await
+        .unwrap()
+        .remove(0);
+    match found.targets.unwrap_or_default().pop() {
+        Some(target) => Ok(target.target_id.node_id),
+        None => Err(found.status_code),
+    }
+}
+
+async fn tag_node(session: &Session, tag: &str) -> NodeId {
+    find(session, &["Weighbridge", "Devices", "plc-1", tag])
+        .await
+        .unwrap()
+}
+
+async fn read(session: &Session, node: &NodeId) -> DataValue {
+    let nodes = [ReadValueId::from(node.clone())];
+    let both = TimestampsToReturn::Both;
+    session.read(&nodes, both, 0.0).await.unwrap().remove(0)
+}
+
+/// Subscribes to a node without a filter, as most clients do.
+async fn subscribe(session: &Session, node: &NodeId) -> mpsc::UnboundedReceiver<DataValue> {
+    let (send, receive) = mpsc::unbounded_channel();
+    let news = DataChangeCallback::new(move |value, _| {
+        let _ = send.send(value);
+    });
+    let subscription = session
+        .create_subscription(Duration::from_millis(50), 100, 20, 0, 0, true, news)
+        .await
+        .unwrap();
+    let mut item = MonitoredItemCreateRequest::from(node.clone());
+    item.requested_parameters.queue_size = 10;
+    item.requested_parameters.sampling_interval = 0.0;
+    let created = session
+        .create_monitored_items(subscription, TimestampsToReturn::Both, vec![item])
+        .await
+        .unwrap();
+    assert!(created[0].result.status_code.is_good());
+    receive
+}
+
+/// The next value that fits, however many others come before it.
+async fn news(
+    values: &mut mpsc::UnboundedReceiver<DataValue>,
+    fits: impl Fn(&DataValue) -> bool,
+) -> DataValue {
+    let wait = async {
+        loop {
+            let value = values.recv().await.unwrap();
+            if fits(&value) {
+                return value;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap()
+}
+
+#[tokio::test]
+async fn values_have_status_and_times_and_say_their_unit_and_range() {
+    let hub = hub(|_, _| {}).await;
+    let session = anonymous(&hub).await;
+    let node = tag_node(&session, "temperature").await;
+    let waiting = read(&session, &node).await;
+    assert_eq!(waiting.status, Some(StatusCode::BadWaitingForInitialData));
+
+    let sample = good(Value::F64(41.5));
+    hub.plc.update([(0, sample.clone())]);
+    let data = read(&session, &node).await;
+    assert_eq!(data.value, Some(Variant::Double(41.5)));
+    assert!(data.status.is_none_or(|s| s == StatusCode::Good));
+    let time = data.source_timestamp.unwrap().as_chrono();
+    assert_eq!(time.timestamp_nanos_opt(), Some(THEN));
+    assert!(data.server_timestamp.is_some());
+
+    let uncertain = Quality::UNCERTAIN_ENGINEERING_UNITS_EXCEEDED;
+    for (quality, value) in [
+        (uncertain, Some(Variant::Double(41.5))),
+        (Quality::BAD_NO_COMMUNICATION, None),
+    ] {
+        let sample = LiveSample {
+            quality,
+            ..sample.clone()
+        };
+        hub.plc.update([(0, sample)]);
+        let data = read(&session, &node).await;
+        assert_eq!(data.status, Some(StatusCode::from(quality.0)));
+        assert_eq!(data.value.filter(|v| *v != Variant::Empty), value);
+    }
+
+    let property = |name| ["Weighbridge", "Devices", "plc-1", "temperature", name];
+    let range = find(&session, &property("EURange")).await.unwrap();
+    let range = read(&session, &range).await.value.unwrap();
+    let range: Range = range.try_cast_to().unwrap();
+    assert_eq!((range.low, range.high), (0.0, 120.0));
+    let unit = find(&session, &property("EngineeringUnits")).await.unwrap();
+    let unit = read(&session, &unit).await.value.unwrap();
+    let unit: EUInformation = unit.try_cast_to().unwrap();
+    assert_eq!(unit.unit_id, 4_408_652);
+    hub.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn changes_are_pushed_also_when_only_the_status_changes() {
+    let hub = hub(|_, _| {}).await;
+    hub.plc.update([(2, good(Value::Bool(true)))]);
+    let session = anonymous(&hub).await;
+    let node = tag_node(&session, "open").await;
+    let mut values = subscribe(&session, &node).await;
+    let told = |value: bool, status: StatusCode| {
+        move |data: &DataValue| {
+            data.value == Some(Variant::Boolean(value)) && data.status() == status
+        }
+    };
+    news(&mut values, told(true, StatusCode::Good)).await;
+
+    let quality = Quality::UNCERTAIN_ENGINEERING_UNITS_EXCEEDED;
+    let value = Value::Bool(true);
+    let time = THEN + 1_000_000_000;
+    hub.plc.update([(
+        2,
+        LiveSample {
+            time,
+            value,
+            quality,
+        },
+    )]);
+    let uncertain = StatusCode::from(quality.0);
+    let data = news(&mut values, told(true, uncertain)).await;
+    let source_time = data.source_timestamp.unwrap().as_chrono();
+    assert_eq!(source_time.timestamp_nanos_opt(), Some(time));
+
+    hub.plc.set_link(crate::live_view::Link::Down {
+        reason: "unplugged".into(),
+        retry_at: 0,
+    });
+    let lost = StatusCode::from(Quality::BAD_NO_COMMUNICATION.0);
+    news(&mut values, |data| data.status() == lost).await;
+
+    // There and back quickly: what is shown at the end is what is true at the end.
+    for value in [false, true, false, true] {
+        hub.plc.update([(2, good(Value::Bool(value)))]);
+    }
+    news(&mut values, told(true, StatusCode::Good)).await;
+    let more = tokio::time::timeout(SECOND / 2, values.recv()).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+#[tokio::test]
+async fn the_ledger_is_shown_and_its_growth_is_pushed() {
+    let hub = hub(|_, _| {}).await;
+    let session = anonymous(&hub).await;
+    let path = |name| ["Weighbridge", "Ledger", name];
+    let height = find(&session, &path("Height")).await.unwrap();
+    let mut heights = subscribe(&session, &height).await;
+    news(&mut heights, |d| d.value == Some(Variant::UInt64(0))).await;
+    hub.ledger.0.send_replace(7);
+    news(&mut heights, |d| d.value == Some(Variant::UInt64(7))).await;
+    let hash = find(&session, &path("LastBlockHash")).await.unwrap();
+    let expected = Variant::from(hub.ledger.last_block_hash().to_string());
+    assert_eq!(read(&session, &hash).await.value, Some(expected));
+    let records = find(&session, &path("Records")).await.unwrap();
+    let records = read(&session, &records).await;
+    assert_eq!(records.value, Some(Variant::UInt64(21)));
+}
+
+#[tokio::test]
+async fn nothing_can_be_written() {
+    let hub = hub(|_, _| {}).await;
+    hub.plc.update([(1, good(Value::U64(5)))]);
+    let session = anonymous(&hub).await;
+    let node = tag_node(&session, "count").await;
+    let write = WriteValue {
+        node_id: node.clone(),
+        attribute_id: AttributeId::Value as u32,
+        index_range: Default::default(),
+        value: Variant::UInt64(6).into(),
+    };
+    let results = session.write(&[write]).await.unwrap();
+    assert_eq!(results, [StatusCode::BadNotWritable]);
+    assert_eq!(read(&session, &node).await.value, Some(Variant::UInt64(5)));
+}
+
+#[tokio::test]
+async fn devices_that_come_later_are_taken_in_and_changed_ones_are_replaced() {
+    let hub = hub(|_, _| {}).await;
+    let session = anonymous(&hub).await;
+    let path = ["Weighbridge", "Devices", "robot-9", "speed"];
+    assert_eq!(find(&session, &path).await, Err(StatusCode::BadNoMatch));
+    let robot = hub.live.register(
+        "robot-9".into(),
+        [tag("speed", ValueKind::F64, "m/s", None)].into(),
+    );
+    hub.server.refresh();
+    let node = find(&session, &path).await.unwrap();
+    robot.update([(0, good(Value::F64(1.0)))]);
+    let mut speeds = subscribe(&session, &node).await;
+    news(&mut speeds, |d| d.value == Some(Variant::Double(1.0))).await;
+
+    // The same device again, with its tags in another order.
+    let tags = [
+        tag("load", ValueKind::F64, "kg", None),
+        tag("speed", ValueKind::F64, "m/s", None),
+    ];
+    let robot = hub.live.register("robot-9".into(), tags.into());
+    hub.server.refresh();
+    robot.update([(1, good(Value::F64(2.0)))]);
+    news(&mut speeds, |d| d.value == Some(Variant::Double(2.0))).await;
+}

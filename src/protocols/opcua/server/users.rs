@@ -1,0 +1,338 @@
+//! Who may log in: anonymous users where the configuration lets them, users with a password, and
+//! users with a certificate.
+
+use super::config::OpcUaServerConfig;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use async_trait::async_trait;
+use opcua::crypto::{CertificateStore, SecurityPolicy, Thumbprint, X509};
+use opcua::server::ServerEndpoint;
+use opcua::server::authenticator::{
+    AuthManager, Password, UserToken, user_pass_security_policy_id,
+};
+use opcua::types::{Error, StatusCode, UAString, UserTokenPolicy, UserTokenType};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+/// Hashes computed at a time: each takes 19 MiB, and anybody may ask for one.
+const HASHES_AT_A_TIME: usize = 2;
+/// How long a wrong log-in waits for its answer.
+const WRONG_LOG_IN_DELAY: Duration = Duration::from_millis(500);
+/// The stack's id of the policy for user certificates.
+const X509_POLICY: &str = "x509";
+/// The stack's id of the policy for anonymous users.
+const ANONYMOUS_POLICY: &str = "anonymous";
+
+/// Why the users cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersError {
+    /// A file or folder.
+    #[error("{what} cannot be read: {path}: {source}", path = path.display())]
+    Read {
+        /// What it is for.
+        what: String,
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An empty password.
+    #[error("the password of user {user} is empty; write one into the first line of {path}", path = path.display())]
+    Empty {
+        /// Whose.
+        user: String,
+        /// Where.
+        path: PathBuf,
+    },
+    /// Two users of the same name, or none.
+    #[error("the user name {0:?} is empty or given twice")]
+    Name(String),
+    /// Not a certificate.
+    #[error("{path} is not a certificate: {reason}", path = path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No certificate.
+    #[error("there is no certificate (*.der) in {path}", path = path.display())]
+    NoCertificates {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The hash function.
+    #[error("the password of user {user} cannot be hashed: {reason}")]
+    Hash {
+        /// Whose.
+        user: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The users of the server; no password is kept, only its salted Argon2id hash.
+pub(super) struct Users {
+    anonymous: bool,
+    hashes: Arc<BTreeMap<String, PasswordHash>>,
+    /// Compared for a user who does not exist, so that the time tells nothing.
+    nobody: Arc<PasswordHash>,
+    certificates: Vec<X509>,
+    hashing: Semaphore,
+}
+
+impl Users {
+    /// Reads password files and certificates. Blocking.
+    pub(super) fn load(config: &OpcUaServerConfig) -> Result<Self, UsersError> {
+        let mut hashes = BTreeMap::new();
+        for user in &config.users {
+            let hash = password_hash(&user.name, &user.password_file)?;
+            if user.name.is_empty() || hashes.insert(user.name.clone(), hash).is_some() {
+                return Err(UsersError::Name(user.name.clone()));
+            }
+        }
+        let certificates = match &config.user_certificates {
+            Some(folder) => certificates(folder)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            anonymous: config.allows_none(),
+            hashes: Arc::new(hashes),
+            nobody: Arc::new(hash("nobody", b"nobody's password")?),
+            certificates,
+            hashing: Semaphore::new(HASHES_AT_A_TIME),
+        })
+    }
+
+    async fn knows(&self, name: &str, password: &Password) -> bool {
+        let Ok(_turn) = self.hashing.acquire().await else {
+            return false;
+        };
+        let known = self.hashes.contains_key(name);
+        let (hashes, nobody) = (self.hashes.clone(), self.nobody.clone());
+        let (name, password) = (name.to_owned(), Zeroizing::new(password.get().to_owned()));
+        let check = move || {
+            let stored = hashes.get(&name).unwrap_or(&nobody);
+            argon2()
+                .verify_password(password.as_bytes(), stored)
+                .is_ok()
+        };
+        known & tokio::task::spawn_blocking(check).await.unwrap_or(false)
+    }
+}
+
+#[async_trait]
+impl AuthManager for Users {
+    async fn authenticate_anonymous_token(&self, _: &ServerEndpoint) -> Result<(), Error> {
+        if self.anonymous {
+            return Ok(());
+        }
+        Err(refusal("anonymous users are not let in"))
+    }
+
+    async fn authenticate_username_identity_token(
+        &self,
+        endpoint: &ServerEndpoint,
+        username: &str,
+        password: &Password,
+    ) -> Result<UserToken, Error> {
+        if endpoint.security_policy() != SecurityPolicy::None
+            && self.knows(username, password).await
+        {
+            return Ok(UserToken(username.to_owned()));
+        }
+        tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
+        tracing::warn!(user = username, "wrong log-in at the OPC UA server");
+        Err(refusal("wrong user name or password"))
+    }
+
+    async fn authenticate_x509_identity_token(
+        &self,
+        _: &ServerEndpoint,
+        signing_thumbprint: &Thumbprint,
+    ) -> Result<UserToken, Error> {
+        let holder = self
+            .certificates
+            .iter()
+            .find(|c| c.thumbprint() == *signing_thumbprint)
+            .filter(|c| c.is_time_valid(&chrono::Utc::now()).is_ok());
+        match holder {
+            Some(certificate) => Ok(UserToken(holder_name(certificate))),
+            None => {
+                tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
+                tracing::warn!("unknown or expired user certificate at the OPC UA server");
+                Err(refusal("unknown or expired certificate"))
+            }
+        }
+    }
+
+    fn user_token_policies(&self, endpoint: &ServerEndpoint) -> Vec<UserTokenPolicy> {
+        let policy = endpoint.security_policy();
+        let token = |id: UAString, token_type, security: &str| UserTokenPolicy {
+            policy_id: id,
+            token_type,
+            issued_token_type: UAString::null(),
+            issuer_endpoint_url: UAString::null(),
+            security_policy_uri: security.into(),
+        };
+        let mut policies = Vec::new();
+        if self.anonymous {
+            let none = SecurityPolicy::None.to_uri();
+            policies.push(token(
+                ANONYMOUS_POLICY.into(),
+                UserTokenType::Anonymous,
+                none,
+            ));
+        }
+        // A password or a proof of a key never crosses a channel that is not secured.
+        if policy != SecurityPolicy::None {
+            if !self.hashes.is_empty() {
+                let id = user_pass_security_policy_id(endpoint);
+                policies.push(token(id, UserTokenType::UserName, policy.to_uri()));
+            }
+            if !self.certificates.is_empty() {
+                let id = X509_POLICY.into();
+                policies.push(token(id, UserTokenType::Certificate, policy.to_uri()));
+            }
+        }
+        policies
+    }
+}
+
+fn refusal(reason: &str) -> Error {
+    Error::new(StatusCode::BadIdentityTokenRejected, reason.to_owned())
+}
+
+fn holder_name(certificate: &X509) -> String {
+    certificate
+        .common_name()
+        .unwrap_or_else(|_| certificate.thumbprint().as_hex_string())
+}
+
+/// OWASP's first choice for Argon2id: 19 MiB, two passes, one lane.
+fn argon2() -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
+}
+
+fn password_hash(user: &str, path: &Path) -> Result<PasswordHash, UsersError> {
+    let text = fs::read_to_string(path).map_err(|source| UsersError::Read {
+        what: format!("the password of user {user}"),
+        path: path.to_owned(),
+        source,
+    })?;
+    let text = Zeroizing::new(text);
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(UsersError::Empty {
+            user: user.to_owned(),
+            path: path.to_owned(),
+        });
+    }
+    match PasswordHash::new(line) {
+        Ok(stored) if line.starts_with("$argon2") => Ok(stored),
+        _ => hash(user, line.as_bytes()),
+    }
+}
+
+fn hash(user: &str, password: &[u8]) -> Result<PasswordHash, UsersError> {
+    argon2()
+        .hash_password(password)
+        .map_err(|e| UsersError::Hash {
+            user: user.to_owned(),
+            reason: e.to_string(),
+        })
+}
+
+fn certificates(folder: &Path) -> Result<Vec<X509>, UsersError> {
+    let unreadable = |source| UsersError::Read {
+        what: "the folder of user certificates".into(),
+        path: folder.to_owned(),
+        source,
+    };
+    let mut certificates = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_none_or(|e| e != "der") {
+            continue;
+        }
+        let certificate = CertificateStore::read_cert(&path)
+            .map_err(|reason| UsersError::Certificate { path, reason })?;
+        if certificate.is_time_valid(&chrono::Utc::now()).is_err() {
+            let holder = holder_name(&certificate);
+            tracing::warn!(holder, "a user certificate is not valid now");
+        }
+        certificates.push(certificate);
+    }
+    if certificates.is_empty() {
+        return Err(UsersError::NoCertificates {
+            path: folder.to_owned(),
+        });
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocols::opcua::server::config::UserConfig;
+    use opcua::types::MessageSecurityMode;
+
+    fn config(dir: &Path, content: &str) -> OpcUaServerConfig {
+        let password_file = dir.join("password");
+        fs::write(&password_file, content).unwrap();
+        OpcUaServerConfig {
+            users: vec![UserConfig {
+                name: "scada".into(),
+                password_file,
+            }],
+            allow_none_loopback: false,
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn passwords_are_kept_as_hashes_and_compared_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = Users::load(&config(dir.path(), "open sesame\n")).unwrap();
+        let stored = users.hashes["scada"].to_string();
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        let password = |text: &str| Password::new(text.into());
+        assert!(users.knows("scada", &password("open sesame")).await);
+        assert!(!users.knows("scada", &password("open sesam")).await);
+        assert!(!users.knows("nobody", &password("nobody's password")).await);
+
+        let hashed = Users::load(&config(dir.path(), &stored)).unwrap();
+        assert!(hashed.knows("scada", &password("open sesame")).await);
+    }
+
+    #[test]
+    fn passwords_are_asked_for_only_on_secured_channels() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = Users::load(&config(dir.path(), "x")).unwrap();
+        let endpoint = |policy, mode| ServerEndpoint::new("/", policy, mode, &[]);
+        let none = endpoint(SecurityPolicy::None, MessageSecurityMode::None);
+        assert!(users.user_token_policies(&none).is_empty());
+        let secure = endpoint(
+            SecurityPolicy::Basic256Sha256,
+            MessageSecurityMode::SignAndEncrypt,
+        );
+        let policies = users.user_token_policies(&secure);
+        assert_eq!(policies.len(), 1);
+        assert_eq!(policies[0].token_type, UserTokenType::UserName);
+    }
+
+    #[test]
+    fn an_empty_password_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let Err(error) = Users::load(&config(dir.path(), "\n")) else {
+            panic!("an empty password was taken");
+        };
+        assert!(matches!(error, UsersError::Empty { .. }));
+    }
+}

@@ -1,0 +1,289 @@
+//! Many plain Modbus TCP devices in one thread, as cheap as they can be: what `bench` reads from. They
+//! share the machine with the hub that is measured, so their frames are built in place from a
+//! register image that is already in the order of the wire.
+
+use super::noise::Noise;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+
+/// Most registers in one request (Modbus Application Protocol V1.1b3, 6.3).
+const MAX_REGISTERS: u16 = 125;
+/// Length of a read request: MBAP header, function, address, count.
+const REQUEST: usize = 12;
+/// Requests that may be read in one go.
+const PIPELINE: usize = 64;
+/// Most connections to one device.
+const CONNECTIONS: usize = 16;
+
+const ILLEGAL_FUNCTION: u8 = 1;
+const ILLEGAL_DATA_ADDRESS: u8 = 2;
+const ILLEGAL_DATA_VALUE: u8 = 3;
+
+/// The registers of one device: every read finds them a little changed, around a level of their own.
+struct Registers {
+    /// High byte first, as they are sent.
+    image: Vec<u8>,
+    noise: Noise,
+}
+
+impl Registers {
+    fn new(count: u16, seed: u64) -> Self {
+        let mut registers = Self {
+            image: vec![0; usize::from(count) * 2],
+            noise: Noise::new(seed),
+        };
+        registers.change(0..usize::from(count));
+        registers
+    }
+
+    /// Gives the registers in `range` new values: level plus the number of ones among 32 random bits,
+    /// which is near enough to a normal distribution of standard deviation 2.8.
+    fn change(&mut self, range: Range<usize>) {
+        let Some(bytes) = self.image.get_mut(range.start * 2..range.end * 2) else {
+            return;
+        };
+        for (i, pair) in bytes.chunks_mut(4).enumerate() {
+            let bits = self.noise.bits();
+            let draws = [bits as u32, (bits >> 32) as u32];
+            for (j, (cell, draw)) in pair.chunks_exact_mut(2).zip(draws).enumerate() {
+                let register = range.start + 2 * i + j;
+                let value = level(register) + draw.count_ones() as u16;
+                cell.copy_from_slice(&value.to_be_bytes());
+            }
+        }
+    }
+
+    /// Appends the answer to `request`, or says that its bytes are no Modbus.
+    fn answer(&mut self, request: &[u8; REQUEST], out: &mut Vec<u8>) -> Result<(), NotModbus> {
+        let [t0, t1, 0, 0, 0, 6, unit, function, a0, a1, c0, c1] = *request else {
+            return Err(NotModbus);
+        };
+        let first = usize::from(u16::from_be_bytes([a0, a1]));
+        let count = u16::from_be_bytes([c0, c1]);
+        let range = first..first + usize::from(count);
+        let refusal = match function {
+            3 | 4 if !(1..=MAX_REGISTERS).contains(&count) => ILLEGAL_DATA_VALUE,
+            3 | 4 if range.end * 2 > self.image.len() => ILLEGAL_DATA_ADDRESS,
+            3 | 4 => {
+                self.change(range.clone());
+                let bytes = (count * 2) as u8;
+                out.extend([t0, t1, 0, 0, 0, bytes + 3, unit, function, bytes]);
+                let cells = self.image.get(range.start * 2..range.end * 2);
+                out.extend_from_slice(cells.unwrap_or_default());
+                return Ok(());
+            }
+            _ => ILLEGAL_FUNCTION,
+        };
+        out.extend([t0, t1, 0, 0, 0, 3, unit, function | 0x80, refusal]);
+        Ok(())
+    }
+}
+
+fn level(register: usize) -> u16 {
+    1000 + (register * 37 % 20_000) as u16
+}
+
+/// The bytes are no Modbus request of a fixed length; the connection ends.
+#[derive(Debug)]
+struct NotModbus;
+
+/// The devices, which serve until this is dropped.
+pub struct BenchServers {
+    ports: Vec<u16>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BenchServers {
+    /// Starts `devices` devices with `registers` holding registers each (the same as input
+    /// registers), on free ports of the loopback interface, in a thread of their own.
+    pub fn start(devices: usize, registers: u16) -> io::Result<Self> {
+        let listeners = (0..devices).map(|_| {
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        let listeners: Vec<_> = listeners.collect::<io::Result<_>>()?;
+        let ports = listeners.iter().map(|l| Ok(l.local_addr()?.port()));
+        let ports = ports.collect::<io::Result<_>>()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let serve = move || {
+            runtime.block_on(async {
+                for (index, listener) in listeners.into_iter().enumerate() {
+                    match TcpListener::from_std(listener) {
+                        Ok(listener) => drop(tokio::spawn(device(listener, registers, index))),
+                        Err(error) => tracing::error!(%error, index, "a device cannot listen"),
+                    }
+                }
+                // Ends when the sender is dropped, too.
+                let _ = stopped.await;
+            });
+        };
+        let thread = std::thread::Builder::new()
+            .name("bench-devices".into())
+            .spawn(serve)?;
+        Ok(Self {
+            ports,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// The devices' ports.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// The devices' addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let address = |port: &u16| SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        self.ports.iter().map(address)
+    }
+}
+
+impl Drop for BenchServers {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if it had one, is printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn device(listener: TcpListener, registers: u16, index: usize) {
+    let registers = Registers::new(registers, index as u64);
+    let registers = Arc::new(parking_lot::Mutex::new(registers));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            continue;
+        };
+        let registers = registers.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, &registers).await {
+                tracing::debug!(index, %error, "a connection broke");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, registers: &parking_lot::Mutex<Registers>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut received = [0; REQUEST * PIPELINE];
+    let mut length = 0;
+    let mut out = Vec::with_capacity(512);
+    loop {
+        let room = received.get_mut(length..).unwrap_or_default();
+        match stream.read(room).await? {
+            0 => return Ok(()),
+            read => length += read,
+        }
+        let whole = length - length % REQUEST;
+        let requests = received.get(..whole).unwrap_or_default();
+        for request in requests.as_chunks::<REQUEST>().0 {
+            if registers.lock().answer(request, &mut out).is_err() {
+                return Ok(());
+            }
+        }
+        stream.write_all(&out).await?;
+        out.clear();
+        received.copy_within(whole..length, 0);
+        length -= whole;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(stream: &mut TcpStream, request: &[u8]) -> Vec<u8> {
+        stream.write_all(request).await.unwrap();
+        let mut header = [0; 6];
+        stream.read_exact(&mut header).await.unwrap();
+        let mut body = vec![0; usize::from(header[5])];
+        stream.read_exact(&mut body).await.unwrap();
+        assert_eq!(header[..2], request[..2]);
+        body
+    }
+
+    #[tokio::test]
+    async fn registers_are_served_and_limits_are_kept() {
+        let servers = BenchServers::start(2, 130).unwrap();
+        let address = servers.addresses().nth(1).unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let body = ask(&mut stream, &[7, 9, 0, 0, 0, 6, 5, 3, 0, 128, 0, 2]).await;
+        assert_eq!((body.len(), &body[..3]), (7, &[5, 3, 4][..]));
+        let value = u16::from_be_bytes([body[3], body[4]]);
+        assert!((level(128)..=level(128) + 32).contains(&value), "{value}");
+        for (request, exception) in [
+            (
+                [0, 1, 0, 0, 0, 6, 5, 3, 0, 129, 0, 2],
+                [5, 0x83, ILLEGAL_DATA_ADDRESS],
+            ),
+            (
+                [0, 1, 0, 0, 0, 6, 5, 4, 0xff, 0xff, 0, 125],
+                [5, 0x84, ILLEGAL_DATA_ADDRESS],
+            ),
+            (
+                [0, 1, 0, 0, 0, 6, 5, 3, 0, 0, 0, 126],
+                [5, 0x83, ILLEGAL_DATA_VALUE],
+            ),
+            (
+                [0, 1, 0, 0, 0, 6, 5, 3, 0, 0, 0, 0],
+                [5, 0x83, ILLEGAL_DATA_VALUE],
+            ),
+            (
+                [0, 1, 0, 0, 0, 6, 5, 1, 0, 0, 0, 1],
+                [5, 0x81, ILLEGAL_FUNCTION],
+            ),
+        ] {
+            assert_eq!(ask(&mut stream, &request).await, exception);
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_in_one_segment_are_all_answered_and_rubbish_ends_the_connection() {
+        let servers = BenchServers::start(1, 10).unwrap();
+        let address = servers.addresses().next().unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = [0, 1, 0, 0, 0, 6, 1, 3, 0, 0, 0, 1];
+        stream
+            .write_all(&[request, request].concat())
+            .await
+            .unwrap();
+        let mut answers = [0; 22];
+        stream.read_exact(&mut answers).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        assert_eq!(stream.read(&mut answers).await.unwrap_or(0), 0);
+    }
+
+    #[test]
+    fn every_register_moves_around_its_level() {
+        let mut registers = Registers::new(7, 1);
+        let mut sum = 0.0;
+        for _ in 0..1000 {
+            registers.change(6..7);
+            let [.., high, low] = registers.image[..] else {
+                unreachable!()
+            };
+            sum += f64::from(u16::from_be_bytes([high, low]));
+        }
+        let mean = sum / 1000.0 - f64::from(level(6));
+        assert!((mean - 16.0).abs() < 0.5, "mean {mean}");
+    }
+}

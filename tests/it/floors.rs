@@ -1,0 +1,117 @@
+//! The house has floors: a file imports only from floors below its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Floor of each module; same floor means: must not import each other.
+const FLOORS: &[(&str, u8)] = &[
+    ("model", 0),
+    ("crypto", 1),
+    ("live_view", 1),
+    ("stats", 1),
+    ("validation", 2),
+    ("access", 2),
+    ("ledger", 3),
+    ("protocols", 4),
+    ("store", 4),
+    ("cluster", 4),
+    ("plugin_host", 4),
+    ("actors", 5),
+    ("config", 6),
+    ("api", 7),
+    ("hub", 8),
+    ("cli", 9),
+];
+
+/// Crates that have one owner each.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("actix", &["actors", "hub"]),
+    ("actix_web", &["api"]),
+    ("fjall", &["store"]),
+    ("tokio_modbus", &["protocols/modbus", "sim"]),
+    ("opcua", &["protocols/opcua", "sim"]),
+    ("p256", &["crypto"]),
+    ("aes_gcm", &["crypto"]),
+    ("hpke", &["crypto"]),
+];
+
+fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn floor(module: &str) -> Option<u8> {
+    let found = FLOORS.iter().find(|(name, _)| *name == module);
+    found.map(|(_, floor)| *floor)
+}
+
+/// Names that follow `prefix` anywhere in the code lines of `text`, tests included.
+fn mentioned<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(move |line| line.split(prefix).skip(1))
+        .map(|rest| {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            &rest[..end.unwrap_or(rest.len())]
+        })
+}
+
+#[test]
+fn no_file_imports_from_its_own_floor_or_above() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 50, "the sources were not found");
+    let mut breaches = Vec::new();
+    for file in files {
+        let relative = file
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let own = relative.split(['/', '.']).next().unwrap();
+        let Some(own_floor) = floor(own) else {
+            continue;
+        };
+        let text = fs::read_to_string(&file).unwrap();
+        for other in mentioned(&text, "crate::") {
+            let above = floor(other).is_some_and(|other_floor| other_floor >= own_floor);
+            if above && other != own {
+                breaches.push(format!("{relative} imports crate::{other}"));
+            }
+        }
+    }
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+#[test]
+fn every_big_dependency_has_one_owner() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut breaches = Vec::new();
+    for file in files {
+        let relative = file
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        for (dependency, owners) in OWNERS {
+            let used = mentioned(&text, "use ").any(|name| name == *dependency);
+            if used && !owners.iter().any(|owner| relative.starts_with(owner)) {
+                breaches.push(format!("{relative} uses {dependency}"));
+            }
+        }
+    }
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
