@@ -6,8 +6,8 @@ use pco::errors::PcoError;
 use pco::standalone::{simple_compress, simple_decompress_into};
 use weighbridge_verifier::DecodeError;
 
-/// Level 4 packs 16,000 numbers at 36 M/s a core and to within 4 % of what level 8 does at a third of
-/// that speed (values of sensors with two to three noisy digits).
+/// Level 4 packs 16,000 numbers at 35 to 40 M/s a core, and to within 3 to 13 % of the size that
+/// level 8 reaches at 11 to 28 M/s (noisy, single-precision, scaled and integer sensor values).
 const LEVEL: usize = 4;
 
 /// Packs numbers; none gives no bytes.

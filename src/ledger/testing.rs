@@ -137,11 +137,13 @@ pub(crate) fn wrap_put(chain: &str, device: &str, signer: &TestSigner) -> Put {
     }
 }
 
+type Question = (PublicKey, Hash, [u8; 64]);
+
 /// Checks signatures like any other, but keeps the answers: a test that changes one bit after the
 /// other asks the same question again and again.
 #[derive(Default)]
 pub(crate) struct RememberingCheck {
-    answers: Mutex<HashMap<(PublicKey, Hash, [u8; 64]), Result<(), SignatureError>>>,
+    answers: Mutex<HashMap<Question, Result<(), SignatureError>>>,
 }
 
 impl SignatureCheck for RememberingCheck {

@@ -22,12 +22,15 @@ pub struct FaultyDisk {
     disk: Arc<Mutex<Disk>>,
 }
 
+/// A key, and what was under it before.
+type Replaced = ((Space, Vec<u8>), Option<Vec<u8>>);
+
 struct Disk {
     random: u64,
     values: BTreeMap<(Space, Vec<u8>), Vec<u8>>,
     slots: [Vec<u8>; 2],
     /// What every commit replaced, so that it can be undone.
-    undo: Vec<Vec<((Space, Vec<u8>), Option<Vec<u8>>)>>,
+    undo: Vec<Vec<Replaced>>,
     /// Steps (commits and head writes) begun so far.
     steps: u64,
     power_fails_at: Option<u64>,
@@ -213,14 +216,14 @@ impl Store for FaultyStore {
                 Ok(())
             }
             Step::Cut => {
-                if disk.next() % 2 == 0 {
+                if disk.next().is_multiple_of(2) {
                     disk.write(puts);
                 }
                 Err(StoreError::Io("the power failed".to_owned()))
             }
             Step::Full => {
                 // Sometimes all of it was written, and only the last word of it went wrong.
-                if disk.next() % 4 == 0 {
+                if disk.next().is_multiple_of(4) {
                     disk.write(puts);
                 }
                 Err(StoreError::Full)
@@ -275,7 +278,7 @@ impl HeadSlot for FaultyHead {
                 Ok(())
             }
             Step::Cut => {
-                disk.write_head(head, |disk| disk.next() % 2 == 0);
+                disk.write_head(head, |disk| disk.next().is_multiple_of(2));
                 Err(StoreError::Io("the power failed".to_owned()))
             }
             // Written in place: it needs no room.

@@ -4,6 +4,7 @@ mod bit_flips;
 mod files;
 mod full_disk;
 mod power_loss;
+mod queries;
 mod restart;
 
 use super::FaultyDisk;

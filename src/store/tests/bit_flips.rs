@@ -1,10 +1,13 @@
 //! Every bit of every stored value matters, and verification says where it was changed.
 
 use super::*;
+use crate::ledger::head::Head;
+use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::keys::height_of;
-use crate::ledger::report::Where;
+use crate::ledger::report::{Progress, Where};
 use crate::ledger::store::{Pair, Space};
 use crate::ledger::testing::RememberingCheck;
+use proptest::prelude::*;
 
 fn small_ledger() -> (FaultyDisk, RememberingCheck) {
     let disk = FaultyDisk::new(1);
@@ -105,4 +108,67 @@ fn an_older_but_valid_ledger_under_a_newer_head_is_found() {
     assert!(report.findings.iter().any(|f| f.place == Where::Head));
     let refused = open(&older, 5_000).err().unwrap();
     assert!(matches!(refused, LedgerError::Behind { store: 1, head: 3 }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever stands in a store, verification ends and says so.
+    #[test]
+    fn rubbish_values_are_found(
+        space in prop::sample::select(Space::ALL.to_vec()),
+        key in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40),
+            (0u64..6).prop_map(|h| h.to_be_bytes().to_vec()),
+        ],
+        value: Vec<u8>,
+    ) {
+        let (disk, check) = small_ledger();
+        disk.tamper(space, &key, Some(value));
+        prop_assert!(!verify_with(&disk, &check).is_clean());
+        let _ = open(&disk, 9_000);
+    }
+
+    #[test]
+    fn rubbish_is_no_head_and_no_wrap(bytes: Vec<u8>) {
+        prop_assert!(Head::from_bytes(&bytes).is_err());
+        prop_assert!(KeyWrap::from_bytes(&bytes).is_err());
+    }
+}
+
+#[test]
+fn heads_and_wraps_have_one_form() {
+    let (disk, _) = small_ledger();
+    let head = disk.head().read().unwrap().heads[0].clone();
+    let wrap = disk.contents(Space::Keys)[0].1.clone();
+    let flipped = |bytes: &[u8], bit: usize| {
+        let mut changed = bytes.to_vec();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        changed
+    };
+    for bit in 0..head.len() * 8 {
+        let changed = flipped(&head, bit);
+        if let Ok(read) = Head::from_bytes(&changed) {
+            assert_eq!(read.to_bytes(), changed);
+        }
+    }
+    for bit in 0..wrap.len() * 8 {
+        let changed = flipped(&wrap, bit);
+        if let Ok(read) = KeyWrap::from_bytes(&changed) {
+            assert_eq!(read.to_bytes(), changed);
+        }
+    }
+}
+
+#[test]
+fn progress_is_told_for_every_value() {
+    let (disk, check) = small_ledger();
+    let head = disk.head().read().unwrap();
+    let mut told = Vec::new();
+    let mut tell = |p: Progress| told.push((p.what, p.done, p.total));
+    verify_store_with(&disk.store(), &head, None, &mut tell, &check).unwrap();
+    let blocks = (0..3).map(|n| ("blocks", n, 3));
+    let sealed = (0..3).map(|n| ("sealed bytes", n, 3));
+    let keys = [("wrapped keys", 0, 1)];
+    assert_eq!(told, blocks.chain(sealed).chain(keys).collect::<Vec<_>>());
 }
