@@ -89,7 +89,7 @@ impl Actor for DeviceActor {
         let reading = make(ctx.address().recipient(), self.stop.clone());
         let task = self.workers.runtime().spawn(reading.run());
         // A source that panics takes its actor with it, and the watchdog builds both anew.
-        let watch = async move { task.await }.into_actor(self);
+        let watch = task.into_actor(self);
         ctx.spawn(watch.map(|ended, actor, ctx| {
             if let Err(error) = ended {
                 tracing::error!(device = %actor.live.id, %error, "the reading task died");
@@ -115,7 +115,7 @@ impl Handler<BatchRead> for DeviceActor {
         batch.sequence = self.next_sequence;
         self.next_sequence += 1;
         let sent = self.validator.send(JudgeBatch { batch, credit });
-        let sent = async move { sent.await }.into_actor(self);
+        let sent = sent.into_actor(self);
         AtomicResponse::new(Box::pin(sent.map(|sent, actor, ctx| {
             if let Err(error) = sent {
                 tracing::error!(device = %actor.live.id, %error, "the device's validator is gone");

@@ -9,7 +9,7 @@ use super::sealer::{SealBatch, SealerActor};
 use super::work::Workers;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, Quality, VerdictClass, now};
-use crate::validation::{ChartHistory, DeviceValidator, Judgement, Limits, Verdict};
+use crate::validation::{ChartHistory, DeviceValidator, Finding, Judgement, Limits, Rule, Verdict};
 use actix::prelude::*;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -81,6 +81,8 @@ impl ValidatorActor {
     fn show(&self, batch: &Batch, verdict: &Verdict) {
         let (whole, named) = match verdict.class {
             VerdictClass::Accepted => (Quality::GOOD, Quality::GOOD),
+            // Samples that are missing are Bad themselves; that says nothing of their neighbours.
+            VerdictClass::OutOfControl if only_missing(verdict) => (Quality::GOOD, Quality::GOOD),
             VerdictClass::OutOfControl => (
                 Quality::UNCERTAIN,
                 Quality::UNCERTAIN_ENGINEERING_UNITS_EXCEEDED,
@@ -176,7 +178,7 @@ impl Handler<JudgeBatch> for ValidatorActor {
                 credit,
             })
         });
-        let passing_on = judging.then(|sent, actor, _| async move { sent.await }.into_actor(actor));
+        let passing_on = judging.then(|sent, actor, _| sent.into_actor(actor));
         AtomicResponse::new(Box::pin(passing_on.map(|sent, actor, ctx| {
             if let Err(error) = sent {
                 tracing::error!(device = %actor.live.id, %error, "the device's sealer is gone");
@@ -184,4 +186,9 @@ impl Handler<JudgeBatch> for ValidatorActor {
             }
         })))
     }
+}
+
+fn only_missing(verdict: &Verdict) -> bool {
+    let missing = |finding: &Finding| finding.rule == Rule::Missing;
+    verdict.unlisted == 0 && verdict.findings.iter().all(missing)
 }

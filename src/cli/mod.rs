@@ -14,6 +14,7 @@ mod http_get;
 mod init;
 mod ledger_from;
 mod output;
+mod prove;
 mod records;
 mod replay;
 mod run;
@@ -69,6 +70,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Run a hub
     Run(run::RunArgs),
+    /// Write a file that proves one sample
+    Prove(prove::ProveArgs),
     /// Check a ledger or an evidence file, offline
     Verify(verify::VerifyArgs),
     /// Try a validator on history: a CSV in, a label a row out
@@ -105,6 +108,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Records(args) => records::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
+        Command::Prove(args) => prove::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),

@@ -50,6 +50,7 @@ impl DeviceSetup {
             samples: device.batch.samples,
             age: Duration::from_millis(device.batch.milliseconds),
         };
+        setup.grade = device.grade;
         setup.validation = device.validation.clone();
         setup.tag_validation = device.tags.iter().map(|t| t.validation.clone()).collect();
         Ok(setup)

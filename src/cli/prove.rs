@@ -1,0 +1,248 @@
+//! `weighbridge prove`: one sample with everything that proves it, as one file.
+
+use super::data_dir::{data_dir, open_store};
+use super::output;
+use crate::config;
+use crate::crypto::SealingKey;
+use crate::hub::HubKeys;
+use crate::ledger::opening::Opener;
+use crate::ledger::proof::{self, SampleAt};
+use crate::ledger::query::{Explorer, PlacedRecord};
+use crate::ledger::store::Store;
+use crate::model::{Nanos, rfc3339};
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use weighbridge_verifier::{BatchContent, ValidatorSet, Value};
+
+/// What `weighbridge prove` is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weighbridge prove --dir plant --device plc-1 --tag pressure --at 2026-05-04T12:00:00Z -o sample.evidence
+  weighbridge verify sample.evidence --trust plant/keys/hub.pub
+
+The last sample at or before the time is proven. The hub must be stopped, and its sealing key at hand: the
+evidence shows this one sample in the clear, and nothing of its neighbours.")]
+pub(super) struct ProveArgs {
+    /// The directory of a stopped hub, as `init` or `demo --dir` made it
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// The hub's configuration, when ledger and keys are not where `init` puts them
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    config: Option<PathBuf>,
+    /// The device
+    #[arg(long, value_name = "ID")]
+    device: String,
+    /// The tag
+    #[arg(long, value_name = "NAME")]
+    tag: String,
+    /// A time, as in 2026-05-04T12:00:00Z, or nanoseconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Nanos,
+    /// Also look at what was recorded over an hour after the time, as after a long outage
+    #[arg(long)]
+    late: bool,
+    /// The evidence file
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Print one JSON object about the sample
+    #[arg(long)]
+    json: bool,
+}
+
+fn time(text: &str) -> Result<Nanos, String> {
+    if let Ok(nanos) = text.parse() {
+        return Ok(nanos);
+    }
+    let parsed = chrono::DateTime::parse_from_rfc3339(text)
+        .map_err(|e| format!("{e}; write it as 2026-05-04T12:00:00Z"))?;
+    let nanos = parsed.timestamp_nanos_opt();
+    nanos.ok_or_else(|| "it is outside of the years 1678 to 2262".to_owned())
+}
+
+/// The ledger and the key to read it with.
+struct Archive {
+    explorer: Explorer,
+    opener: Opener,
+    validators: ValidatorSet,
+}
+
+impl Archive {
+    fn open(args: &ProveArgs) -> anyhow::Result<Self> {
+        let (data, key) = match &args.config {
+            Some(file) => places(file)?,
+            None => {
+                let key = args.dir.join("keys").join(HubKeys::SEALING);
+                (data_dir(&args.dir), key)
+            }
+        };
+        let store: Arc<dyn Store> = Arc::new(open_store(&data)?);
+        let key = Arc::new(SealingKey::load(&key)?);
+        let explorer = Explorer::new(store.clone());
+        let genesis = explorer.genesis()?.context("the ledger is empty")?;
+        let validators = proof::genesis_validators(&genesis)
+            .context("the ledger does not begin with its hub's enrolment")?;
+        let hub = validators
+            .validators
+            .first()
+            .context("the ledger names no hub")?;
+        Ok(Self {
+            opener: Opener::new(store, key, &hub.id),
+            explorer,
+            validators,
+        })
+    }
+}
+
+/// Data directory and sealing key of a configuration.
+fn places(file: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    match config::load(file) {
+        Ok(loaded) => Ok((loaded.config.hub.data, loaded.config.hub.sealing_key)),
+        Err(diagnostics) => {
+            for diagnostic in &diagnostics {
+                eprintln!("{}", diagnostic.render(output::Style::stderr().colour));
+            }
+            bail!("{} cannot be used", file.display())
+        }
+    }
+}
+
+pub(super) fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
+    let archive = Archive::open(&args)?;
+    let Some(found) = archive.find(&args)? else {
+        bail!(
+            "no stored sample of {}/{} is at or before {}",
+            args.device,
+            args.tag,
+            rfc3339(args.at)
+        );
+    };
+    let (height, index) = found.record.place;
+    let block = archive.explorer.block(height)?;
+    let block = block.with_context(|| format!("block {height} is missing"))?;
+    let evidence = proof::prove(
+        &block,
+        index as usize,
+        &archive.validators,
+        &found.opened.content.batch,
+        found.at,
+        |position| {
+            let salt = usize::try_from(position)
+                .ok()
+                .and_then(|p| found.opened.salts.get(p));
+            salt.copied().unwrap_or_default()
+        },
+    )?;
+    // Whatever is handed out is checked first, as its receiver will.
+    evidence
+        .verify(None)
+        .context("the ledger does not bear the evidence out")?;
+    let bytes = evidence.to_bytes();
+    std::fs::write(&args.output, &bytes)
+        .with_context(|| format!("{} cannot be written", args.output.display()))?;
+    let sample = &evidence.sample;
+    let file = args.output.display();
+    if args.json {
+        output::print_json(&json!({
+            "file": file.to_string(),
+            "bytes": bytes.len(),
+            "device": args.device,
+            "tag": sample.tag,
+            "time": rfc3339(sample.time),
+            "time_ns": sample.time.to_string(),
+            "value": sample.value,
+            "quality": sample.quality.to_string(),
+            "height": height,
+        }))?;
+    } else {
+        let value: &Value = &sample.value;
+        output::print(&format!(
+            "{}/{} = {value} ({}) at {}, in block {height}\n{file}: {} bytes; check it with `weighbridge verify {file} --trust KEY`\n",
+            args.device,
+            sample.tag,
+            sample.quality,
+            rfc3339(sample.time),
+            bytes.len(),
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A batch with the wanted sample.
+struct Found {
+    record: PlacedRecord,
+    opened: crate::ledger::opening::OpenedBatch,
+    at: SampleAt,
+}
+
+impl Archive {
+    /// The batch with the device's last sample of the tag at or before the time. A batch is recorded
+    /// after its samples were taken, usually within seconds: so the search goes back from what was
+    /// recorded an hour after the time, until nothing older can hold a newer sample.
+    fn find(&self, args: &ProveArgs) -> anyhow::Result<Option<Found>> {
+        let mut best: Option<(Nanos, Found)> = None;
+        let mut before = match args.late {
+            true => None,
+            false => self.explorer.height_at(args.at.saturating_add(HOUR))?,
+        }
+        // All records of that block, and what is before it.
+        .map(|height| (height, u32::MAX));
+        loop {
+            let page = self.explorer.records_where(before, PAGE, |record| {
+                let stored = record.body.batch();
+                stored.is_some_and(|b| b.device == args.device && b.sealed.is_some())
+            })?;
+            for record in page.items {
+                let recorded = record.record.body.time;
+                // Nothing older can hold a newer sample, unless a clock went back.
+                if best.as_ref().is_some_and(|(time, _)| recorded < *time) {
+                    return Ok(best.map(|(_, found)| found));
+                }
+                if let Some((time, found)) = self.look_into(record, args)?
+                    && best.as_ref().is_none_or(|(newest, _)| time > *newest)
+                {
+                    best = Some((time, found));
+                }
+            }
+            match page.next {
+                Some(next) => before = Some(next),
+                None => return Ok(best.map(|(_, found)| found)),
+            }
+        }
+    }
+
+    fn look_into(
+        &self,
+        record: PlacedRecord,
+        args: &ProveArgs,
+    ) -> anyhow::Result<Option<(Nanos, Found)>> {
+        let Some(BatchContent {
+            sealed: Some(sealed),
+            ..
+        }) = record.record.body.batch()
+        else {
+            return Ok(None);
+        };
+        let opened = self.opener.open_batch(&args.device, sealed)?;
+        let batch = &opened.content.batch;
+        let Some(at) = proof::last_sample(batch, &args.tag, args.at) else {
+            return Ok(None);
+        };
+        let column = batch
+            .columns
+            .get(at.column)
+            .context("the batch has no such column")?;
+        let time = batch.times(column).get(at.index).copied();
+        let time = time.context("the batch has no such sample")?;
+        Ok(Some((time, Found { record, opened, at })))
+    }
+}
+
+/// Records looked through at a time.
+const PAGE: usize = 100;
+/// In nanoseconds.
+const HOUR: Nanos = 3_600_000_000_000;
