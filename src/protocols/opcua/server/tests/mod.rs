@@ -306,6 +306,7 @@ async fn changes_are_pushed_also_when_only_the_status_changes() {
     let lost = StatusCode::from(Quality::BAD_NO_COMMUNICATION.0);
     news(&mut values, |data| data.status() == lost).await;
 
+    hub.plc.set_link(crate::live_view::Link::Up);
     // There and back quickly: what is shown at the end is what is true at the end.
     for value in [false, true, false, true] {
         hub.plc.update([(2, good(Value::Bool(value)))]);
