@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod disk;
 mod floors;
 mod kill;
+mod machines;
+mod panics;
+mod restart;
+mod site;
 mod support;
+mod values;
