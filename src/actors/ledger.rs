@@ -16,7 +16,7 @@ use crate::stats::{Refusal, Stats};
 use actix::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot, watch};
 use weighbridge_verifier::{Block, Hash};
 
@@ -245,14 +245,17 @@ impl LedgerActor {
             settles,
         } = open;
         let settles = refused.unwrap_or(settles);
-        let workers = self.workers.clone();
+        let (workers, stats) = (self.workers.clone(), self.stats.clone());
         let writing = async move {
             let written = workers.run(move || {
+                let began = Instant::now();
                 let written = if again {
                     ledger.retry()
                 } else {
                     ledger.append(&drafts, puts, now())
                 };
+                let took = i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX);
+                stats.commit.observe(took, 1);
                 (ledger, written)
             });
             (written.await, settles)

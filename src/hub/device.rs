@@ -3,6 +3,7 @@
 use super::HubError;
 use crate::actors::reading::BatchLimits;
 use crate::config::id_fault;
+use crate::crypto::Signer;
 use crate::model::{DeviceId, TagSpec};
 use crate::protocols::Source;
 use crate::validation::{DeviceValidator, Limits, TagValidation, ValidationConfig};
@@ -25,6 +26,9 @@ pub struct DeviceSetup {
     pub tag_validation: Vec<TagValidation>,
     /// Privacy grade of its data (Yang et al. 2024, "Egrade").
     pub grade: u8,
+    /// The device's own key, where it has one: it signs what the hub read, beside the hub. Its id must
+    /// be the device's; the key is enrolled in the ledger at the first start.
+    pub attester: Option<Arc<dyn Signer>>,
     pub(super) make_source: MakeSource,
 }
 
@@ -43,6 +47,7 @@ impl DeviceSetup {
             validation: ValidationConfig::default(),
             tag_validation: Vec::new(),
             grade: 0,
+            attester: None,
             make_source: Arc::new(make_source),
         }
     }
@@ -67,6 +72,11 @@ impl DeviceSetup {
         }
         if self.tags.is_empty() {
             return Some("it has no tags".to_owned());
+        }
+        if let Some(attester) = &self.attester
+            && attester.id() != &*self.id
+        {
+            return Some(format!("its key is that of `{}`", attester.id()));
         }
         let mut names = BTreeSet::new();
         let twice = self.tags.iter().find(|tag| !names.insert(&tag.name));

@@ -14,6 +14,7 @@ pub use faces::{Faces, OpenFaces, device_info};
 
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
+use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::crypto::{EpochKey, Identity, KeyFileError, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::head::HeadSlot;
@@ -22,7 +23,7 @@ use crate::ledger::opening::{Opener, OpeningError};
 use crate::ledger::query::Explorer;
 use crate::ledger::seal::{BatchSealer, InForce};
 use crate::ledger::store::{Put, Space, Store, StoreError};
-use crate::ledger::{ChainConfig, Ledger, LedgerError};
+use crate::ledger::{ChainConfig, Draft, Ledger, LedgerError};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
 use crate::stats::Stats;
@@ -37,6 +38,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use threads::Threads;
 use tokio::sync::{broadcast, oneshot, watch};
+use weighbridge_verifier::{IdentityContent, IdentityKind};
 
 /// Why a hub cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -207,7 +209,8 @@ impl HubBuilder {
             ),
         };
         let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
-        let ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        enrol_attesters(&mut ledger, &self.devices)?;
         let explorer = Explorer::new(store.clone());
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
@@ -239,6 +242,29 @@ impl HubBuilder {
             shutdown_wait: self.shutdown_wait,
         })
     }
+}
+
+/// Enrols the keys of devices that have one, and are not in the ledger with it yet.
+fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), HubError> {
+    let mut drafts = Vec::new();
+    for attester in devices.iter().filter_map(|device| device.attester.as_ref()) {
+        let key = Some(attester.public_key());
+        let known = ledger.state().identities().get(attester.id());
+        if known.is_some_and(|identity| identity.key == key) {
+            continue;
+        }
+        let identity = IdentityContent {
+            id: attester.id().to_owned(),
+            kind: IdentityKind::Device,
+            key,
+        };
+        let subject = format!("device:{}", attester.id());
+        drafts.push(Draft::enrol(now(), &subject, identity));
+    }
+    if !drafts.is_empty() {
+        ledger.append(&drafts, Vec::new(), now())?;
+    }
+    Ok(())
 }
 
 /// How one device goes on from what the ledger holds.
@@ -280,6 +306,7 @@ fn plan(
     let in_force = Arc::new(Mutex::new(in_force));
     let (grade, signer) = (device.grade, signer.clone());
     let (reader, chain) = (reader.clone(), ledger.state().chain().to_owned());
+    let attester = device.attester.clone();
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
@@ -293,13 +320,10 @@ fn plan(
                 key: wrap.key(),
                 value: wrap.to_bytes(),
             };
-            Ok(BatchSealer::new(
-                &id,
-                grade,
-                key,
-                vec![wrap],
-                in_force.clone(),
-            ))
+            Ok(
+                BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
+                    .attested_by(attester.clone()),
+            )
         }
     };
     let device = Arc::new(device);
@@ -326,6 +350,7 @@ struct Actors {
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
+    sessions: Arc<SessionDoor>,
 }
 
 impl Actors {
@@ -343,7 +368,7 @@ impl Actors {
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
-                let seen = (ledger.status(), ledger.committed());
+                let seen = (ledger.status(), ledger.committed(), SessionRegistry::open());
                 let hub = HubActor::new(ledger.start(), history, workers, plans).start();
                 let _ = started.send((hub, seen));
                 let _ = stopped.await;
@@ -356,13 +381,14 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, committed)) = wait.recv().map_err(|_| HubError::Gone)?;
+        let (hub, (status, committed, sessions)) = wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
             stop: Some(stop),
             status,
             committed,
+            sessions,
         })
     }
 }
@@ -419,6 +445,11 @@ impl Hub {
     /// Every block that becomes durable from now on.
     pub fn committed(&self) -> broadcast::Receiver<Arc<BlockCommitted>> {
         self.actors.committed.subscribe()
+    }
+
+    /// Where faces tell of their users' sessions.
+    pub fn sessions(&self) -> &Arc<SessionDoor> {
+        &self.actors.sessions
     }
 
     /// The runtime that servers may run on.
