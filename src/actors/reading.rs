@@ -37,10 +37,21 @@ impl Default for BatchLimits {
 /// copying every value of every scan would cost as much as judging it.
 const LIVE_EVERY: Duration = Duration::from_millis(50);
 
-/// Attempts to connect are at least this far apart, twice as far after every failure, up to the
-/// longest: a device that is back is read within five seconds.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LONGEST_RETRY: Duration = Duration::from_secs(4);
+/// How far apart attempts to connect are: twice as far after every failure.
+struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(250);
+    /// A device that is back is read within five seconds, the attempt included.
+    const LONGEST: Duration = Duration::from_secs(4);
+
+    /// How long to wait after an attempt that began `ago` and failed, or broke.
+    fn wait(&mut self, ago: Duration) -> Duration {
+        let apart = self.0;
+        self.0 = (apart * 2).min(Self::LONGEST);
+        apart.saturating_sub(ago)
+    }
+}
 
 /// One device's reader.
 pub struct Reading {
@@ -111,7 +122,7 @@ impl Reading {
             },
             live: self.live.clone(),
         };
-        let mut retry = FIRST_RETRY;
+        let mut backoff = Backoff(Backoff::FIRST);
         loop {
             let tried = Instant::now();
             let connected = tokio::select! {
@@ -124,7 +135,7 @@ impl Reading {
                     let before = self.live.points.load(Ordering::Relaxed);
                     let ended = self.read_until_broken(&mut gathered.builder).await;
                     if self.live.points.load(Ordering::Relaxed) > before {
-                        retry = FIRST_RETRY;
+                        backoff = Backoff(Backoff::FIRST);
                     }
                     ended
                 }
@@ -135,7 +146,7 @@ impl Reading {
                 self.contact = Contact::Lost;
             }
             let reason = error.to_string();
-            let wait = retry.saturating_sub(tried.elapsed());
+            let wait = backoff.wait(tried.elapsed());
             tracing::warn!(%device, reason, retry_ms = wait.as_millis() as u64, "not connected");
             let retry_at = now() + wait.as_nanos() as i64;
             self.live.set_link(Link::Down { reason, retry_at });
@@ -143,7 +154,6 @@ impl Reading {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
             }
-            retry = (retry * 2).min(LONGEST_RETRY);
         }
         self.source.close().await;
     }
@@ -242,5 +252,22 @@ impl Reading {
             tracing::error!(device = %self.live.id, samples, "the device's actor is gone, samples dropped");
         }
         sent.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_get_rarer_but_never_rarer_than_every_four_seconds() {
+        let mut backoff = Backoff(Backoff::FIRST);
+        let ms = Duration::from_millis;
+        for apart in [250, 500, 1000, 2000, 4000, 4000] {
+            assert_eq!(backoff.wait(ms(0)), ms(apart));
+        }
+        // An attempt that itself took its time is followed sooner, at once if it took long enough.
+        assert_eq!(backoff.wait(ms(1500)), ms(2500));
+        assert_eq!(backoff.wait(ms(60_000)), ms(0));
     }
 }

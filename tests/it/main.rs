@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod devices;
 mod disk;
 mod floors;
 mod kill;
+mod lifecycle;
 mod machines;
 mod panics;
+mod plc;
 mod restart;
 mod site;
 mod support;
