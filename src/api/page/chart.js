@@ -217,11 +217,13 @@ export class ControlChart {
     const { box, points, x } = this;
     const wanted = Math.min(points.length, narrow ? 3 : 6);
     const parts = [];
+    const span = new Date(points.at(-1)?.time) - new Date(points[0]?.time);
+    const fine = span < 2000 * wanted;
     for (let n = 0; n < wanted; n += 1) {
       const i = Math.round((n * (points.length - 1)) / Math.max(1, wanted - 1));
       const anchor = n === 0 ? "start" : n === wanted - 1 ? "end" : "middle";
       parts.push(shape("text", { class: "tick", x: x(i), y: box.bottom + 18, "text-anchor": anchor },
-        timeOfDay(points[i].time)));
+        timeOfDay(points[i].time, fine)));
     }
     parts.push(shape("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
     return parts;
@@ -274,7 +276,7 @@ export class ControlChart {
       : "✕ no valid value";
     this.reading.replaceChildren(
       element("strong", {}, value),
-      element("span", {}, timeOfDay(point.time)),
+      element("span", {}, timeOfDay(point.time, true)),
       ...(point.signalled ? [element("em", {}, `◆ ${signalText(point.signalled)}`)] : []),
     );
     this.reading.hidden = false;
