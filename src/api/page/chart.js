@@ -8,9 +8,14 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const drawable = (point) => !point.bad && isNumber(point.value);
 const signals = (point) => drawable(point) && Boolean(point.signalled);
 
+/** The value that a share of `values` does not exceed. */
+function bulk(values, share) {
+  return values.toSorted((a, b) => a - b)[Math.round(share * (values.length - 1))];
+}
+
 /**
- * Lowest and highest value shown. The limits decide; points beyond them widen the view, but a wild
- * spike may not flatten everything else: it is drawn at the edge instead.
+ * Lowest and highest value shown. The limits decide; points beyond them widen the view as far as
+ * the bulk of them goes, but a wild spike may not flatten everything else: it is drawn at the edge.
  */
 function extent(chart, points, room) {
   const limits = [chart.lcl, chart.center, chart.ucl].filter(isNumber);
@@ -20,8 +25,10 @@ function extent(chart, points, room) {
   if (limits.length >= 2) {
     const band = Math.max(...limits) - Math.min(...limits);
     if (band > 0) {
-      low = Math.max(low, Math.min(...limits) - room * band);
-      high = Math.min(high, Math.max(...limits) + room * band);
+      const [most, least] = [bulk(values, 0.95), bulk(values, 0.05)];
+      const margin = 0.25 * (most - least);
+      low = Math.max(low, Math.min(Math.min(...limits) - room * band, least - margin));
+      high = Math.min(high, Math.max(Math.max(...limits) + room * band, most + margin));
     }
   }
   if (!(high > low)) {
