@@ -40,6 +40,8 @@ pub struct Stats {
     pub sealed_bytes: AtomicU64,
     /// Source time to durable, a point each.
     pub latency: Histogram,
+    /// Signing, writing and syncing a block and the head, a block each.
+    pub commit: Histogram,
     refusals: RwLock<VecDeque<Refusal>>,
 }
 

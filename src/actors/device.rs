@@ -13,7 +13,7 @@ use crate::live_view::DeviceLive;
 use crate::model::{Batch, VerdictClass};
 use actix::prelude::*;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// A batch came off the wire.
 #[derive(Message)]
@@ -37,13 +37,8 @@ pub struct BatchSettled {
     pub height: u64,
 }
 
-/// Stop reading; what was gathered still goes its way.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct StopReading;
-
 /// What the reading task is made from, once the actor's address is known.
-pub type MakeReading = Box<dyn FnOnce(Recipient<BatchRead>, CancellationToken) -> Reading + Send>;
+pub type MakeReading = Box<dyn FnOnce(Recipient<BatchRead>) -> Reading + Send>;
 
 /// One device.
 pub struct DeviceActor {
@@ -53,18 +48,19 @@ pub struct DeviceActor {
     acknowledged: u64,
     validator: Addr<ValidatorActor>,
     reading: Option<MakeReading>,
-    stop: CancellationToken,
+    readers: TaskTracker,
     workers: Workers,
 }
 
 impl DeviceActor {
-    /// A device that goes on with batch `next_sequence` of `epoch`.
+    /// A device that goes on with batch `next_sequence` of `epoch`; its reading task is one of
+    /// `readers`.
     pub fn new(
         live: Arc<DeviceLive>,
         (epoch, next_sequence): (u64, u64),
         validator: Addr<ValidatorActor>,
         reading: MakeReading,
-        workers: Workers,
+        (readers, workers): (TaskTracker, Workers),
     ) -> Self {
         Self {
             live,
@@ -73,7 +69,7 @@ impl DeviceActor {
             acknowledged: next_sequence - 1,
             validator,
             reading: Some(reading),
-            stop: CancellationToken::new(),
+            readers,
             workers,
         }
     }
@@ -86,8 +82,9 @@ impl Actor for DeviceActor {
         let Some(make) = self.reading.take() else {
             return;
         };
-        let reading = make(ctx.address().recipient(), self.stop.clone());
-        let task = self.workers.runtime().spawn(reading.run());
+        let reading = make(ctx.address().recipient());
+        let runtime = self.workers.runtime();
+        let task = self.readers.spawn_on(reading.run(), runtime);
         // A source that panics takes its actor with it, and the watchdog builds both anew.
         let watch = task.into_actor(self);
         ctx.spawn(watch.map(|ended, actor, ctx| {
@@ -96,10 +93,6 @@ impl Actor for DeviceActor {
                 ctx.stop();
             }
         }));
-    }
-
-    fn stopped(&mut self, _: &mut Self::Context) {
-        self.stop.cancel();
     }
 }
 
@@ -132,13 +125,5 @@ impl Handler<BatchSettled> for DeviceActor {
         debug_assert_eq!(settled.sequence, self.acknowledged + 1);
         self.acknowledged = settled.sequence;
         tracing::trace!(device = %self.live.id, sequence = settled.sequence, height = settled.height, "durable");
-    }
-}
-
-impl Handler<StopReading> for DeviceActor {
-    type Result = ();
-
-    fn handle(&mut self, _: StopReading, _: &mut Self::Context) {
-        self.stop.cancel();
     }
 }

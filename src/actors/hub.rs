@@ -6,23 +6,27 @@
 //! numbering from what the ledger holds. Other devices notice nothing.
 
 use super::credit::Credits;
-use super::device::{DeviceActor, StopReading};
-use super::ledger::{Append, Flush, LedgerActor, NextBatch};
+use super::device::DeviceActor;
+use super::ledger::{Append, Close, LedgerActor, NextBatch};
 use super::reading::{BatchLimits, Reading};
-use super::sealer::{MakeSealer, SealerActor, SettleWith};
-use super::validator::{LearnedLimits, MakeValidator, ValidatorActor};
+use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
+use super::validator::{MakeValidator, ValidatorActor};
 use super::work::Workers;
 use crate::ledger::seal::BatchSealer;
-use crate::live_view::DeviceLive;
+use crate::live_view::{DeviceLive, Link};
+use crate::model::now;
 use crate::protocols::Source;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 const WATCHDOG_EVERY: Duration = Duration::from_millis(500);
-/// How long a shutdown waits for batches under way before it gives them up, counted and logged.
-const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
+/// How long a shutdown waits for connections to be closed in good order.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// All that is needed to build a device's pipeline, as often as it must be.
 #[derive(Clone)]
@@ -36,7 +40,7 @@ pub struct DevicePlan {
     /// Makes its validator.
     pub make_validator: MakeValidator,
     /// The limits that the ledger holds for it.
-    pub limits: LearnedLimits,
+    pub limits: RecordedLimits,
     /// Makes its sealer for a key epoch.
     pub make_sealer: MakeSealer,
     /// The first key epoch that was never used.
@@ -45,17 +49,23 @@ pub struct DevicePlan {
     pub settings: Option<Vec<u8>>,
 }
 
-/// One device's actors.
+/// One device.
 struct Pipeline {
     plan: DevicePlan,
+    running: Option<Running>,
+    building: bool,
+}
+
+/// One device's actors, and what bounds and stops its reading task.
+struct Running {
     credits: Credits,
+    stop: CancellationToken,
     device: Addr<DeviceActor>,
     validator: Addr<ValidatorActor>,
     sealer: Addr<SealerActor>,
-    rebuilding: bool,
 }
 
-impl Pipeline {
+impl Running {
     fn alive(&self) -> bool {
         self.device.connected() && self.validator.connected() && self.sealer.connected()
     }
@@ -66,14 +76,16 @@ pub struct HubActor {
     ledger: Addr<LedgerActor>,
     history: Arc<ChartHistory>,
     workers: Workers,
-    plans: Vec<DevicePlan>,
     pipelines: Vec<Pipeline>,
+    readers: TaskTracker,
+    ending: bool,
 }
 
-/// Stops reading, lets everything under way become durable, and answers when it is.
+/// Stops reading, lets everything under way become durable, and answers when it is, or when it has
+/// taken this long.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Shutdown;
+pub struct Shutdown(pub Duration);
 
 impl HubActor {
     /// A hub with these devices.
@@ -83,18 +95,24 @@ impl HubActor {
         workers: Workers,
         plans: Vec<DevicePlan>,
     ) -> Self {
+        let pipeline = |plan| Pipeline {
+            plan,
+            running: None,
+            building: false,
+        };
         Self {
             ledger,
             history,
             workers,
-            plans,
-            pipelines: Vec::new(),
+            pipelines: plans.into_iter().map(pipeline).collect(),
+            readers: TaskTracker::new(),
+            ending: false,
         }
     }
 
-    /// Builds one device's pipeline; it goes on with batch `next`.
-    fn build(&self, mut plan: DevicePlan, next: (u64, u64)) -> Result<Pipeline, String> {
-        let credits = Credits::default();
+    /// Builds one device's actors; they go on with batch `next`.
+    fn build(&self, plan: &mut DevicePlan, next: (u64, u64)) -> Result<Running, String> {
+        let (credits, stop) = (Credits::default(), CancellationToken::new());
         let mut sealer = (plan.make_sealer)(plan.key_epoch)?;
         if let Some(settings) = plan.settings.take() {
             self.record_settings(&mut sealer, &settings);
@@ -103,6 +121,7 @@ impl HubActor {
             plan.live.id.clone(),
             plan.make_sealer.clone(),
             (plan.key_epoch, sealer),
+            plan.limits.clone(),
             self.ledger.clone(),
             self.workers.clone(),
         )
@@ -110,40 +129,32 @@ impl HubActor {
         let validator = ValidatorActor::new(
             plan.live.clone(),
             plan.make_validator.clone(),
-            plan.limits.clone(),
+            plan.limits.lock().clone(),
             self.history.clone(),
             sealer.clone(),
             self.workers.clone(),
         )
         .start();
-        let (source, limits) = ((plan.make_source)(), plan.batch);
-        let (live, of_reading) = (plan.live.clone(), credits.clone());
-        let reading = Box::new(move |batches, stop| Reading {
-            source,
-            limits,
-            batches,
-            live,
-            credits: of_reading,
-            stop,
-        });
+        let source = ((plan.make_source)(), plan.batch);
+        let (live, of_reading, stopped) = (plan.live.clone(), credits.clone(), stop.clone());
+        let reading =
+            Box::new(move |batches| Reading::new(source, batches, live, of_reading, stopped));
+        let tasks = (self.readers.clone(), self.workers.clone());
         let live = plan.live.clone();
-        let workers = self.workers.clone();
-        let device = DeviceActor::new(live, next, validator.clone(), reading, workers).start();
+        let device = DeviceActor::new(live, next, validator.clone(), reading, tasks).start();
         // The mailbox is empty: this cannot be refused.
         sealer.do_send(SettleWith(device.clone()));
-        Ok(Pipeline {
-            plan,
+        Ok(Running {
             credits,
+            stop,
             device,
             validator,
             sealer,
-            rebuilding: false,
         })
     }
 
     fn record_settings(&self, sealer: &mut BatchSealer, settings: &[u8]) {
-        let time = crate::model::now();
-        let (draft, puts) = sealer.seal_document("validation", settings, time);
+        let (draft, puts) = sealer.seal_document("validation", settings, now());
         let append = Append {
             drafts: vec![draft],
             puts,
@@ -153,35 +164,51 @@ impl HubActor {
         self.ledger.do_send(append);
     }
 
+    /// Builds what is not alive, at the start and whenever something died.
     fn watch(&mut self, ctx: &mut Context<Self>) {
         for at in 0..self.pipelines.len() {
             let pipeline = &mut self.pipelines[at];
-            if pipeline.alive() || pipeline.rebuilding {
+            let alive = pipeline.running.as_ref().is_some_and(Running::alive);
+            if alive || pipeline.building || self.ending {
                 continue;
             }
-            pipeline.rebuilding = true;
+            pipeline.building = true;
             let device = pipeline.plan.live.id.clone();
-            tracing::error!(%device, "a part of the device's pipeline died, building it anew");
-            pipeline.device.do_send(StopReading);
-            let credits = pipeline.credits.clone();
+            let before = pipeline.running.as_ref();
+            let before = before.map(|r| (r.stop.clone(), r.credits.clone()));
+            if before.is_some() {
+                tracing::error!(%device, "a part of the device's pipeline died, building it anew");
+                pipeline.plan.live.set_link(Link::Down {
+                    reason: "the hub failed over this device and starts it again".to_owned(),
+                    retry_at: now(),
+                });
+                // The dead sealer may have used its key for messages nobody can count any more.
+                pipeline.plan.key_epoch += 1 << 32;
+            }
             let ledger = self.ledger.clone();
-            let drained = async move {
-                credits.drain().await;
+            let next = async move {
+                if let Some((stop, credits)) = before {
+                    stop.cancel();
+                    credits.drain().await;
+                }
                 ledger.send(NextBatch(device)).await
             };
-            ctx.spawn(drained.into_actor(self).map(move |next, actor, _| {
-                // A ledger that is gone takes the hub with it; nothing to rebuild for.
+            ctx.spawn(next.into_actor(self).map(move |next, actor, _| {
+                // A ledger that is gone takes the hub with it; nothing to build for.
                 let Ok(next) = next else { return };
+                if actor.ending {
+                    return;
+                }
                 let mut plan = actor.pipelines[at].plan.clone();
-                // The dead sealer may have used its key for messages nobody can count any more.
-                plan.key_epoch += 1 << 32;
-                match actor.build(plan, next) {
-                    Ok(pipeline) => actor.pipelines[at] = pipeline,
+                match actor.build(&mut plan, next) {
+                    Ok(running) => actor.pipelines[at].running = Some(running),
                     Err(error) => {
-                        tracing::error!(error, "the pipeline cannot be built, trying again");
-                        actor.pipelines[at].rebuilding = false;
+                        let device = &plan.live.id;
+                        tracing::error!(%device, error, "the device's pipeline cannot be built, trying again");
                     }
                 }
+                actor.pipelines[at].plan = plan;
+                actor.pipelines[at].building = false;
             }));
         }
     }
@@ -191,18 +218,7 @@ impl Actor for HubActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for plan in std::mem::take(&mut self.plans) {
-            let (ledger, device) = (self.ledger.clone(), plan.live.id.clone());
-            let next = async move { ledger.send(NextBatch(device)).await }.into_actor(self);
-            ctx.wait(next.map(|next, actor, _| {
-                let Ok(next) = next else { return };
-                let device = plan.live.id.clone();
-                match actor.build(plan, next) {
-                    Ok(pipeline) => actor.pipelines.push(pipeline),
-                    Err(error) => tracing::error!(%device, error, "the device cannot be started"),
-                }
-            }));
-        }
+        self.watch(ctx);
         ctx.run_interval(WATCHDOG_EVERY, Self::watch);
     }
 }
@@ -210,24 +226,28 @@ impl Actor for HubActor {
 impl Handler<Shutdown> for HubActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Shutdown, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Shutdown(wait): Shutdown, _: &mut Self::Context) -> Self::Result {
+        self.ending = true;
         let mut under_way = Vec::new();
-        for pipeline in &mut self.pipelines {
-            pipeline.rebuilding = true;
-            pipeline.device.do_send(StopReading);
-            under_way.push((pipeline.plan.live.id.clone(), pipeline.credits.clone()));
+        for running in self.pipelines.iter().filter_map(|p| p.running.as_ref()) {
+            running.stop.cancel();
+            under_way.push(running.credits.clone());
         }
-        let ledger = self.ledger.clone();
+        self.readers.close();
+        let (ledger, readers) = (self.ledger.clone(), self.readers.clone());
         Box::pin(async move {
-            let _ = ledger.send(Flush).await;
-            for (device, credits) in under_way {
-                // The last batches arrive one by one: each is flushed as it comes.
-                let drained = tokio::time::timeout(SHUTDOWN_WAIT, credits.drain());
-                if drained.await.is_err() {
-                    tracing::error!(%device, "shutting down with batches under way that are not durable");
+            // The last batches arrive one by one, and each is written as it comes.
+            ledger.do_send(Close);
+            let durable = async {
+                for credits in under_way {
+                    credits.drain().await;
                 }
+                let _ = ledger.send(Close).await;
+            };
+            if timeout(wait, durable).await.is_err() {
+                tracing::error!("shutting down with batches under way that are not durable");
             }
-            let _ = ledger.send(Flush).await;
+            let _ = timeout(GOODBYE, readers.wait()).await;
         })
     }
 }

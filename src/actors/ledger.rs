@@ -16,8 +16,8 @@ use crate::stats::{Refusal, Stats};
 use actix::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use std::time::{Duration, Instant};
+use tokio::sync::{broadcast, oneshot, watch};
 use weighbridge_verifier::{Block, Hash};
 
 /// When a block closes, whichever comes first.
@@ -75,10 +75,11 @@ pub struct Settle {
     pub credit: Credit,
 }
 
-/// Writes the open block now, and answers when nothing is left to write.
+/// The hub is ending: from now on no record waits for others to share its block with. Answers when
+/// nothing is left to write.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Flush;
+pub struct Close;
 
 /// Asks for the number of a device's next batch, epoch and sequence, as the durable ledger has it.
 #[derive(Message)]
@@ -158,7 +159,8 @@ pub struct LedgerActor {
     /// What is due for a block that the disk refused; the ledger keeps the block.
     refused: Option<Vec<Settle>>,
     timer: Option<SpawnHandle>,
-    flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Who waits until nothing is left to write.
+    closing: Vec<oneshot::Sender<()>>,
     status: watch::Sender<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     tip: LedgerTip,
@@ -182,7 +184,7 @@ impl LedgerActor {
             open: Open::default(),
             refused: None,
             timer: None,
-            flushes: Vec::new(),
+            closing: Vec::new(),
             status: watch::Sender::new(LedgerStatus {
                 tip,
                 health: LedgerHealth::Up,
@@ -209,7 +211,7 @@ impl LedgerActor {
         if self.ledger.is_none() || self.refused.is_some() || self.open.drafts.is_empty() {
             return;
         }
-        if self.open.drafts.len() >= self.limits.records || !self.flushes.is_empty() {
+        if self.open.drafts.len() >= self.limits.records {
             self.write(ctx);
         } else if self.timer.is_none() {
             self.timer = Some(ctx.run_later(self.limits.age, |actor, ctx| {
@@ -243,14 +245,17 @@ impl LedgerActor {
             settles,
         } = open;
         let settles = refused.unwrap_or(settles);
-        let workers = self.workers.clone();
+        let (workers, stats) = (self.workers.clone(), self.stats.clone());
         let writing = async move {
             let written = workers.run(move || {
+                let began = Instant::now();
                 let written = if again {
                     ledger.retry()
                 } else {
                     ledger.append(&drafts, puts, now())
                 };
+                let took = i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX);
+                stats.commit.observe(took, 1);
                 (ledger, written)
             });
             (written.await, settles)
@@ -263,7 +268,7 @@ impl LedgerActor {
                         actor.ledger = Some(ledger);
                         actor.settle(&block, settles);
                         if actor.open.drafts.is_empty() {
-                            for done in actor.flushes.drain(..) {
+                            for done in actor.closing.drain(..) {
                                 // Whoever asked may have stopped waiting.
                                 let _ = done.send(());
                             }
@@ -296,7 +301,7 @@ impl LedgerActor {
             for (time, samples) in settle.times.0 {
                 self.stats
                     .latency
-                    .observe(durable - time, u64::from(samples));
+                    .observe(durable.saturating_sub(time), u64::from(samples));
             }
             if let Some(refusal) = settle.refusal {
                 self.stats.refused(refusal);
@@ -311,6 +316,7 @@ impl LedgerActor {
                 // being rebuilt nobody needs to know.
                 let _ = device.try_send(settled);
             }
+            settle.credit.settled();
         }
         let tip = self.tip;
         // Nobody listening is fine.
@@ -369,19 +375,20 @@ impl Handler<NextBatch> for LedgerActor {
     }
 }
 
-impl Handler<Flush> for LedgerActor {
+impl Handler<Close> for LedgerActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
-        let (done, wait) = tokio::sync::oneshot::channel();
-        if self.open.drafts.is_empty() && self.ledger.is_some() {
-            let _ = done.send(());
-        } else {
-            self.flushes.push(done);
-            self.schedule(ctx);
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Self::Result {
+        self.limits.records = 1;
+        self.schedule(ctx);
+        let idle = self.ledger.is_some() && self.refused.is_none() && self.open.drafts.is_empty();
+        if idle {
+            return Box::pin(async {});
         }
+        let (done, wait) = oneshot::channel();
+        self.closing.push(done);
         Box::pin(async move {
-            // A ledger that breaks while it is flushed drops the sender; its status says so.
+            // A ledger that breaks meanwhile drops the sender; its status says so.
             let _ = wait.await;
         })
     }

@@ -37,23 +37,38 @@ impl Default for BatchLimits {
 /// copying every value of every scan would cost as much as judging it.
 const LIVE_EVERY: Duration = Duration::from_millis(50);
 
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// How far apart attempts to connect are: twice as far after every failure.
+struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(250);
+    /// A device that is back is read within five seconds, the attempt included.
+    const LONGEST: Duration = Duration::from_secs(4);
+
+    /// How long to wait after an attempt that began `ago` and failed, or broke.
+    fn wait(&mut self, ago: Duration) -> Duration {
+        let apart = self.0;
+        self.0 = (apart * 2).min(Self::LONGEST);
+        apart.saturating_sub(ago)
+    }
+}
 
 /// One device's reader.
 pub struct Reading {
-    /// The protocol's side.
-    pub source: Box<dyn Source>,
-    /// When batches close.
-    pub limits: BatchLimits,
-    /// Where batches go.
-    pub batches: Recipient<BatchRead>,
-    /// Where live values go.
-    pub live: Arc<DeviceLive>,
-    /// The device's credits.
-    pub credits: Credits,
-    /// Ends the reading; what was gathered is still handed over.
-    pub stop: CancellationToken,
+    source: Box<dyn Source>,
+    limits: BatchLimits,
+    batches: Recipient<BatchRead>,
+    live: Arc<DeviceLive>,
+    credits: Credits,
+    stop: CancellationToken,
+    contact: Contact,
+}
+
+/// Whether the device is heard.
+enum Contact {
+    Never,
+    There,
+    Lost,
 }
 
 enum Ended {
@@ -61,18 +76,55 @@ enum Ended {
     Broken(SourceError),
 }
 
+/// What was read and not yet handed over. If it is never, because the source panicked, it counts as
+/// dropped.
+struct Gathered {
+    builder: BatchBuilder,
+    live: Arc<DeviceLive>,
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        let samples = self.builder.samples() as u64;
+        self.live.dropped.fetch_add(samples, Ordering::Relaxed);
+    }
+}
+
 impl Reading {
+    /// A reader of `source` that hands `batches` over within `limits` and `credits`, until `stop`; then
+    /// what was gathered is still handed over.
+    pub fn new(
+        (source, limits): (Box<dyn Source>, BatchLimits),
+        batches: Recipient<BatchRead>,
+        live: Arc<DeviceLive>,
+        credits: Credits,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            source,
+            limits,
+            batches,
+            live,
+            credits,
+            stop,
+            contact: Contact::Never,
+        }
+    }
+
     /// Reads until stopped.
     pub async fn run(mut self) {
         let tags = self.source.tags();
         let device = self.live.id.clone();
-        let mut builder = match self.source.mode() {
-            Mode::Scanning => BatchBuilder::scanning(device.clone(), tags),
-            Mode::Subscribing => BatchBuilder::subscribing(device.clone(), tags),
+        let mut gathered = Gathered {
+            builder: match self.source.mode() {
+                Mode::Scanning => BatchBuilder::scanning(device.clone(), tags),
+                Mode::Subscribing => BatchBuilder::subscribing(device.clone(), tags),
+            },
+            live: self.live.clone(),
         };
-        let mut retry = FIRST_RETRY;
-        let mut connected_before = false;
+        let mut backoff = Backoff(Backoff::FIRST);
         loop {
+            let tried = Instant::now();
             let connected = tokio::select! {
                 () = self.stop.cancelled() => break,
                 connected = self.source.connect() => connected,
@@ -80,30 +132,28 @@ impl Reading {
             let ended = match connected {
                 Ok(()) => {
                     tracing::info!(%device, "connected");
-                    if connected_before {
-                        self.live.reconnects.fetch_add(1, Ordering::Relaxed);
-                    }
-                    connected_before = true;
-                    self.live.set_link(Link::Up);
                     let before = self.live.points.load(Ordering::Relaxed);
-                    let ended = self.read_until_broken(&mut builder).await;
+                    let ended = self.read_until_broken(&mut gathered.builder).await;
                     if self.live.points.load(Ordering::Relaxed) > before {
-                        retry = FIRST_RETRY;
+                        backoff = Backoff(Backoff::FIRST);
                     }
                     ended
                 }
                 Err(error) => Ended::Broken(error),
             };
             let Ended::Broken(error) = ended else { break };
+            if matches!(self.contact, Contact::There) {
+                self.contact = Contact::Lost;
+            }
             let reason = error.to_string();
-            tracing::warn!(%device, reason, retry_ms = retry.as_millis() as u64, "not connected");
-            let retry_at = now() + retry.as_nanos() as i64;
+            let wait = backoff.wait(tried.elapsed());
+            tracing::warn!(%device, reason, retry_ms = wait.as_millis() as u64, "not connected");
+            let retry_at = now() + wait.as_nanos() as i64;
             self.live.set_link(Link::Down { reason, retry_at });
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                () = tokio::time::sleep(retry) => {}
+                () = tokio::time::sleep(wait) => {}
             }
-            retry = (retry * 2).min(LONGEST_RETRY);
         }
         self.source.close().await;
     }
@@ -145,6 +195,9 @@ impl Reading {
             };
             let gathered = builder.samples() - before;
             self.live.count_points(gathered as u64);
+            if gathered > 0 {
+                self.heard();
+            }
             let now = Instant::now();
             if gathered > 0 && now - shown >= LIVE_EVERY {
                 shown = now;
@@ -165,6 +218,19 @@ impl Reading {
         }
     }
 
+    /// Only a sample shows that a device is there: something that takes connections and never answers
+    /// must not let old values look new.
+    fn heard(&mut self) {
+        if matches!(self.contact, Contact::There) {
+            return;
+        }
+        if matches!(self.contact, Contact::Lost) {
+            self.live.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+        self.contact = Contact::There;
+        self.live.set_link(Link::Up);
+    }
+
     fn show(&self, builder: &BatchBuilder) {
         let samples = builder.newest().map(|(column, time, quality, value)| {
             let sample = LiveSample {
@@ -178,13 +244,30 @@ impl Reading {
     }
 
     /// False when the device's actor is gone.
-    async fn hand_over(&mut self, batch: Batch, credit: Credit) -> bool {
+    async fn hand_over(&mut self, batch: Batch, mut credit: Credit) -> bool {
         let samples = batch.samples() as u64;
+        credit.carry(self.live.clone(), samples);
         let sent = self.batches.send(BatchRead { batch, credit }).await;
         if sent.is_err() {
-            self.live.dropped.fetch_add(samples, Ordering::Relaxed);
             tracing::error!(device = %self.live.id, samples, "the device's actor is gone, samples dropped");
         }
         sent.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_get_rarer_but_never_rarer_than_every_four_seconds() {
+        let mut backoff = Backoff(Backoff::FIRST);
+        let ms = Duration::from_millis;
+        for apart in [250, 500, 1000, 2000, 4000, 4000] {
+            assert_eq!(backoff.wait(ms(0)), ms(apart));
+        }
+        // An attempt that itself took its time is followed sooner, at once if it took long enough.
+        assert_eq!(backoff.wait(ms(1500)), ms(2500));
+        assert_eq!(backoff.wait(ms(60_000)), ms(0));
     }
 }

@@ -12,8 +12,9 @@ use super::work::Workers;
 use crate::ledger::seal::{BatchSealer, Judged, SealError};
 use crate::model::{Batch, DeviceId, VerdictClass, now};
 use crate::stats::Refusal;
-use crate::validation::Verdict;
+use crate::validation::{Limits, Verdict};
 use actix::prelude::*;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,11 +33,23 @@ pub struct SealBatch {
     pub verdict: Arc<Verdict>,
     /// The charts' state before it.
     pub state_before: Vec<u8>,
-    /// The settings document, when this batch taught new limits.
-    pub learned: Option<Vec<u8>>,
+    /// What this batch taught.
+    pub learned: Option<Learned>,
     /// Leave to have it under way.
     pub credit: Credit,
 }
+
+/// Limits that a batch ended Phase I with.
+pub struct Learned {
+    /// The limits.
+    pub limits: Limits,
+    /// The settings document with them.
+    pub document: Vec<u8>,
+}
+
+/// The limits that the newest recorded document holds; they outlive the actors. Only what is recorded
+/// may judge after a pipeline was built anew, or batches would name a document that did not judge them.
+pub type RecordedLimits = Arc<Mutex<Option<Limits>>>;
 
 /// Makes the sealer of a key epoch.
 pub type MakeSealer = Arc<dyn Fn(u64) -> Result<BatchSealer, String> + Send + Sync>;
@@ -49,6 +62,7 @@ pub struct SealerActor {
     since: Instant,
     /// Away while a worker seals.
     sealer: Option<BatchSealer>,
+    limits: RecordedLimits,
     settled: Option<Recipient<BatchSettled>>,
     ledger: Addr<LedgerActor>,
     workers: Workers,
@@ -65,6 +79,7 @@ impl SealerActor {
         device: DeviceId,
         make: MakeSealer,
         (key_epoch, sealer): (u64, BatchSealer),
+        limits: RecordedLimits,
         ledger: Addr<LedgerActor>,
         workers: Workers,
     ) -> Self {
@@ -74,6 +89,7 @@ impl SealerActor {
             key_epoch,
             since: Instant::now(),
             sealer: Some(sealer),
+            limits,
             settled: None,
             ledger,
             workers,
@@ -118,6 +134,7 @@ impl Handler<SealBatch> for SealerActor {
         };
         let workers = self.workers.clone();
         let settled = self.settled.clone();
+        let limits = self.limits.clone();
         let sealing = async move {
             let SealBatch {
                 batch,
@@ -136,10 +153,12 @@ impl Handler<SealBatch> for SealerActor {
                     };
                     let (draft, mut puts) = sealer.seal_batch(&judged, time)?;
                     let mut drafts = vec![draft];
-                    if let Some(document) = learned {
-                        let (draft, more) = sealer.seal_document("validation", &document, time);
+                    if let Some(learned) = learned {
+                        let document = &learned.document;
+                        let (draft, more) = sealer.seal_document("validation", document, time);
                         drafts.push(draft);
                         puts.extend(more);
+                        *limits.lock() = Some(learned.limits);
                     }
                     let settle = Settle {
                         device: batch.device.clone(),

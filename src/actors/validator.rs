@@ -5,13 +5,12 @@
 //! A validator that panics over a batch refuses that batch and starts its charts anew.
 
 use super::credit::Credit;
-use super::sealer::{SealBatch, SealerActor};
+use super::sealer::{Learned, SealBatch, SealerActor};
 use super::work::Workers;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, Quality, VerdictClass, now};
 use crate::validation::{ChartHistory, DeviceValidator, Finding, Judgement, Limits, Rule, Verdict};
 use actix::prelude::*;
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Judge a batch, and pass it on.
@@ -24,9 +23,6 @@ pub struct JudgeBatch {
     pub credit: Credit,
 }
 
-/// The limits learned so far; they outlive the actor.
-pub type LearnedLimits = Arc<Mutex<Option<Limits>>>;
-
 /// Makes a device's validator anew, with the limits learned so far.
 pub type MakeValidator = Arc<dyn Fn(Option<Limits>) -> DeviceValidator + Send + Sync>;
 
@@ -34,7 +30,8 @@ pub type MakeValidator = Arc<dyn Fn(Option<Limits>) -> DeviceValidator + Send + 
 pub struct ValidatorActor {
     live: Arc<DeviceLive>,
     make: MakeValidator,
-    limits: LearnedLimits,
+    /// The limits learned so far.
+    limits: Option<Limits>,
     /// Away while a worker judges.
     validator: Option<DeviceValidator>,
     /// The limits that the validator uses, for the charts.
@@ -57,7 +54,7 @@ impl ValidatorActor {
     pub fn new(
         live: Arc<DeviceLive>,
         make: MakeValidator,
-        limits: LearnedLimits,
+        limits: Option<Limits>,
         history: Arc<ChartHistory>,
         sealer: Addr<SealerActor>,
         workers: Workers,
@@ -75,7 +72,7 @@ impl ValidatorActor {
     }
 
     fn make_validator(&self) -> DeviceValidator {
-        (self.make)(self.limits.lock().clone())
+        (self.make)(self.limits.clone())
     }
 
     fn show(&self, batch: &Batch, verdict: &Verdict) {
@@ -162,9 +159,11 @@ impl Handler<JudgeBatch> for ValidatorActor {
                     }
                 }
             };
-            if let Some(limits) = &judged.judgement.learned {
-                *actor.limits.lock() = Some(limits.clone());
-            }
+            let learned = judged.judgement.learned.zip(judged.document);
+            let learned = learned.map(|(limits, document)| {
+                actor.limits = Some(limits.clone());
+                Learned { limits, document }
+            });
             actor.show(&judged.batch, &judged.judgement.verdict);
             let verdict = Arc::new(judged.judgement.verdict);
             let limits = actor.in_force.clone();
@@ -174,7 +173,7 @@ impl Handler<JudgeBatch> for ValidatorActor {
                 batch: judged.batch,
                 verdict,
                 state_before: judged.state_before,
-                learned: judged.document,
+                learned,
                 credit,
             })
         });

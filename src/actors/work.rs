@@ -11,17 +11,22 @@ pub struct Panicked(pub String);
 
 /// Where work is sent.
 #[derive(Clone)]
-pub struct Workers(Handle);
+pub struct Workers {
+    runtime: Handle,
+    pool: Handle,
+}
 
 impl Workers {
-    /// Workers of the blocking pool behind `runtime`.
-    pub fn new(runtime: Handle) -> Self {
-        Self(runtime)
+    /// Workers of the blocking pool behind `pool`, and the `runtime` that sources and servers run on.
+    /// They are two, because what blocks on the sources' side (a name server that does not answer)
+    /// must not keep batches from being judged and blocks from being written.
+    pub fn new(runtime: Handle, pool: Handle) -> Self {
+        Self { runtime, pool }
     }
 
     /// The runtime that sources and servers run on.
     pub fn runtime(&self) -> &Handle {
-        &self.0
+        &self.runtime
     }
 
     /// Runs `work` on a worker thread; a panic in it comes back as an error and hurts nobody else.
@@ -30,7 +35,7 @@ impl Workers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Panicked> {
         let task = self
-            .0
+            .pool
             .spawn_blocking(move || catch_unwind(AssertUnwindSafe(work)));
         match task.await {
             Ok(Ok(done)) => Ok(done),

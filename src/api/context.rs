@@ -4,6 +4,7 @@ use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
+use crate::protocols::ports::SessionPort;
 use crate::stats::Stats;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct ApiContext {
     pub ledger: Arc<dyn LedgerReader>,
     /// The control charts.
     pub charts: Arc<dyn ChartReader>,
+    /// Who is told of the people at the dashboard.
+    pub sessions: Arc<dyn SessionPort>,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
 }

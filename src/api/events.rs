@@ -7,11 +7,14 @@ use super::feed::Place;
 use super::problem::Problem;
 use super::query::Params;
 use super::server::Api;
+use crate::protocols::ports::SessionPort;
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +33,32 @@ struct Client {
     stopping: CancellationToken,
     next: Next,
     _place: Place,
+    _visit: Visit,
+}
+
+/// A listener is a user session, for as long as it listens. There is no log-in on loopback yet, so
+/// the user is only called local.
+struct Visit {
+    sessions: Arc<dyn SessionPort>,
+    name: String,
+}
+
+impl Visit {
+    fn new(sessions: &Arc<dyn SessionPort>) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let name = format!("http {}", COUNT.fetch_add(1, Ordering::Relaxed));
+        sessions.asked(&name, "local");
+        Self {
+            sessions: sessions.clone(),
+            name,
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.sessions.ended(&self.name);
+    }
 }
 
 enum Next {
@@ -85,6 +114,7 @@ async fn events(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespons
     let client = Client {
         events: api.feed.subscribe(),
         stopping: api.feed.stopping(),
+        _visit: Visit::new(&api.context.sessions),
         api,
         next: Next::Retry,
         _place: place,
@@ -109,6 +139,7 @@ mod tests {
             stopping: api.feed.stopping(),
             next: Next::Retry,
             _place: api.feed.place().unwrap(),
+            _visit: Visit::new(&api.context.sessions),
             api: api.clone(),
         };
         assert_eq!(client.next().await.unwrap(), RETRY);

@@ -283,6 +283,7 @@ impl FakeHub {
             address: "opc.tcp://127.0.0.1:4855".into(),
         };
         let context = ApiContext {
+            sessions: Arc::new(FakeSessions),
             hub_id: "hub-1".into(),
             started: NEW_YEAR,
             live,
@@ -301,5 +302,18 @@ impl FakeHub {
             context: self.context.clone(),
             feed: Arc::new(Feed::new(CancellationToken::new())),
         })
+    }
+}
+
+/// Follows nobody.
+struct FakeSessions;
+
+impl crate::protocols::ports::SessionPort for FakeSessions {
+    fn asked(&self, _: &str, _: &str) {}
+
+    fn ended(&self, _: &str) {}
+
+    fn open(&self) -> usize {
+        0
     }
 }

@@ -69,6 +69,11 @@ fn hub(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
         "Points in durable batches since the hub started.",
         read(&stats.points),
     )?;
+    out.gauge(
+        "weighbridge_sessions",
+        "User sessions that are open, over all faces.",
+        context.sessions.open() as f64,
+    )?;
     let batches = out.counters(
         "weighbridge_batches_total",
         "Durable or refused batches since the hub started, by verdict.",

@@ -10,6 +10,7 @@ use crate::protocols::modbus::{
 };
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -73,6 +74,8 @@ struct Ingest {
     seconds: f64,
     batches: u64,
     blocks: u64,
+    commit_ms_p50: f64,
+    commit_ms_p99: f64,
     stored_mb: f64,
 }
 
@@ -114,6 +117,10 @@ fn print_table(r: &Ingest) {
         r.hub_rss_mb
     );
     println!(
+        "block's commit    {:>8.1} ms, {:.1} ms (p50, p99: signed, written and synced, with its head)",
+        r.commit_ms_p50, r.commit_ms_p99
+    );
+    println!(
         "written           {:>12.1} MB in {} blocks, {} batches",
         r.stored_mb, r.blocks, r.batches
     );
@@ -122,9 +129,15 @@ fn print_table(r: &Ingest) {
 fn ingest(args: &IngestArgs) -> anyhow::Result<Ingest> {
     let (mut servers, ports) = start_servers(args)?;
     let measured = (|| {
+        // Says what goes on while nothing else does; hidden where standard error is no terminal.
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar.set_message(format!("the whole path, {} s", args.seconds));
         // The hub goes first into fresh memory, so that its figure is its own.
         let hub = whole_path(args, &ports)?;
+        bar.set_message(format!("the bare read loop, {} s", args.seconds));
         let bare = bare_loop(args, &ports)?;
+        bar.finish_and_clear();
         anyhow::Ok((bare, hub))
     })();
     // Closing its input ends the servers' process.
@@ -257,6 +270,8 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
         seconds,
         batches: stats.batches() - batches,
         blocks: stats.blocks.load(Ordering::Relaxed) - blocks,
+        commit_ms_p50: stats.commit.quantile_ms(0.5).unwrap_or(f64::NAN),
+        commit_ms_p99: stats.commit.quantile_ms(0.99).unwrap_or(f64::NAN),
         stored_mb: (stats.sealed_bytes.load(Ordering::Relaxed) - bytes) as f64 / 1e6,
     };
     hub.shutdown()?;

@@ -22,6 +22,12 @@ impl Identity {
         Self::new(id, SigningKey::generate())
     }
 
+    /// A key that is the same in every run, for tests.
+    #[cfg(test)]
+    pub(crate) fn from_byte(id: &str, byte: u8) -> Self {
+        Self::new(id, SigningKey::from_slice(&[byte.max(1); 32]).unwrap())
+    }
+
     fn new(id: &str, key: SigningKey) -> Self {
         let point = key.verifying_key().to_sec1_point(true);
         let mut public = [0; 33];

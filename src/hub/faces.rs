@@ -98,7 +98,12 @@ impl Hub {
         });
         let opcua = match &faces.opcua {
             Some(config) => {
-                let server = ScadaServer::start(config.clone(), self.live().clone(), view.clone());
+                let server = ScadaServer::start(
+                    config.clone(),
+                    self.live().clone(),
+                    view.clone(),
+                    self.sessions().clone(),
+                );
                 Some(self.runtime().block_on(server)?)
             }
             None => None,
@@ -113,6 +118,7 @@ impl Hub {
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
+                    sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };
                 Some(api::start(bind, context)?)

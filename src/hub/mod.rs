@@ -4,38 +4,41 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod device;
 mod faces;
 mod setup;
+mod threads;
 
+pub use device::DeviceSetup;
 pub use faces::{Faces, OpenFaces, device_info};
 
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
-use crate::actors::reading::BatchLimits;
+use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::crypto::{EpochKey, Identity, KeyFileError, SealingKey, SealingPublicKey, Signer};
+use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::opening::{Opener, OpeningError};
 use crate::ledger::query::Explorer;
 use crate::ledger::seal::{BatchSealer, InForce};
 use crate::ledger::store::{Put, Space, Store, StoreError};
-use crate::ledger::{ChainConfig, Ledger, LedgerError};
+use crate::ledger::{ChainConfig, Draft, Ledger, LedgerError};
 use crate::live_view::LiveView;
-use crate::model::{DeviceId, Nanos, TagSpec, now};
-use crate::protocols::Source;
+use crate::model::{Nanos, now};
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
-use crate::validation::{
-    ChartHistory, DeviceValidator, Limits, TagValidation, ValidationConfig, ValidationError,
-};
+use crate::validation::{ChartHistory, DeviceValidator, ValidationError};
 use actix::prelude::*;
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::runtime::Runtime;
+use threads::Threads;
 use tokio::sync::{broadcast, oneshot, watch};
+use weighbridge_verifier::{IdentityContent, IdentityKind};
 
 /// Why a hub cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -90,62 +93,21 @@ pub enum HubError {
     /// The hub's threads ended.
     #[error("the hub's actors ended early, see the log")]
     Gone,
+    /// The hub ended before the disk took everything.
+    #[error("{samples} samples were read but are not recorded: {reason}")]
+    Lost {
+        /// How many.
+        samples: u64,
+        /// Why.
+        reason: String,
+    },
     /// An invariant of the ledger broke while the hub ran.
     #[error("the ledger is broken: {0}")]
     Broken(String),
 }
 
-type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
-
-/// One device, as the hub needs it.
-pub struct DeviceSetup {
-    /// Its id.
-    pub id: DeviceId,
-    /// Its tags, in the order of its source.
-    pub tags: Arc<[TagSpec]>,
-    /// When its batches close.
-    pub batch: BatchLimits,
-    /// Validation of the device as a whole.
-    pub validation: ValidationConfig,
-    /// Validation of each tag, in the order of the tags; what is missing is as the device's.
-    pub tag_validation: Vec<TagValidation>,
-    /// Privacy grade of its data (Yang et al. 2024, "Egrade").
-    pub grade: u8,
-    make_source: MakeSource,
-}
-
-impl DeviceSetup {
-    /// A device with default settings, read through what `make_source` makes; it is called again when
-    /// the device's pipeline has to be built anew.
-    pub fn new(
-        id: DeviceId,
-        tags: Arc<[TagSpec]>,
-        make_source: impl Fn() -> Box<dyn Source> + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            id,
-            tags,
-            batch: BatchLimits::default(),
-            validation: ValidationConfig::default(),
-            tag_validation: Vec::new(),
-            grade: 0,
-            make_source: Arc::new(make_source),
-        }
-    }
-
-    fn validator(&self, limits: Option<Limits>) -> Result<DeviceValidator, HubError> {
-        DeviceValidator::new(
-            self.tags.clone(),
-            &self.validation,
-            &self.tag_validation,
-            limits,
-        )
-        .map_err(|source| HubError::Validation {
-            device: self.id.to_string(),
-            source,
-        })
-    }
-}
+/// How long a shutdown waits for batches under way, unless told otherwise.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
 /// The hub's two keys.
 pub struct HubKeys {
@@ -173,23 +135,40 @@ impl HubKeys {
 /// Puts a hub together.
 pub struct HubBuilder {
     keys: HubKeys,
-    data: PathBuf,
+    storage: Storage,
     chain: ChainConfig,
     blocks: BlockLimits,
     devices: Vec<DeviceSetup>,
+    shutdown_wait: Duration,
+}
+
+/// Where the ledger is kept.
+enum Storage {
+    Directory(PathBuf),
+    Given(Arc<dyn Store>, Box<dyn HeadSlot>),
 }
 
 impl HubBuilder {
     /// A hub with these keys that keeps its ledger in `data`.
     pub fn new(keys: HubKeys, data: impl Into<PathBuf>) -> Self {
+        Self::with(keys, Storage::Directory(data.into()))
+    }
+
+    /// A hub with these keys that keeps its ledger in `store`, and its signed head in `head`.
+    pub fn on_storage(keys: HubKeys, store: Arc<dyn Store>, head: Box<dyn HeadSlot>) -> Self {
+        Self::with(keys, Storage::Given(store, head))
+    }
+
+    fn with(keys: HubKeys, storage: Storage) -> Self {
         Self {
             keys,
-            data: data.into(),
+            storage,
             chain: ChainConfig {
                 id: "main".to_owned(),
             },
             blocks: BlockLimits::default(),
             devices: Vec::new(),
+            shutdown_wait: SHUTDOWN_WAIT,
         }
     }
 
@@ -211,20 +190,27 @@ impl HubBuilder {
         self
     }
 
+    /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
+    pub fn shutdown_wait(mut self, wait: Duration) -> Self {
+        self.shutdown_wait = wait;
+        self
+    }
+
     /// Opens the ledger and starts everything. Blocking; call it from no async thread.
     pub fn start(self) -> Result<Hub, HubError> {
-        let runtime = runtime()?;
-        let workers = Workers::new(runtime.handle().clone());
-        let store: Arc<dyn Store> = Arc::new(FjallStore::create_or_open(&self.data)?);
-        let head = HeadFile::new(&self.data);
+        device::check(&self.devices)?;
+        let threads = Threads::start()?;
+        let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
+        let (store, head): (Arc<dyn Store>, Box<dyn HeadSlot>) = match self.storage {
+            Storage::Given(store, head) => (store, head),
+            Storage::Directory(data) => (
+                Arc::new(FjallStore::create_or_open(&data)?),
+                Box::new(HeadFile::new(&data)),
+            ),
+        };
         let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
-        let ledger = Ledger::open(
-            store.clone(),
-            Box::new(head),
-            self.chain,
-            signer.clone(),
-            now(),
-        )?;
+        let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        enrol_attesters(&mut ledger, &self.devices)?;
         let explorer = Explorer::new(store.clone());
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
@@ -252,25 +238,33 @@ impl HubBuilder {
             history,
             explorer,
             actors,
-            runtime: Some(runtime),
+            threads: Some(threads),
+            shutdown_wait: self.shutdown_wait,
         })
     }
 }
 
-/// Sources, servers and workers run here; actors have a thread of their own.
-fn runtime() -> Result<Runtime, HubError> {
-    let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores)
-        // One writes the ledger while the others judge and seal.
-        .max_blocking_threads(cores + 2)
-        .thread_name("weighbridge-io")
-        .enable_all()
-        .build()
-        .map_err(|source| HubError::Io {
-            what: "the runtime's threads cannot be started",
-            source,
-        })
+/// Enrols the keys of devices that have one, and are not in the ledger with it yet.
+fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), HubError> {
+    let mut drafts = Vec::new();
+    for attester in devices.iter().filter_map(|device| device.attester.as_ref()) {
+        let key = Some(attester.public_key());
+        let known = ledger.state().identities().get(attester.id());
+        if known.is_some_and(|identity| identity.key == key) {
+            continue;
+        }
+        let identity = IdentityContent {
+            id: attester.id().to_owned(),
+            kind: IdentityKind::Device,
+            key,
+        };
+        let subject = format!("device:{}", attester.id());
+        drafts.push(Draft::enrol(now(), &subject, identity));
+    }
+    if !drafts.is_empty() {
+        ledger.append(&drafts, Vec::new(), now())?;
+    }
+    Ok(())
 }
 
 /// How one device goes on from what the ledger holds.
@@ -312,6 +306,7 @@ fn plan(
     let in_force = Arc::new(Mutex::new(in_force));
     let (grade, signer) = (device.grade, signer.clone());
     let (reader, chain) = (reader.clone(), ledger.state().chain().to_owned());
+    let attester = device.attester.clone();
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
@@ -325,13 +320,10 @@ fn plan(
                 key: wrap.key(),
                 value: wrap.to_bytes(),
             };
-            Ok(BatchSealer::new(
-                &id,
-                grade,
-                key,
-                vec![wrap],
-                in_force.clone(),
-            ))
+            Ok(
+                BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
+                    .attested_by(attester.clone()),
+            )
         }
     };
     let device = Arc::new(device);
@@ -358,6 +350,7 @@ struct Actors {
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
+    sessions: Arc<SessionDoor>,
 }
 
 impl Actors {
@@ -375,7 +368,7 @@ impl Actors {
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
-                let seen = (ledger.status(), ledger.committed());
+                let seen = (ledger.status(), ledger.committed(), SessionRegistry::open());
                 let hub = HubActor::new(ledger.start(), history, workers, plans).start();
                 let _ = started.send((hub, seen));
                 let _ = stopped.await;
@@ -388,13 +381,14 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, committed)) = wait.recv().map_err(|_| HubError::Gone)?;
+        let (hub, (status, committed, sessions)) = wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
             stop: Some(stop),
             status,
             committed,
+            sessions,
         })
     }
 }
@@ -408,7 +402,8 @@ pub struct Hub {
     history: Arc<ChartHistory>,
     explorer: Explorer,
     actors: Actors,
-    runtime: Option<Runtime>,
+    threads: Option<Threads>,
+    shutdown_wait: Duration,
 }
 
 impl Hub {
@@ -452,38 +447,62 @@ impl Hub {
         self.actors.committed.subscribe()
     }
 
+    /// Where faces tell of their users' sessions.
+    pub fn sessions(&self) -> &Arc<SessionDoor> {
+        &self.actors.sessions
+    }
+
     /// The runtime that servers may run on.
     pub fn runtime(&self) -> tokio::runtime::Handle {
-        match &self.runtime {
-            Some(runtime) => runtime.handle().clone(),
+        match &self.threads {
+            Some(threads) => threads.io.handle().clone(),
             None => unreachable!("the runtime lives as long as the hub"),
         }
     }
 
-    /// Stops reading, waits until all that was read is durable, and ends. Blocking.
+    /// Stops reading, waits until all that was read is durable, and ends. Blocking; call it from no
+    /// async thread.
+    ///
+    /// # Errors
+    /// When the ledger broke while the hub ran, or when something that was read is lost because it
+    /// could not be made durable in time.
     pub fn shutdown(mut self) -> Result<(), HubError> {
         self.stop()
     }
 
     fn stop(&mut self) -> Result<(), HubError> {
-        let Some(stop) = self.actors.stop.take() else {
+        let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
-        if let Some(runtime) = &self.runtime {
-            // A hub whose ledger broke has no actors to ask.
-            let _ = runtime.block_on(self.actors.hub.send(Shutdown));
-        }
+        let dropped_before = self.dropped();
+        let ledger_died = self.actors.status.has_changed().is_err();
+        let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));
+        // A hub whose actors died has none to ask.
+        let _ = threads.io.block_on(shutdown);
         let _ = stop.send(());
-        if let Some(thread) = self.actors.thread.take() {
-            thread.join().map_err(|_| HubError::Gone)?;
-        }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_secs(5));
-        }
+        let joined = self.actors.thread.take().map(JoinHandle::join);
+        threads.end();
+        let lost = self.dropped() - dropped_before;
         match &self.actors.status.borrow().health {
             LedgerHealth::Broken(reason) => Err(HubError::Broken(reason.clone())),
+            _ if ledger_died || matches!(joined, Some(Err(_))) => Err(HubError::Gone),
+            LedgerHealth::Waiting(reason) if lost > 0 => Err(HubError::Lost {
+                samples: lost,
+                reason: reason.clone(),
+            }),
+            LedgerHealth::Up if lost > 0 => Err(HubError::Lost {
+                samples: lost,
+                reason: "there was not enough time to write it".to_owned(),
+            }),
             LedgerHealth::Up | LedgerHealth::Waiting(_) => Ok(()),
         }
+    }
+
+    /// Samples that were read and will never be recorded.
+    fn dropped(&self) -> u64 {
+        let devices = self.live.devices();
+        let dropped = devices.iter().map(|d| d.dropped.load(Ordering::Relaxed));
+        dropped.sum()
     }
 }
 

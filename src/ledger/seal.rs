@@ -9,13 +9,14 @@ use super::batch_format::{self, PackError};
 use super::inner_tree::{self, InnerTree, MalformedColumn};
 use super::keys::sealed_key;
 use super::store::{Put, Space};
-use crate::crypto::EpochKey;
+use crate::crypto::{EpochKey, Signer};
 use crate::model::{Batch, Nanos, VerdictClass};
 use crate::validation::Verdict;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use weighbridge_verifier::record::attestation_message;
 use weighbridge_verifier::{
-    BatchContent, DocumentContent, Hash, SealedRef, VerdictSummary, sha256,
+    Attestation, BatchContent, DocumentContent, Hash, SealedRef, VerdictSummary, sha256,
 };
 
 /// The document of validation settings and limits that a device's batches are judged by.
@@ -55,6 +56,7 @@ pub struct BatchSealer {
     key: EpochKey,
     wraps: Vec<Put>,
     in_force: Arc<Mutex<InForce>>,
+    attester: Option<Arc<dyn Signer>>,
     tree: Option<InnerTree>,
 }
 
@@ -73,8 +75,15 @@ impl BatchSealer {
             key,
             wraps,
             in_force,
+            attester: None,
             tree: None,
         }
+    }
+
+    /// Lets the device itself sign what is sealed, beside the hub.
+    pub fn attested_by(mut self, attester: Option<Arc<dyn Signer>>) -> Self {
+        self.attester = attester;
+        self
     }
 
     /// Messages counted under the key.
@@ -113,7 +122,7 @@ impl BatchSealer {
             puts.push(put);
             Some(sealed)
         };
-        let content = BatchContent {
+        let mut content = BatchContent {
             device: self.device.clone(),
             epoch: batch.epoch,
             sequence: batch.sequence,
@@ -129,6 +138,10 @@ impl BatchSealer {
             judged_by: self.in_force.lock().commitment,
             attester: None,
         };
+        content.attester = self.attester.as_ref().map(|attester| Attestation {
+            key: attester.public_key(),
+            signature: attester.sign(&attestation_message(&content)),
+        });
         let draft = if refused {
             Draft::refuse(time, content)
         } else {

@@ -3,9 +3,7 @@
 use super::draft::Draft;
 use super::key_wrap::KeyWrap;
 use super::store::{Put, Space};
-use crate::crypto::Signer;
-use p256::ecdsa::SigningKey;
-use p256::ecdsa::signature::hazmat::PrehashSigner;
+use crate::crypto::{Identity, Signer};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use weighbridge_verifier::{
@@ -16,35 +14,29 @@ use weighbridge_verifier::{
 /// A signer whose key is made of one byte. It remembers what it has signed, and as a check of
 /// signatures takes that as verified: tests that make thousands of blocks are not about ECDSA.
 pub(crate) struct TestSigner {
-    id: String,
-    key: SigningKey,
+    identity: Identity,
     issued: Mutex<HashMap<Hash, Signature>>,
 }
 
 impl TestSigner {
     pub(crate) fn new(id: &str, byte: u8) -> Self {
-        let key = SigningKey::from_slice(&[byte.max(1); 32]).unwrap();
-        let id = id.to_owned();
         let issued = Mutex::default();
-        Self { id, key, issued }
+        let identity = Identity::from_byte(id, byte);
+        Self { identity, issued }
     }
 }
 
 impl Signer for TestSigner {
     fn id(&self) -> &str {
-        &self.id
+        self.identity.id()
     }
 
     fn public_key(&self) -> PublicKey {
-        let point = self.key.verifying_key().to_sec1_point(true);
-        PublicKey(point.as_bytes().try_into().unwrap())
+        self.identity.public_key()
     }
 
     fn sign(&self, message: &Hash) -> Signature {
-        let sign = || {
-            let signature: p256::ecdsa::Signature = self.key.sign_prehash(&message.0).unwrap();
-            Signature(signature.normalize_s().to_bytes().into())
-        };
+        let sign = || self.identity.sign(message);
         *self.issued.lock().entry(*message).or_insert_with(sign)
     }
 }

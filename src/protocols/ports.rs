@@ -17,3 +17,15 @@ pub trait LedgerPort: Send + Sync + 'static {
     /// Wakes whenever a block has become durable.
     fn changes(&self) -> watch::Receiver<u64>;
 }
+
+/// Who uses a face: told of every request, so that each session has an actor of its own.
+pub trait SessionPort: Send + Sync + 'static {
+    /// Something was asked in `session` (unique among all faces) by `user`.
+    fn asked(&self, session: &str, user: &str);
+
+    /// The session is over.
+    fn ended(&self, session: &str);
+
+    /// How many sessions there are.
+    fn open(&self) -> usize;
+}

@@ -188,7 +188,9 @@ impl Finding {
         let detail = match self.rule {
             Rule::Malformed => self.rule.says().to_string(),
             Rule::ClockBack => {
-                let before = rfc3339(self.limit as Nanos);
+                // As an `f64` it is a quarter of a microsecond off: not to be cut off, but rounded.
+                let milliseconds = (self.limit / 1e6).round() as Nanos;
+                let before = rfc3339(milliseconds.saturating_mul(1_000_000));
                 format!("{}, which was at {before}", self.rule.says())
             }
             Rule::Missing => format!(

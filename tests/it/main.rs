@@ -2,6 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attest;
+mod devices;
+mod disk;
 mod floors;
 mod kill;
+mod lifecycle;
+mod machines;
+mod panics;
+mod plc;
+mod restart;
+mod site;
 mod support;
+mod values;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_modbus::client::{Client, Context, tcp};
-use tokio_modbus::{Error, ExceptionCode, Request, Response, Slave};
+use tokio_modbus::{Error, ExceptionCode, ProtocolError, Request, Response, Slave};
 
 /// A connection. After an error it is to be dropped: an answer may still be under way, and would be
 /// taken for the next one's.
@@ -140,7 +140,7 @@ impl Link {
 
     fn error(&self, error: Error) -> SourceError {
         match error {
-            Error::Protocol(error) => self.broken(error.to_string()),
+            Error::Protocol(error) => self.broken(mismatch(&error)),
             Error::Transport(error) => match error.kind() {
                 io::ErrorKind::InvalidData
                 | io::ErrorKind::InvalidInput
@@ -165,6 +165,22 @@ impl Link {
         let closing = timeout(self.timeout, self.context.disconnect()).await;
         if let Ok(Err(error)) = closing {
             tracing::debug!(address = self.address, %error, "connection did not close in order");
+        }
+    }
+}
+
+/// Without the values of the wrong answer, which may be many.
+fn mismatch(error: &ProtocolError) -> String {
+    match error {
+        ProtocolError::HeaderMismatch { .. } => {
+            "the answer belongs to another request or unit".to_owned()
+        }
+        ProtocolError::FunctionCodeMismatch { request, result } => {
+            let answered = match result {
+                Ok(response) => response.function_code(),
+                Err(exception) => exception.function,
+            };
+            format!("it answered function {answered} when asked for function {request}")
         }
     }
 }

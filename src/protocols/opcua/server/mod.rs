@@ -17,7 +17,7 @@ use super::core::{Extent, server_builder};
 use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::live_view::LiveView;
-use crate::protocols::ports::LedgerPort;
+use crate::protocols::ports::{LedgerPort, SessionPort};
 use guard::{Guard, GuardRules, GuardStats};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
@@ -92,6 +92,7 @@ impl ScadaServer {
         config: OpcUaServerConfig,
         live: LiveView,
         ledger: Arc<dyn LedgerPort>,
+        sessions: Arc<dyn SessionPort>,
     ) -> Result<Self, ScadaError> {
         config.check()?;
         let failed = |address, source| ScadaError::Bind { address, source };
@@ -106,7 +107,7 @@ impl ScadaServer {
         let (builder, ledger_slot) = (builder(&config, &host, address.port()), slot.clone());
         let most = config.limits.monitored_items;
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ledger, most);
+            let (nodes, group) = LiveNodes::build(&context, space, (ledger, sessions), most);
             *ledger_slot.lock() = Some(group);
             nodes
         };

@@ -4,7 +4,7 @@ use super::address::{NAMESPACE, add_device, add_root, remove_device};
 use super::points::{Group, Item, Origin};
 use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
-use crate::protocols::ports::LedgerPort;
+use crate::protocols::ports::{LedgerPort, SessionPort};
 use async_trait::async_trait;
 use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
@@ -29,6 +29,7 @@ const NO_PACE: f64 = 1e-6;
 /// The hub's variables.
 pub(super) struct LiveNodes {
     namespace: u16,
+    sessions: Arc<dyn SessionPort>,
     most_items: usize,
     items: AtomicUsize,
     groups: RwLock<Groups>,
@@ -41,11 +42,16 @@ struct Groups {
 }
 
 impl LiveNodes {
+    fn asked(&self, context: &RequestContext) {
+        let session = format!("opc.tcp {}", context.session_id());
+        self.sessions.asked(&session, &context.user_token().0);
+    }
+
     /// Puts the folders and the ledger into the address space; returns the ledger's group too.
     pub(super) fn build(
         context: &ServerContext,
         space: &mut AddressSpace,
-        ledger: Arc<dyn LedgerPort>,
+        (ledger, sessions): (Arc<dyn LedgerPort>, Arc<dyn SessionPort>),
         most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
@@ -62,6 +68,7 @@ impl LiveNodes {
         let group = Arc::new(Group::new(origin, nodes));
         let this = Self {
             namespace,
+            sessions,
             most_items,
             items: AtomicUsize::new(0),
             groups: RwLock::default(),
@@ -208,6 +215,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: f64,
         timestamps_to_return: TimestampsToReturn,
     ) -> Vec<DataValue> {
+        self.asked(context);
         let space = address_space.read();
         nodes
             .iter()
@@ -221,6 +229,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         address_space: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
+        self.asked(context);
         let space = address_space.read();
         for item in items {
             let node = item.item_to_monitor().clone();

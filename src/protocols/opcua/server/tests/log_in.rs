@@ -129,7 +129,13 @@ async fn beyond_loopback_it_does_not_start_open() {
         pki_dir: dir.path().join("pki"),
         ..Default::default()
     };
-    let started = ScadaServer::start(config, LiveView::default(), FakeLedger::new()).await;
+    let started = ScadaServer::start(
+        config,
+        LiveView::default(),
+        FakeLedger::new(),
+        Arc::new(FakeSessions::default()),
+    )
+    .await;
     assert!(matches!(
         started.err().unwrap(),
         ScadaError::Config(ConfigError::NoUsers(_))

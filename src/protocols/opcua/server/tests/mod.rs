@@ -34,6 +34,22 @@ impl FakeLedger {
     }
 }
 
+/// Remembers who asked.
+#[derive(Default)]
+struct FakeSessions(parking_lot::Mutex<Vec<(String, String)>>);
+
+impl SessionPort for FakeSessions {
+    fn asked(&self, session: &str, user: &str) {
+        self.0.lock().push((session.to_owned(), user.to_owned()));
+    }
+
+    fn ended(&self, _: &str) {}
+
+    fn open(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
 impl LedgerPort for FakeLedger {
     fn height(&self) -> u64 {
         *self.0.borrow()
@@ -92,7 +108,8 @@ async fn hub(adjust: impl FnOnce(&Path, &mut OpcUaServerConfig)) -> Hub {
     ];
     let plc = live.register("plc-1".into(), tags.into());
     let ledger = FakeLedger::new();
-    let server = ScadaServer::start(config, live.clone(), ledger.clone())
+    let sessions = Arc::new(FakeSessions::default());
+    let server = ScadaServer::start(config, live.clone(), ledger.clone(), sessions)
         .await
         .unwrap();
     Hub {
@@ -306,6 +323,7 @@ async fn changes_are_pushed_also_when_only_the_status_changes() {
     let lost = StatusCode::from(Quality::BAD_NO_COMMUNICATION.0);
     news(&mut values, |data| data.status() == lost).await;
 
+    hub.plc.set_link(crate::live_view::Link::Up);
     // There and back quickly: what is shown at the end is what is true at the end.
     for value in [false, true, false, true] {
         hub.plc.update([(2, good(Value::Bool(value)))]);

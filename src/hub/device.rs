@@ -1,0 +1,99 @@
+//! One device, as a program that embeds a hub describes it.
+
+use super::HubError;
+use crate::actors::reading::BatchLimits;
+use crate::config::id_fault;
+use crate::crypto::Signer;
+use crate::model::{DeviceId, TagSpec};
+use crate::protocols::Source;
+use crate::validation::{DeviceValidator, Limits, TagValidation, ValidationConfig};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(super) type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
+
+/// One device, as the hub needs it.
+pub struct DeviceSetup {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its tags, in the order of its source.
+    pub tags: Arc<[TagSpec]>,
+    /// When its batches close.
+    pub batch: BatchLimits,
+    /// Validation of the device as a whole.
+    pub validation: ValidationConfig,
+    /// Validation of each tag, in the order of the tags; what is missing is as the device's.
+    pub tag_validation: Vec<TagValidation>,
+    /// Privacy grade of its data (Yang et al. 2024, "Egrade").
+    pub grade: u8,
+    /// The device's own key, where it has one: it signs what the hub read, beside the hub. Its id must
+    /// be the device's; the key is enrolled in the ledger at the first start.
+    pub attester: Option<Arc<dyn Signer>>,
+    pub(super) make_source: MakeSource,
+}
+
+impl DeviceSetup {
+    /// A device with default settings, read through what `make_source` makes; it is called again when
+    /// the device's pipeline has to be built anew.
+    pub fn new(
+        id: DeviceId,
+        tags: Arc<[TagSpec]>,
+        make_source: impl Fn() -> Box<dyn Source> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            id,
+            tags,
+            batch: BatchLimits::default(),
+            validation: ValidationConfig::default(),
+            tag_validation: Vec::new(),
+            grade: 0,
+            attester: None,
+            make_source: Arc::new(make_source),
+        }
+    }
+
+    pub(super) fn validator(&self, limits: Option<Limits>) -> Result<DeviceValidator, HubError> {
+        DeviceValidator::new(
+            self.tags.clone(),
+            &self.validation,
+            &self.tag_validation,
+            limits,
+        )
+        .map_err(|source| HubError::Validation {
+            device: self.id.to_string(),
+            source,
+        })
+    }
+
+    /// What a configuration file would be told: names that records can hold and that tell tags apart.
+    fn fault(&self) -> Option<String> {
+        if let Some(fault) = id_fault(&self.id) {
+            return Some(format!("its id is not one: {fault}"));
+        }
+        if self.tags.is_empty() {
+            return Some("it has no tags".to_owned());
+        }
+        if let Some(attester) = &self.attester
+            && attester.id() != &*self.id
+        {
+            return Some(format!("its key is that of `{}`", attester.id()));
+        }
+        let mut names = BTreeSet::new();
+        let twice = self.tags.iter().find(|tag| !names.insert(&tag.name));
+        twice.map(|tag| format!("two of its tags have the name `{}`", tag.name))
+    }
+}
+
+/// Refuses devices that the ledger could not keep apart.
+pub(super) fn check(devices: &[DeviceSetup]) -> Result<(), HubError> {
+    let mut ids = BTreeSet::new();
+    for device in devices {
+        let twice = || "another device has the same id".to_owned();
+        let fault = device.fault();
+        if let Some(reason) = fault.or_else(|| (!ids.insert(&device.id)).then(twice)) {
+            let device = device.id.to_string();
+            return Err(HubError::Device { device, reason });
+        }
+    }
+    Ok(())
+}

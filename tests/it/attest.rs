@@ -1,0 +1,50 @@
+//! A device with a key of its own signs what the hub records of it.
+
+use crate::machines::{EPOCH, MS, Scripted, tag};
+use crate::site::{self, Site};
+use std::sync::Arc;
+use weighbridge::crypto::{Identity, Signer};
+use weighbridge::hub::HubError;
+use weighbridge::model::ValueKind;
+use weighbridge_verifier::record::attestation_message;
+
+const SCANS: usize = 5;
+
+#[test]
+fn the_devices_own_signature_is_recorded_beside_the_hubs() {
+    let site = Site::new(21);
+    let key = Arc::new(Identity::generate("press-1"));
+    // Twice: the key is enrolled at the first start, and known at the second.
+    for round in 1..=2i64 {
+        let press = Scripted::new("press-1", [tag("force", ValueKind::F64)]);
+        let mut setup = press.setup(SCANS);
+        setup.attester = Some(key.clone());
+        let hub = site.hub().device(setup).start().unwrap();
+        for scan in 0..SCANS as i64 {
+            press.scan(EPOCH + (round * 100 + scan) * MS, [scan as f64]);
+        }
+        site::batches(&hub, 1);
+        hub.shutdown().unwrap();
+    }
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    assert_eq!(recorded.batches.len(), 2);
+    for batch in &recorded.batches {
+        let attester = batch.content.attester.expect("it is attested");
+        assert_eq!(attester.key, key.public_key());
+        let message = attestation_message(&batch.content);
+        key.public_key()
+            .verify(&message, &attester.signature)
+            .unwrap();
+    }
+}
+
+#[test]
+fn another_devices_key_is_refused() {
+    let site = Site::new(22);
+    let press = Scripted::new("press-1", [tag("force", ValueKind::F64)]);
+    let mut setup = press.setup(SCANS);
+    setup.attester = Some(Arc::new(Identity::generate("press-2")));
+    let refused = site.hub().device(setup).start().err().unwrap();
+    assert!(matches!(refused, HubError::Device { .. }), "{refused}");
+}

@@ -1,0 +1,142 @@
+//! A panic stays where it is.
+
+use crate::machines::{Counting, EPOCH, MS, Scripted, Step, tag};
+use crate::site::{self, PATIENCE, Site};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use weighbridge::actors::ledger::LedgerHealth;
+use weighbridge::crypto::SealingKey;
+use weighbridge::hub::{HubBuilder, HubError, HubKeys};
+use weighbridge::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
+use weighbridge::model::ValueKind;
+use weighbridge::store::FaultyDisk;
+
+#[test]
+fn a_source_that_panics_is_made_anew_and_its_numbers_go_on() {
+    let site = Site::new(8);
+    let neighbour = Counting::new(Duration::from_millis(1));
+    let press = Scripted::new("press-1", [tag("pressure", ValueKind::F64)]);
+    let hub = site
+        .hub()
+        .device(neighbour.setup("press-2", 10))
+        .device(press.setup(2))
+        .start()
+        .unwrap();
+    let live = hub.live().device("press-1").unwrap();
+    const PANICS: i64 = 3;
+    for round in 0..PANICS {
+        let time = EPOCH + round * 1_000 * MS;
+        // Two batches, and half of one that goes down with the source.
+        for scan in 0..5 {
+            press.scan(time + scan * MS, [scan as f64]);
+        }
+        press.does(Step::Panic);
+        let down = site::down(&hub, "press-1");
+        assert!(down.contains("the hub failed over this device"), "{down}");
+        press.scan(time + 10 * MS, [0.0]);
+        site::up(&hub, "press-1");
+        press.scan(time + 11 * MS, [0.0]);
+        // What was gathered when the source panicked is not silently gone.
+        assert_eq!(live.dropped.load(Ordering::Relaxed), round as u64 + 1);
+    }
+    let before = neighbour.scans();
+    while neighbour.scans() < before + 20 {
+        std::thread::yield_now();
+    }
+    hub.shutdown().unwrap();
+
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    recorded.is_gapless();
+    assert_eq!(recorded.of("press-1").count() as i64, 3 * PANICS);
+    let all: Vec<u64> = (0..neighbour.scans()).collect();
+    assert_eq!(recorded.counts("press-2"), all);
+}
+
+#[test]
+fn a_source_that_panics_over_and_over_does_not_keep_a_hub_from_ending() {
+    let site = Site::new(9);
+    let press = Scripted::new("press-1", [tag("pressure", ValueKind::F64)]);
+    let neighbour = Counting::new(Duration::from_millis(1));
+    let hub = site
+        .hub()
+        .device(press.setup(2))
+        .device(neighbour.setup("press-2", 10))
+        .start()
+        .unwrap();
+    for _ in 0..1000 {
+        press.does(Step::Panic);
+    }
+    site::down(&hub, "press-1");
+    site::batches(&hub, 20);
+    let began = Instant::now();
+    hub.shutdown().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    assert_eq!(recorded.of("press-1").count(), 0);
+    let all: Vec<u64> = (0..neighbour.scans()).collect();
+    assert_eq!(recorded.counts("press-2"), all);
+}
+
+/// A disk under a store that fails in a way nobody foresaw.
+struct Panicking {
+    disk: FaultyDisk,
+    commits_left: AtomicU64,
+}
+
+impl Store for Panicking {
+    fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
+        let left = self.commits_left.fetch_sub(1, Ordering::SeqCst);
+        assert!(left > 0, "the test makes the store panic");
+        self.disk.store().commit(puts)
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.disk.store().get(space, key)
+    }
+
+    fn last(&self, space: Space) -> Result<Option<Pair>, StoreError> {
+        self.disk.store().last(space)
+    }
+
+    fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a> {
+        let entries: Vec<Entry> = self.disk.store().scan(space, from).collect();
+        Box::new(entries.into_iter())
+    }
+}
+
+#[test]
+fn a_ledger_that_fails_in_an_unknown_way_stops_the_hub_with_the_reason() {
+    let disk = FaultyDisk::new(10);
+    let store = Panicking {
+        disk: disk.clone(),
+        commits_left: AtomicU64::new(5),
+    };
+    let keys = HubKeys {
+        signing: weighbridge::crypto::Identity::generate("hub-1"),
+        sealing: SealingKey::generate(),
+    };
+    let machine = Counting::new(Duration::from_millis(1));
+    let hub = HubBuilder::on_storage(keys, Arc::new(store), Box::new(disk.head()))
+        .device(machine.setup("press-1", 5))
+        .start()
+        .unwrap();
+    let broken = |health: &LedgerHealth| matches!(health, LedgerHealth::Broken(_));
+    let status = site::ledger(&hub, "the ledger is broken", |s| broken(&s.health));
+    let LedgerHealth::Broken(reason) = status.health else {
+        panic!("{status:?}");
+    };
+    assert!(
+        reason.contains("the test makes the store panic"),
+        "{reason}"
+    );
+    // Nobody may take the batches that are under way for recorded.
+    let live = hub.live().device("press-1").unwrap();
+    let began = Instant::now();
+    let error = hub.shutdown().unwrap_err();
+    assert!(matches!(error, HubError::Broken(_)), "{error}");
+    assert!(began.elapsed() < PATIENCE);
+    assert!(live.dropped.load(Ordering::Relaxed) > 0);
+}
