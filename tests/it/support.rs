@@ -220,7 +220,7 @@ impl RunningHub {
     pub fn interrupt(mut self) -> (Vec<PrintedBlock>, Output) {
         interrupt(&self.child);
         let mut blocks = Vec::new();
-        while let Some(line) = self.lines.next() {
+        for line in self.lines.by_ref() {
             blocks.push(printed_block(&line.unwrap()));
         }
         let mut said = Vec::new();
