@@ -40,9 +40,9 @@ Examples:
   weighbridge bench ingest --devices 20 --registers 1000 --seconds 10
   weighbridge bench ingest --devices 4 --registers 100 --json
 
-The servers run in a process of their own. A point is one decoded value of one tag. Both phases read as
-fast as they can: first a bare loop that only decodes, then a hub that judges, signs, encrypts and
-makes durable what it read.")]
+The servers run in a process of their own. A point is one decoded value of one tag. Both phases read
+as fast as they can: first a bare loop that only decodes, then a hub that judges, signs, encrypts
+and makes durable what it read.")]
 struct IngestArgs {
     /// Modbus devices, each with a connection of its own
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=200))]

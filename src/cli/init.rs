@@ -24,9 +24,9 @@ Examples:
   weighbridge init try-out --with-sim       reads `weighbridge sim --port-base 15020`
 
 It makes DIR/hub.toml, DIR/keys/hub.key and DIR/keys/sealing.key (mode 0600: make a backup of the
-sealing key, without it nothing that was recorded can be opened), and DIR/keys/hub.pub, the public key
-that auditors are given; and DIR/pki/opcua with the OPC UA server's certificate. It never overwrites
-anything.
+sealing key, without it nothing that was recorded can be opened), and DIR/keys/hub.pub, the public
+key that auditors are given; and DIR/pki/opcua with the OPC UA server's certificate. It never
+overwrites anything.
 
 Exit codes: 0 made, 1 not made.")]
 pub(super) struct InitArgs {

@@ -22,11 +22,12 @@ use weighbridge_verifier::{BatchContent, ValidatorSet, Value};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weighbridge prove --dir plant --device plc-1 --tag pressure --at 2026-05-04T12:00:00Z -o sample.evidence
+  weighbridge prove --dir plant --device plc-1 --tag pressure \\
+      --at 2026-05-04T12:00:00Z -o sample.evidence
   weighbridge verify sample.evidence --trust plant/keys/hub.pub
 
-The last sample at or before the time is proven. The hub must be stopped, and its sealing key at hand: the
-evidence shows this one sample in the clear, and nothing of its neighbours.")]
+The last sample at or before the time is proven. The hub must be stopped, and its sealing key at
+hand: the evidence shows this one sample in the clear, and nothing of its neighbours.")]
 pub(super) struct ProveArgs {
     /// The directory of a stopped hub, as `init` or `demo --dir` made it
     #[arg(long, value_name = "DIR", default_value = ".")]

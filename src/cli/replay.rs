@@ -36,10 +36,12 @@ const ROWS_LOOKED_AT: usize = 1000;
 /// row,label,verdict,reason. Label 1 means not accepted. Without a profile every numeric column is a
 /// tag with the default charts, and a date column is the time.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Examples:
   weighbridge replay --csv pump.csv -o labels.csv
-  weighbridge replay --csv pump.csv --ignore anomaly --ignore changepoint --phase1-rows 400 -o labels.csv
-  weighbridge replay --csv robot.csv --delimiter ';' --decimal , --profile ur3.toml --json -o labels.csv")]
+  weighbridge replay --csv pump.csv --ignore anomaly --ignore changepoint --phase1-rows 400 \\
+      -o labels.csv
+  weighbridge replay --csv robot.csv --delimiter ';' --decimal , --profile ur3.toml -o labels.csv")]
 pub struct ReplayArgs {
     /// The history
     #[arg(long, value_name = "F")]

@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 #[command(after_help = "\
 Examples:
   weighbridge run --config plant/hub.toml
-  weighbridge run --config plant/hub.toml --json    one JSON line a durable block, on standard output
+  weighbridge run --config plant/hub.toml --json    one JSON line a block, on standard output
 
 Ctrl-C (or SIGTERM) ends it in good order: what was read is made durable first.")]
 pub(super) struct RunArgs {

@@ -27,8 +27,10 @@ Examples:
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
   weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
 
-A hub must be stopped before its directory is verified. Without --trust the result is `self-consistent
-only`: whoever wrote it all could have written something else. Exit code 0 when nothing is wrong, else 1.")]
+A hub must be stopped before its directory is verified. Without --trust the result is
+`self-consistent only`: whoever wrote it all could have written something else.
+
+Exit codes: 0 nothing is wrong, 1 something is.")]
 pub(super) struct VerifyArgs {
     /// The directory of a stopped hub, or an evidence file
     #[arg(value_name = "DIR|FILE")]

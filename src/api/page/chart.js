@@ -8,9 +8,14 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const drawable = (point) => !point.bad && isNumber(point.value);
 const signals = (point) => drawable(point) && Boolean(point.signalled);
 
+/** The value that a share of `values` does not exceed. */
+function bulk(values, share) {
+  return values.toSorted((a, b) => a - b)[Math.round(share * (values.length - 1))];
+}
+
 /**
- * Lowest and highest value shown. The limits decide; points beyond them widen the view, but a wild
- * spike may not flatten everything else: it is drawn at the edge instead.
+ * Lowest and highest value shown. The limits decide; points beyond them widen the view as far as
+ * the bulk of them goes, but a wild spike may not flatten everything else: it is drawn at the edge.
  */
 function extent(chart, points, room) {
   const limits = [chart.lcl, chart.center, chart.ucl].filter(isNumber);
@@ -20,8 +25,10 @@ function extent(chart, points, room) {
   if (limits.length >= 2) {
     const band = Math.max(...limits) - Math.min(...limits);
     if (band > 0) {
-      low = Math.max(low, Math.min(...limits) - room * band);
-      high = Math.min(high, Math.max(...limits) + room * band);
+      const [most, least] = [bulk(values, 0.95), bulk(values, 0.05)];
+      const margin = 0.25 * (most - least);
+      low = Math.max(low, Math.min(Math.min(...limits) - room * band, least - margin));
+      high = Math.min(high, Math.max(Math.max(...limits) + room * band, most + margin));
     }
   }
   if (!(high > low)) {
@@ -217,11 +224,13 @@ export class ControlChart {
     const { box, points, x } = this;
     const wanted = Math.min(points.length, narrow ? 3 : 6);
     const parts = [];
+    const span = new Date(points.at(-1)?.time) - new Date(points[0]?.time);
+    const fine = span < 2000 * wanted;
     for (let n = 0; n < wanted; n += 1) {
       const i = Math.round((n * (points.length - 1)) / Math.max(1, wanted - 1));
       const anchor = n === 0 ? "start" : n === wanted - 1 ? "end" : "middle";
       parts.push(shape("text", { class: "tick", x: x(i), y: box.bottom + 18, "text-anchor": anchor },
-        timeOfDay(points[i].time)));
+        timeOfDay(points[i].time, fine)));
     }
     parts.push(shape("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
     return parts;
@@ -274,7 +283,7 @@ export class ControlChart {
       : "✕ no valid value";
     this.reading.replaceChildren(
       element("strong", {}, value),
-      element("span", {}, timeOfDay(point.time)),
+      element("span", {}, timeOfDay(point.time, true)),
       ...(point.signalled ? [element("em", {}, `◆ ${signalText(point.signalled)}`)] : []),
     );
     this.reading.hidden = false;

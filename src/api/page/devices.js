@@ -3,7 +3,7 @@
 import { drawSmall } from "./chart.js";
 import { addressOf, chosen } from "./detail.js";
 import { ask, repeat } from "./stream.js";
-import { count, element, qualityText, say, seconds, shape, valueText, verdicts } from "./text.js";
+import { count, element, qualityText, reasonText, say, seconds, shape, valueText, verdicts } from "./text.js";
 
 const FIRST_ROWS = 6;
 const SMALL = { width: 116, height: 30, points: 48 };
@@ -121,7 +121,7 @@ class Card {
     this.node.dataset.verdict = verdict?.class ?? "none";
     const words = verdict ? verdicts[verdict.class] : null;
     say(this.verdict, !words ? "○ no batch judged yet"
-      : `${words.symbol} ${words.words}${verdict.reason && verdict.class !== "accepted" ? `: ${verdict.reason}` : ""}`);
+      : `${words.symbol} ${words.words}${verdict.reason && verdict.class !== "accepted" ? `: ${reasonText(verdict.reason)}` : ""}`);
     const parts = [`${count(device.points)} points`];
     if (device.reconnects) {
       parts.push(`${count(device.reconnects)} reconnects`);
@@ -282,7 +282,7 @@ export function condition(device, verdict) {
   return {
     device,
     severity: verdict.class === "invalid" ? "bad" : "warn",
-    text: `${symbol} ${device} ${words}: ${verdict.reason}`,
+    text: `${symbol} ${device} ${words}: ${reasonText(verdict.reason)}`,
     time: verdict.time,
   };
 }

@@ -1,6 +1,6 @@
 // The newest blocks, and the batches that were refused.
 
-import { count, element, moment, shortHash } from "./text.js";
+import { count, element, moment, reasonText, shortHash } from "./text.js";
 
 const BLOCKS = 12;
 const REFUSALS = 20;
@@ -47,7 +47,7 @@ export class Ledger {
     document.getElementById("no-refusals").hidden = this.refusals.length > 0;
     document.getElementById("refusals").replaceChildren(...this.refusals.map((one) => element("li", {},
       element("p", { class: "head" }, element("b", {}, `✕ ${one.device}`), ` batch ${count(one.sequence)} `, moment(one.time)),
-      element("p", {}, one.reason),
+      element("p", { title: one.reason }, reasonText(one.reason)),
     )));
   }
 }

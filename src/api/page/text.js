@@ -49,7 +49,8 @@ export function measure(number, decimals) {
     return String(number);
   }
   if (decimals !== undefined) {
-    return number.toFixed(decimals);
+    // "-0.00" would be a sign without a number.
+    return number.toFixed(decimals).replace(/^-(?=[0.]+$)/, "");
   }
   const size = Math.abs(number);
   if (size !== 0 && (size < 1e-3 || size >= 1e9)) {
@@ -75,10 +76,14 @@ const clock = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });
 
-/** Time of day, here. */
-export function timeOfDay(text) {
+const fineClock = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23",
+});
+
+/** Time of day, here; with tenths of a second where `fine`. */
+export function timeOfDay(text, fine = false) {
   const time = new Date(text);
-  return Number.isNaN(time.getTime()) ? String(text) : clock.format(time);
+  return Number.isNaN(time.getTime()) ? String(text) : (fine ? fineClock : clock).format(time);
 }
 
 /** A moment as an element that also holds the exact time. */
@@ -140,4 +145,11 @@ export function signalText(signalled) {
   const name = charts[chart] ?? chart.replaceAll("_", " ");
   const words = rules[rule] ?? `: ${rule.replaceAll("_", " ").replace("sigma", "σ")}`;
   return `${name}${words}`;
+}
+
+/** Why a batch was not accepted, in the words of this page and with the time of day here. */
+export function reasonText(reason) {
+  const said = reason.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, (time) => timeOfDay(time, true));
+  const [, chart, rule, why] = /^(\w+) (\w+): (.*)$/s.exec(said) ?? [];
+  return chart && Object.hasOwn(charts, chart) ? `${signalText(`${chart} ${rule}`)}; ${why}` : said;
 }

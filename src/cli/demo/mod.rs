@@ -30,9 +30,9 @@ Examples:
   weighbridge demo --dir cell && weighbridge verify cell
   weighbridge demo --headless --for 20 --json       one JSON object at the end, for a script
 
-Four robots and a PLC, simulated behind real Modbus TCP and OPC UA servers on loopback, and a hub that
-reads them. After a few seconds a sensor drifts, later one fails, so that a batch is seen out of control and one
-refused. Without --dir everything is in a temporary directory that is removed at the end.")]
+Four robots and a PLC, simulated behind real Modbus TCP and OPC UA servers on loopback, and a hub
+that reads them. After a few seconds a sensor drifts, later one fails, so that a batch is seen out
+of control and one refused. Without --dir everything is in a temporary directory that is removed at the end.")]
 pub(super) struct DemoArgs {
     /// End after this many seconds
     #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=366 * 86_400))]
