@@ -1,17 +1,18 @@
 //! A panic stays where it is.
 
 use crate::machines::{Counting, EPOCH, MS, Scripted, Step, tag};
-use crate::site::{self, PATIENCE, RecordedBatch, Site};
+use crate::site::{self, PATIENCE, Site};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use weighbridge::actors::ledger::LedgerHealth;
 use weighbridge::crypto::SealingKey;
-use weighbridge::hub::{HubBuilder, HubError, HubKeys};
+use weighbridge::hub::{DeviceSetup, HubBuilder, HubError, HubKeys};
 use weighbridge::ledger::batch_format::MAX_SAMPLES;
 use weighbridge::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
 use weighbridge::live_view::Link;
-use weighbridge::model::ValueKind;
+use weighbridge::model::{BatchBuilder, TagSpec, ValueKind};
+use weighbridge::protocols::{Mode, Source, SourceError};
 use weighbridge::store::FaultyDisk;
 
 #[test]
@@ -82,44 +83,72 @@ fn a_source_that_panics_over_and_over_does_not_keep_a_hub_from_ending() {
     assert_eq!(recorded.counts("press-2"), all);
 }
 
-#[test]
-fn nothing_is_read_any_more_once_a_hub_ends_also_when_a_device_is_being_built_anew() {
-    const ROUNDS: i64 = 6;
-    const SCANS: i64 = 40;
-    let site = Site::new(17);
-    let press = Scripted::new("press-1", [tag("count", ValueKind::F64)]);
-    let numbers = 0..ROUNDS * SCANS;
-    for round in 0..ROUNDS {
-        let hub = site.hub().device(press.setup(2)).start().unwrap();
-        press.does(Step::Panic);
-        site::down(&hub, "press-1");
-        for scan in 0..SCANS {
-            let count = round * SCANS + scan;
-            press.scan(EPOCH + count * MS, [count as f64]);
-        }
-        // At any moment of the building and of the reading after it.
-        std::thread::sleep(Duration::from_micros(500 * round as u64));
-        hub.shutdown().unwrap();
+/// A machine whose reader panics once, at a scan that the test names.
+struct Fragile {
+    counting: Counting,
+    panic_at: Arc<AtomicU64>,
+}
+
+#[async_trait::async_trait]
+impl Source for Fragile {
+    fn tags(&self) -> Arc<[TagSpec]> {
+        self.counting.tags()
     }
-    // What no hub took is taken by the last.
-    let hub = site.hub().device(press.setup(1)).start().unwrap();
-    let count = |site: &Site| site.recorded().of("press-1").map(numbers_of).sum::<usize>();
-    site::ledger(&hub, "all are recorded", |_| {
-        count(&site) as i64 == ROUNDS * SCANS
+
+    fn mode(&self) -> Mode {
+        self.counting.mode()
+    }
+
+    async fn connect(&mut self) -> Result<(), SourceError> {
+        self.counting.connect().await
+    }
+
+    async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError> {
+        if self.counting.scans() >= self.panic_at.load(Ordering::SeqCst) {
+            self.panic_at.store(u64::MAX, Ordering::SeqCst);
+            panic!("the test makes the source panic");
+        }
+        self.counting.read(out).await
+    }
+}
+
+#[test]
+fn a_device_that_waits_to_be_built_anew_is_not_read_any_more_once_the_hub_ends() {
+    let site = Site::new(17);
+    let counting = Counting::new(Duration::from_millis(1));
+    let panic_at = Arc::new(AtomicU64::new(u64::MAX));
+    let plain = counting.setup("press-1", 5);
+    let (of_source, of_test) = (counting.clone(), panic_at.clone());
+    let mut setup = DeviceSetup::new(plain.id, plain.tags, move || {
+        Box::new(Fragile {
+            counting: of_source.clone(),
+            panic_at: of_test.clone(),
+        })
     });
+    setup.batch = plain.batch;
+    let hub = site.hub().device(setup).start().unwrap();
+    site::batches(&hub, 3);
+    // In the batch after this one: then this one is under way, and until the disk has room again
+    // nothing can be built.
+    site.disk.set_full(true);
+    panic_at.store(counting.scans() + 5, Ordering::SeqCst);
+    site::down(&hub, "press-1");
+    let live = hub.live().device("press-1").unwrap();
+    let dropped = live.dropped.load(Ordering::Relaxed);
+    let disk = site.disk.clone();
+    let room = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        disk.set_full(false);
+    });
+    let scans = counting.scans();
     hub.shutdown().unwrap();
+    room.join().unwrap();
+    assert_eq!(counting.scans(), scans, "it was read while the hub ended");
+    assert_eq!(live.dropped.load(Ordering::Relaxed), dropped);
     site.verify_is_clean();
     let recorded = site.recorded();
     recorded.is_gapless();
-    let in_order = recorded.of("press-1").flat_map(|batch| {
-        let values = &batch.batch().columns[0].values;
-        (0..values.len()).map(|i| values.number(i).unwrap() as i64)
-    });
-    assert!(in_order.eq(numbers));
-}
-
-fn numbers_of(batch: &RecordedBatch) -> usize {
-    batch.batch().samples()
+    assert_eq!(recorded.counts("press-1").len() as u64, scans - dropped);
 }
 
 #[test]
