@@ -5,30 +5,32 @@
 //! ```
 
 mod device;
+mod error;
 mod faces;
 mod setup;
 mod threads;
 
 pub use device::DeviceSetup;
+pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
-use crate::crypto::{EpochKey, Identity, KeyFileError, SealingKey, SealingPublicKey, Signer};
+use crate::crypto::{EpochKey, Identity, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::KeyWrap;
-use crate::ledger::opening::{Opener, OpeningError};
+use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::seal::{BatchSealer, InForce};
-use crate::ledger::store::{Put, Space, Store, StoreError};
-use crate::ledger::{ChainConfig, Draft, Ledger, LedgerError};
+use crate::ledger::store::{Put, Space, Store};
+use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
-use crate::validation::{ChartHistory, DeviceValidator, ValidationError};
+use crate::validation::{ChartHistory, DeviceValidator};
 use actix::prelude::*;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -39,72 +41,6 @@ use std::time::Duration;
 use threads::Threads;
 use tokio::sync::{broadcast, oneshot, watch};
 use weighbridge_verifier::{IdentityContent, IdentityKind};
-
-/// Why a hub cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// A key file.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// A sealed document of the ledger.
-    #[error("the validation settings of `{device}` cannot be read from the ledger: {source}")]
-    Settings {
-        /// Whose.
-        device: String,
-        /// Why.
-        source: OpeningError,
-    },
-    /// A device's validation settings.
-    #[error("the validation settings of `{device}` cannot be used: {source}")]
-    Validation {
-        /// Whose.
-        device: String,
-        /// Why.
-        source: ValidationError,
-    },
-    /// A device's protocol settings.
-    #[error("the device `{device}` cannot be used: {reason}")]
-    Device {
-        /// Which.
-        device: String,
-        /// Why.
-        reason: String,
-    },
-    /// The HTTP face.
-    #[error(transparent)]
-    Http(#[from] crate::api::ApiError),
-    /// The OPC UA server.
-    #[error(transparent)]
-    OpcUa(#[from] crate::protocols::opcua::ScadaError),
-    /// Threads and files.
-    #[error("{what}: {source}")]
-    Io {
-        /// What failed.
-        what: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The hub's threads ended.
-    #[error("the hub's actors ended early, see the log")]
-    Gone,
-    /// The hub ended before the disk took everything.
-    #[error("{samples} samples were read but are not recorded: {reason}")]
-    Lost {
-        /// How many.
-        samples: u64,
-        /// Why.
-        reason: String,
-    },
-    /// An invariant of the ledger broke while the hub ran.
-    #[error("the ledger is broken: {0}")]
-    Broken(String),
-}
 
 /// How long a shutdown waits for batches under way, unless told otherwise.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
