@@ -161,7 +161,7 @@ pub struct Column {
 }
 
 impl Column {
-    fn append(&mut self, value: Value, quality: Quality) {
+    pub(super) fn append(&mut self, value: Value, quality: Quality) {
         let index = self.values.len() as u32;
         if self.values.push(value).is_err() {
             // A value that does not fit the tag's type is no value.
@@ -172,7 +172,7 @@ impl Column {
         }
     }
 
-    fn append_blank(&mut self, quality: Quality) {
+    pub(super) fn append_blank(&mut self, quality: Quality) {
         let quality = if quality.is_bad() {
             quality
         } else {
