@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod data_dir;
 mod demo;
+mod ending;
 mod http_get;
 mod init;
 mod ledger_from;

@@ -1,6 +1,7 @@
 //! `weighbridge run`: a hub as its configuration says.
 
 use crate::actors::ledger::{BlockCommitted, LedgerHealth};
+use crate::cli::ending::asked_to_end;
 use crate::cli::output;
 use crate::config::{self, LogConfig, LogFormat};
 use crate::hub::{Faces, Hub, HubBuilder};
@@ -8,7 +9,9 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::sync::broadcast::error::RecvError;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tracing_subscriber::EnvFilter;
 
 /// What `weighbridge run` is told.
@@ -44,6 +47,8 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     start_log(&loaded.config.log);
     let hub = HubBuilder::from_config(&loaded.config)?.start()?;
+    let mut committed = hub.committed();
+    let end = asked_to_end(&hub.runtime());
     let faces = hub.open_faces(&Faces::from_config(&loaded.config))?;
     tracing::info!(
         hub = hub.id(),
@@ -57,17 +62,26 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             &json!({"event": "up", "hub": hub.id(), "http_url": http, "opcua_url": opcua}),
         )?;
     }
-    let ended = hub.runtime().block_on(until_the_end(&hub, args.json));
+    let blocks = args.json.then_some(&mut committed);
+    let ended = hub.runtime().block_on(until_the_end(&hub, blocks, end));
     faces.close(&hub.runtime());
-    hub.shutdown()?;
+    let ended_well = hub.shutdown();
+    if args.json {
+        print_last_blocks(&mut committed)?;
+    }
+    ended_well?;
     ended.map(|()| ExitCode::SUCCESS)
 }
 
+type Blocks = broadcast::Receiver<Arc<BlockCommitted>>;
+
 /// Returns when the hub is asked to end; an error when its ledger broke.
-async fn until_the_end(hub: &Hub, json: bool) -> anyhow::Result<()> {
+async fn until_the_end(
+    hub: &Hub,
+    mut blocks: Option<&mut Blocks>,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let mut status = hub.ledger_status();
-    let mut committed = hub.committed();
-    let end = asked_to_end();
     tokio::pin!(end);
     loop {
         tokio::select! {
@@ -80,13 +94,38 @@ async fn until_the_end(hub: &Hub, json: bool) -> anyhow::Result<()> {
                     anyhow::bail!("the ledger is broken: {reason}");
                 }
             }
-            block = committed.recv(), if json => match block {
+            block = next_block(&mut blocks) => match block {
                 Ok(block) => print_block(&block)?,
-                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "standard output is too slow, blocks were not printed"),
+                Err(RecvError::Lagged(missed)) => warn_of_missed(missed),
                 Err(RecvError::Closed) => anyhow::bail!("the hub's actors ended early, see the log"),
             },
         }
     }
+}
+
+async fn next_block(blocks: &mut Option<&mut Blocks>) -> Result<Arc<BlockCommitted>, RecvError> {
+    match blocks {
+        Some(blocks) => blocks.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What became durable on the way out counts as much as any other.
+fn print_last_blocks(blocks: &mut Blocks) -> anyhow::Result<()> {
+    loop {
+        match blocks.try_recv() {
+            Ok(block) => print_block(&block)?,
+            Err(TryRecvError::Lagged(missed)) => warn_of_missed(missed),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+fn warn_of_missed(missed: u64) {
+    tracing::warn!(
+        missed,
+        "standard output is too slow, blocks were not printed"
+    );
 }
 
 fn print_block(block: &BlockCommitted) -> anyhow::Result<()> {
@@ -99,23 +138,6 @@ fn print_block(block: &BlockCommitted) -> anyhow::Result<()> {
         "hash": block.tip.hash,
         "batches": batches.collect::<Vec<_>>(),
     }))
-}
-
-/// Ctrl-C, or SIGTERM where there is one.
-pub(super) async fn asked_to_end() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = interrupt.await;
 }
 
 /// What libraries say: warnings, but not the OPC UA stack's complaints about certificates that an

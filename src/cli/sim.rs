@@ -1,5 +1,6 @@
 //! `weighbridge sim`: the factory cell alone, for whatever is to be pointed at it.
 
+use super::ending::asked_to_end;
 use super::output::{self, Align, Style};
 use crate::sim::bench_server::BenchServers;
 use crate::sim::cell::{Cell, CellOptions};
@@ -12,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// Longest run, seconds: a year.
 const LONGEST: u64 = 366 * 86_400;
@@ -75,6 +77,7 @@ async fn cell(args: SimArgs) -> anyhow::Result<()> {
         port_base: args.port_base,
         seed: args.seed,
     };
+    let end = asked_to_end(&Handle::current());
     let cell = Cell::start(&options).await?;
     let faults = cell.panel.run(args.faults)?;
     print_machines(&cell, args.json)?;
@@ -87,7 +90,7 @@ async fn cell(args: SimArgs) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = time_is_over => {}
-        pressed = tokio::signal::ctrl_c() => pressed.context("Ctrl-C cannot be waited for")?,
+        () = end => {}
     }
     faults.abort();
     Ok(())

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Samples that are kept of each device.
-pub const SAMPLES_KEPT: usize = 32 * 1024;
+pub const SAMPLES_KEPT: usize = 16 * 1024;
 
 /// Batches that are kept of each device, however small they are.
 const BATCHES_KEPT: usize = 1024;

@@ -1,6 +1,6 @@
 //! A hub begins and ends in good order, however many devices it has and whatever they do.
 
-use crate::machines::{Counting, Scripted, tag};
+use crate::machines::{Counting, EPOCH, MS, Scripted, Step, tag};
 use crate::site::{self, PATIENCE, Site};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -50,6 +50,33 @@ fn two_hundred_devices_lose_nothing() {
         assert_eq!(recorded.counts(id), all, "{id}");
         assert_eq!(live.device(id).unwrap().dropped.load(Ordering::Relaxed), 0);
     }
+}
+
+#[test]
+fn what_was_read_before_a_connection_broke_is_recorded() {
+    let site = Site::new(37);
+    let press = Scripted::new("press-1", [tag("pressure", ValueKind::F64)]);
+    let hub = site.hub().device(press.setup(100)).start().unwrap();
+    for round in 0..3 {
+        let time = EPOCH + round * 1_000 * MS;
+        press.scan(time, [1.0]);
+        press.scan(time + MS, [2.0]);
+        press.does(Step::Break);
+        let reason = site::down(&hub, "press-1");
+        assert!(reason.contains("it was told to break"), "{reason}");
+        site::batches(&hub, round as u64 + 1);
+        press.scan(time + 2 * MS, [3.0]);
+        site::up(&hub, "press-1");
+    }
+    let live = hub.live().device("press-1").unwrap();
+    assert_eq!(live.reconnects.load(Ordering::Relaxed), 3);
+    hub.shutdown().unwrap();
+    assert_eq!(live.dropped.load(Ordering::Relaxed), 0);
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    recorded.is_gapless();
+    let rows = recorded.of("press-1").map(|b| b.batch().samples());
+    assert_eq!(rows.collect::<Vec<_>>(), [2, 3, 3, 1]);
 }
 
 /// What a source does that never gives a sample.

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod attest;
+mod cli;
+mod damage;
+mod demo;
 mod devices;
 mod disk;
 mod floors;

@@ -2,7 +2,7 @@
 //! that are started, read and killed as a user would.
 
 use serde_json::Value as Json;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use weighbridge::ledger::query::Explorer;
@@ -53,23 +53,58 @@ impl Random {
     }
 }
 
+/// What a process said on standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// SIGINT, as Ctrl-C sends it.
+#[cfg(unix)]
+pub fn interrupt(child: &Child) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// The program came to an end by itself: no panic, no signal.
+pub fn ended(output: &Output) -> i32 {
+    let said = stderr(output);
+    assert!(!said.contains("panicked"), "{said}");
+    let code = output.status.code();
+    code.unwrap_or_else(|| panic!("{:?}: {said}", output.status))
+}
+
+/// The program failed in good order and said why; what it said.
+pub fn failed(output: &Output) -> String {
+    assert_eq!(ended(output), 1, "{}", stderr(output));
+    let said = stderr(output);
+    assert!(said.contains("error: "), "{said}");
+    said
+}
+
 /// A directory with keys and configuration, and a machine to read.
 pub struct Plant {
     dir: tempfile::TempDir,
-    sim: Child,
+    sim: Option<Child>,
 }
 
+const CONFIG: &str = "[hub]\nid = \"hub-1\"\n\n[ledger]\nmax_records = 8\nmax_delay_ms = 10\n\n\
+    [http]\nbind = \"127.0.0.1:0\"\n\n[opcua_server]\nbind = \"127.0.0.1:0\"\n";
+
 impl Plant {
-    /// `init`, and a simulated PLC in a process of its own, which outlives the hubs.
-    pub fn start() -> Self {
+    /// `init`, and no machine.
+    pub fn without_machines() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plant = dir.path().join("plant");
         let init = run(&["init", plant.to_str().unwrap()]);
-        assert!(
-            init.status.success(),
-            "{}",
-            String::from_utf8_lossy(&init.stderr)
-        );
+        assert!(init.status.success(), "{}", stderr(&init));
+        std::fs::write(plant.join("hub.toml"), CONFIG).unwrap();
+        Self { dir, sim: None }
+    }
+
+    /// `init`, and a simulated PLC in a process of its own, which outlives the hubs.
+    pub fn start() -> Self {
+        let mut plant = Self::without_machines();
         let mut sim = weighbridge()
             .args(["sim", "--bench-devices", "2", "--bench-registers", "20"])
             .args(["--for", "600", "--json"])
@@ -82,10 +117,7 @@ impl Plant {
             .read_line(&mut line)
             .unwrap();
         let ports: Json = serde_json::from_str(&line).unwrap();
-        let mut config = String::from(
-            "[hub]\nid = \"hub-1\"\n\n[ledger]\nmax_records = 8\nmax_delay_ms = 10\n\n\
-             [http]\nbind = \"127.0.0.1:0\"\n\n[opcua_server]\nbind = \"127.0.0.1:0\"\n",
-        );
+        let mut config = CONFIG.to_owned();
         for (i, port) in ports["ports"].as_array().unwrap().iter().enumerate() {
             config += &format!(
                 "\n[[device]]\nid = \"plc-{i}\"\nbatch = {{ samples = 200, milliseconds = 20 }}\n\
@@ -98,11 +130,13 @@ impl Plant {
                 );
             }
         }
-        std::fs::write(plant.join("hub.toml"), config).unwrap();
-        Self { dir, sim }
+        std::fs::write(plant.path("hub.toml"), config).unwrap();
+        plant.sim = Some(sim);
+        plant
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    /// A file or directory of the plant.
+    pub fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join("plant").join(file)
     }
 
@@ -128,9 +162,11 @@ impl Plant {
 
 impl Drop for Plant {
     fn drop(&mut self) {
-        drop(self.sim.stdin.take());
-        let _ = self.sim.kill();
-        let _ = self.sim.wait();
+        if let Some(sim) = &mut self.sim {
+            drop(sim.stdin.take());
+            let _ = sim.kill();
+            let _ = sim.wait();
+        }
     }
 }
 
@@ -152,33 +188,55 @@ pub struct RunningHub {
 
 impl RunningHub {
     fn start(config: &Path) -> Self {
+        Self::try_start(config).unwrap_or_else(|output| panic!("{}", stderr(&output)))
+    }
+
+    /// Starts a hub and waits until it is up, or has ended by itself.
+    pub fn try_start(config: &Path) -> Result<Self, Output> {
         let mut child = weighbridge()
             .args(["run", "--json", "--config", config.to_str().unwrap()])
+            .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let up = lines.next().expect("the hub says that it is up").unwrap();
-        let up = serde_json::from_str(&up).unwrap();
-        Self { child, lines, up }
+        match lines.next() {
+            Some(up) => {
+                let up = serde_json::from_str(&up.unwrap()).unwrap();
+                Ok(Self { child, lines, up })
+            }
+            None => Err(child.wait_with_output().unwrap()),
+        }
+    }
+
+    /// An address of its HTTP face.
+    pub fn http_url(&self) -> &str {
+        self.up["http_url"].as_str().unwrap()
+    }
+
+    /// Ctrl-C: the blocks that it printed until its end, and how it ended.
+    #[cfg(unix)]
+    pub fn interrupt(mut self) -> (Vec<PrintedBlock>, Output) {
+        interrupt(&self.child);
+        let mut blocks = Vec::new();
+        for line in self.lines.by_ref() {
+            blocks.push(printed_block(&line.unwrap()));
+        }
+        let mut said = Vec::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_end(&mut said).unwrap();
+        let output = Output {
+            status: self.child.wait().unwrap(),
+            stdout: Vec::new(),
+            stderr: said,
+        };
+        (blocks, output)
     }
 
     /// The next durable block.
     pub fn next_block(&mut self) -> PrintedBlock {
-        let line = self.lines.next().expect("the hub goes on").unwrap();
-        let json: Json = serde_json::from_str(&line).unwrap();
-        assert_eq!(json["event"], "block");
-        let batches = json["batches"].as_array().unwrap().iter();
-        let batches = batches.map(|batch| {
-            let device = batch["device"].as_str().unwrap().to_owned();
-            let number = |key: &str| batch[key].as_u64().unwrap();
-            (device, number("epoch"), number("sequence"))
-        });
-        PrintedBlock {
-            height: json["height"].as_u64().unwrap(),
-            hash: json["hash"].as_str().unwrap().to_owned(),
-            batches: batches.collect(),
-        }
+        printed_block(&self.lines.next().expect("the hub goes on").unwrap())
     }
 
     /// SIGKILL.
@@ -192,5 +250,21 @@ impl Drop for RunningHub {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn printed_block(line: &str) -> PrintedBlock {
+    let json: Json = serde_json::from_str(line).unwrap();
+    assert_eq!(json["event"], "block");
+    let batches = json["batches"].as_array().unwrap().iter();
+    let batches = batches.map(|batch| {
+        let device = batch["device"].as_str().unwrap().to_owned();
+        let number = |key: &str| batch[key].as_u64().unwrap();
+        (device, number("epoch"), number("sequence"))
+    });
+    PrintedBlock {
+        height: json["height"].as_u64().unwrap(),
+        hash: json["hash"].as_str().unwrap().to_owned(),
+        batches: batches.collect(),
     }
 }

@@ -3,6 +3,7 @@
 mod plan;
 mod view;
 
+use super::ending::asked_to_end;
 use super::output::{self, Style};
 use crate::actors::ledger::LedgerHealth;
 use crate::api::ApiError;
@@ -86,6 +87,8 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the cell's threads cannot be started")?;
+    // From here on Ctrl-C lets the demo tidy up behind itself, however far it has come.
+    let end = asked_to_end(runtime.handle());
     let cell = runtime.block_on(Cell::start(&CellOptions::default()))?;
     let mut builder = HubBuilder::new(keys(&dir)?, dir.join("data")).blocks(plan::blocks());
     for setup in plan::devices(&cell) {
@@ -103,7 +106,13 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         eprintln!("dashboard  {http}\nOPC UA     {opcua}");
     }
     let faults = runtime.spawn(plan::faults(cell.panel.clone(), began));
-    let ended = runtime.block_on(until_the_end(&args, began, live, &hub, (&http, &opcua)));
+    let ended = runtime.block_on(until_the_end(
+        &args,
+        (began, end),
+        live,
+        &hub,
+        (&http, &opcua),
+    ));
     faults.abort();
     faces.close(&hub.runtime());
     let stats = hub.stats().clone();
@@ -227,12 +236,11 @@ fn open_faces(hub: &Hub, cell: &Cell, dir: &Path) -> anyhow::Result<OpenFaces> {
 
 async fn until_the_end(
     args: &DemoArgs,
-    began: Instant,
+    (began, end): (Instant, impl Future<Output = ()>),
     live: bool,
     hub: &Hub,
     (http, opcua): (&str, &str),
 ) -> anyhow::Result<()> {
-    let end = super::run::asked_to_end();
     tokio::pin!(end);
     let over = async {
         match args.seconds {
