@@ -60,6 +60,22 @@ fn a_chart_has_limits_points_and_the_rule_that_fired() {
 }
 
 #[test]
+fn what_is_no_number_is_not_told_to_be_beyond_a_limit() {
+    let history = ChartHistory::default();
+    history.register("press-1".into());
+    let set = own("center = 2.0\nsigma = 1.0");
+    let mut validator = validator(&ValidationConfig::default(), set);
+    let first = Arc::new(batch(&one_tag(), &times(0, 1), &[&[2.0]]));
+    let accepted = Arc::new(crate::validation::Verdict::accepted());
+    history.push(first, accepted, Some(validator.limits().clone()));
+    let no_number = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    push(&history, &mut validator, 1, &no_number);
+    for point in chart(&history, 3).points {
+        assert_eq!(point.signalled.as_deref(), Some("sensor not_finite"));
+    }
+}
+
+#[test]
 fn a_missing_sample_is_marked_and_is_no_signal() {
     let history = ChartHistory::default();
     history.register("press-1".into());
