@@ -286,6 +286,8 @@ struct Actors {
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
+    /// Listens since before the first device was read.
+    from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
 }
 
@@ -304,7 +306,9 @@ impl Actors {
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
-                let seen = (ledger.status(), ledger.committed(), SessionRegistry::open());
+                let committed = ledger.committed();
+                let first = committed.subscribe();
+                let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let hub = HubActor::new(ledger.start(), history, workers, plans).start();
                 let _ = started.send((hub, seen));
                 let _ = stopped.await;
@@ -317,13 +321,15 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, committed, sessions)) = wait.recv().map_err(|_| HubError::Gone)?;
+        let (hub, (status, (committed, first), sessions)) =
+            wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
             stop: Some(stop),
             status,
             committed,
+            from_the_start: Mutex::new(Some(first)),
             sessions,
         })
     }
@@ -378,9 +384,10 @@ impl Hub {
         self.actors.status.clone()
     }
 
-    /// Every block that becomes durable from now on.
+    /// Every block that becomes durable from now on; for the first who asks, from the hub's start on.
     pub fn committed(&self) -> broadcast::Receiver<Arc<BlockCommitted>> {
-        self.actors.committed.subscribe()
+        let first = self.actors.from_the_start.lock().take();
+        first.unwrap_or_else(|| self.actors.committed.subscribe())
     }
 
     /// Where faces tell of their users' sessions.

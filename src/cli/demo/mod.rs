@@ -280,5 +280,6 @@ fn start_log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(Style::stderr().colour)
         .try_init();
 }
