@@ -81,10 +81,10 @@ pub struct HubActor {
     ending: bool,
 }
 
-/// Stops reading, lets everything under way become durable, and answers when it is, or when it has
-/// taken this long.
+/// Stops reading, lets everything under way become durable, and answers whether it is, after this long
+/// at the latest.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub struct Shutdown(pub Duration);
 
 impl HubActor {
@@ -224,7 +224,7 @@ impl Actor for HubActor {
 }
 
 impl Handler<Shutdown> for HubActor {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, Shutdown(wait): Shutdown, _: &mut Self::Context) -> Self::Result {
         self.ending = true;
@@ -242,12 +242,14 @@ impl Handler<Shutdown> for HubActor {
                 for credits in under_way {
                     credits.drain().await;
                 }
-                let _ = ledger.send(Close).await;
+                ledger.send(Close).await.is_ok()
             };
-            if timeout(wait, durable).await.is_err() {
+            let durable = timeout(wait, durable).await.unwrap_or(false);
+            if !durable {
                 tracing::error!("shutting down with batches under way that are not durable");
             }
             let _ = timeout(GOODBYE, readers.wait()).await;
+            durable
         })
     }
 }

@@ -14,3 +14,6 @@ pub mod sealer;
 pub mod session;
 pub mod validator;
 pub mod work;
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,9 @@ impl Backoff {
     }
 }
 
+/// How often a source that waits for a credit is asked what it lost.
+const LOST_EVERY: Duration = Duration::from_secs(1);
+
 /// One device's reader.
 pub struct Reading {
     source: Box<dyn Source>,
@@ -160,12 +163,7 @@ impl Reading {
 
     async fn read_until_broken(&mut self, builder: &mut BatchBuilder) -> Ended {
         loop {
-            let stop = self.stop.clone();
-            let credit = tokio::select! {
-                () = stop.cancelled() => return Ended::Stopped,
-                credit = self.credits.take() => credit,
-            };
-            let Some(credit) = credit else {
+            let Some(credit) = self.credit().await else {
                 return Ended::Stopped;
             };
             let ended = self.fill(builder).await;
@@ -179,6 +177,26 @@ impl Reading {
                 return ended;
             }
         }
+    }
+
+    /// Waits for a credit; `None` when there will be none. A source that is not read meanwhile may
+    /// lose what comes, and that shows while it happens.
+    async fn credit(&mut self) -> Option<Credit> {
+        let (credits, stop) = (self.credits.clone(), self.stop.clone());
+        let credit = credits.take();
+        tokio::pin!(credit);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                credit = &mut credit => return credit,
+                () = tokio::time::sleep(LOST_EVERY) => self.count_lost(),
+            }
+        }
+    }
+
+    fn count_lost(&mut self) {
+        let lost = self.source.lost();
+        self.live.dropped.fetch_add(lost, Ordering::Relaxed);
     }
 
     /// Fills one batch; `Some` when reading cannot go on after it.
@@ -195,6 +213,7 @@ impl Reading {
             };
             let gathered = builder.samples() - before;
             self.live.count_points(gathered as u64);
+            self.count_lost();
             if gathered > 0 {
                 self.heard();
             }

@@ -7,6 +7,7 @@
 mod device;
 mod error;
 mod faces;
+mod plan;
 mod setup;
 mod threads;
 
@@ -18,21 +19,20 @@ use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
-use crate::crypto::{EpochKey, Identity, SealingKey, SealingPublicKey, Signer};
+use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::head::HeadSlot;
-use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
-use crate::ledger::seal::{BatchSealer, InForce};
-use crate::ledger::store::{Put, Space, Store};
+use crate::ledger::store::Store;
 use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
-use crate::validation::{ChartHistory, DeviceValidator};
+use crate::validation::ChartHistory;
 use actix::prelude::*;
 use parking_lot::Mutex;
+use plan::plan;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -203,82 +203,6 @@ fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), H
     Ok(())
 }
 
-/// How one device goes on from what the ledger holds.
-fn plan(
-    device: DeviceSetup,
-    ledger: &Ledger,
-    opener: &Opener,
-    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
-    live: &LiveView,
-    history: &ChartHistory,
-) -> Result<DevicePlan, HubError> {
-    let id = device.id.clone();
-    let wrong = |source| HubError::Settings {
-        device: id.to_string(),
-        source,
-    };
-    let recorded = ledger
-        .state()
-        .document(&format!("device:{id}"), "validation");
-    let (document, in_force) = match recorded {
-        Some(recorded) => {
-            let document = opener.open_document(&id, &recorded.sealed).map_err(wrong)?;
-            let in_force = InForce {
-                commitment: recorded.commitment,
-                version: recorded.version,
-            };
-            (Some(document), in_force)
-        }
-        None => (None, InForce::default()),
-    };
-    let limits = document
-        .as_deref()
-        .and_then(|d| DeviceValidator::limits_of_document(d).ok());
-    let validator = device.validator(limits.clone())?;
-    let settings = validator.settings_document();
-    let changed = document.as_deref() != Some(&settings);
-    let key_epoch = opener.next_key_epoch(&id).map_err(wrong)?;
-    history.register(id.clone());
-    let in_force = Arc::new(Mutex::new(in_force));
-    let (grade, signer) = (device.grade, signer.clone());
-    let (reader, chain) = (reader.clone(), ledger.state().chain().to_owned());
-    let attester = device.attester.clone();
-    let make_sealer = {
-        let id = id.clone();
-        move |epoch| {
-            let key = EpochKey::generate(&id, epoch).map_err(|e| e.to_string())?;
-            let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
-            let wrapped = (wrapped.enc, wrapped.ciphertext);
-            // The hub is the reader: it judges again what it has sealed.
-            let wrap = KeyWrap::sign(&chain, &id, epoch, signer.id(), wrapped, signer.as_ref());
-            let wrap = Put {
-                space: Space::Keys,
-                key: wrap.key(),
-                value: wrap.to_bytes(),
-            };
-            Ok(
-                BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
-                    .attested_by(attester.clone()),
-            )
-        }
-    };
-    let device = Arc::new(device);
-    Ok(DevicePlan {
-        live: live.register(id, device.tags.clone()),
-        make_source: device.make_source.clone(),
-        batch: device.batch,
-        make_validator: Arc::new(move |limits| match device.validator(limits) {
-            Ok(validator) => validator,
-            // The settings were accepted when the hub started; learned limits always fit them.
-            Err(error) => unreachable!("{error}"),
-        }),
-        limits: Arc::new(Mutex::new(limits)),
-        make_sealer: Arc::new(make_sealer),
-        key_epoch,
-        settings: changed.then_some(settings),
-    })
-}
-
 /// The thread of the actors.
 struct Actors {
     thread: Option<JoinHandle<()>>,
@@ -421,11 +345,14 @@ impl Hub {
         let ledger_died = self.actors.status.has_changed().is_err();
         let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));
         // A hub whose actors died has none to ask.
-        let _ = threads.io.block_on(shutdown);
+        let durable = threads.io.block_on(shutdown).unwrap_or(false);
         let _ = stop.send(());
         let joined = self.actors.thread.take().map(JoinHandle::join);
         threads.end();
-        let lost = self.dropped() - dropped_before;
+        let lost = match durable {
+            true => 0,
+            false => self.dropped() - dropped_before,
+        };
         match &self.actors.status.borrow().health {
             LedgerHealth::Broken(reason) => Err(HubError::Broken(reason.clone())),
             _ if ledger_died || matches!(joined, Some(Err(_))) => Err(HubError::Gone),

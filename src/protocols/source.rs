@@ -63,6 +63,11 @@ pub trait Source: Send {
     /// or nothing.
     async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError>;
 
+    /// Samples lost since the last call, because nobody took them in time.
+    fn lost(&mut self) -> u64 {
+        0
+    }
+
     /// Ends the connection in good order.
     async fn close(&mut self) {}
 }

@@ -4,12 +4,15 @@ use crate::machines::Counting;
 use crate::site::{self, PATIENCE, Site};
 use crate::support::Random;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::TryRecvError;
 use weighbridge::actors::credit::BATCHES_UNDER_WAY;
 use weighbridge::actors::ledger::LedgerHealth;
-use weighbridge::hub::HubError;
+use weighbridge::hub::{DeviceSetup, HubError};
+use weighbridge::model::{BatchBuilder, TagSpec};
+use weighbridge::protocols::{Mode, Source, SourceError};
 
 const SCANS: usize = 5;
 
@@ -61,6 +64,76 @@ fn a_full_disk_stops_the_reading_and_nothing_is_lost_or_doubled() {
         assert_eq!(recorded.counts(id), all, "{id}");
         assert_eq!(live.device(id).unwrap().dropped.load(Ordering::Relaxed), 0);
     }
+}
+
+/// A machine whose values come whether they are taken or not: some were lost.
+struct Impatient {
+    counting: Counting,
+    lost: Arc<AtomicU64>,
+}
+
+#[async_trait::async_trait]
+impl Source for Impatient {
+    fn tags(&self) -> Arc<[TagSpec]> {
+        self.counting.tags()
+    }
+
+    fn mode(&self) -> Mode {
+        self.counting.mode()
+    }
+
+    async fn connect(&mut self) -> Result<(), SourceError> {
+        self.counting.connect().await
+    }
+
+    async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError> {
+        self.counting.read(out).await
+    }
+
+    fn lost(&mut self) -> u64 {
+        self.lost.swap(0, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn what_a_source_loses_while_the_disk_is_full_shows_at_once() {
+    let site = Site::new(14);
+    let counting = Counting::new(Duration::from_millis(1));
+    let lost = Arc::new(AtomicU64::new(0));
+    let plain = counting.setup("press-1", SCANS);
+    let (of_source, count) = (counting.clone(), lost.clone());
+    let mut setup = DeviceSetup::new(plain.id, plain.tags, move || {
+        Box::new(Impatient {
+            counting: of_source.clone(),
+            lost: count.clone(),
+        })
+    });
+    setup.batch = plain.batch;
+    let hub = site.hub().device(setup).start().unwrap();
+    site::batches(&hub, 3);
+    site.disk.set_full(true);
+    site::waiting(&hub);
+    let durable = hub.stats().points.load(Ordering::Relaxed);
+    let began = Instant::now();
+    while counting.scans() < durable + (BATCHES_UNDER_WAY * SCANS) as u64 {
+        assert!(began.elapsed() < PATIENCE, "the credits are not used");
+        std::thread::yield_now();
+    }
+    // From here on nobody reads.
+    lost.store(7, Ordering::SeqCst);
+    let live = hub.live().device("press-1").unwrap();
+    while live.dropped.load(Ordering::Relaxed) < 7 {
+        assert!(began.elapsed() < PATIENCE, "nobody asks what is lost");
+        std::thread::yield_now();
+    }
+    site.disk.set_full(false);
+    lost.store(5, Ordering::SeqCst);
+    // What the machine lost is not what the hub lost.
+    hub.shutdown().unwrap();
+    assert_eq!(
+        site.recorded().counts("press-1").len() as u64,
+        counting.scans()
+    );
 }
 
 #[test]

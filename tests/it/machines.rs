@@ -28,6 +28,8 @@ pub fn tag(name: &str, kind: ValueKind) -> TagSpec {
 pub enum Step {
     /// Answers one scan.
     Scan(Nanos, Vec<Value>),
+    /// Answers so many scans at once, a nanosecond apart, all of this number.
+    Scans(Nanos, usize, f64),
     /// Breaks the connection.
     Break,
     /// Takes its reader down with it.
@@ -115,6 +117,13 @@ impl Source for ScriptedSource {
                 out.begin_scan(time);
                 for (column, value) in values.into_iter().enumerate() {
                     out.scan(column, value, Quality::GOOD);
+                }
+                Ok(())
+            }
+            Some(Step::Scans(time, count, value)) => {
+                for scan in 0..count {
+                    out.begin_scan(time + scan as Nanos);
+                    out.scan_f64(0, value);
                 }
                 Ok(())
             }

@@ -8,6 +8,7 @@ mod damage;
 mod demo;
 mod devices;
 mod disk;
+mod faces;
 mod floors;
 mod kill;
 mod lifecycle;

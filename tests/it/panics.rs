@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use weighbridge::actors::ledger::LedgerHealth;
 use weighbridge::crypto::SealingKey;
 use weighbridge::hub::{HubBuilder, HubError, HubKeys};
+use weighbridge::ledger::batch_format::MAX_SAMPLES;
 use weighbridge::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
+use weighbridge::live_view::Link;
 use weighbridge::model::ValueKind;
 use weighbridge::store::FaultyDisk;
 
@@ -78,6 +80,47 @@ fn a_source_that_panics_over_and_over_does_not_keep_a_hub_from_ending() {
     assert_eq!(recorded.of("press-1").count(), 0);
     let all: Vec<u64> = (0..neighbour.scans()).collect();
     assert_eq!(recorded.counts("press-2"), all);
+}
+
+#[test]
+fn a_batch_that_cannot_be_sealed_is_counted_as_dropped_and_takes_what_it_taught_with_it() {
+    let site = Site::new(16);
+    let press = Scripted::new("press-1", [tag("pressure", ValueKind::F64)]);
+    let mut setup = press.setup(1);
+    setup.validation.phase1_samples = 1000;
+    let hub = site.hub().device(setup).start().unwrap();
+    let live = hub.live().device("press-1").unwrap();
+    press.scan(EPOCH, [1.0]);
+    site::batches(&hub, 1);
+    // More than a batch may hold. It would end Phase I.
+    let too_many = MAX_SAMPLES + 1;
+    press.does(Step::Scans(EPOCH + MS, too_many, 2.0));
+    let down = site::down(&hub, "press-1");
+    assert!(down.contains("the hub failed over this device"), "{down}");
+    assert_eq!(live.dropped.load(Ordering::Relaxed), too_many as u64);
+    // What the old reader still takes may be dropped too, until the new one is there.
+    let began = Instant::now();
+    for scan in 0.. {
+        assert!(began.elapsed() < PATIENCE, "it is not built anew");
+        press.scan(EPOCH + (10 + scan) * MS, [1.0]);
+        if live.link() == Link::Up {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    site::batches(&hub, 2);
+    assert_eq!(site.recorded().documents.len(), 1, "Phase I was not over");
+    press.does(Step::Scans(EPOCH + 60_000 * MS, 1000, 1.0));
+    site::ledger(&hub, "what Phase I taught is recorded", |_| {
+        site.recorded().documents.len() == 2
+    });
+    hub.shutdown().unwrap();
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    recorded.is_gapless();
+    let settings = recorded.documents[0].1.commitment;
+    let judged_by = recorded.batches.iter().map(|b| b.content.judged_by);
+    assert!({ judged_by }.all(|document| document == settings));
 }
 
 /// A disk under a store that fails in a way nobody foresaw.

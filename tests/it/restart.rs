@@ -145,3 +145,42 @@ fn a_pipeline_that_is_built_anew_judges_by_what_is_recorded() {
     assert_eq!(last.verdict.class, VerdictClass::OutOfControl);
     site.verify_is_clean();
 }
+
+#[test]
+fn values_at_the_ends_of_what_a_number_holds_teach_nothing_that_stops_a_restart() {
+    let (low, high, least) = (f64::MIN, f64::MAX, 5e-324);
+    let hostile = [
+        &[low, high][..],
+        &[high],
+        &[least, -least],
+        &[1e300, 1e-300],
+        &[1.0, 1.0 + f64::EPSILON],
+    ];
+    for (seed, levels) in (100..).zip(hostile) {
+        let site = Site::new(seed);
+        let press = Scripted::new(PRESS, [tag("pressure", ValueKind::F64)]);
+        let mut time = EPOCH;
+        let mut batch = || {
+            for scan in 0..SCANS {
+                press.scan(time, [levels[scan % levels.len()]]);
+                time += MS;
+            }
+        };
+        for _ in 0..2 {
+            let hub = site.hub().device(setup(&press)).start().unwrap();
+            // All of Phase I, and one more.
+            for _ in 0..5 {
+                batch();
+            }
+            site::batches(&hub, 5);
+            // Also while it runs a validator is made from what was learned.
+            press.does(Step::Panic);
+            site::down(&hub, PRESS);
+            batch();
+            site::batches(&hub, 6);
+            hub.shutdown().unwrap();
+        }
+        site.verify_is_clean();
+        site.recorded().is_gapless();
+    }
+}

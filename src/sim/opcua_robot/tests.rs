@@ -57,10 +57,7 @@ async fn every_signal_is_read_with_its_time_and_type() {
             }
         }
     }
-    assert_eq!(
-        source.dropped().load(std::sync::atomic::Ordering::Relaxed),
-        0
-    );
+    assert_eq!(source.lost(), 0);
     source.close().await;
 }
 

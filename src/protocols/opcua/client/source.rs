@@ -12,7 +12,7 @@ use crate::protocols::source::{Mode, Source, SourceError};
 use async_trait::async_trait;
 use opcua::types::Error;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -99,11 +99,6 @@ impl OpcUaSource {
             last_attempt: None,
             running: None,
         })
-    }
-
-    /// Counts the samples that were lost because the hub or the server's queue was too slow.
-    pub fn dropped(&self) -> Arc<AtomicU64> {
-        self.dropped.clone()
     }
 
     async fn try_connect(&self) -> Result<Running, SourceError> {
@@ -195,6 +190,11 @@ impl Source for OpcUaSource {
         })?;
         self.running = Some(running);
         Ok(())
+    }
+
+    /// Because the hub or the server's queue was too slow.
+    fn lost(&mut self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
     }
 
     async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError> {

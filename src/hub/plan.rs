@@ -1,0 +1,96 @@
+//! How a device goes on from what the ledger holds: its limits, its keys, its settings.
+
+use super::{DeviceSetup, HubError};
+use crate::actors::hub::DevicePlan;
+use crate::crypto::{EpochKey, SealingPublicKey, Signer};
+use crate::ledger::Ledger;
+use crate::ledger::key_wrap::KeyWrap;
+use crate::ledger::opening::Opener;
+use crate::ledger::seal::{BatchSealer, InForce};
+use crate::ledger::store::{Put, Space};
+use crate::live_view::LiveView;
+use crate::validation::{ChartHistory, DeviceValidator};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// How one device goes on from what the ledger holds.
+pub(super) fn plan(
+    device: DeviceSetup,
+    ledger: &Ledger,
+    opener: &Opener,
+    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
+    live: &LiveView,
+    history: &ChartHistory,
+) -> Result<DevicePlan, HubError> {
+    let id = device.id.clone();
+    let wrong = |source| HubError::Settings {
+        device: id.to_string(),
+        source,
+    };
+    let recorded = ledger
+        .state()
+        .document(&format!("device:{id}"), "validation");
+    let (document, in_force) = match recorded {
+        Some(recorded) => {
+            let document = opener.open_document(&id, &recorded.sealed).map_err(wrong)?;
+            let in_force = InForce {
+                commitment: recorded.commitment,
+                version: recorded.version,
+            };
+            (Some(document), in_force)
+        }
+        None => (None, InForce::default()),
+    };
+    let limits = document.as_deref().and_then(|document| {
+        let limits = DeviceValidator::limits_of_document(document);
+        // A later version wrote it: to stop recording would be worse than to learn again.
+        limits
+            .inspect_err(|error| {
+                tracing::error!(device = %id, %error, "the recorded limits cannot be read, they are learned anew");
+            })
+            .ok()
+    });
+    let validator = device.validator(limits.clone())?;
+    let settings = validator.settings_document();
+    let changed = document.as_deref() != Some(&settings);
+    let key_epoch = opener.next_key_epoch(&id).map_err(wrong)?;
+    history.register(id.clone());
+    let in_force = Arc::new(Mutex::new(in_force));
+    let (grade, signer) = (device.grade, signer.clone());
+    let (reader, chain) = (reader.clone(), ledger.state().chain().to_owned());
+    let attester = device.attester.clone();
+    let make_sealer = {
+        let id = id.clone();
+        move |epoch| {
+            let key = EpochKey::generate(&id, epoch).map_err(|e| e.to_string())?;
+            let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
+            let wrapped = (wrapped.enc, wrapped.ciphertext);
+            // The hub is the reader: it judges again what it has sealed.
+            let wrap = KeyWrap::sign(&chain, &id, epoch, signer.id(), wrapped, signer.as_ref());
+            let wrap = Put {
+                space: Space::Keys,
+                key: wrap.key(),
+                value: wrap.to_bytes(),
+            };
+            Ok(
+                BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
+                    .attested_by(attester.clone()),
+            )
+        }
+    };
+    let device = Arc::new(device);
+    Ok(DevicePlan {
+        live: live.register(id, device.tags.clone()),
+        make_source: device.make_source.clone(),
+        batch: device.batch,
+        make_validator: Arc::new(move |limits| match device.validator(limits) {
+            Ok(validator) => validator,
+            // The settings were accepted when the hub started; learned limits always fit them.
+            Err(error) => unreachable!("{error}"),
+        }),
+        limits: Arc::new(Mutex::new(limits)),
+        make_sealer: Arc::new(make_sealer),
+        key_epoch,
+        settings: changed.then_some(settings),
+    })
+}
