@@ -25,7 +25,7 @@ use weighbridge_verifier::{Hash, PublicKey};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weighbridge verify plant                                    everything that was ever recorded
+  weighbridge verify plant                                    everything that is recorded
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
   weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
 
