@@ -5,6 +5,7 @@ use crate::cli::ending::asked_to_end;
 use crate::cli::output;
 use crate::config::{self, LogConfig, LogFormat};
 use crate::hub::{Faces, Hub, HubBuilder};
+use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -46,7 +47,10 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         eprintln!("{}", warning.render(style.colour));
     }
     start_log(&loaded.config.log);
-    let hub = HubBuilder::from_config(&loaded.config)?.start()?;
+    let data = &loaded.config.hub.data;
+    let hub = HubBuilder::from_config(&loaded.config)?
+        .start()
+        .with_context(|| format!("the hub cannot start on {}", data.display()))?;
     let mut committed = hub.committed();
     let end = asked_to_end(&hub.runtime());
     let faces = hub.open_faces(&Faces::from_config(&loaded.config))?;

@@ -81,7 +81,12 @@ fn a_plc_that_breaks_the_protocol_is_down_with_a_reason_and_comes_back_within_fi
         for sample in samples.into_iter().flatten() {
             assert_eq!(sample.quality, Quality::BAD_NO_COMMUNICATION);
         }
-        goes_on(&hub, GOOD);
+        for _ in 0..3 {
+            goes_on(&hub, GOOD);
+            // Connections that are taken and never answered are no sign of life.
+            let link = hub.live().device(BAD).unwrap().link();
+            assert!(matches!(link, Link::Down { .. }), "{manner:?}: {link:?}");
+        }
         bad.behaves(Manner::Good);
         let back = Instant::now();
         site::up(&hub, BAD);

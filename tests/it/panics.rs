@@ -1,7 +1,7 @@
 //! A panic stays where it is.
 
 use crate::machines::{Counting, EPOCH, MS, Scripted, Step, tag};
-use crate::site::{self, PATIENCE, Site};
+use crate::site::{self, PATIENCE, RecordedBatch, Site};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -80,6 +80,46 @@ fn a_source_that_panics_over_and_over_does_not_keep_a_hub_from_ending() {
     assert_eq!(recorded.of("press-1").count(), 0);
     let all: Vec<u64> = (0..neighbour.scans()).collect();
     assert_eq!(recorded.counts("press-2"), all);
+}
+
+#[test]
+fn nothing_is_read_any_more_once_a_hub_ends_also_when_a_device_is_being_built_anew() {
+    const ROUNDS: i64 = 6;
+    const SCANS: i64 = 40;
+    let site = Site::new(17);
+    let press = Scripted::new("press-1", [tag("count", ValueKind::F64)]);
+    let numbers = 0..ROUNDS * SCANS;
+    for round in 0..ROUNDS {
+        let hub = site.hub().device(press.setup(2)).start().unwrap();
+        press.does(Step::Panic);
+        site::down(&hub, "press-1");
+        for scan in 0..SCANS {
+            let count = round * SCANS + scan;
+            press.scan(EPOCH + count * MS, [count as f64]);
+        }
+        // At any moment of the building and of the reading after it.
+        std::thread::sleep(Duration::from_micros(500 * round as u64));
+        hub.shutdown().unwrap();
+    }
+    // What no hub took is taken by the last.
+    let hub = site.hub().device(press.setup(1)).start().unwrap();
+    let count = |site: &Site| site.recorded().of("press-1").map(numbers_of).sum::<usize>();
+    site::ledger(&hub, "all are recorded", |_| {
+        count(&site) as i64 == ROUNDS * SCANS
+    });
+    hub.shutdown().unwrap();
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    recorded.is_gapless();
+    let in_order = recorded.of("press-1").flat_map(|batch| {
+        let values = &batch.batch().columns[0].values;
+        (0..values.len()).map(|i| values.number(i).unwrap() as i64)
+    });
+    assert!(in_order.eq(numbers));
+}
+
+fn numbers_of(batch: &RecordedBatch) -> usize {
+    batch.batch().samples()
 }
 
 #[test]
