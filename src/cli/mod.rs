@@ -43,7 +43,7 @@ pub const EXIT_CONFIG: u8 = 78;
 Examples:
   weighbridge demo                          a factory cell and a hub, nothing to set up
   weighbridge init plant && weighbridge run --config plant/hub.toml
-  weighbridge verify plant/data             check everything that was ever recorded, offline
+  weighbridge verify plant/data             check everything that is recorded, offline
 
 Exit codes: 0 success, 1 failure, 2 wrong command line, 69 no hub answers, 78 wrong configuration.
 Colours appear on a terminal only, and never with NO_COLOR set."

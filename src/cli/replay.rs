@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use profile::{Columns, Profile, Wanted, is_among};
 use std::fs::File;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,6 +105,7 @@ pub fn run(args: ReplayArgs) -> Result<ExitCode> {
 }
 
 fn replay(args: &ReplayArgs) -> Result<Summary> {
+    refuse_overwriting(&args.csv, &args.output)?;
     let profile = args.profile.as_deref().map(Profile::read).transpose()?;
     let notation = Notation::detect(&args.csv, args.delimiter, args.decimal)?;
     if notation.decimal_comma && notation.delimiter == b',' {
@@ -366,3 +367,19 @@ impl Progress {
 
 #[cfg(test)]
 mod tests;
+
+/// The labels must not take the place of the data.
+fn refuse_overwriting(input: &Path, output: &Path) -> Result<()> {
+    let same = match (input.canonicalize(), output.canonicalize()) {
+        (Ok(input), Ok(output)) => input == output,
+        // An output that is not there yet cannot be the input.
+        _ => false,
+    };
+    if same {
+        anyhow::bail!(
+            "{} is the input; give another file for the labels",
+            output.display()
+        );
+    }
+    Ok(())
+}

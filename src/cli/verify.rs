@@ -4,6 +4,7 @@ use super::data_dir::{data_dir, open_store};
 use super::output::{self, Style};
 use crate::ledger::evidence::{Evidence, MAGIC, Trust};
 use crate::ledger::head::HeadSlot;
+use crate::ledger::query::Explorer;
 use crate::ledger::report::{LedgerTrust, Progress, Report};
 use crate::ledger::verify::verify_store;
 use crate::model::rfc3339;
@@ -16,14 +17,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weighbridge_verifier::PublicKey;
+use weighbridge_verifier::{Hash, PublicKey};
 
 /// What `weighbridge verify` is told.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weighbridge verify plant                                    everything that was ever recorded
+  weighbridge verify plant                                    everything that is recorded
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
   weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
 
@@ -38,9 +40,22 @@ pub(super) struct VerifyArgs {
     /// The hub's public key that you trust: 66 hexadecimal digits, or a file with them
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     trust: Option<PublicKey>,
+    /// A block that the ledger must hold, noted earlier from `status` or `verify`: without one nobody can
+    /// tell whether the newest blocks were taken away
+    #[arg(long, value_name = "HEIGHT:HASH", value_parser = checkpoint)]
+    checkpoint: Option<(u64, Hash)>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn checkpoint(text: &str) -> Result<(u64, Hash), String> {
+    let wrong = || "write it as HEIGHT:HASH, as in 102:5d0c… with all 64 digits".to_owned();
+    let (height, hash) = text.split_once(':').ok_or_else(wrong)?;
+    Ok((
+        height.parse().map_err(|_| wrong())?,
+        hash.parse().map_err(|_| wrong())?,
+    ))
 }
 
 /// A key given as digits, or as a file that holds them.
@@ -66,23 +81,46 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
 
 fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let dir = data_dir(&args.what);
-    let store = open_store(&dir)?;
+    let store = match open_store(&dir) {
+        Err(error) if args.json => {
+            output::print_json(&json!({"clean": false, "reason": format!("{error:#}")}))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        opened => Arc::new(opened?),
+    };
     let head = HeadFile::new(&dir).read()?;
     let mut bar = Bar::new(args.json);
-    let report = verify_store(&store, &head, args.trust.as_ref(), &mut |progress| {
+    let report = verify_store(&*store, &head, args.trust.as_ref(), &mut |progress| {
         bar.show(progress);
     })?;
     bar.end();
+    let missed = match args.checkpoint {
+        Some((height, hash)) => {
+            let block = Explorer::new(store).block(height)?;
+            let there = block.is_some_and(|block| block.header.hash() == hash);
+            (!there).then_some(format!(
+                "block {height} with hash {hash} is not in the ledger"
+            ))
+        }
+        None => None,
+    };
+    let clean = report.is_clean() && missed.is_none();
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         if let Some(object) = json.as_object_mut() {
-            object.insert("clean".to_owned(), report.is_clean().into());
+            object.insert("clean".to_owned(), clean.into());
+            object.insert("checkpoint_missed".to_owned(), missed.into());
         }
         output::print_json(&json)?;
     } else {
-        output::print(&report_text(&report, &dir))?;
+        output::print(&report_text(
+            &report,
+            &dir,
+            missed.as_deref(),
+            args.checkpoint.is_some(),
+        ))?;
     }
-    Ok(exit_code(report.is_clean()))
+    Ok(exit_code(clean))
 }
 
 fn exit_code(clean: bool) -> ExitCode {
@@ -93,7 +131,7 @@ fn exit_code(clean: bool) -> ExitCode {
     }
 }
 
-fn report_text(report: &Report, dir: &Path) -> String {
+fn report_text(report: &Report, dir: &Path, missed: Option<&str>, checkpoint: bool) -> String {
     let style = Style::stdout();
     let totals = &report.totals;
     let mut text = format!(
@@ -121,7 +159,16 @@ fn report_text(report: &Report, dir: &Path) -> String {
     if unlisted > 0 {
         text += &format!("  and {unlisted} more\n");
     }
-    text += &if !report.is_clean() {
+    if let Some(missed) = missed {
+        text += &format!("{} {missed}\n", style.red("×"));
+    }
+    if !checkpoint {
+        text += &format!(
+            "  up to height {}: whether newer blocks were taken away shows only with --checkpoint\n",
+            report.height
+        );
+    }
+    text += &if !report.is_clean() || missed.is_some() {
         style.red("NOT CLEAN: what is named above was changed, damaged or lost")
     } else if report.trust == LedgerTrust::Key {
         style.green("clean, under the trusted key")

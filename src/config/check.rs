@@ -4,7 +4,9 @@ use super::diagnostic::{Diagnostic, Related, Severity, SourceText};
 use super::tree::Step::{Index, Key};
 use super::tree::{self, Removed, Spot, Step};
 use super::{DeviceConfig, HubConfig, TagConfig};
+use crate::model::{TagSpec, ValueKind};
 use crate::protocols::opcua::server::ConfigError;
+use crate::validation::{DeviceValidator, ValidationError};
 use std::collections::HashMap;
 use std::ops::Range;
 use toml::Spanned;
@@ -253,6 +255,25 @@ fn one_tag(
         }
         _ => {}
     }
+    if let Err(ValidationError::Settings { reason, .. }) = judging(device, tag) {
+        let message = format!("tag `{}` cannot be judged like this", tag.name);
+        found.push(input.error(&key("validation"), message, &reason));
+    }
+}
+
+/// Whether validation can be set up for a tag; the same question is asked again when the hub starts.
+fn judging(device: &DeviceConfig, tag: &TagConfig) -> Result<(), ValidationError> {
+    let modbus = tag.modbus.as_ref().map(|point| point.value_kind());
+    let kind = modbus.or(tag.opcua.as_ref().map(|point| point.kind));
+    let spec = TagSpec {
+        name: tag.name.as_str().into(),
+        kind: kind.unwrap_or(ValueKind::F64),
+        unit: tag.unit.clone(),
+        description: String::new(),
+        range: tag.range.map(|range| range.bounds()),
+    };
+    let own = std::slice::from_ref(&tag.validation);
+    DeviceValidator::new([spec].into(), &device.validation, own, None).map(drop)
 }
 
 fn other_protocol(

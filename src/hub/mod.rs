@@ -5,30 +5,33 @@
 //! ```
 
 mod device;
+mod error;
 mod faces;
 mod plan;
 mod setup;
 mod threads;
 
 pub use device::DeviceSetup;
+pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
-use crate::crypto::{Identity, KeyFileError, SealingKey, Signer};
+use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::head::HeadSlot;
-use crate::ledger::opening::{Opener, OpeningError};
+use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
-use crate::ledger::store::{Store, StoreError};
-use crate::ledger::{ChainConfig, Draft, Ledger, LedgerError};
+use crate::ledger::store::Store;
+use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
-use crate::validation::{ChartHistory, ValidationError};
+use crate::validation::ChartHistory;
 use actix::prelude::*;
+use parking_lot::Mutex;
 use plan::plan;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,72 +41,6 @@ use std::time::Duration;
 use threads::Threads;
 use tokio::sync::{broadcast, oneshot, watch};
 use weighbridge_verifier::{IdentityContent, IdentityKind};
-
-/// Why a hub cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// A key file.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// A sealed document of the ledger.
-    #[error("the validation settings of `{device}` cannot be read from the ledger: {source}")]
-    Settings {
-        /// Whose.
-        device: String,
-        /// Why.
-        source: OpeningError,
-    },
-    /// A device's validation settings.
-    #[error("the validation settings of `{device}` cannot be used: {source}")]
-    Validation {
-        /// Whose.
-        device: String,
-        /// Why.
-        source: ValidationError,
-    },
-    /// A device's protocol settings.
-    #[error("the device `{device}` cannot be used: {reason}")]
-    Device {
-        /// Which.
-        device: String,
-        /// Why.
-        reason: String,
-    },
-    /// The HTTP face.
-    #[error(transparent)]
-    Http(#[from] crate::api::ApiError),
-    /// The OPC UA server.
-    #[error(transparent)]
-    OpcUa(#[from] crate::protocols::opcua::ScadaError),
-    /// Threads and files.
-    #[error("{what}: {source}")]
-    Io {
-        /// What failed.
-        what: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The hub's threads ended.
-    #[error("the hub's actors ended early, see the log")]
-    Gone,
-    /// The hub ended before the disk took everything.
-    #[error("{samples} samples were read but are not recorded: {reason}")]
-    Lost {
-        /// How many.
-        samples: u64,
-        /// Why.
-        reason: String,
-    },
-    /// An invariant of the ledger broke while the hub ran.
-    #[error("the ledger is broken: {0}")]
-    Broken(String),
-}
 
 /// How long a shutdown waits for batches under way, unless told otherwise.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
@@ -273,6 +210,8 @@ struct Actors {
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
+    /// Listens since before the first device was read.
+    from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
 }
 
@@ -291,7 +230,9 @@ impl Actors {
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
-                let seen = (ledger.status(), ledger.committed(), SessionRegistry::open());
+                let committed = ledger.committed();
+                let first = committed.subscribe();
+                let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let hub = HubActor::new(ledger.start(), history, workers, plans).start();
                 let _ = started.send((hub, seen));
                 let _ = stopped.await;
@@ -304,13 +245,15 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, committed, sessions)) = wait.recv().map_err(|_| HubError::Gone)?;
+        let (hub, (status, (committed, first), sessions)) =
+            wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
             stop: Some(stop),
             status,
             committed,
+            from_the_start: Mutex::new(Some(first)),
             sessions,
         })
     }
@@ -365,9 +308,10 @@ impl Hub {
         self.actors.status.clone()
     }
 
-    /// Every block that becomes durable from now on.
+    /// Every block that becomes durable from now on; for the first who asks, from the hub's start on.
     pub fn committed(&self) -> broadcast::Receiver<Arc<BlockCommitted>> {
-        self.actors.committed.subscribe()
+        let first = self.actors.from_the_start.lock().take();
+        first.unwrap_or_else(|| self.actors.committed.subscribe())
     }
 
     /// Where faces tell of their users' sessions.

@@ -396,6 +396,11 @@ impl Verification<'_> {
             };
             self.report.find(Where::Head, what);
         }
+        // Every block writes one of the two slots, in turn.
+        if end > 1 && heads.len() == 1 && reading.damaged.is_empty() {
+            let what = format!("one of its two slots is empty, though there are {end} blocks");
+            self.report.find(Where::Head, what);
+        }
     }
 
     fn head(&self, head: &Head, end: u64) -> Result<(), String> {

@@ -1,10 +1,12 @@
 //! The words everything else is made of: tags, samples, batches. Below all other floors.
 
 mod batch;
+mod column;
 mod tag;
 mod time;
 
-pub use batch::{Batch, BatchBuilder, Column, QualityColumn, Values};
+pub use batch::{Batch, BatchBuilder};
+pub use column::{Column, QualityColumn, Values};
 pub use tag::{DeviceId, TagSpec, ValueKind};
 pub use time::{Nanos, now, rfc3339};
 pub use weighbridge_verifier::{Quality, Value, VerdictClass};

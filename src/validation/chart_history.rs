@@ -4,7 +4,7 @@
 //! newest batch.
 
 use super::limits::{Limits, TagLimits};
-use super::verdict::{Finding, Verdict};
+use super::verdict::{Chart, Rule, Verdict};
 use crate::model::{Batch, DeviceId, Nanos};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -150,10 +150,18 @@ fn points_of<'a>(
         let value = column.values.number(i)?;
         let bad = column.quality.get(i).is_bad();
         let found = verdict.findings.iter().filter(|f| f.tag as usize == tag);
-        let named = { found }.find(|f| f.sample as usize == i).map(rule_text);
+        let named = { found }
+            .find(|f| f.sample as usize == i)
+            .map(|f| name_of(f.chart, f.rule));
         // A finding names its first and last sample; those between are seen by their value.
-        let beyond = || lines.is_some_and(|l| !bad && l.exceeded(value));
-        let signalled = named.or_else(|| beyond().then(|| "individuals beyond_limit".to_string()));
+        let seen = || match value.is_finite() {
+            _ if bad => None,
+            false => Some(name_of(Chart::Sensor, Rule::NotFinite)),
+            true => lines
+                .is_some_and(|l| l.exceeded(value))
+                .then(|| name_of(Chart::Individuals, Rule::BeyondLimit)),
+        };
+        let signalled = named.or_else(seen);
         Some(ChartPoint {
             time: *times.get(i)?,
             value,
@@ -164,8 +172,8 @@ fn points_of<'a>(
     (!is_text).then(|| (0..count).rev().filter_map(point))
 }
 
-fn rule_text(finding: &Finding) -> String {
-    format!("{} {}", finding.chart.name(), finding.rule.name())
+fn name_of(chart: Chart, rule: Rule) -> String {
+    format!("{} {}", chart.name(), rule.name())
 }
 
 fn basis(limits: Option<&TagLimits>) -> String {

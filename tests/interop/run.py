@@ -512,6 +512,8 @@ def main():
         parser.error("mbpoll is not installed: apt-get install mbpoll")
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="weighbridge-interop-"))
     folder.mkdir(parents=True, exist_ok=True)
+    # Whoever runs out of patience with this program must not leave its children behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     passed = failed = 0
     try:
         for name, check in Interop(binary, folder.resolve()).checks():

@@ -180,10 +180,15 @@ export class ControlChart {
 
   grid(range) {
     const { box, y } = this;
-    return ticks(range, 5).flatMap((value) => [
+    const values = ticks(range, 5);
+    // As many as the step needs: 6.25 is not 6.3.
+    const coarse = Math.max(0, this.decimals - 2);
+    const even = values.every((value) => Math.abs(value - Number(value.toFixed(coarse))) < 1e-3 * (range[1] - range[0]));
+    const decimals = even ? coarse : coarse + 1;
+    return values.flatMap((value) => [
       shape("line", { class: "grid", x1: box.left, x2: box.right, y1: y(value), y2: y(value) }),
       shape("text", { class: "tick", x: box.left - 8, y: y(value) + 4, "text-anchor": "end" },
-        measure(value, Math.max(0, this.decimals - 2))),
+        measure(value, decimals)),
     ]);
   }
 

@@ -86,8 +86,9 @@ export class Detail {
     this.shown = true;
     const drawn = this.chart.show(chart);
     if (drawn) {
+      const limited = typeof chart.lcl === "number" || typeof chart.ucl === "number";
       say(this.caption, `${sentence(chart.basis)} The newest ${count(chart.points.length)} samples. `
-        + "Dashed: control limits. ◆ a rule fired.");
+        + `${limited ? "Dashed: control limits. " : ""}◆ a rule fired.`);
     } else {
       say(this.caption, chart.basis === null
         ? "No control chart: nothing was judged yet, or the tag is not a number."

@@ -102,7 +102,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         faces.opcua_url().unwrap_or_default(),
     );
     let live = std::io::stdout().is_terminal() && !args.headless && !args.json;
-    if !live {
+    if !live || args.seconds.is_some() {
         eprintln!("dashboard  {http}\nOPC UA     {opcua}");
     }
     let faults = runtime.spawn(plan::faults(cell.panel.clone(), began));
@@ -280,5 +280,6 @@ fn start_log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(Style::stderr().colour)
         .try_init();
 }

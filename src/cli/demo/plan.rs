@@ -11,6 +11,8 @@ use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource};
 use crate::sim::cell::Cell;
 use crate::sim::fault::Fault;
 use crate::sim::panel::FaultPanel;
+use crate::validation::TagValidation;
+use crate::validation::config::ChartKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,7 +93,19 @@ fn setup<P>(
         age: Duration::from_millis(250),
     };
     setup.validation.phase1_samples = phase1;
+    setup.tag_validation = points.iter().map(|(tag, _)| judging(tag)).collect();
     setup
+}
+
+/// What moves with the robot's cycle is neither steady nor independent from sample to sample: only its
+/// extremes are charted, the steps between samples are not.
+fn judging(tag: &TagSpec) -> TagValidation {
+    let moves = ["_position", "_current", "_speed"];
+    let mut judging = TagValidation::default();
+    if tag.name.starts_with("joint") && moves.iter().any(|end| tag.name.ends_with(end)) {
+        judging.charts = Some(vec![ChartKind::Individuals]);
+    }
+    judging
 }
 
 pub(super) fn device_infos(cell: &Cell) -> Vec<DeviceInfo> {

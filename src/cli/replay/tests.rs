@@ -186,3 +186,15 @@ fn odd_files_are_survived() {
     let (summary, _) = run_line("--csv {}/input.csv --phase1-rows 1", folder.path()).unwrap();
     assert_eq!((summary.rows, summary.cells_without_value), (3, 1));
 }
+
+#[test]
+fn every_shipped_profile_loads() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/profiles");
+    let mut profiles = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let profile = super::profile::Profile::read(&entry.unwrap().path()).unwrap();
+        assert!(!profile.tags.is_empty());
+        profiles += 1;
+    }
+    assert!(profiles > 0);
+}

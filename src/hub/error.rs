@@ -1,0 +1,73 @@
+//! Why a hub cannot start, or go on.
+
+use crate::crypto::KeyFileError;
+use crate::ledger::LedgerError;
+use crate::ledger::opening::OpeningError;
+use crate::ledger::store::StoreError;
+use crate::validation::ValidationError;
+
+/// Why a hub cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A sealed document of the ledger.
+    #[error("the validation settings of `{device}` cannot be read from the ledger: {source}")]
+    Settings {
+        /// Whose.
+        device: String,
+        /// Why.
+        source: OpeningError,
+    },
+    /// A device's validation settings.
+    #[error("the validation settings of `{device}` cannot be used: {source}")]
+    Validation {
+        /// Whose.
+        device: String,
+        /// Why.
+        source: ValidationError,
+    },
+    /// A device's protocol settings.
+    #[error("the device `{device}` cannot be used: {reason}")]
+    Device {
+        /// Which.
+        device: String,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP face.
+    #[error(transparent)]
+    Http(#[from] crate::api::ApiError),
+    /// The OPC UA server.
+    #[error(transparent)]
+    OpcUa(#[from] crate::protocols::opcua::ScadaError),
+    /// Threads and files.
+    #[error("{what}: {source}")]
+    Io {
+        /// What failed.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The hub's threads ended.
+    #[error("the hub's actors ended early, see the log")]
+    Gone,
+    /// The hub ended before the disk took everything.
+    #[error("{samples} samples were read but are not recorded: {reason}")]
+    Lost {
+        /// How many.
+        samples: u64,
+        /// Why.
+        reason: String,
+    },
+    /// An invariant of the ledger broke while the hub ran.
+    #[error("the ledger is broken: {0}")]
+    Broken(String),
+}
