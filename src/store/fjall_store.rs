@@ -67,11 +67,7 @@ impl FjallStore {
             return Err(StoreError::Missing(dir.to_owned()));
         }
         let lock = DirectoryLock::take(dir)?;
-        // fjall would begin a new database where the marker file of the old one is lost.
-        if !folder.join("version").is_file() {
-            let why = format!("{} holds no database", folder.display());
-            return Err(StoreError::Damaged(why));
-        }
+        check_there(&folder)?;
         Self::with_lock(dir, lock)
     }
 
@@ -111,10 +107,20 @@ impl FjallStore {
     fn reopen(&self) -> Result<(), StoreError> {
         let mut inner = self.inner.write();
         if inner.is_none() {
+            check_there(&self.folder)?;
             *inner = Some(Inner::open(&self.folder)?);
         }
         Ok(())
     }
+}
+
+/// fjall would begin a new database where the marker file of the old one is lost.
+fn check_there(folder: &Path) -> Result<(), StoreError> {
+    if folder.join("version").is_file() {
+        return Ok(());
+    }
+    let why = format!("{} holds no database", folder.display());
+    Err(StoreError::Damaged(why))
 }
 
 impl Inner {
@@ -177,6 +183,8 @@ fn options(space: Space) -> KeyspaceCreateOptions {
 impl Store for FjallStore {
     fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
         for _ in 0..2 {
+            // Files that were deleted take what is written into them all the same, and lose it.
+            check_there(&self.folder)?;
             let result = self.with(|inner| inner.commit(puts));
             if let Ok(true) = result {
                 return Ok(());

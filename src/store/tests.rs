@@ -6,6 +6,7 @@ mod full_disk;
 mod power_loss;
 mod queries;
 mod restart;
+mod vanished;
 
 use super::FaultyDisk;
 use crate::ledger::head::HeadSlot;

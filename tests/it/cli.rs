@@ -3,7 +3,7 @@
 use crate::support::{Plant, ended, failed, run, run_json, stderr};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn an_interrupted_hub_ends_in_good_order_with_everything_it_acknowledged() {
     assert_eq!(&answer, b"HTTP/1.1 200");
 
     let began = Instant::now();
-    let (last, output) = hub.interrupt();
+    let (last, output) = hub.ends("-INT");
     assert_eq!(ended(&output), 0, "{}", stderr(&output));
     assert!(began.elapsed() < Duration::from_secs(10));
     acknowledged.extend(last);
@@ -51,6 +51,40 @@ fn an_interrupted_hub_ends_in_good_order_with_everything_it_acknowledged() {
         let batches = batches.map(|b| (b.device.clone(), b.epoch, b.sequence));
         assert_eq!(batches.collect::<Vec<_>>(), block.batches);
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_hub_that_is_terminated_ends_in_good_order_too() {
+    let plant = Plant::without_machines();
+    let (_, output) = plant.run_hub().ends("-TERM");
+    assert_eq!(ended(&output), 0, "{}", stderr(&output));
+    plant.verify_is_clean();
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let plant = Plant::without_machines();
+    let config = plant.path("hub.toml");
+    let right = fs::read_to_string(&config).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let free = "bind = \"127.0.0.1:0\"";
+    for (section, why) in [
+        ("[http]", "because another program does"),
+        ("[opcua_server]", "in use"),
+    ] {
+        let own = format!("{section}\n{free}");
+        let wrong = right.replace(&own, &format!("{section}\nbind = \"{address}\""));
+        assert_ne!(wrong, right);
+        fs::write(&config, wrong).unwrap();
+        let said = failed(&run(&["run", "--config", text(&config)]));
+        assert!(said.contains(&address), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    fs::write(&config, right).unwrap();
+    plant.run_hub().kill();
+    plant.verify_is_clean();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `demo`, as the README shows it.
 
-use crate::support::{ended, interrupt, run, run_json, weighbridge};
+use crate::support::{ended, run, run_json, signal, weighbridge};
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -82,7 +82,7 @@ fn the_demo_ends_well_when_it_is_interrupted() {
         let line = said.next().unwrap().unwrap();
         assert!(line.starts_with(name), "{line}");
     }
-    interrupt(&demo);
+    signal(&demo, "-INT");
     let output = demo.wait_with_output().unwrap();
     let rest: Vec<String> = said.map(Result::unwrap).collect();
     assert_eq!(output.status.code(), Some(0), "{rest:?}");

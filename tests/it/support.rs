@@ -58,11 +58,11 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// SIGINT, as Ctrl-C sends it.
+/// Sends a signal: `-INT`, as Ctrl-C does, or `-TERM`, as an operating system that shuts down does.
 #[cfg(unix)]
-pub fn interrupt(child: &Child) {
+pub fn signal(child: &Child, signal: &str) {
     let id = child.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    let sent = Command::new("kill").args([signal, &id]).status().unwrap();
     assert!(sent.success());
 }
 
@@ -215,10 +215,10 @@ impl RunningHub {
         self.up["http_url"].as_str().unwrap()
     }
 
-    /// Ctrl-C: the blocks that it printed until its end, and how it ended.
+    /// Asks it to end: the blocks that it printed until then, and how it ended.
     #[cfg(unix)]
-    pub fn interrupt(mut self) -> (Vec<PrintedBlock>, Output) {
-        interrupt(&self.child);
+    pub fn ends(mut self, how: &str) -> (Vec<PrintedBlock>, Output) {
+        signal(&self.child, how);
         let mut blocks = Vec::new();
         for line in self.lines.by_ref() {
             blocks.push(printed_block(&line.unwrap()));
