@@ -1,6 +1,5 @@
 //! What happens in the demo: how the machines are read and judged, and when which sensor fails.
 
-use crate::actors::ledger::BlockLimits;
 use crate::actors::reading::BatchLimits;
 use crate::api::DeviceInfo;
 use crate::hub::DeviceSetup;
@@ -27,10 +26,6 @@ const DRIFT: (&str, &str, u64, u64) = ("plc-1", "pressure", 6, 11);
 const FAILURE: (&str, &str, u64, u64) = ("plc-1", "flow", 13, 15);
 /// Then it all begins again.
 const ROUND: u64 = 40;
-
-pub(super) fn blocks() -> BlockLimits {
-    BlockLimits::default()
-}
 
 pub(super) fn devices(cell: &Cell) -> Vec<DeviceSetup> {
     let mut devices = Vec::new();
