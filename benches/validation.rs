@@ -63,6 +63,7 @@ fn judge(criterion: &mut Criterion) {
         unit: String::new(),
         description: String::new(),
         range: Some((0.0, 1000.0)),
+        writable: false,
     };
     let tags: Arc<[TagSpec]> = (0..TAGS).map(tag).collect();
     let mut group = criterion.benchmark_group("judge");

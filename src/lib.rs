@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 pub mod actors;
 pub mod api;
 pub mod cli;

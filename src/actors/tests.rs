@@ -40,6 +40,7 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         unit: String::new(),
         description: String::new(),
         range: None,
+        writable: false,
     }]
     .into();
     let disk = FaultyDisk::new(1);

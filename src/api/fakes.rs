@@ -216,6 +216,7 @@ impl ChartReader for FakeCharts {
 
 pub(super) fn tag(name: &str, kind: ValueKind, unit: &str) -> TagSpec {
     TagSpec {
+        writable: false,
         name: name.into(),
         kind,
         unit: unit.into(),

@@ -198,6 +198,7 @@ fn devices(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Vec<BenchDevice>>
             unit: String::new(),
             description: String::new(),
             range: None,
+            writable: false,
         };
         anyhow::Ok((tag, point))
     });

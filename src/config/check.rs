@@ -271,6 +271,7 @@ fn judging(device: &DeviceConfig, tag: &TagConfig) -> Result<(), ValidationError
         unit: tag.unit.clone(),
         description: String::new(),
         range: tag.range.map(|range| range.bounds()),
+        writable: false,
     };
     let own = std::slice::from_ref(&tag.validation);
     DeviceValidator::new([spec].into(), &device.validation, own, None).map(drop)

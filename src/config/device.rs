@@ -109,6 +109,9 @@ pub struct TagConfig {
     /// Physical range of the sensor: what lies outside is impossible, and makes a batch invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<PhysicalRange>,
+    /// Whether users with the right to do so may write it; without this it can only be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writable: bool,
     /// How this tag is judged, where it differs from its device.
     #[serde(default)]
     pub validation: TagValidation,

@@ -10,7 +10,7 @@ use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
-use crate::protocols::opcua::{OpcUaServerConfig, ScadaServer};
+use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::LedgerPort;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,9 +100,7 @@ impl Hub {
             Some(config) => {
                 let server = ScadaServer::start(
                     config.clone(),
-                    self.live().clone(),
-                    view.clone(),
-                    self.sessions().clone(),
+                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone()),
                 );
                 Some(self.runtime().block_on(server)?)
             }

@@ -101,6 +101,7 @@ fn points<P>(
             unit: tag.unit.clone(),
             description: tag.description.clone(),
             range: tag.range.map(|range| range.bounds()),
+            writable: tag.writable,
         };
         Ok((spec, point))
     };

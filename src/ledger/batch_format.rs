@@ -306,6 +306,7 @@ fn unpack_tag(tag: PackedTag) -> Result<TagSpec, DecodeError> {
         range: tag
             .range
             .map(|(low, high)| (f64::from_bits(low), f64::from_bits(high))),
+        writable: false,
     })
 }
 

@@ -53,6 +53,7 @@ fn batch() -> Batch {
         unit: "kN".to_owned(),
         description: format!("the {name}"),
         range: (kind == ValueKind::F64).then_some((-0.0, 120.5)),
+        writable: false,
     };
     let tags: Arc<[TagSpec]> = kinds.into_iter().map(tag).collect();
     let mut builder = BatchBuilder::scanning("press-1".into(), tags);

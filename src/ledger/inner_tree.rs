@@ -120,6 +120,7 @@ mod tests {
             unit: String::new(),
             description: String::new(),
             range: None,
+            writable: false,
         };
         let tags = [("force", ValueKind::F64), ("state", ValueKind::Text)];
         let tags: Arc<[TagSpec]> = tags.into_iter().map(tag).collect();

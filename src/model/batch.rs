@@ -306,6 +306,7 @@ mod tests {
             unit: String::new(),
             description: String::new(),
             range: None,
+            writable: false,
         };
         BatchBuilder::scanning("d".into(), kinds.iter().enumerate().map(tag).collect())
     }

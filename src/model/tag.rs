@@ -37,4 +37,6 @@ pub struct TagSpec {
     pub description: String,
     /// Physical range of the sensor, low and high: what lies outside is impossible, not unusual.
     pub range: Option<(f64, f64)>,
+    /// Whether users with the right to do so may write it.
+    pub writable: bool,
 }

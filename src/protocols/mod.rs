@@ -1,5 +1,6 @@
 //! Adapters: one folder a protocol. They know bytes and sockets; they know no actor.
 
+pub mod control;
 pub mod modbus;
 pub mod opcua;
 pub mod ports;

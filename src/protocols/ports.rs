@@ -1,6 +1,11 @@
 //! What the faces need from the floors above: small traits that those implement.
 
-use tokio::sync::watch;
+use super::control::{MethodCall, WriteFault, Written};
+use crate::access::Caller;
+use crate::model::{DeviceId, Nanos, Quality, Value};
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::sync::{broadcast, watch};
 use weighbridge_verifier::Hash;
 
 /// What the ledger shows of itself to the outside.
@@ -28,4 +33,196 @@ pub trait SessionPort: Send + Sync + 'static {
 
     /// How many sessions there are.
     fn open(&self) -> usize;
+}
+
+/// Why a user's request on a machine was not done.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ControlError {
+    /// The caller lacks the right; recorded.
+    #[error("{0}")]
+    Denied(String),
+    /// No such device or tag, or one that cannot be written at all.
+    #[error("{0}")]
+    Unknown(String),
+    /// The device cannot be reached, or stopped answering: what it has done is not known.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The request could not be made durable, so the machine was not touched.
+    #[error("nothing was done, because the request could not be recorded: {0}")]
+    NotRecorded(String),
+    /// Too many requests wait for this device.
+    #[error("too many requests wait for the device already")]
+    Busy,
+}
+
+/// Acts upon machines for users. Every request is durable in the record before a machine is touched,
+/// and so is every refusal before its answer; what came of it is recorded after.
+#[async_trait]
+pub trait ControlPort: Send + Sync + 'static {
+    /// Writes tags of `device`, by name, and reads them back; answers in the order of `writes`.
+    async fn write(
+        &self,
+        caller: &Caller,
+        device: &str,
+        writes: Vec<(String, Value)>,
+    ) -> Result<Written, ControlError>;
+
+    /// Calls a method of `device`.
+    async fn call(
+        &self,
+        caller: &Caller,
+        device: &str,
+        call: MethodCall,
+    ) -> Result<Result<Vec<Value>, WriteFault>, ControlError>;
+}
+
+/// How serious an alarm is, 1 to 1000 as OPC UA counts (OPC 10000-5, 6.4.2, Severity).
+pub type Severity = u16;
+
+/// The state of one alarm: a device's tag, or a device as a whole, that validation found out of
+/// control or invalid (OPC 10000-9, 5.7 and 5.8).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    /// Its id, unique in the hub and the same after a restart: `device` or `device/tag`.
+    pub id: String,
+    /// The device.
+    pub device: DeviceId,
+    /// The tag; `None` for an alarm of the device as a whole.
+    pub tag: Option<Arc<str>>,
+    /// Whether the cause is there now.
+    pub active: bool,
+    /// Whether somebody has said that they saw it.
+    pub acknowledged: bool,
+    /// Whether somebody has said that they dealt with it.
+    pub confirmed: bool,
+    /// Until when it is shelved; `i64::MAX` until it is unshelved or goes away ("one shot").
+    pub shelved_until: Option<Nanos>,
+    /// How serious it is.
+    pub severity: Severity,
+    /// One sentence: chart, rule, value, limit.
+    pub message: String,
+    /// When its state last changed.
+    pub time: Nanos,
+    /// Since when it is active, or was.
+    pub since: Nanos,
+    /// Counts the changes of state: names one occurrence for an acknowledgement.
+    pub event: u64,
+    /// Who last acknowledged, confirmed or shelved it, and what they said.
+    pub comment: Option<(String, String)>,
+}
+
+/// What a user does with an alarm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AlarmAction {
+    /// They saw it.
+    Acknowledge,
+    /// They dealt with it.
+    Confirm,
+    /// They want to hear nothing of it for this long, or until it goes away when `None`.
+    Shelve(Option<std::time::Duration>),
+    /// They want to hear of it again.
+    Unshelve,
+    /// They only say something about it.
+    Comment,
+}
+
+/// Why an alarm was not changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AlarmError {
+    /// The caller lacks the right; recorded.
+    #[error("{0}")]
+    Denied(String),
+    /// There is none of this id.
+    #[error("there is no alarm {0}")]
+    Unknown(String),
+    /// The event is not the alarm's newest.
+    #[error("the alarm has changed since")]
+    Outdated,
+    /// It is in the state already.
+    #[error("{0}")]
+    Already(&'static str),
+    /// It could not be made durable, so nothing was changed.
+    #[error("nothing was done, because it could not be recorded: {0}")]
+    NotRecorded(String),
+}
+
+/// The alarms of the hub. What users do with them is durable in the record before it is answered.
+#[async_trait]
+pub trait AlarmPort: Send + Sync + 'static {
+    /// All alarms that are active, not acknowledged, not confirmed or shelved.
+    fn alarms(&self) -> Vec<Alarm>;
+
+    /// Every change of state from now on.
+    fn changes(&self) -> broadcast::Receiver<Alarm>;
+
+    /// Does something with alarm `id`; `event` is the occurrence the caller saw, `None` for whatever
+    /// is newest.
+    async fn act(
+        &self,
+        caller: &Caller,
+        id: &str,
+        event: Option<u64>,
+        action: AlarmAction,
+        comment: &str,
+    ) -> Result<Alarm, AlarmError>;
+}
+
+/// One recorded sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastSample {
+    /// Source time.
+    pub time: Nanos,
+    /// The value.
+    pub value: Value,
+    /// Quality, worsened by the verdict of the batch it was in.
+    pub quality: Quality,
+}
+
+/// A part of a tag's history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistoryPage {
+    /// In the order asked for.
+    pub samples: Vec<PastSample>,
+    /// Whether there is more; ask again from the last sample's time on, leaving out as many samples
+    /// of exactly that time as were given.
+    pub more: bool,
+}
+
+/// Why history was not given.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum HistoryError {
+    /// The caller lacks the right; recorded.
+    #[error("{0}")]
+    Denied(String),
+    /// No such device or tag.
+    #[error("{0}")]
+    Unknown(String),
+    /// The ledger or its keys cannot be read.
+    #[error("the record cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// What was recorded, decrypted for who may see it. Every read is a record.
+#[async_trait]
+pub trait HistoryPort: Send + Sync + 'static {
+    /// At most `limit` samples of a tag with source times from `from` (included) to `to` (not
+    /// included), oldest first; newest first where `from` is after `to`.
+    async fn raw(
+        &self,
+        caller: &Caller,
+        device: &str,
+        tag: &str,
+        (from, to): (Nanos, Nanos),
+        limit: usize,
+    ) -> Result<HistoryPage, HistoryError>;
+
+    /// The evidence of the newest sample of a tag at or before `time`: a file that is checked
+    /// offline.
+    async fn evidence(
+        &self,
+        caller: &Caller,
+        device: &str,
+        tag: &str,
+        time: Nanos,
+    ) -> Result<Vec<u8>, HistoryError>;
 }

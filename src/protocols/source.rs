@@ -1,5 +1,6 @@
 //! What every protocol adapter offers to a device actor.
 
+use super::control::Control;
 use crate::model::{BatchBuilder, TagSpec};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -66,6 +67,12 @@ pub trait Source: Send {
     /// Samples lost since the last call, because nobody took them in time.
     fn lost(&mut self) -> u64 {
         0
+    }
+
+    /// The handle that acts upon the device, beside `read`; `None` where the device can only be read.
+    /// It stays valid over reconnections.
+    fn control(&self) -> Option<Arc<dyn Control>> {
+        None
     }
 
     /// Ends the connection in good order.

@@ -55,6 +55,7 @@ impl Signal {
     /// The tag that this signal becomes.
     pub fn tag(&self) -> TagSpec {
         TagSpec {
+            writable: false,
             name: self.name.into(),
             kind: self.value_kind(),
             unit: self.unit.into(),

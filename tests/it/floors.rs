@@ -34,6 +34,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("p256", &["crypto"]),
     ("aes_gcm", &["crypto"]),
     ("hpke", &["crypto"]),
+    ("tokio_serial", &["protocols/modbus"]),
+    ("rcgen", &["crypto"]),
+    ("rustls", &["crypto"]),
+    ("notify", &["cli"]),
 ];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {

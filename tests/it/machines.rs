@@ -16,6 +16,7 @@ pub const EPOCH: Nanos = 1_700_000_000_000_000_000;
 /// A tag without a range.
 pub fn tag(name: &str, kind: ValueKind) -> TagSpec {
     TagSpec {
+        writable: false,
         name: name.into(),
         kind,
         unit: String::new(),

@@ -123,6 +123,7 @@ impl Columns {
 
 fn spec(tag: &ProfileTag) -> TagSpec {
     TagSpec {
+        writable: false,
         name: tag.name.as_str().into(),
         kind: ValueKind::F64,
         unit: tag.unit.clone(),

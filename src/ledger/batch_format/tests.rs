@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 fn tag(name: &str, kind: ValueKind) -> TagSpec {
     TagSpec {
+        writable: false,
         name: name.into(),
         kind,
         unit: "°C".to_owned(),

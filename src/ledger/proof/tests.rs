@@ -22,6 +22,7 @@ fn batch() -> Batch {
         unit: String::new(),
         description: String::new(),
         range: None,
+        writable: false,
     };
     let tags: Arc<[TagSpec]> = ["force", "heat"].map(tag).into();
     let mut builder = BatchBuilder::scanning("press-1".into(), tags);

@@ -263,6 +263,7 @@ mod tests {
             unit: String::new(),
             description: String::new(),
             range: None,
+            writable: false,
         };
         BatchBuilder::scanning("d".into(), points.iter().enumerate().map(tag).collect())
     }

@@ -74,6 +74,7 @@ async fn pymodbus_is_read_as_a_plc() {
             unit: String::new(),
             description: String::new(),
             range: None,
+            writable: false,
         };
         (spec, point)
     };

@@ -115,6 +115,7 @@ fn config(address: SocketAddr) -> ModbusConfig {
 
 fn tag(name: &str, point: &ModbusPoint) -> TagSpec {
     TagSpec {
+        writable: false,
         name: name.into(),
         kind: point.value_kind(),
         unit: String::new(),

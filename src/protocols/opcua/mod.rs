@@ -11,4 +11,4 @@ pub mod server;
 
 pub use client::{NodeAddress, OpcUaConfig, OpcUaPoint, OpcUaSource};
 pub use security::{Mode, Policy, Trust};
-pub use server::{OpcUaServerConfig, ScadaError, ScadaServer};
+pub use server::{OpcUaServerConfig, ScadaError, ScadaPorts, ScadaServer};

@@ -68,6 +68,7 @@ fn normal_cdf(x: f64) -> f64 {
 
 pub fn tag(name: &str, kind: ValueKind) -> TagSpec {
     TagSpec {
+        writable: false,
         name: name.into(),
         kind,
         unit: "°C".into(),

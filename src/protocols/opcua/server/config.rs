@@ -1,5 +1,6 @@
 //! Configuration of the OPC UA server.
 
+use crate::access::Role;
 use crate::protocols::opcua::security::Trust;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ pub struct OpcUaServerConfig {
     /// Whether anonymous users and the policy None are let in, where the address is loopback.
     /// Beyond loopback they never are.
     pub allow_none_loopback: bool,
+    /// What users are who did not log in.
+    pub anonymous_roles: Vec<Role>,
     /// Users with passwords.
     pub users: Vec<UserConfig>,
     /// Folder of user certificates (DER, `*.der`): who proves to hold one of their keys is let in
@@ -38,6 +41,7 @@ impl Default for OpcUaServerConfig {
             bind: SocketAddr::from(([127, 0, 0, 1], 4840)),
             host: None,
             allow_none_loopback: true,
+            anonymous_roles: vec![Role::Observer],
             users: Vec::new(),
             user_certificates: None,
             pki_dir: "pki/opcua".into(),
@@ -55,6 +59,13 @@ pub struct UserConfig {
     pub name: String,
     /// File whose first line is the password, or its Argon2 hash (`$argon2id$…`).
     pub password_file: PathBuf,
+    /// What they are to the factory, and so what they may do; by default they only look.
+    #[serde(default = "observer")]
+    pub roles: Vec<Role>,
+}
+
+fn observer() -> Vec<Role> {
+    vec![Role::Observer]
 }
 
 /// Bounds of the server.
@@ -176,6 +187,7 @@ mod tests {
             users: vec![UserConfig {
                 name: "scada".into(),
                 password_file: "x".into(),
+                roles: observer(),
             }],
             ..beyond.clone()
         };

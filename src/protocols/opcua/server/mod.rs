@@ -1,6 +1,7 @@
 //! The server that SCADA connects to: live values with quality, and the state of the ledger.
 
 mod address;
+mod callers;
 mod chunk;
 mod config;
 pub mod guard;
@@ -17,7 +18,8 @@ use super::core::{Extent, server_builder};
 use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::live_view::LiveView;
-use crate::protocols::ports::{LedgerPort, SessionPort};
+use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort};
+use callers::Callers;
 use guard::{Guard, GuardRules, GuardStats};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
@@ -73,6 +75,41 @@ pub enum ScadaError {
     Stack(String),
 }
 
+/// What the server shows of the hub, and what it lets users do there.
+#[derive(Clone)]
+pub struct ScadaPorts {
+    /// The newest samples.
+    pub live: LiveView,
+    /// The ledger.
+    pub ledger: Arc<dyn LedgerPort>,
+    /// Who is told of users and their requests.
+    pub sessions: Arc<dyn SessionPort>,
+    /// Acts upon the machines; without it nothing can be written.
+    pub control: Option<Arc<dyn ControlPort>>,
+    /// The alarms; without it there are no conditions.
+    pub alarms: Option<Arc<dyn AlarmPort>>,
+    /// What was recorded; without it there is no history.
+    pub history: Option<Arc<dyn HistoryPort>>,
+}
+
+impl ScadaPorts {
+    /// Live values and the ledger, and nothing to act upon.
+    pub fn new(
+        live: LiveView,
+        ledger: Arc<dyn LedgerPort>,
+        sessions: Arc<dyn SessionPort>,
+    ) -> Self {
+        Self {
+            live,
+            ledger,
+            sessions,
+            control: None,
+            alarms: None,
+            history: None,
+        }
+    }
+}
+
 /// A running server; dropping it ends it at once.
 pub struct ScadaServer {
     url: String,
@@ -88,13 +125,10 @@ pub struct ScadaServer {
 impl ScadaServer {
     /// Starts the server with the devices that `live` has; makes a certificate at the first start,
     /// which takes about a second.
-    pub async fn start(
-        config: OpcUaServerConfig,
-        live: LiveView,
-        ledger: Arc<dyn LedgerPort>,
-        sessions: Arc<dyn SessionPort>,
-    ) -> Result<Self, ScadaError> {
+    pub async fn start(config: OpcUaServerConfig, ports: ScadaPorts) -> Result<Self, ScadaError> {
         config.check()?;
+        let live = ports.live.clone();
+        let callers = Callers::new(&config);
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -107,7 +141,7 @@ impl ScadaServer {
         let (builder, ledger_slot) = (builder(&config, &host, address.port()), slot.clone());
         let most = config.limits.monitored_items;
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, (ledger, sessions), most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };

@@ -1,10 +1,11 @@
 //! The stack's side of the variables: it asks here for values and for permission.
 
+use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
+use super::callers::Callers;
 use super::points::{Group, Item, Origin};
 use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
-use crate::protocols::ports::{LedgerPort, SessionPort};
 use async_trait::async_trait;
 use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
@@ -29,7 +30,8 @@ const NO_PACE: f64 = 1e-6;
 /// The hub's variables.
 pub(super) struct LiveNodes {
     namespace: u16,
-    sessions: Arc<dyn SessionPort>,
+    ports: ScadaPorts,
+    callers: Callers,
     most_items: usize,
     items: AtomicUsize,
     groups: RwLock<Groups>,
@@ -43,15 +45,16 @@ struct Groups {
 
 impl LiveNodes {
     fn asked(&self, context: &RequestContext) {
-        let session = format!("opc.tcp {}", context.session_id());
-        self.sessions.asked(&session, &context.user_token().0);
+        let caller = self.callers.of(context);
+        self.ports.sessions.asked(&caller.session, &caller.user);
     }
 
     /// Puts the folders and the ledger into the address space; returns the ledger's group too.
     pub(super) fn build(
         context: &ServerContext,
         space: &mut AddressSpace,
-        (ledger, sessions): (Arc<dyn LedgerPort>, Arc<dyn SessionPort>),
+        ports: ScadaPorts,
+        callers: Callers,
         most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
@@ -62,13 +65,14 @@ impl LiveNodes {
         space.add_namespace(NAMESPACE, namespace);
         let nodes = add_root(space, namespace);
         let origin = Origin::Ledger {
-            port: ledger,
+            port: ports.ledger.clone(),
             changed: AtomicI64::new(now()),
         };
         let group = Arc::new(Group::new(origin, nodes));
         let this = Self {
             namespace,
-            sessions,
+            ports,
+            callers,
             most_items,
             items: AtomicUsize::new(0),
             groups: RwLock::default(),

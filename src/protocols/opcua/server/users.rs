@@ -290,6 +290,7 @@ mod tests {
             users: vec![UserConfig {
                 name: "scada".into(),
                 password_file,
+                roles: vec![],
             }],
             allow_none_loopback: false,
             ..Default::default()

@@ -1,6 +1,7 @@
 //! Who is let in, and over which channels.
 
 use super::*;
+use crate::access::Role;
 use opcua::client::UARequest;
 use opcua::client::services::{ActivateSession, CreateSession};
 use opcua::client::transport::TcpConnector;
@@ -12,6 +13,7 @@ fn with_user(dir: &Path, config: &mut OpcUaServerConfig) {
     config.users = vec![UserConfig {
         name: "scada".into(),
         password_file,
+        roles: vec![Role::Observer],
     }];
 }
 
@@ -131,9 +133,11 @@ async fn beyond_loopback_it_does_not_start_open() {
     };
     let started = ScadaServer::start(
         config,
-        LiveView::default(),
-        FakeLedger::new(),
-        Arc::new(FakeSessions::default()),
+        ScadaPorts::new(
+            LiveView::default(),
+            FakeLedger::new(),
+            Arc::new(FakeSessions::default()),
+        ),
     )
     .await;
     assert!(matches!(

@@ -75,6 +75,7 @@ struct Hub {
 
 fn tag(name: &str, kind: ValueKind, unit: &str, range: Option<(f64, f64)>) -> TagSpec {
     TagSpec {
+        writable: false,
         name: name.into(),
         kind,
         unit: unit.into(),
@@ -109,9 +110,12 @@ async fn hub(adjust: impl FnOnce(&Path, &mut OpcUaServerConfig)) -> Hub {
     let plc = live.register("plc-1".into(), tags.into());
     let ledger = FakeLedger::new();
     let sessions = Arc::new(FakeSessions::default());
-    let server = ScadaServer::start(config, live.clone(), ledger.clone(), sessions)
-        .await
-        .unwrap();
+    let server = ScadaServer::start(
+        config,
+        ScadaPorts::new(live.clone(), ledger.clone(), sessions),
+    )
+    .await
+    .unwrap();
     Hub {
         live,
         plc,

@@ -1,0 +1,122 @@
+//! Who may do what: roles, and the rights that each one carries.
+//!
+//! The names are those of the well-known roles of OPC UA (OPC 10000-18, 4.2) with one of our own,
+//! the auditor.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that a user may be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// See live values, alarms and the state of the ledger.
+    Live,
+    /// See what was recorded: it is decrypted for them.
+    History,
+    /// Take evidence of recorded samples away.
+    Evidence,
+    /// Write tags.
+    Write,
+    /// Call methods of devices.
+    Call,
+    /// Acknowledge and confirm alarms.
+    Acknowledge,
+    /// Shelve alarms.
+    Shelve,
+}
+
+/// What a user is to the factory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Looks.
+    Observer,
+    /// Runs the machines.
+    Operator,
+    /// Sets the machines up.
+    Engineer,
+    /// Answers for the shift.
+    Supervisor,
+    /// Checks what was recorded.
+    Auditor,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Observer,
+        Self::Operator,
+        Self::Engineer,
+        Self::Supervisor,
+        Self::Auditor,
+    ];
+
+    /// The name used in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observer => "observer",
+            Self::Operator => "operator",
+            Self::Engineer => "engineer",
+            Self::Supervisor => "supervisor",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    /// Whether it carries `right`.
+    pub fn carries(self, right: Right) -> bool {
+        use Right::{Acknowledge, Call, Evidence, History, Live, Shelve, Write};
+        match self {
+            Self::Observer => matches!(right, Live),
+            Self::Operator => matches!(right, Live | History | Write | Acknowledge),
+            Self::Engineer => matches!(right, Live | History | Write | Call | Acknowledge | Shelve),
+            Self::Supervisor => true,
+            Self::Auditor => matches!(right, Live | History | Evidence),
+        }
+    }
+}
+
+/// Who asks, over whatever face.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user's name; `anonymous` where nobody logged in.
+    pub user: String,
+    /// The session, unique among all faces.
+    pub session: String,
+    /// What the user is.
+    pub roles: Vec<Role>,
+}
+
+impl Caller {
+    /// Whether any of the caller's roles carries `right`.
+    pub fn may(&self, right: Right) -> bool {
+        self.roles.iter().any(|role| role.carries(right))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_roles_and_rights() {
+        use Right::{Acknowledge, Call, Evidence, History, Live, Shelve, Write};
+        let rights = [Live, History, Evidence, Write, Call, Acknowledge, Shelve];
+        let table = [
+            (Role::Observer, "x......"),
+            (Role::Operator, "xx.x.x."),
+            (Role::Engineer, "xx.xxxx"),
+            (Role::Supervisor, "xxxxxxx"),
+            (Role::Auditor, "xxx...."),
+        ];
+        for (role, row) in table {
+            let carried = rights.map(|right| if role.carries(right) { 'x' } else { '.' });
+            assert_eq!(String::from_iter(carried), row, "{}", role.name());
+        }
+        let nobody = Caller {
+            user: "anonymous".into(),
+            session: "1".into(),
+            roles: vec![],
+        };
+        assert!(!nobody.may(Live));
+    }
+}
