@@ -8,6 +8,7 @@
 pub mod credit;
 pub mod device;
 pub mod hub;
+pub mod journal;
 pub mod ledger;
 pub mod reading;
 pub mod sealer;

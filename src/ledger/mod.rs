@@ -1,5 +1,6 @@
 //! Records, blocks, proofs, and what the records add up to.
 
+pub mod act;
 pub mod assemble;
 pub mod batch_format;
 pub mod draft;

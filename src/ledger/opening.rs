@@ -1,12 +1,13 @@
 //! Opening what was sealed: the reader's side of [`super::seal`].
 
 use super::batch_format::{self, UnpackedBatch};
-use super::key_wrap::{KeyWrap, wrap_key, wrap_prefix};
+use super::key_wrap::{KeyWrap, hub_object, wrap_key, wrap_prefix};
 use super::keys::sealed_key;
 use super::store::{Space, Store, StoreError};
 use crate::crypto::{EpochKey, OpenError, SealingKey, WrappedKey};
+use serde_json::Value as Json;
 use std::sync::Arc;
-use weighbridge_verifier::{DecodeError, Hash, Salt, SealedRef};
+use weighbridge_verifier::{DecodeError, Hash, MessageContent, Salt, SealedRef, sha256};
 use zeroize::Zeroizing;
 
 /// Why sealed bytes cannot be opened.
@@ -36,6 +37,12 @@ pub enum OpeningError {
     /// What was inside cannot be read.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// What was inside is not what the record commits to.
+    #[error("the sealed bytes {0} are not what the record commits to")]
+    Commitment(Hash),
+    /// The details of an act are no JSON.
+    #[error("the details cannot be read: {0}")]
+    Details(String),
 }
 
 /// Opens sealed values with a reader's key.
@@ -85,6 +92,19 @@ impl Opener {
         let content = batch_format::unpack(&plain)?;
         let salts = key.salts(number, content.batch.samples());
         Ok(OpenedBatch { content, salts })
+    }
+
+    /// Opens the details of an act that `hub` recorded.
+    pub fn open_act(&self, hub: &str, message: &MessageContent) -> Result<Json, OpeningError> {
+        let sealed = &message.sealed;
+        let key = self.epoch_key(&hub_object(hub), sealed.key_epoch)?;
+        let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
+        let salts = key.salts(number, 1);
+        let salt = salts.first().map_or(&[][..], |salt| &salt[..]);
+        if sha256(&[&[0], salt, &plain]) != message.commitment {
+            return Err(OpeningError::Commitment(sealed.hash));
+        }
+        serde_json::from_slice(&plain).map_err(|e| OpeningError::Details(e.to_string()))
     }
 
     /// The first key epoch of `device` that was never used.

@@ -232,7 +232,7 @@ impl Verification<'_> {
             };
             self.sealed.insert(sealed.hash, named);
             if let Some((device, epoch)) = sealing_key(record) {
-                let key = (device.to_owned(), epoch);
+                let key = (device.into_owned(), epoch);
                 self.wraps.entry(key).or_insert((height, index));
             }
         }
