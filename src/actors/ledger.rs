@@ -9,6 +9,7 @@
 use super::credit::{Credit, SourceTimes};
 use super::device::BatchSettled;
 use super::work::Workers;
+use crate::ledger::act::SealedAct;
 use crate::ledger::store::{Put, StoreError};
 use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
@@ -74,6 +75,33 @@ pub struct Settle {
     /// Dropped, and so returned, when it is settled.
     pub credit: Credit,
 }
+
+/// Make an act of a user durable now: the block closes at once, whatever else it holds, and acts that
+/// come while a block is written share the next one. Answers with the block's height when the act is
+/// durable.
+#[derive(Message)]
+#[rtype(result = "Result<u64, RecordFault>")]
+pub struct Record(pub SealedAct);
+
+/// Why an act is not known to be durable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordFault {
+    /// The disk refuses. An act that was under way when it began to may still become durable.
+    #[error("the ledger cannot be written: {0}")]
+    Waiting(String),
+    /// Too many acts wait for their block.
+    #[error("too many acts wait to be recorded")]
+    Busy,
+    /// The ledger is gone, or ended before the act was written.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+/// Acts that may wait for one block.
+const MAX_ACTS: usize = 1_024;
+
+/// Who waits for an act to be durable.
+type ActDone = oneshot::Sender<Result<u64, RecordFault>>;
 
 /// The hub is ending: from now on no record waits for others to share its block with. Answers when
 /// nothing is left to write.
@@ -154,6 +182,8 @@ struct Open {
     drafts: Vec<Draft>,
     puts: Vec<Put>,
     settles: Vec<Settle>,
+    /// Who waits for an act in it.
+    acts: Vec<ActDone>,
 }
 
 /// The ledger of one chain.
@@ -224,7 +254,7 @@ impl LedgerActor {
         if self.ledger.is_none() || self.refused.is_some() || self.open.drafts.is_empty() {
             return;
         }
-        if self.open.drafts.len() >= self.limits.records {
+        if self.open.drafts.len() >= self.limits.records || !self.open.acts.is_empty() {
             self.write(ctx);
         } else if self.timer.is_none() {
             self.timer = Some(ctx.run_later(self.limits.age, |actor, ctx| {
@@ -256,6 +286,7 @@ impl LedgerActor {
             drafts,
             puts,
             settles,
+            acts,
         } = open;
         let settles = refused.unwrap_or(settles);
         let (workers, stats) = (self.workers.clone(), self.stats.clone());
@@ -271,31 +302,31 @@ impl LedgerActor {
                 stats.commit.observe(took, 1);
                 (ledger, written)
             });
-            (written.await, settles)
+            (written.await, settles, acts)
         };
-        ctx.spawn(
-            writing
-                .into_actor(self)
-                .map(|(written, settles), actor, ctx| match written {
-                    Ok((ledger, Ok(block))) => {
-                        actor.ledger = Some(ledger);
-                        actor.settle(&block, settles);
-                        if actor.open.drafts.is_empty() {
-                            for done in actor.closing.drain(..) {
-                                // Whoever asked may have stopped waiting.
-                                let _ = done.send(());
-                            }
+        ctx.spawn(writing.into_actor(self).map(
+            |(written, settles, acts), actor, ctx| match written {
+                Ok((ledger, Ok(block))) => {
+                    actor.ledger = Some(ledger);
+                    actor.settle(&block, settles);
+                    answer(acts, &Ok(actor.tip.height));
+                    if actor.open.drafts.is_empty() {
+                        for done in actor.closing.drain(..) {
+                            // Whoever asked may have stopped waiting.
+                            let _ = done.send(());
                         }
-                        actor.schedule(ctx);
                     }
-                    Ok((ledger, Err(LedgerError::Store(error)))) => {
-                        actor.ledger = Some(ledger);
-                        actor.try_again(settles, &error, ctx);
-                    }
-                    Ok((_, Err(error))) => actor.broken(error.to_string(), ctx),
-                    Err(panic) => actor.broken(panic.to_string(), ctx),
-                }),
-        );
+                    actor.schedule(ctx);
+                }
+                Ok((ledger, Err(LedgerError::Store(error)))) => {
+                    actor.ledger = Some(ledger);
+                    answer(acts, &Err(RecordFault::Waiting(error.to_string())));
+                    actor.try_again(settles, &error, ctx);
+                }
+                Ok((_, Err(error))) => actor.broken(error.to_string(), ctx),
+                Err(panic) => actor.broken(panic.to_string(), ctx),
+            },
+        ));
     }
 
     fn settle(&mut self, block: &Block, settles: Vec<Settle>) {
@@ -344,6 +375,9 @@ impl LedgerActor {
     fn try_again(&mut self, settles: Vec<Settle>, error: &StoreError, ctx: &mut Context<Self>) {
         tracing::error!(%error, "the block cannot be written, trying again");
         let reason = error.to_string();
+        // Whoever acts upon a machine must hear soon that it was not recorded. The act itself stays.
+        let waiting = std::mem::take(&mut self.open.acts);
+        answer(waiting, &Err(RecordFault::Waiting(reason.clone())));
         self.show(LedgerHealth::Waiting(reason));
         self.refused = Some(settles);
         self.timer = Some(ctx.run_later(RETRY, |actor, ctx| {
@@ -364,6 +398,13 @@ impl LedgerActor {
     }
 }
 
+fn answer(acts: Vec<ActDone>, result: &Result<u64, RecordFault>) {
+    for done in acts {
+        // Whoever asked may have stopped waiting.
+        let _ = done.send(result.clone());
+    }
+}
+
 impl Actor for LedgerActor {
     type Context = Context<Self>;
 }
@@ -376,6 +417,29 @@ impl Handler<Append> for LedgerActor {
         self.open.puts.extend(append.puts);
         self.open.settles.extend(append.settle);
         self.schedule(ctx);
+    }
+}
+
+impl Handler<Record> for LedgerActor {
+    type Result = ResponseFuture<Result<u64, RecordFault>>;
+
+    fn handle(&mut self, Record(act): Record, ctx: &mut Self::Context) -> Self::Result {
+        if self.refused.is_some()
+            && let LedgerHealth::Waiting(reason) = &self.status.borrow().health
+        {
+            let fault = RecordFault::Waiting(reason.clone());
+            return Box::pin(async { Err(fault) });
+        }
+        if self.open.acts.len() >= MAX_ACTS {
+            return Box::pin(async { Err(RecordFault::Busy) });
+        }
+        let (draft, puts) = act.into_parts();
+        self.open.drafts.push(draft);
+        self.open.puts.extend(puts);
+        let (done, wait) = oneshot::channel();
+        self.open.acts.push(done);
+        self.schedule(ctx);
+        Box::pin(async move { wait.await.unwrap_or(Err(RecordFault::Stopped)) })
     }
 }
 

@@ -19,7 +19,7 @@ const VERDICTS: [VerdictClass; 3] = [
 ];
 
 /// Every action with its name, as records are filtered by it.
-const ACTIONS: [(&str, Action); 14] = [
+const ACTIONS: [(&str, Action); 15] = [
     ("enrol", Action::Enrol),
     ("revoke", Action::Revoke),
     ("configure", Action::Configure),
@@ -34,6 +34,7 @@ const ACTIONS: [(&str, Action); 14] = [
     ("exchange", Action::Exchange),
     ("membership", Action::Membership),
     ("erase", Action::Erase),
+    ("acknowledge", Action::Acknowledge),
 ];
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {

@@ -42,6 +42,9 @@ pub enum HubError {
         /// Why.
         reason: String,
     },
+    /// The key under which users' acts are sealed.
+    #[error("what users do cannot be recorded: {0}")]
+    Journal(#[from] crate::actors::journal::JournalError),
     /// The HTTP face.
     #[error(transparent)]
     Http(#[from] crate::api::ApiError),

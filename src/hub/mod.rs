@@ -18,11 +18,14 @@ pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
+use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
-use crate::crypto::{Identity, SealingKey, Signer};
+use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
+use crate::ledger::act::ActSealer;
 use crate::ledger::head::HeadSlot;
+use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
@@ -36,7 +39,7 @@ use crate::validation::ChartHistory;
 use actix::prelude::*;
 use edges::Edges;
 use parking_lot::Mutex;
-use plan::plan;
+use plan::{new_key, plan};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -183,7 +186,8 @@ impl HubBuilder {
                 intake,
             )?);
         }
-        let actors = Actors::start(ledger, self.blocks, plans, &stats, &history, &workers)?;
+        let acts = act_sealers(&ledger, &opener, (&signer, &reader))?;
+        let actors = Actors::start(ledger, self.blocks, plans, acts, &stats, &history, &workers)?;
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
             edges,
@@ -198,6 +202,27 @@ impl HubBuilder {
             shutdown_wait: self.shutdown_wait,
         })
     }
+}
+
+/// Makes the sealers of what users do, from the first key epoch on that was never used.
+fn act_sealers(
+    ledger: &Ledger,
+    opener: &Opener,
+    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
+) -> Result<(MakeActSealer, u64), HubError> {
+    let object = hub_object(signer.id());
+    let epoch = opener.next_key_epoch(&object);
+    let epoch = epoch.map_err(|source| HubError::Settings {
+        device: object.clone(),
+        source,
+    })?;
+    let (chain, signer) = (ledger.state().chain().to_owned(), signer.clone());
+    let reader = reader.clone();
+    let make = move |epoch| {
+        let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
+        Ok(ActSealer::new(key, wrap))
+    };
+    Ok((Arc::new(make), epoch))
 }
 
 /// Enrols the keys of devices that have one, and are not in the ledger with it yet.
@@ -233,6 +258,7 @@ struct Actors {
     /// Listens since before the first device was read.
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
+    journal: Journal,
 }
 
 impl Actors {
@@ -240,6 +266,7 @@ impl Actors {
         ledger: Ledger,
         blocks: BlockLimits,
         plans: Vec<DevicePlan>,
+        (make_act_sealer, act_epoch): (MakeActSealer, u64),
         stats: &Arc<Stats>,
         history: &Arc<ChartHistory>,
         workers: &Workers,
@@ -253,8 +280,10 @@ impl Actors {
                 let committed = ledger.committed();
                 let first = committed.subscribe();
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
-                let hub = HubActor::new(ledger.start(), history, workers, plans).start();
-                let _ = started.send((hub, seen));
+                let ledger = ledger.start();
+                let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
+                let hub = HubActor::new(ledger, history, workers, plans).start();
+                let _ = started.send((hub, seen, journal));
                 let _ = stopped.await;
             });
         };
@@ -265,7 +294,7 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions)) =
+        let (hub, (status, (committed, first), sessions), journal) =
             wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
@@ -275,6 +304,7 @@ impl Actors {
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
+            journal: journal?,
         })
     }
 }
@@ -343,6 +373,11 @@ impl Hub {
     /// Where faces tell of their users' sessions.
     pub fn sessions(&self) -> &Arc<SessionDoor> {
         &self.actors.sessions
+    }
+
+    /// Records what users do: durable before it is answered.
+    pub fn journal(&self) -> &Journal {
+        &self.actors.journal
     }
 
     /// The runtime that servers may run on.

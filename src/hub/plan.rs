@@ -13,6 +13,26 @@ use crate::validation::{ChartHistory, DeviceValidator};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
+/// A new epoch key of `object`, and its wrap to the hub itself.
+pub(super) fn new_key(
+    chain: &str,
+    (object, epoch): (&str, u64),
+    reader: &SealingPublicKey,
+    signer: &dyn Signer,
+) -> Result<(EpochKey, Put), String> {
+    let key = EpochKey::generate(object, epoch).map_err(|e| e.to_string())?;
+    let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
+    let wrapped = (wrapped.enc, wrapped.ciphertext);
+    // The hub is the reader: it judges again what it has sealed.
+    let wrap = KeyWrap::sign(chain, object, epoch, signer.id(), wrapped, signer);
+    let put = Put {
+        space: Space::Keys,
+        key: wrap.key(),
+        value: wrap.to_bytes(),
+    };
+    Ok((key, put))
+}
+
 /// How one device goes on from what the ledger holds.
 pub(super) fn plan(
     device: DeviceSetup,
@@ -63,16 +83,7 @@ pub(super) fn plan(
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
-            let key = EpochKey::generate(&id, epoch).map_err(|e| e.to_string())?;
-            let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
-            let wrapped = (wrapped.enc, wrapped.ciphertext);
-            // The hub is the reader: it judges again what it has sealed.
-            let wrap = KeyWrap::sign(&chain, &id, epoch, signer.id(), wrapped, signer.as_ref());
-            let wrap = Put {
-                space: Space::Keys,
-                key: wrap.key(),
-                value: wrap.to_bytes(),
-            };
+            let (key, wrap) = new_key(&chain, (&id, epoch), &reader, signer.as_ref())?;
             Ok(
                 BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
                     .attested_by(attester.clone()),

@@ -167,7 +167,7 @@ impl State {
             Content::Batch(batch) => self.check_batch(batch),
             Content::Document(document) => self.check_document(&body.object, document),
             Content::Identity(identity) => self.check_identity(body.action, identity),
-            Content::Commitment(_) => Ok(()),
+            Content::Commitment(_) | Content::Message(_) => Ok(()),
         }
     }
 
@@ -287,7 +287,7 @@ impl State {
                 self.documents.change().insert(key, document);
             }
             Content::Identity(identity) => self.enter_identity(body, identity),
-            Content::Commitment(_) => {}
+            Content::Commitment(_) | Content::Message(_) => {}
         }
     }
 
