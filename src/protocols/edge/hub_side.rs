@@ -218,7 +218,7 @@ impl Door {
         let reason = tokio::select! {
             reason = receive(&mut reader, &lanes, &answers) => reason,
             Some(_) = reports.join_next() => "the hub starts one of its devices again".to_owned(),
-            _ = &mut sending, if !sending.is_finished() => "it takes no answers".to_owned(),
+            _ = &mut sending => "it takes no answers".to_owned(),
             () = self.stop.cancelled() => "the hub is ending".to_owned(),
             () = own.cancelled() => "it has connected again".to_owned(),
         };
@@ -226,7 +226,9 @@ impl Door {
         // If there is no room for it, or nobody reads it, the connection ends without a word.
         let _ = answers.try_send(FromHub::Goodbye(reason.clone()));
         drop(answers);
-        let _ = timeout(Duration::from_millis(500), sending).await;
+        if !sending.is_finished() {
+            let _ = timeout(Duration::from_millis(500), sending).await;
+        }
         // Another connection of the same edge node knows better.
         if !own.is_cancelled() {
             for lane in lanes.values() {
