@@ -37,6 +37,12 @@ pub struct BatchSettled {
     pub height: u64,
 }
 
+/// The device is taken out of the hub: nothing of it is under way any more. With its actor the rest of
+/// its pipeline ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave;
+
 /// What the reading task is made from, once the actor's address is known.
 pub type MakeReading = Box<dyn FnOnce(Recipient<BatchRead>) -> Reading + Send>;
 
@@ -125,5 +131,13 @@ impl Handler<BatchSettled> for DeviceActor {
         debug_assert_eq!(settled.sequence, self.acknowledged + 1);
         self.acknowledged = settled.sequence;
         tracing::trace!(device = %self.live.id, sequence = settled.sequence, height = settled.height, "durable");
+    }
+}
+
+impl Handler<Leave> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

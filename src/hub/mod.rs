@@ -4,6 +4,7 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod apply;
 mod device;
 mod error;
 mod faces;
@@ -11,6 +12,7 @@ mod plan;
 mod setup;
 mod threads;
 
+pub use apply::NotApplied;
 pub use device::DeviceSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
@@ -32,7 +34,7 @@ use crate::store::{FjallStore, HeadFile};
 use crate::validation::ChartHistory;
 use actix::prelude::*;
 use parking_lot::Mutex;
-use plan::plan;
+use plan::{Planner, plan};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -152,18 +154,18 @@ impl HubBuilder {
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
         let sealing = Arc::new(self.keys.sealing);
-        let opener = Opener::new(store, sealing.clone(), signer.id());
-        let reader = sealing.public().clone();
+        let planner = Planner {
+            chain: ledger.state().chain().to_owned(),
+            opener: Opener::new(store, sealing.clone(), signer.id()),
+            signer: signer.clone(),
+            reader: sealing.public().clone(),
+            live: live.clone(),
+            history: history.clone(),
+        };
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
-            plans.push(plan(
-                device,
-                &ledger,
-                &opener,
-                (&signer, &reader),
-                &live,
-                &history,
-            )?);
+            let recorded = ledger.state().device_settings(&device.id);
+            plans.push(plan(device, recorded, &planner)?);
         }
         let actors = Actors::start(ledger, self.blocks, plans, &stats, &history, &workers)?;
         Ok(Hub {
@@ -174,6 +176,7 @@ impl HubBuilder {
             history,
             explorer,
             actors,
+            planner: Arc::new(planner),
             threads: Some(threads),
             shutdown_wait: self.shutdown_wait,
         })
@@ -207,6 +210,7 @@ fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), H
 struct Actors {
     thread: Option<JoinHandle<()>>,
     hub: Addr<HubActor>,
+    ledger: Addr<LedgerActor>,
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
@@ -233,8 +237,9 @@ impl Actors {
                 let committed = ledger.committed();
                 let first = committed.subscribe();
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
-                let hub = HubActor::new(ledger.start(), history, workers, plans).start();
-                let _ = started.send((hub, seen));
+                let ledger = ledger.start();
+                let hub = HubActor::new(ledger.clone(), history, workers, plans).start();
+                let _ = started.send((hub, ledger, seen));
                 let _ = stopped.await;
             });
         };
@@ -245,11 +250,12 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions)) =
+        let (hub, ledger, (status, (committed, first), sessions)) =
             wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
+            ledger,
             stop: Some(stop),
             status,
             committed,
@@ -268,6 +274,7 @@ pub struct Hub {
     history: Arc<ChartHistory>,
     explorer: Explorer,
     actors: Actors,
+    planner: Arc<Planner>,
     threads: Option<Threads>,
     shutdown_wait: Duration,
 }

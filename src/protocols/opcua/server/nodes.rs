@@ -4,10 +4,9 @@ use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
 use super::callers::Callers;
 use super::points::{Group, Item, Origin};
-use crate::live_view::DeviceLive;
+use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, now};
 use async_trait::async_trait;
-use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
@@ -15,6 +14,7 @@ use opcua::server::node_manager::{
     MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext,
     WriteNode,
 };
+use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
     DataValue, MonitoringMode, NodeId, NumericRange, StatusCode, TimestampsToReturn, Variant,
@@ -110,6 +110,32 @@ impl LiveNodes {
             .devices
             .insert(live.id.clone(), (live.clone(), group.clone()));
         Some(group)
+    }
+
+    /// Takes out the devices that `live` has no more.
+    pub(super) fn remove_gone(
+        &self,
+        space: &RwLock<AddressSpace>,
+        live: &LiveView,
+        subscriptions: &SubscriptionCache,
+    ) {
+        let mut groups = self.groups.write();
+        let ids = groups.devices.keys();
+        let gone: Vec<_> = ids
+            .filter(|id| live.device(id).is_none())
+            .cloned()
+            .collect();
+        for id in gone {
+            let Some((device, group)) = groups.devices.remove(&id) else {
+                continue;
+            };
+            remove_device(&mut space.write(), self.namespace, &id, &device.tags);
+            for node in &group.nodes {
+                groups.points.remove(node);
+            }
+            self.items
+                .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
+        }
     }
 
     fn read(
