@@ -173,6 +173,11 @@ impl Counting {
         self.silent.store(true, Ordering::SeqCst);
     }
 
+    /// What reads it.
+    pub fn source(&self) -> impl Source + use<> {
+        self.clone()
+    }
+
     /// How many scans were read.
     pub fn scans(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
