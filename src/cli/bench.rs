@@ -1,5 +1,7 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+mod outage;
+
 use super::temporary::TemporaryDir;
 use crate::api::process;
 use crate::hub::{DeviceSetup, HubBuilder, HubKeys};
@@ -31,6 +33,8 @@ enum What {
     /// Modbus TCP in, durable ledger out: the whole path, beside a bare read loop over the same
     /// servers
     Ingest(IngestArgs),
+    /// A hub that is away for an hour: what is lost, what is there twice, and the memory it takes
+    Outage(outage::OutageArgs),
 }
 
 /// What `weighbridge bench ingest` is told.
@@ -87,7 +91,17 @@ struct Servers {
 
 /// Runs the benchmark.
 pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    let What::Ingest(args) = args.what;
+    let args = match args.what {
+        What::Ingest(args) => args,
+        What::Outage(args) => {
+            let result = outage::run(&args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&result)?),
+                false => outage::print_table(&result),
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let result = ingest(&args)?;
     if args.json {
         println!("{}", serde_json::to_string(&result)?);

@@ -48,7 +48,10 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
             ("Modbus TCP", address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
-        (None, None) => ("", String::new()),
+        (None, None) => match &device.edge {
+            Some(edge) => ("edge node", edge.clone()),
+            None => ("", String::new()),
+        },
     };
     DeviceInfo {
         id: device.id.clone(),

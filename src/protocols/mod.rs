@@ -5,6 +5,7 @@ pub mod edge;
 pub mod modbus;
 pub mod opcua;
 pub mod ports;
+pub mod preprocess;
 pub mod source;
 
 pub use source::{Mode, Source, SourceError};

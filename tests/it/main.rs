@@ -14,6 +14,7 @@ mod floors;
 mod kill;
 mod lifecycle;
 mod machines;
+mod outage;
 mod panics;
 mod plc;
 mod reload;
