@@ -12,6 +12,7 @@ use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::LedgerPort;
+use crate::store::BufferedStore;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -115,6 +116,7 @@ impl Hub {
             explorer: self.explorer().clone(),
             status: self.ledger_status(),
             heights: self.heights(),
+            buffer: self.buffer.clone(),
         });
         let opcua = match &faces.opcua {
             Some(config) => {
@@ -176,6 +178,7 @@ struct LedgerView {
     explorer: Explorer,
     status: watch::Receiver<LedgerStatus>,
     heights: watch::Receiver<u64>,
+    buffer: Option<Arc<BufferedStore>>,
 }
 
 impl LedgerPort for LedgerView {
@@ -215,7 +218,13 @@ impl LedgerReader for LedgerView {
 
     fn trouble(&self) -> Option<String> {
         match &self.status.borrow().health {
-            LedgerHealth::Up => None,
+            LedgerHealth::Up => {
+                let buffer = self.buffer.as_ref()?.status();
+                let (waiting, reason) = (buffer.waiting, buffer.reason);
+                (waiting > 0).then(|| {
+                    format!("{waiting} blocks wait in the buffer, safe, until the ledger's disk takes them: {reason}")
+                })
+            }
             LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
             LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
         }

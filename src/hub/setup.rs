@@ -11,6 +11,7 @@ use crate::protocols::Source;
 use crate::protocols::modbus::ModbusSource;
 use crate::protocols::opcua::OpcUaSource;
 use crate::protocols::preprocess::{Preprocessed, Processing};
+use crate::store::spool::SpoolLimits;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ impl HubBuilder {
                 records: config.ledger.max_records,
                 age: Duration::from_millis(config.ledger.max_delay_ms),
             });
+        if let Some(buffer) = &config.buffer {
+            builder = builder.buffer(&buffer.dir, SpoolLimits::of(buffer.bytes()));
+        }
         if let Some(edges) = &config.edges {
             let nodes = edges.nodes.iter().map(|n| (n.id.clone(), n.key));
             builder = builder.edges(EdgesSetup {

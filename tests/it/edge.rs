@@ -305,13 +305,17 @@ fn a_full_buffer_stops_the_reading_or_drops_the_oldest_and_says_so() {
         let machine = Counting::new(Duration::ZERO);
         let hub = plant.hub(&machine);
         hub.shutdown().unwrap();
+        let (identity, buffer) = (plant.identity(), plant.buffer());
+        identity.save(&buffer.join("key")).unwrap();
+        let to = entry(&plant.site, plant.port);
         let builder = || {
             let mut setup = machine.setup(PRESS, 2000);
             setup.batch.age = Duration::from_millis(200);
-            EdgeBuilder::new(plant.identity(), plant.buffer())
+            let identity = Identity::load(&buffer.join("key"), "edge-1").unwrap();
+            EdgeBuilder::new(identity, &buffer)
                 // A megabyte is the least that a device gets.
                 .bound(1, when_full)
-                .hub(entry(&plant.site, plant.port))
+                .hub(to.clone())
                 .device(setup)
         };
         let edge = builder().start().unwrap();

@@ -4,9 +4,11 @@ use super::{Input, exclusive, unique};
 use crate::config::diagnostic::{Diagnostic, Related};
 use crate::config::tree::Step::{Index, Key};
 use crate::config::tree::{self, Step};
-use crate::config::{DeviceConfig, EdgeSection, HubConfig, TagConfig};
+use crate::config::{
+    BufferConfig, DeviceConfig, EdgeSection, HubConfig, TagConfig, WhenFullConfig,
+};
 use crate::model::{TagSpec, ValueKind};
-use crate::protocols::preprocess::{CycleConfig, PreprocessError, Processing};
+use crate::protocols::preprocess::{PreprocessError, Processing};
 
 /// Sections that make no sense beside `[edge]`.
 const OF_HUBS: [&str; 5] = ["hub", "ledger", "opcua_server", "edges", "http"];
@@ -47,8 +49,22 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Input<'_>, found: &mut Vec<D
     });
 }
 
-/// The edge nodes of a hub.
+/// The edge nodes of a hub, and its buffer.
 pub(super) fn edges(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
+    let drops = |b: &BufferConfig| b.when_full == WhenFullConfig::DropOldest;
+    if config.buffer.as_ref().is_some_and(drops) {
+        let spot = input.spot(&[Key("buffer"), Key("when_full")]);
+        let message = "a hub's buffer drops nothing".to_owned();
+        let mut d = input.error(
+            &spot.value,
+            message,
+            "its blocks are signed and acknowledged",
+        );
+        d.suggestion = Some("\"stop\"".to_owned());
+        d.help
+            .push("an edge node's buffer can drop the oldest samples".to_owned());
+        found.push(d);
+    }
     let Some(edges) = &config.edges else {
         return;
     };
@@ -93,14 +109,19 @@ pub(super) fn feeding(
         }
         unknown_edge(config, edge, &spot.value, input, found);
     }
-    if let Some((CycleConfig::RisingEdge(name) | CycleConfig::Counter(name), cycle)) = device
-        .cycle
-        .as_ref()
-        .map(|cycle| (cycle, input.spot(&path("cycle"))))
-        && device.tags.iter().all(|tag| tag.name != *name)
-    {
-        let message = format!("device `{}` has no tag `{name}`", device.id);
-        found.push(input.error(&cycle.value, message, "cycles are told by it"));
+    if let Some(cycle) = &device.cycle {
+        let span = input.spot(&path("cycle")).value;
+        match cycle.tag() {
+            None => {
+                let message = format!("how device `{}` tells its cycles is not clear", device.id);
+                found.push(input.error(&span, message, "either `rising_edge` or `counter`"));
+            }
+            Some((name, _)) if device.tags.iter().all(|tag| tag.name != name) => {
+                let message = format!("device `{}` has no tag `{name}`", device.id);
+                found.push(input.error(&span, message, "cycles are told by it"));
+            }
+            Some(_) => {}
+        }
     }
     for (i, tag) in device.tags.iter().enumerate() {
         let of_tag = |key| [Key("device"), Index(at), Key("tag"), Index(i), Key(key)];

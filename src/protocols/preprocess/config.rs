@@ -62,21 +62,26 @@ pub enum Keep {
 
 /// Only what differs by more than this from what was last passed on (OPC 10000-4 §7.22.2, OPC 10000-8
 /// §6.2). The first sample after a connection always passes, and so does a changed quality.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum Deadband {
-    /// In the tag's unit, after conversion.
-    Absolute(f64),
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deadband {
+    /// In the tag's unit, after conversion. Exactly one of the two is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absolute: Option<f64>,
     /// In percent of the width of the tag's `range`.
-    Percent(f64),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
 }
 
 /// `cycle` of a device: where a machine's cycle ends, its batch does.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum CycleConfig {
-    /// A cycle begins when this tag goes from false or 0 to anything else.
-    RisingEdge(String),
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CycleConfig {
+    /// A cycle begins when this tag goes from false or 0 to anything else. Exactly one of the two is
+    /// given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rising_edge: Option<String>,
     /// A cycle begins when this tag has another value than before.
-    Counter(String),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counter: Option<String>,
 }

@@ -43,6 +43,17 @@ struct Cycle {
     last: Option<f64>,
 }
 
+impl CycleConfig {
+    /// The tag that tells cycles, and whether it counts them; `None` unless exactly one is named.
+    pub fn tag(&self) -> Option<(&str, bool)> {
+        match (&self.rising_edge, &self.counter) {
+            (Some(tag), None) => Some((tag, false)),
+            (None, Some(tag)) => Some((tag, true)),
+            _ => None,
+        }
+    }
+}
+
 impl Cycle {
     /// Whether this value begins a cycle.
     fn begins(&mut self, value: f64) -> bool {
@@ -71,16 +82,21 @@ impl Processing {
             steps.push(of_tag);
             processed.push(tag);
         }
-        let cycle = match cycle {
-            Some(CycleConfig::RisingEdge(tag)) => Some((tag, false)),
-            Some(CycleConfig::Counter(tag)) => Some((tag, true)),
+        let cycle = match cycle.map(CycleConfig::tag) {
+            Some(Some(cycle)) => Some(cycle),
+            Some(None) => {
+                return Err(PreprocessError {
+                    tag: String::new(),
+                    reason: "`cycle` needs either `rising_edge` or `counter`".to_owned(),
+                });
+            }
             None => None,
         };
         let cycle = match cycle {
             Some((name, counter)) => {
-                let column = tags.iter().position(|tag| *tag.name == **name);
+                let column = tags.iter().position(|tag| *tag.name == *name);
                 let column = column.ok_or_else(|| PreprocessError {
-                    tag: name.clone(),
+                    tag: name.to_owned(),
                     reason: "cycles are told by it, and the device has no such tag".to_owned(),
                 })?;
                 Some(Cycle {
@@ -274,6 +290,20 @@ mod tests {
         }
     }
 
+    fn rising_edge(tag: &str) -> CycleConfig {
+        CycleConfig {
+            rising_edge: Some(tag.to_owned()),
+            counter: None,
+        }
+    }
+
+    fn counter(tag: &str) -> CycleConfig {
+        CycleConfig {
+            rising_edge: None,
+            counter: Some(tag.to_owned()),
+        }
+    }
+
     /// The batches that a reading task would make: the times of the force in each.
     async fn batches(cycle: CycleConfig, scans: &[[f64; 3]]) -> Vec<Vec<Nanos>> {
         let scans = scans.iter().enumerate().map(|(at, v)| (at as Nanos, *v));
@@ -309,23 +339,23 @@ mod tests {
             [1.0, 9.0, 0.0],
         ];
         let cut = [vec![0, 1, 2], vec![3, 4, 5, 6], vec![7]];
-        let edge = CycleConfig::RisingEdge("running".to_owned());
+        let edge = rising_edge("running");
         assert_eq!(batches(edge, &scans).await, cut);
-        let counter = CycleConfig::Counter("part".to_owned());
-        assert_eq!(batches(counter, &scans).await, cut);
+        let parts = counter("part");
+        assert_eq!(batches(parts, &scans).await, cut);
     }
 
     #[tokio::test]
     async fn cycles_shorter_than_a_reading_are_kept_apart() {
         let scans: Vec<_> = (0..6).map(|n| [0.0, f64::from(n), 0.0]).collect();
-        let counter = CycleConfig::Counter("part".to_owned());
-        let batches = batches(counter, &scans).await;
+        let parts = counter("part");
+        let batches = batches(parts, &scans).await;
         assert_eq!(batches, (0..6).map(|n| vec![n]).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_tag_that_is_not_there_is_named() {
-        let cycle = CycleConfig::Counter("parts".to_owned());
+        let cycle = counter("parts");
         let error = Processing::new(&robot_tags(), &[], Some(&cycle)).unwrap_err();
         let said = "tag `parts`: cycles are told by it, and the device has no such tag";
         assert_eq!(error.to_string(), said);
@@ -335,7 +365,10 @@ mod tests {
     async fn each_tag_takes_its_own_steps() {
         let scans = (0..8).map(|n| (n, [1.0, 7.0, n as f64])).collect();
         let deadband = ProcessConfig {
-            deadband: Some(Deadband::Absolute(0.0)),
+            deadband: Some(Deadband {
+                absolute: Some(0.0),
+                percent: None,
+            }),
             ..ProcessConfig::default()
         };
         let decimate = ProcessConfig {

@@ -72,16 +72,9 @@ impl Steps {
             }
             None => None,
         };
-        let width = match (config.deadband, tag.range) {
-            (Some(Deadband::Absolute(width)), _) => Some(width),
-            (Some(Deadband::Percent(percent)), Some((low, high))) => {
-                Some((high - low) * percent / 100.0)
-            }
-            (Some(Deadband::Percent(_)), None) => {
-                let reason = "a deadband in percent is one of its `range`, and it has none";
-                return Err(wrong(reason.to_owned()));
-            }
-            (None, _) => None,
+        let width = match config.deadband {
+            Some(deadband) => Some(width(deadband, tag.range).map_err(wrong)?),
+            None => None,
         };
         if width.is_some_and(|w| !w.is_finite() || w < 0.0) {
             return Err(wrong("its deadband is no width".to_owned()));
@@ -117,6 +110,17 @@ impl Steps {
             Some(deadband) => deadband.passes(&sample).then_some(sample),
             None => Some(sample),
         }
+    }
+}
+
+fn width(deadband: Deadband, range: Option<(f64, f64)>) -> Result<f64, String> {
+    match (deadband.absolute, deadband.percent, range) {
+        (Some(width), None, _) => Ok(width),
+        (None, Some(percent), Some((low, high))) => Ok((high - low) * percent / 100.0),
+        (None, Some(_), None) => {
+            Err("a deadband in percent is one of its `range`, and it has none".to_owned())
+        }
+        _ => Err("`deadband` needs either `absolute` or `percent`".to_owned()),
     }
 }
 
@@ -234,11 +238,19 @@ mod tests {
             .collect()
     }
 
-    fn deadband(deadband: Deadband) -> ProcessConfig {
+    fn deadband(absolute: Option<f64>, percent: Option<f64>) -> ProcessConfig {
         ProcessConfig {
-            deadband: Some(deadband),
+            deadband: Some(Deadband { absolute, percent }),
             ..ProcessConfig::default()
         }
+    }
+
+    fn absolute(width: f64) -> ProcessConfig {
+        deadband(Some(width), None)
+    }
+
+    fn percent(percent: f64) -> ProcessConfig {
+        deadband(None, Some(percent))
     }
 
     fn decimate(every: u32, keep: Keep) -> ProcessConfig {
@@ -251,15 +263,11 @@ mod tests {
     #[test]
     fn a_deadband_passes_what_differs_by_more_from_what_was_passed() {
         let values = [1.0, 1.4, 1.5, 1.6, 2.0, 2.2, 0.0, f64::NAN, 0.0];
-        let passed = run(
-            deadband(Deadband::Absolute(0.5)),
-            tag(ValueKind::F64, None),
-            &values,
-        );
+        let passed = run(absolute(0.5), tag(ValueKind::F64, None), &values);
         let times: Vec<_> = passed.iter().map(|p| p.0).collect();
         assert_eq!(times, [0, 3, 5, 6, 7, 8]);
         let of_range = run(
-            deadband(Deadband::Percent(25.0)),
+            percent(25.0),
             tag(ValueKind::F64, Some((0.0, 2.0))),
             &values[..7],
         );
@@ -268,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_quality_that_changes_always_passes_and_after_a_connection_the_first_does() {
-        let config = deadband(Deadband::Absolute(10.0));
+        let config = absolute(10.0);
         let (mut steps, _) = Steps::new(&config, tag(ValueKind::F64, None)).unwrap();
         let mut take = |value: Option<f64>, quality| {
             let value = value.map(Value::F64);
@@ -365,12 +373,10 @@ mod tests {
             ),
             (convert(None, Some(0.0), None), ValueKind::F64, "calculate"),
             (decimate(1, Keep::Last), ValueKind::F64, "2 or more"),
-            (deadband(Deadband::Percent(1.0)), ValueKind::F64, "range"),
-            (
-                deadband(Deadband::Absolute(-1.0)),
-                ValueKind::F64,
-                "no width",
-            ),
+            (percent(1.0), ValueKind::F64, "range"),
+            (deadband(None, None), ValueKind::F64, "either"),
+            (deadband(Some(1.0), Some(1.0)), ValueKind::F64, "either"),
+            (absolute(-1.0), ValueKind::F64, "no width"),
         ] {
             let said = refused(config, tag(kind, None));
             assert!(said.contains(why), "{said}");
