@@ -5,6 +5,7 @@
 //! what they had under way is settled or given up, and builds the device's pipeline anew from its plan,
 //! numbering from what the ledger holds. Other devices notice nothing.
 
+use super::alarms::AlarmDesk;
 use super::credit::Credits;
 use super::device::DeviceActor;
 use super::ledger::{Append, Close, LedgerActor, NextBatch};
@@ -75,6 +76,7 @@ impl Running {
 pub struct HubActor {
     ledger: Addr<LedgerActor>,
     history: Arc<ChartHistory>,
+    alarms: AlarmDesk,
     workers: Workers,
     pipelines: Vec<Pipeline>,
     readers: TaskTracker,
@@ -91,7 +93,7 @@ impl HubActor {
     /// A hub with these devices.
     pub fn new(
         ledger: Addr<LedgerActor>,
-        history: Arc<ChartHistory>,
+        (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         workers: Workers,
         plans: Vec<DevicePlan>,
     ) -> Self {
@@ -103,6 +105,7 @@ impl HubActor {
         Self {
             ledger,
             history,
+            alarms,
             workers,
             pipelines: plans.into_iter().map(pipeline).collect(),
             readers: TaskTracker::new(),
@@ -126,11 +129,12 @@ impl HubActor {
             self.workers.clone(),
         )
         .start();
+        self.alarms.watch(&plan.live);
         let validator = ValidatorActor::new(
             plan.live.clone(),
             plan.make_validator.clone(),
             plan.limits.lock().clone(),
-            self.history.clone(),
+            (self.history.clone(), self.alarms.clone()),
             sealer.clone(),
             self.workers.clone(),
         )

@@ -2,9 +2,10 @@
 
 use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
+use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
-use crate::protocols::ports::SessionPort;
+use crate::protocols::ports::{AlarmPort, SessionPort};
 use crate::stats::Stats;
 use std::sync::Arc;
 
@@ -39,6 +40,10 @@ pub struct ApiContext {
     pub ledger: Arc<dyn LedgerReader>,
     /// The control charts.
     pub charts: Arc<dyn ChartReader>,
+    /// The alarms.
+    pub alarms: Arc<dyn AlarmPort>,
+    /// What the users of this face are.
+    pub roles: Arc<[Role]>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
     /// Where the hub's OPC UA server can be reached.

@@ -15,13 +15,16 @@ pub use device::DeviceSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
+use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
+use crate::alarms::{Alarm, AlarmConfig};
 use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::act::ActSealer;
+use crate::ledger::facts::AlarmWord;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
@@ -77,6 +80,7 @@ pub struct HubBuilder {
     storage: Storage,
     chain: ChainConfig,
     blocks: BlockLimits,
+    alarms: AlarmConfig,
     devices: Vec<DeviceSetup>,
     shutdown_wait: Duration,
 }
@@ -106,6 +110,7 @@ impl HubBuilder {
                 id: "main".to_owned(),
             },
             blocks: BlockLimits::default(),
+            alarms: AlarmConfig::default(),
             devices: Vec::new(),
             shutdown_wait: SHUTDOWN_WAIT,
         }
@@ -120,6 +125,12 @@ impl HubBuilder {
     /// When its blocks close.
     pub fn blocks(mut self, blocks: BlockLimits) -> Self {
         self.blocks = blocks;
+        self
+    }
+
+    /// When its alarms end, and how many there may be.
+    pub fn alarms(mut self, alarms: AlarmConfig) -> Self {
+        self.alarms = alarms;
         self
     }
 
@@ -169,7 +180,14 @@ impl HubBuilder {
             )?);
         }
         let acts = act_sealers(&ledger, &opener, (&signer, &reader))?;
-        let actors = Actors::start(ledger, self.blocks, plans, acts, &stats, &history, &workers)?;
+        let alarms = (self.alarms, recorded_alarms(&ledger, &opener));
+        let runtime = threads.io.handle();
+        let actors = Actors::start(
+            (ledger, self.blocks, plans),
+            (acts, signer.id(), runtime),
+            alarms,
+            (&stats, &history, &workers),
+        )?;
         Ok(Hub {
             id: signer.id().to_owned(),
             started: now(),
@@ -203,6 +221,26 @@ fn act_sealers(
         Ok(ActSealer::new(key, wrap))
     };
     Ok((Arc::new(make), epoch))
+}
+
+/// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
+/// read is left out: the verdicts to come say anew what is wrong.
+fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
+    let open = |(object, word): (&String, &AlarmWord)| {
+        let details = opener.open_act(&word.hub, &word.message);
+        let alarm = match &details {
+            Ok(details) => recorded_alarm(details),
+            Err(error) => {
+                tracing::error!(object, %error, "a recorded alarm cannot be read");
+                None
+            }
+        };
+        if alarm.is_none() && details.is_ok() {
+            tracing::error!(object, "a recorded alarm was written by another version");
+        }
+        alarm
+    };
+    ledger.state().alarms().iter().filter_map(open).collect()
 }
 
 /// Enrols the keys of devices that have one, and are not in the ledger with it yet.
@@ -239,21 +277,24 @@ struct Actors {
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
     journal: Journal,
+    alarms: AlarmDesk,
 }
 
 impl Actors {
     fn start(
-        ledger: Ledger,
-        blocks: BlockLimits,
-        plans: Vec<DevicePlan>,
-        (make_act_sealer, act_epoch): (MakeActSealer, u64),
-        stats: &Arc<Stats>,
-        history: &Arc<ChartHistory>,
-        workers: &Workers,
+        (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
+        ((make_act_sealer, act_epoch), id, runtime): (
+            (MakeActSealer, u64),
+            &str,
+            &tokio::runtime::Handle,
+        ),
+        (config, alarms): (AlarmConfig, Vec<Alarm>),
+        (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
     ) -> Result<Self, HubError> {
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
+        let (id, runtime) = (id.to_owned(), runtime.clone());
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
@@ -262,8 +303,17 @@ impl Actors {
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
-                let hub = HubActor::new(ledger, history, workers, plans).start();
-                let _ = started.send((hub, seen, journal));
+                let journal = match journal {
+                    Ok(journal) => journal,
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                };
+                let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
+                let both = (history, alarms.clone());
+                let hub = HubActor::new(ledger, both, workers, plans).start();
+                let _ = started.send(Ok((hub, seen, journal, alarms)));
                 let _ = stopped.await;
             });
         };
@@ -274,8 +324,8 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions), journal) =
-            wait.recv().map_err(|_| HubError::Gone)?;
+        let (hub, (status, (committed, first), sessions), journal, alarms) =
+            wait.recv().map_err(|_| HubError::Gone)??;
         Ok(Self {
             thread: Some(thread),
             hub,
@@ -284,7 +334,8 @@ impl Actors {
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
-            journal: journal?,
+            journal,
+            alarms,
         })
     }
 }
@@ -352,6 +403,11 @@ impl Hub {
     /// Records what users do: durable before it is answered.
     pub fn journal(&self) -> &Journal {
         &self.actors.journal
+    }
+
+    /// The alarms.
+    pub fn alarms(&self) -> &AlarmDesk {
+        &self.actors.alarms
     }
 
     /// The runtime that servers may run on.

@@ -105,6 +105,9 @@ impl Pump {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Node id of a device, of the tag of one, or of the condition of an alarm.
 fn node(namespace: u16, path: &str) -> NodeId {
     NodeId::new(namespace, path)
