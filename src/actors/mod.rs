@@ -8,6 +8,7 @@
 pub mod alarms;
 pub mod credit;
 pub mod device;
+pub mod edge_intake;
 pub mod hub;
 pub mod journal;
 pub mod ledger;

@@ -15,6 +15,7 @@ mod events;
 mod feed;
 mod guard;
 mod ledger;
+mod loaded;
 mod metrics;
 mod page;
 mod ports;
@@ -32,7 +33,8 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 
-pub use context::{ApiContext, DeviceInfo};
+pub use context::{ApiContext, DeviceInfo, DeviceList};
+pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{
     ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,
 };

@@ -4,14 +4,18 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod apply;
 mod device;
+mod edges;
 mod error;
 mod faces;
 mod plan;
 mod setup;
 mod threads;
 
+pub use apply::NotApplied;
 pub use device::DeviceSetup;
+pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
@@ -22,7 +26,7 @@ use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHeal
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
-use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
+use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
 use crate::ledger::facts::AlarmWord;
 use crate::ledger::head::HeadSlot;
@@ -33,12 +37,15 @@ use crate::ledger::store::Store;
 use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
+use crate::protocols::edge::EdgeListener;
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
 use crate::validation::ChartHistory;
 use actix::prelude::*;
+use edges::Edges;
 use parking_lot::Mutex;
-use plan::{new_key, plan};
+use plan::{Planner, new_key, plan};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,6 +89,7 @@ pub struct HubBuilder {
     blocks: BlockLimits,
     alarms: AlarmConfig,
     devices: Vec<DeviceSetup>,
+    edges: Option<EdgesSetup>,
     shutdown_wait: Duration,
 }
 
@@ -112,6 +120,7 @@ impl HubBuilder {
             blocks: BlockLimits::default(),
             alarms: AlarmConfig::default(),
             devices: Vec::new(),
+            edges: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -140,6 +149,12 @@ impl HubBuilder {
         self
     }
 
+    /// Lets these edge nodes in.
+    pub fn edges(mut self, edges: EdgesSetup) -> Self {
+        self.edges = Some(edges);
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -158,29 +173,33 @@ impl HubBuilder {
                 Box::new(HeadFile::new(&data)),
             ),
         };
-        let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
+        let sealing = Arc::new(self.keys.sealing);
+        let signing = self.keys.signing;
+        let mut edges = Edges::new(self.edges, &signing, signing.id(), sealing.clone())?;
+        let signer: Arc<dyn Signer> = Arc::new(signing);
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
         enrol_attesters(&mut ledger, &self.devices)?;
+        edges.enrol(&mut ledger)?;
         let explorer = Explorer::new(store.clone());
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
-        let sealing = Arc::new(self.keys.sealing);
-        let opener = Opener::new(store, sealing.clone(), signer.id());
-        let reader = sealing.public().clone();
+        let planner = Planner {
+            chain: ledger.state().chain().to_owned(),
+            opener: Opener::new(store, sealing.clone(), signer.id()),
+            signer: signer.clone(),
+            reader: sealing.public().clone(),
+            live: live.clone(),
+            history: history.clone(),
+        };
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
-            plans.push(plan(
-                device,
-                &ledger,
-                &opener,
-                (&signer, &reader),
-                &live,
-                &history,
-            )?);
+            let intake = edges.intake(&device)?;
+            let recorded = ledger.state().device_settings(&device.id);
+            plans.push(plan(device, recorded, intake, &planner)?);
         }
-        let acts = act_sealers(&ledger, &opener, (&signer, &reader))?;
-        let alarms = (self.alarms, recorded_alarms(&ledger, &opener));
+        let acts = act_sealers(&ledger, &planner)?;
+        let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (ledger, self.blocks, plans),
@@ -188,7 +207,9 @@ impl HubBuilder {
             alarms,
             (&stats, &history, &workers),
         )?;
+        let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
+            edges,
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -196,6 +217,7 @@ impl HubBuilder {
             history,
             explorer,
             actors,
+            planner: Arc::new(planner),
             threads: Some(threads),
             shutdown_wait: self.shutdown_wait,
         })
@@ -203,19 +225,15 @@ impl HubBuilder {
 }
 
 /// Makes the sealers of what users do, from the first key epoch on that was never used.
-fn act_sealers(
-    ledger: &Ledger,
-    opener: &Opener,
-    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
-) -> Result<(MakeActSealer, u64), HubError> {
-    let object = hub_object(signer.id());
-    let epoch = opener.next_key_epoch(&object);
+fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64), HubError> {
+    let object = hub_object(planner.signer.id());
+    let epoch = planner.opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
         device: object.clone(),
         source,
     })?;
-    let (chain, signer) = (ledger.state().chain().to_owned(), signer.clone());
-    let reader = reader.clone();
+    let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
+    let reader = planner.reader.clone();
     let make = move |epoch| {
         let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
         Ok(ActSealer::new(key, wrap))
@@ -270,6 +288,7 @@ fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), H
 struct Actors {
     thread: Option<JoinHandle<()>>,
     hub: Addr<HubActor>,
+    ledger: Addr<LedgerActor>,
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
@@ -312,8 +331,8 @@ impl Actors {
                 };
                 let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
                 let both = (history, alarms.clone());
-                let hub = HubActor::new(ledger, both, workers, plans).start();
-                let _ = started.send(Ok((hub, seen, journal, alarms)));
+                let hub = HubActor::new(ledger.clone(), both, workers, plans).start();
+                let _ = started.send(Ok((hub, ledger, seen, journal, alarms)));
                 let _ = stopped.await;
             });
         };
@@ -324,11 +343,12 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions), journal, alarms) =
+        let (hub, ledger, (status, (committed, first), sessions), journal, alarms) =
             wait.recv().map_err(|_| HubError::Gone)??;
         Ok(Self {
             thread: Some(thread),
             hub,
+            ledger,
             stop: Some(stop),
             status,
             committed,
@@ -342,6 +362,7 @@ impl Actors {
 
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
+    edges: Option<EdgeListener>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -349,6 +370,7 @@ pub struct Hub {
     history: Arc<ChartHistory>,
     explorer: Explorer,
     actors: Actors,
+    planner: Arc<Planner>,
     threads: Option<Threads>,
     shutdown_wait: Duration,
 }
@@ -362,6 +384,11 @@ impl Hub {
     /// When it started.
     pub fn started(&self) -> Nanos {
         self.started
+    }
+
+    /// Where edge nodes connect; `None` when the hub has none.
+    pub fn edge_address(&self) -> Option<SocketAddr> {
+        self.edges.as_ref().map(EdgeListener::address)
     }
 
     /// The newest sample of every tag.
@@ -432,6 +459,9 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        if let Some(edges) = self.edges.take() {
+            threads.io.block_on(edges.stop());
+        }
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
         let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));
