@@ -7,6 +7,7 @@
 mod device;
 mod error;
 mod faces;
+mod history;
 mod plan;
 mod setup;
 mod threads;
@@ -14,6 +15,7 @@ mod threads;
 pub use device::DeviceSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
+pub use history::HubHistory;
 
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
@@ -155,7 +157,7 @@ impl HubBuilder {
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
         let sealing = Arc::new(self.keys.sealing);
-        let opener = Opener::new(store, sealing.clone(), signer.id());
+        let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
         let reader = sealing.public().clone();
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
@@ -169,8 +171,13 @@ impl HubBuilder {
             )?);
         }
         let acts = act_sealers(&ledger, &opener, (&signer, &reader))?;
+        let totals = ledger.state().totals();
+        let stored = totals.accepted + totals.out_of_control;
+        let recorded = (ledger.tip().height, stored);
         let actors = Actors::start(ledger, self.blocks, plans, acts, &stats, &history, &workers)?;
+        let past = HubHistory::start(store, opener, recorded, actors.journal.clone(), workers)?;
         Ok(Hub {
+            past: Arc::new(past),
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -297,6 +304,7 @@ pub struct Hub {
     stats: Arc<Stats>,
     history: Arc<ChartHistory>,
     explorer: Explorer,
+    past: Arc<HubHistory>,
     actors: Actors,
     threads: Option<Threads>,
     shutdown_wait: Duration,
@@ -331,6 +339,11 @@ impl Hub {
     /// Blocks and records.
     pub fn explorer(&self) -> &Explorer {
         &self.explorer
+    }
+
+    /// What was recorded, decrypted for who may see it.
+    pub fn past(&self) -> &Arc<HubHistory> {
+        &self.past
     }
 
     /// The ledger's state, to be watched.
@@ -376,6 +389,7 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        self.past.end();
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
         let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));
