@@ -6,8 +6,9 @@
 //! numbering from what the ledger holds. Other devices notice nothing.
 
 use super::credit::Credits;
-use super::device::DeviceActor;
-use super::ledger::{Append, Close, LedgerActor, NextBatch};
+use super::device::{DeviceActor, MakeReading};
+use super::edge_intake::{EdgeFeed, EdgeIntake};
+use super::ledger::{Append, Close, Follow, LedgerActor, NextBatch};
 use super::reading::{BatchLimits, Reading};
 use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
 use super::validator::{MakeValidator, ValidatorActor};
@@ -18,8 +19,10 @@ use crate::model::now;
 use crate::protocols::Source;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,8 +36,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct DevicePlan {
     /// Its live state.
     pub live: Arc<DeviceLive>,
-    /// Makes its source.
-    pub make_source: Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>,
+    /// Where its batches come from.
+    pub intake: Intake,
     /// When its batches close.
     pub batch: BatchLimits,
     /// Makes its validator.
@@ -48,6 +51,18 @@ pub struct DevicePlan {
     /// Settings to be recorded before the first batch, when the ledger holds others.
     pub settings: Option<Vec<u8>>,
 }
+
+/// Where a device's batches come from.
+#[derive(Clone)]
+pub enum Intake {
+    /// The hub reads it, through what this makes.
+    Source(MakeSource),
+    /// An edge node reads it.
+    Edge(EdgeFeed),
+}
+
+/// Makes a device's source, whenever it is needed.
+pub type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
 
 /// One device.
 struct Pipeline {
@@ -110,8 +125,12 @@ impl HubActor {
         }
     }
 
-    /// Builds one device's actors; they go on with batch `next`.
-    fn build(&self, plan: &mut DevicePlan, next: (u64, u64)) -> Result<Running, String> {
+    /// Builds one device's actors; they go on with batch `next`, after what the ledger has.
+    fn build(
+        &self,
+        plan: &mut DevicePlan,
+        (next, standing): ((u64, u64), watch::Receiver<(u64, u64)>),
+    ) -> Result<Running, String> {
         let (credits, stop) = (Credits::default(), CancellationToken::new());
         let mut sealer = (plan.make_sealer)(plan.key_epoch)?;
         if let Some(settings) = plan.settings.take() {
@@ -135,10 +154,27 @@ impl HubActor {
             self.workers.clone(),
         )
         .start();
-        let source = ((plan.make_source)(), plan.batch);
-        let (live, of_reading, stopped) = (plan.live.clone(), credits.clone(), stop.clone());
-        let reading =
-            Box::new(move |batches| Reading::new(source, batches, live, of_reading, stopped));
+        let (live, of_reading) = (plan.live.clone(), (credits.clone(), stop.clone()));
+        let reading: MakeReading = match &plan.intake {
+            Intake::Source(make) => {
+                let source = (make(), plan.batch);
+                Box::new(move |batches| {
+                    let (credits, stop) = of_reading;
+                    let reading = Reading::new(source, Box::new(batches), live, credits, stop);
+                    reading.run().boxed()
+                })
+            }
+            Intake::Edge(feed) => {
+                let (feed, workers) = (feed.clone(), self.workers.clone());
+                let newest = (next.0, next.1 - 1);
+                Box::new(move |batches| {
+                    let from = (newest, standing);
+                    EdgeIntake::new(feed, from, batches, live, of_reading, workers)
+                        .run()
+                        .boxed()
+                })
+            }
+        };
         let tasks = (self.readers.clone(), self.workers.clone());
         let live = plan.live.clone();
         let device = DeviceActor::new(live, next, validator.clone(), reading, tasks).start();
@@ -191,7 +227,8 @@ impl HubActor {
                     stop.cancel();
                     credits.drain().await;
                 }
-                ledger.send(NextBatch(device)).await
+                let standing = ledger.send(Follow(device.clone())).await?;
+                Ok::<_, MailboxError>((ledger.send(NextBatch(device)).await?, standing))
             };
             ctx.spawn(next.into_actor(self).map(move |next, actor, _| {
                 // A ledger that is gone takes the hub with it; nothing to build for.

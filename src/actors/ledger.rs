@@ -114,6 +114,12 @@ pub struct Close;
 #[rtype(result = "(u64, u64)")]
 pub struct NextBatch(pub DeviceId);
 
+/// Asks for what the durable ledger has of a device, to be watched: epoch and sequence of its newest
+/// batch, zeros for none.
+#[derive(Message)]
+#[rtype(result = "watch::Receiver<(u64, u64)>")]
+pub struct Follow(pub DeviceId);
+
 /// A block is durable: what was acknowledged with it.
 #[derive(Clone, Debug)]
 pub struct BlockCommitted {
@@ -195,7 +201,7 @@ pub struct LedgerActor {
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     tip: LedgerTip,
     /// Epoch and sequence of every device's newest durable batch.
-    newest: BTreeMap<DeviceId, (u64, u64)>,
+    newest: BTreeMap<DeviceId, watch::Sender<(u64, u64)>>,
     stats: Arc<Stats>,
     workers: Workers,
 }
@@ -206,7 +212,10 @@ impl LedgerActor {
         let tip = LedgerTip::of(ledger.tip(), ledger.state().totals().records);
         let newest = ledger.state().devices().iter();
         let newest = newest
-            .map(|(device, at)| (device.as_str().into(), (at.epoch, at.sequence)))
+            .map(|(device, at)| {
+                let at = watch::Sender::new((at.epoch, at.sequence));
+                (device.as_str().into(), at)
+            })
             .collect();
         Self {
             ledger: Some(ledger),
@@ -235,6 +244,10 @@ impl LedgerActor {
     /// Where durable blocks can be heard of.
     pub fn committed(&self) -> broadcast::Sender<Arc<BlockCommitted>> {
         self.committed.clone()
+    }
+
+    fn standing(&mut self, device: DeviceId) -> &watch::Sender<(u64, u64)> {
+        self.newest.entry(device).or_default()
     }
 
     fn schedule(&mut self, ctx: &mut Context<Self>) {
@@ -328,7 +341,7 @@ impl LedgerActor {
             self.stats.count_batch(settle.class, settle.points);
             let newest = (settle.epoch, settle.sequence);
             batches.push((settle.device.clone(), newest.0, newest.1, settle.class));
-            self.newest.insert(settle.device, newest);
+            self.standing(settle.device).send_replace(newest);
             for (time, samples) in settle.times.0 {
                 self.stats
                     .latency
@@ -434,8 +447,16 @@ impl Handler<NextBatch> for LedgerActor {
     type Result = MessageResult<NextBatch>;
 
     fn handle(&mut self, NextBatch(device): NextBatch, _: &mut Self::Context) -> Self::Result {
-        let newest = self.newest.get(&device);
-        MessageResult(newest.map_or((1, 1), |(epoch, sequence)| (*epoch, sequence + 1)))
+        let newest = self.newest.get(&device).map_or((0, 0), |n| *n.borrow());
+        MessageResult((newest.0.max(1), newest.1 + 1))
+    }
+}
+
+impl Handler<Follow> for LedgerActor {
+    type Result = MessageResult<Follow>;
+
+    fn handle(&mut self, Follow(device): Follow, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.standing(device).subscribe())
     }
 }
 

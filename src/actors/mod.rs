@@ -7,6 +7,7 @@
 
 pub mod credit;
 pub mod device;
+pub mod edge_intake;
 pub mod hub;
 pub mod journal;
 pub mod ledger;

@@ -7,6 +7,7 @@ use super::validator::{JudgeBatch, ValidatorActor};
 use super::work::Workers;
 use crate::crypto::{EpochKey, Identity, Signer};
 use crate::ledger::query::Explorer;
+use crate::ledger::seal::Origin;
 use crate::ledger::seal::{BatchSealer, InForce};
 use crate::ledger::{ChainConfig, Ledger};
 use crate::live_view::LiveView;
@@ -92,7 +93,14 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         for sequence in 1..=2 {
             let credit = credits.take().await.unwrap();
             let batch = batch(&tags, sequence);
-            validator.send(JudgeBatch { batch, credit }).await.unwrap();
+            validator
+                .send(JudgeBatch {
+                    batch,
+                    origin: Origin::Read,
+                    credit,
+                })
+                .await
+                .unwrap();
         }
         ledger.send(Close).await.unwrap();
         credits.drain().await;

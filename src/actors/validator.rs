@@ -7,6 +7,7 @@
 use super::credit::Credit;
 use super::sealer::{Learned, SealBatch, SealerActor};
 use super::work::Workers;
+use crate::ledger::seal::{Origin, RefusedBatch};
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, now};
 use crate::validation::{ChartHistory, DeviceValidator, Judgement, Limits, Verdict};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 pub struct JudgeBatch {
     /// The batch.
     pub batch: Batch,
+    /// How it came.
+    pub origin: Origin,
     /// Leave to have it under way.
     pub credit: Credit,
 }
@@ -80,6 +83,21 @@ impl ValidatorActor {
         self.live
             .set_verdict(verdict.class, now(), verdict.summary(), judged);
     }
+
+    /// What was refused unseen says nothing of the values that are shown.
+    fn show_refused(&self, refused: &RefusedBatch) {
+        let judged = vec![Quality::GOOD; self.live.tags.len()];
+        let reason = refused.reason.clone();
+        self.live
+            .set_verdict(VerdictClass::Invalid, now(), reason, judged);
+    }
+
+    fn passed_on(sent: Result<(), MailboxError>, actor: &mut Self, ctx: &mut Context<Self>) {
+        if let Err(error) = sent {
+            tracing::error!(device = %actor.live.id, %error, "the device's sealer is gone");
+            ctx.stop();
+        }
+    }
 }
 
 impl Actor for ValidatorActor {
@@ -95,9 +113,25 @@ impl Handler<JudgeBatch> for ValidatorActor {
 
     fn handle(
         &mut self,
-        JudgeBatch { batch, credit }: JudgeBatch,
+        JudgeBatch {
+            batch,
+            origin,
+            credit,
+        }: JudgeBatch,
         _: &mut Self::Context,
     ) -> Self::Result {
+        if let Origin::Refused(refused) = &origin {
+            self.show_refused(refused);
+            let sent = self.sealer.send(SealBatch {
+                batch: Arc::new(batch),
+                origin,
+                verdict: Arc::new(Verdict::failed()),
+                state_before: Vec::new(),
+                learned: None,
+                credit,
+            });
+            return AtomicResponse::new(Box::pin(sent.into_actor(self).map(Self::passed_on)));
+        }
         let mut validator = match self.validator.take() {
             Some(validator) => validator,
             None => self.make_validator(),
@@ -156,6 +190,7 @@ impl Handler<JudgeBatch> for ValidatorActor {
             actor.history.push(batch, shown, limits);
             actor.sealer.send(SealBatch {
                 batch: judged.batch,
+                origin,
                 verdict,
                 state_before: judged.state_before,
                 learned,
@@ -163,11 +198,6 @@ impl Handler<JudgeBatch> for ValidatorActor {
             })
         });
         let passing_on = judging.then(|sent, actor, _| sent.into_actor(actor));
-        AtomicResponse::new(Box::pin(passing_on.map(|sent, actor, ctx| {
-            if let Err(error) = sent {
-                tracing::error!(device = %actor.live.id, %error, "the device's sealer is gone");
-                ctx.stop();
-            }
-        })))
+        AtomicResponse::new(Box::pin(passing_on.map(Self::passed_on)))
     }
 }

@@ -5,6 +5,7 @@
 //! ```
 
 mod device;
+mod edges;
 mod error;
 mod faces;
 mod history;
@@ -13,6 +14,7 @@ mod setup;
 mod threads;
 
 pub use device::DeviceSetup;
+pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
@@ -32,12 +34,15 @@ use crate::ledger::store::Store;
 use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
+use crate::protocols::edge::EdgeListener;
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
 use crate::validation::ChartHistory;
 use actix::prelude::*;
+use edges::Edges;
 use parking_lot::Mutex;
 use plan::{new_key, plan};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,6 +85,7 @@ pub struct HubBuilder {
     chain: ChainConfig,
     blocks: BlockLimits,
     devices: Vec<DeviceSetup>,
+    edges: Option<EdgesSetup>,
     shutdown_wait: Duration,
 }
 
@@ -109,6 +115,7 @@ impl HubBuilder {
             },
             blocks: BlockLimits::default(),
             devices: Vec::new(),
+            edges: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -131,6 +138,12 @@ impl HubBuilder {
         self
     }
 
+    /// Lets these edge nodes in.
+    pub fn edges(mut self, edges: EdgesSetup) -> Self {
+        self.edges = Some(edges);
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -149,18 +162,22 @@ impl HubBuilder {
                 Box::new(HeadFile::new(&data)),
             ),
         };
-        let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
+        let sealing = Arc::new(self.keys.sealing);
+        let signing = self.keys.signing;
+        let mut edges = Edges::new(self.edges, &signing, signing.id(), sealing.clone())?;
+        let signer: Arc<dyn Signer> = Arc::new(signing);
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
         enrol_attesters(&mut ledger, &self.devices)?;
+        edges.enrol(&mut ledger)?;
         let explorer = Explorer::new(store.clone());
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
-        let sealing = Arc::new(self.keys.sealing);
         let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
         let reader = sealing.public().clone();
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
+            let intake = edges.intake(&device)?;
             plans.push(plan(
                 device,
                 &ledger,
@@ -168,6 +185,7 @@ impl HubBuilder {
                 (&signer, &reader),
                 &live,
                 &history,
+                intake,
             )?);
         }
         let acts = act_sealers(&ledger, &opener, (&signer, &reader))?;
@@ -176,7 +194,9 @@ impl HubBuilder {
         let recorded = (ledger.tip().height, stored);
         let actors = Actors::start(ledger, self.blocks, plans, acts, &stats, &history, &workers)?;
         let past = HubHistory::start(store, opener, recorded, actors.journal.clone(), workers)?;
+        let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
+            edges,
             past: Arc::new(past),
             id: signer.id().to_owned(),
             started: now(),
@@ -298,6 +318,7 @@ impl Actors {
 
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
+    edges: Option<EdgeListener>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -319,6 +340,11 @@ impl Hub {
     /// When it started.
     pub fn started(&self) -> Nanos {
         self.started
+    }
+
+    /// Where edge nodes connect; `None` when the hub has none.
+    pub fn edge_address(&self) -> Option<SocketAddr> {
+        self.edges.as_ref().map(EdgeListener::address)
     }
 
     /// The newest sample of every tag.
@@ -390,6 +416,9 @@ impl Hub {
             return Ok(());
         };
         self.past.end();
+        if let Some(edges) = self.edges.take() {
+            threads.io.block_on(edges.stop());
+        }
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
         let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));

@@ -1,7 +1,7 @@
 //! How a device goes on from what the ledger holds: its limits, its keys, its settings.
 
 use super::{DeviceSetup, HubError};
-use crate::actors::hub::DevicePlan;
+use crate::actors::hub::{DevicePlan, Intake};
 use crate::crypto::{EpochKey, SealingPublicKey, Signer};
 use crate::ledger::Ledger;
 use crate::ledger::key_wrap::KeyWrap;
@@ -41,6 +41,7 @@ pub(super) fn plan(
     (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
     live: &LiveView,
     history: &ChartHistory,
+    intake: Intake,
 ) -> Result<DevicePlan, HubError> {
     let id = device.id.clone();
     let wrong = |source| HubError::Settings {
@@ -92,7 +93,7 @@ pub(super) fn plan(
     let device = Arc::new(device);
     Ok(DevicePlan {
         live: live.register(id, device.tags.clone()),
-        make_source: device.make_source.clone(),
+        intake,
         batch: device.batch,
         make_validator: Arc::new(move |limits| match device.validator(limits) {
             Ok(validator) => validator,

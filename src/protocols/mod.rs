@@ -1,6 +1,7 @@
 //! Adapters: one folder a protocol. They know bytes and sockets; they know no actor.
 
 pub mod control;
+pub mod edge;
 pub mod modbus;
 pub mod opcua;
 pub mod ports;
