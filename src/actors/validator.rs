@@ -9,7 +9,7 @@ use super::sealer::{Learned, SealBatch, SealerActor};
 use super::work::Workers;
 use crate::ledger::seal::{Origin, RefusedBatch};
 use crate::live_view::DeviceLive;
-use crate::model::{Batch, now};
+use crate::model::{Batch, Quality, VerdictClass, now};
 use crate::validation::{ChartHistory, DeviceValidator, Judgement, Limits, Verdict};
 use actix::prelude::*;
 use std::sync::Arc;

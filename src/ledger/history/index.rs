@@ -139,7 +139,11 @@ fn intervals(timelines: &[Vec<Nanos>]) -> Vec<(Nanos, Nanos)> {
             [a, b] => a.1.abs_diff(b.0),
             _ => u64::MAX,
         };
-        let closest = merged.windows(2).map(gap).enumerate().min_by_key(|(_, gap)| *gap);
+        let closest = merged
+            .windows(2)
+            .map(gap)
+            .enumerate()
+            .min_by_key(|(_, gap)| *gap);
         let Some((at, _)) = closest else { break };
         let (_, last) = merged.remove(at + 1);
         if let Some(before) = merged.get_mut(at) {

@@ -50,14 +50,23 @@ pub(super) enum Aggregate {
 impl Aggregate {
     /// All of them, with the ids of their functions.
     pub(super) const ALL: [(Self, ObjectId); 17] = [
-        (Self::Interpolative, ObjectId::AggregateFunction_Interpolative),
+        (
+            Self::Interpolative,
+            ObjectId::AggregateFunction_Interpolative,
+        ),
         (Self::Average, ObjectId::AggregateFunction_Average),
         (Self::TimeAverage, ObjectId::AggregateFunction_TimeAverage),
         (Self::Total, ObjectId::AggregateFunction_Total),
         (Self::Minimum, ObjectId::AggregateFunction_Minimum),
         (Self::Maximum, ObjectId::AggregateFunction_Maximum),
-        (Self::MinimumActualTime, ObjectId::AggregateFunction_MinimumActualTime),
-        (Self::MaximumActualTime, ObjectId::AggregateFunction_MaximumActualTime),
+        (
+            Self::MinimumActualTime,
+            ObjectId::AggregateFunction_MinimumActualTime,
+        ),
+        (
+            Self::MaximumActualTime,
+            ObjectId::AggregateFunction_MaximumActualTime,
+        ),
         (Self::Range, ObjectId::AggregateFunction_Range),
         (Self::Count, ObjectId::AggregateFunction_Count),
         (Self::Start, ObjectId::AggregateFunction_Start),
@@ -71,8 +80,14 @@ impl Aggregate {
             Self::StandardDeviationPopulation,
             ObjectId::AggregateFunction_StandardDeviationPopulation,
         ),
-        (Self::VarianceSample, ObjectId::AggregateFunction_VarianceSample),
-        (Self::VariancePopulation, ObjectId::AggregateFunction_VariancePopulation),
+        (
+            Self::VarianceSample,
+            ObjectId::AggregateFunction_VarianceSample,
+        ),
+        (
+            Self::VariancePopulation,
+            ObjectId::AggregateFunction_VariancePopulation,
+        ),
     ];
 
     /// What it is, for people.
@@ -91,8 +106,12 @@ impl Aggregate {
             Self::Start => "The first sample.",
             Self::End => "The last sample.",
             Self::Delta => "The last Good sample less the first.",
-            Self::StandardDeviationSample => "The standard deviation of the Good samples, over n - 1.",
-            Self::StandardDeviationPopulation => "The standard deviation of the Good samples, over n.",
+            Self::StandardDeviationSample => {
+                "The standard deviation of the Good samples, over n - 1."
+            }
+            Self::StandardDeviationPopulation => {
+                "The standard deviation of the Good samples, over n."
+            }
             Self::VarianceSample => "The variance of the Good samples, over n - 1.",
             Self::VariancePopulation => "The variance of the Good samples, over n.",
         }
@@ -100,7 +119,10 @@ impl Aggregate {
 
     /// Whether it needs numbers.
     pub(super) fn needs_numbers(self) -> bool {
-        !matches!(self, Self::Interpolative | Self::Count | Self::Start | Self::End)
+        !matches!(
+            self,
+            Self::Interpolative | Self::Count | Self::Start | Self::End
+        )
     }
 }
 
@@ -156,9 +178,14 @@ impl Interval<'_> {
 
     /// The Partial bit: data begin after the interval does, or end before it does.
     fn partial(&self) -> u32 {
-        let begins = self.before.is_empty() && self.within.first().is_some_and(|s| s.time > self.from);
+        let begins =
+            self.before.is_empty() && self.within.first().is_some_and(|s| s.time > self.from);
         let ends = self.after.is_empty();
-        if begins || ends || self.cut { PARTIAL } else { 0 }
+        if begins || ends || self.cut {
+            PARTIAL
+        } else {
+            0
+        }
     }
 
     fn good(&self) -> impl Iterator<Item = &PastSample> + Clone {
@@ -171,16 +198,24 @@ impl Interval<'_> {
 
     /// OPC 10000-13, 5.4.3.2.1, by counting samples.
     fn percent_values(&self, rules: Rules) -> Quality {
-        let bad = self.within.iter().filter(|s| rules.is_bad(s.quality)).count();
+        let bad = self
+            .within
+            .iter()
+            .filter(|s| rules.is_bad(s.quality))
+            .count();
         let good = self.within.len() - bad;
         let uncertain = self.within.iter().any(|s| !is_good(s.quality));
         if bad == 0 {
             return if uncertain { SUB_NORMAL } else { Quality::GOOD };
         }
-        let enough = |part: usize, percent: u8| part * 100 >= self.within.len() * usize::from(percent);
+        let enough =
+            |part: usize, percent: u8| part * 100 >= self.within.len() * usize::from(percent);
         // Where both limits are the same, the good one decides (4.2.1.2).
         let same = u16::from(rules.percent_good) + u16::from(rules.percent_bad) == 100;
-        match (enough(bad, rules.percent_bad), enough(good, rules.percent_good)) {
+        match (
+            enough(bad, rules.percent_bad),
+            enough(good, rules.percent_good),
+        ) {
             (_, true) if same => Quality::GOOD,
             (true, _) => Quality::BAD,
             (_, true) => Quality::GOOD,
@@ -250,7 +285,10 @@ impl Interval<'_> {
 
     /// 5.4.3.6 and 5.4.3.8: the mean of the line through the samples that count.
     fn time_average(&self, rules: Rules, of: impl Fn(f64) -> f64) -> Said {
-        let (start, end) = (self.bound_at(self.from, rules), self.bound_at(self.to, rules));
+        let (start, end) = (
+            self.bound_at(self.from, rules),
+            self.bound_at(self.to, rules),
+        );
         let mut good = true;
         let mut knots: Vec<(Nanos, f64)> = Vec::new();
         let mut bits = CALCULATED;
@@ -345,7 +383,11 @@ impl Interval<'_> {
         }
         let count = i64::try_from(self.good().count()).unwrap_or(i64::MAX);
         let quality = self.percent_values(rules);
-        self.said(Some(Value::I64(count)), quality, CALCULATED | self.partial())
+        self.said(
+            Some(Value::I64(count)),
+            quality,
+            CALCULATED | self.partial(),
+        )
     }
 
     /// 5.4.3.25 and 5.4.3.26.

@@ -84,5 +84,9 @@ async fn value(tag: &dyn PastTag, time: Nanos) -> Result<DataValue, HistoryError
         Origin::Interpolated => INTERPOLATED,
         Origin::Raw => 0,
     };
-    Ok(data_value(time, bound.value, with_bits(bound.quality, bits)))
+    Ok(data_value(
+        time,
+        bound.value,
+        with_bits(bound.quality, bits),
+    ))
 }

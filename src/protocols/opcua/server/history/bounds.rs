@@ -112,19 +112,12 @@ pub(super) fn bound(
         let value = extrapolate(time, before, earlier, rules);
         return interpolated(value, false);
     };
-    let good = is_good(before.quality)
-        && is_good(after.quality)
-        && !skipped(earlier)
-        && !skipped(later);
+    let good =
+        is_good(before.quality) && is_good(after.quality) && !skipped(earlier) && !skipped(later);
     interpolated(line(time, before, after), good)
 }
 
-fn extrapolate(
-    time: Nanos,
-    before: &PastSample,
-    earlier: &[PastSample],
-    rules: Rules,
-) -> Value {
+fn extrapolate(time: Nanos, before: &PastSample, earlier: &[PastSample], rules: Rules) -> Value {
     let mut counting = earlier.iter().filter(|s| !rules.is_bad(s.quality));
     match counting.find(|s| s.time < before.time) {
         Some(first) if rules.sloped_extrapolation => line(time, first, before),

@@ -43,7 +43,7 @@ pub(in crate::protocols::opcua::server) fn add_functions(space: &mut AddressSpac
 /// Marks variables as having a history.
 pub(in crate::protocols::opcua::server) fn historize(space: &mut AddressSpace, nodes: &[NodeId]) {
     for node in nodes {
-        if let Some(NodeType::Variable(variable)) = space.find_mut(node).as_deref_mut() {
+        if let Some(NodeType::Variable(variable)) = space.find_mut(node) {
             variable.set_historizing(true);
             let level = variable.access_level() | AccessLevel::HISTORY_READ;
             variable.set_access_level(level);

@@ -124,9 +124,8 @@ pub(super) async fn read(
                     list => list.get(at),
                 };
                 let aggregate = function.ok_or(StatusCode::BadAggregateListMismatch);
-                let aggregate = aggregate.and_then(|f| {
-                    aggregate_of(f).ok_or(StatusCode::BadAggregateNotSupported)
-                });
+                let aggregate = aggregate
+                    .and_then(|f| aggregate_of(f).ok_or(StatusCode::BadAggregateNotSupported));
                 match aggregate {
                     Ok(aggregate) => Processing {
                         tag: tag.clone(),
@@ -313,10 +312,7 @@ impl Stream {
     }
 
     /// Takes the samples within `low` and `high`, which lie ahead.
-    async fn within(
-        &mut self,
-        (low, high): (Nanos, Nanos),
-    ) -> Result<Vec<PastSample>, StatusCode> {
+    async fn within(&mut self, (low, high): (Nanos, Nanos)) -> Result<Vec<PastSample>, StatusCode> {
         let mut taken = Vec::new();
         loop {
             while let Some(sample) = self.held.pop() {

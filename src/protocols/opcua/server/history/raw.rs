@@ -45,17 +45,28 @@ impl Domain {
             }
             (Some(start), Some(end)) if start < end => {
                 // With bounds the sample at the end itself is the bound.
-                let end = if bounds { end.saturating_add(TICK) } else { end };
+                let end = if bounds {
+                    end.saturating_add(TICK)
+                } else {
+                    end
+                };
                 (start, end, Direction::Forward, false)
             }
             (Some(start), Some(end)) => {
-                let low = if bounds { end } else { end.saturating_add(TICK) };
+                let low = if bounds {
+                    end
+                } else {
+                    end.saturating_add(TICK)
+                };
                 (low, start.saturating_add(TICK), Direction::Backward, false)
             }
             (Some(start), None) if limit > 0 => (start, Nanos::MAX, Direction::Forward, true),
-            (None, Some(end)) if limit > 0 => {
-                (Nanos::MIN, end.saturating_add(TICK), Direction::Backward, true)
-            }
+            (None, Some(end)) if limit > 0 => (
+                Nanos::MIN,
+                end.saturating_add(TICK),
+                Direction::Backward,
+                true,
+            ),
             _ => return Err(StatusCode::BadHistoryOperationInvalid),
         };
         Ok(Self {
@@ -162,7 +173,12 @@ impl Reading {
         };
         let at = |time: Nanos, wanted: Nanos| time.div_euclid(TICK) == wanted.div_euclid(TICK);
         if bounds && first && !page.samples.first().is_some_and(|s| at(s.time, begin)) {
-            let found = self.tag.near(start_edge, other_way, 1).await?.into_iter().next();
+            let found = self
+                .tag
+                .near(start_edge, other_way, 1)
+                .await?
+                .into_iter()
+                .next();
             values.push(found.map_or(data_value(begin, None, BOUND_NOT_FOUND.0), raw_value));
         }
         let ends_at_end = page.samples.last().is_some_and(|s| at(s.time, end));
@@ -173,13 +189,22 @@ impl Reading {
         let next = page.next.filter(|_| !(open && enough)).map(|after| Self {
             tag: self.tag.clone(),
             domain: Domain {
-                limit: if open { limit.saturating_sub(given) } else { limit },
+                limit: if open {
+                    limit.saturating_sub(given)
+                } else {
+                    limit
+                },
                 ..self.domain
             },
             after: Some(after),
         });
         if bounds && next.is_none() && !open && !ends_at_end {
-            let found = self.tag.near(end_edge, direction, 1).await?.into_iter().next();
+            let found = self
+                .tag
+                .near(end_edge, direction, 1)
+                .await?
+                .into_iter()
+                .next();
             values.push(found.map_or(data_value(end, None, BOUND_NOT_FOUND.0), raw_value));
         }
         Ok((values, next))
