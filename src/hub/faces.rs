@@ -98,10 +98,13 @@ impl Hub {
         });
         let opcua = match &faces.opcua {
             Some(config) => {
-                let server = ScadaServer::start(
-                    config.clone(),
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone()),
-                );
+                let ports =
+                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone());
+                let ports = ScadaPorts {
+                    history: Some(self.past().clone()),
+                    ..ports
+                };
+                let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
             None => None,

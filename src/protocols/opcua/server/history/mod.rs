@@ -12,9 +12,6 @@ pub(super) mod capabilities;
 mod processed;
 mod raw;
 
-#[cfg(test)]
-mod tests;
-
 use super::nodes::Tags;
 use super::parts::Past;
 use super::points::{UNIX_EPOCH_TICKS, ticks, variant};
