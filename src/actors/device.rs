@@ -40,6 +40,12 @@ pub struct BatchSettled {
     pub height: u64,
 }
 
+/// The device is taken out of the hub: nothing of it is under way any more. With its actor the rest of
+/// its pipeline ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave;
+
 /// Makes the reading task, once the actor's address is known.
 pub type MakeReading = Box<dyn FnOnce(Recipient<BatchRead>) -> BoxFuture<'static, ()> + Send>;
 
@@ -134,5 +140,13 @@ impl Handler<BatchSettled> for DeviceActor {
 
     fn handle(&mut self, settled: BatchSettled, _: &mut Self::Context) {
         tracing::trace!(device = %self.live.id, sequence = settled.sequence, height = settled.height, "durable");
+    }
+}
+
+impl Handler<Leave> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

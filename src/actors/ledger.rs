@@ -10,6 +10,7 @@ use super::credit::{Credit, SourceTimes};
 use super::device::BatchSettled;
 use super::work::Workers;
 use crate::ledger::act::SealedAct;
+use crate::ledger::facts::Document;
 use crate::ledger::store::{Put, StoreError};
 use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
@@ -119,6 +120,11 @@ pub struct NextBatch(pub DeviceId);
 #[derive(Message)]
 #[rtype(result = "watch::Receiver<(u64, u64)>")]
 pub struct Follow(pub DeviceId);
+/// Asks for the validation settings and limits in force for a device. Answers when all that came
+/// before is durable, so that nothing is under way that would change them.
+#[derive(Message)]
+#[rtype(result = "Option<Document>")]
+pub struct RecordedSettings(pub DeviceId);
 
 /// A block is durable: what was acknowledged with it.
 #[derive(Clone, Debug)]
@@ -197,6 +203,10 @@ pub struct LedgerActor {
     timer: Option<SpawnHandle>,
     /// Who waits until nothing is left to write.
     closing: Vec<oneshot::Sender<()>>,
+    /// Blocks written since the start.
+    written: u64,
+    /// Who waits for a device's settings, and how many blocks must be written before.
+    asking: Vec<(u64, DeviceId, oneshot::Sender<Option<Document>>)>,
     status: watch::Sender<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     tip: LedgerTip,
@@ -224,6 +234,8 @@ impl LedgerActor {
             refused: None,
             timer: None,
             closing: Vec::new(),
+            written: 0,
+            asking: Vec::new(),
             status: watch::Sender::new(LedgerStatus {
                 tip,
                 health: LedgerHealth::Up,
@@ -310,6 +322,8 @@ impl LedgerActor {
                     actor.ledger = Some(ledger);
                     actor.settle(&block, settles);
                     answer(acts, &Ok(actor.tip.height));
+                    actor.written += 1;
+                    actor.answer_asking();
                     if actor.open.drafts.is_empty() {
                         for done in actor.closing.drain(..) {
                             // Whoever asked may have stopped waiting.
@@ -386,6 +400,19 @@ impl LedgerActor {
         }));
     }
 
+    fn answer_asking(&mut self) {
+        let Some(ledger) = &self.ledger else { return };
+        let asking = std::mem::take(&mut self.asking);
+        for (blocks, device, answer) in asking {
+            if blocks > self.written {
+                self.asking.push((blocks, device, answer));
+            } else {
+                // Whoever asked may have stopped waiting.
+                let _ = answer.send(ledger.state().device_settings(&device).cloned());
+            }
+        }
+    }
+
     fn show(&self, health: LedgerHealth) {
         let tip = self.tip;
         self.status.send_replace(LedgerStatus { tip, health });
@@ -457,6 +484,23 @@ impl Handler<Follow> for LedgerActor {
 
     fn handle(&mut self, Follow(device): Follow, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.standing(device).subscribe())
+    }
+}
+
+impl Handler<RecordedSettings> for LedgerActor {
+    type Result = ResponseFuture<Option<Document>>;
+
+    fn handle(
+        &mut self,
+        RecordedSettings(device): RecordedSettings,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let (answer, wait) = oneshot::channel();
+        let being_written = self.ledger.is_none() || self.refused.is_some();
+        let before = u64::from(being_written) + u64::from(!self.open.drafts.is_empty());
+        self.asking.push((self.written + before, device, answer));
+        self.answer_asking();
+        Box::pin(async move { wait.await.unwrap_or(None) })
     }
 }
 

@@ -1,7 +1,8 @@
 //! A small hub made of plain values, for the tests of this module.
 
-use super::context::{ApiContext, DeviceInfo};
+use super::context::{ApiContext, DeviceInfo, DeviceList};
 use super::feed::Feed;
+use super::loaded::ConfigStatus;
 use super::ports::*;
 use super::server::Api;
 use crate::live_view::{Link, LiveSample, LiveView};
@@ -288,7 +289,8 @@ impl FakeHub {
             hub_id: "hub-1".into(),
             started: NEW_YEAR,
             live,
-            devices: [info].into(),
+            devices: DeviceList::new([info]),
+            config: ConfigStatus::default(),
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),

@@ -13,6 +13,7 @@ mod events;
 mod feed;
 mod guard;
 mod ledger;
+mod loaded;
 mod metrics;
 mod page;
 mod ports;
@@ -30,7 +31,8 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 
-pub use context::{ApiContext, DeviceInfo};
+pub use context::{ApiContext, DeviceInfo, DeviceList};
+pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{
     ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,
 };

@@ -3,8 +3,8 @@
 use super::{Hub, HubError};
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
-    self, ApiContext, DeviceInfo, LedgerReadError, LedgerReader, RecordAt, RecordFilter,
-    RecordPage, Tip,
+    self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
+    RecordAt, RecordFilter, RecordPage, Tip,
 };
 use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
@@ -62,6 +62,8 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
 pub struct OpenFaces {
     http: Option<api::Running>,
     opcua: Option<ScadaServer>,
+    devices: DeviceList,
+    config: ConfigStatus,
 }
 
 impl OpenFaces {
@@ -73,6 +75,21 @@ impl OpenFaces {
     /// Where SCADA connects.
     pub fn opcua_url(&self) -> Option<String> {
         self.opcua.as_ref().map(|server| server.url().to_owned())
+    }
+
+    /// Where the state of the configuration is shown.
+    pub fn config_status(&self) -> &ConfigStatus {
+        &self.config
+    }
+
+    /// Shows the devices that the hub has now, with what is known of them besides their tags. Blocks
+    /// for a moment; it is called when devices have come or gone.
+    pub fn refresh(&self, devices: Vec<DeviceInfo>, runtime: &Handle) {
+        self.devices.set(devices);
+        if let Some(opcua) = &self.opcua {
+            let _inside = runtime.enter();
+            opcua.refresh();
+        }
     }
 
     /// Closes them and waits until they are.
@@ -109,13 +126,16 @@ impl Hub {
             }
             None => None,
         };
+        let devices = DeviceList::new(faces.devices.clone());
+        let config = ConfigStatus::default();
         let http = match faces.http {
             Some(bind) => {
                 let context = ApiContext {
                     hub_id: self.id().to_owned(),
                     started: self.started(),
                     live: self.live().clone(),
-                    devices: faces.devices.clone().into(),
+                    devices: devices.clone(),
+                    config: config.clone(),
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
@@ -126,7 +146,12 @@ impl Hub {
             }
             None => None,
         };
-        Ok(OpenFaces { http, opcua })
+        Ok(OpenFaces {
+            http,
+            opcua,
+            devices,
+            config,
+        })
     }
 
     /// The newest height, to be watched.

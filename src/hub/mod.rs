@@ -4,6 +4,7 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod apply;
 mod device;
 mod edges;
 mod error;
@@ -13,6 +14,7 @@ mod plan;
 mod setup;
 mod threads;
 
+pub use apply::NotApplied;
 pub use device::DeviceSetup;
 pub use edges::EdgesSetup;
 pub use error::HubError;
@@ -24,7 +26,7 @@ use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
-use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
+use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::hub_object;
@@ -41,7 +43,7 @@ use crate::validation::ChartHistory;
 use actix::prelude::*;
 use edges::Edges;
 use parking_lot::Mutex;
-use plan::{new_key, plan};
+use plan::{Planner, new_key, plan};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,21 +176,21 @@ impl HubBuilder {
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
         let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
-        let reader = sealing.public().clone();
+        let planner = Planner {
+            chain: ledger.state().chain().to_owned(),
+            opener: opener.clone(),
+            signer: signer.clone(),
+            reader: sealing.public().clone(),
+            live: live.clone(),
+            history: history.clone(),
+        };
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
             let intake = edges.intake(&device)?;
-            plans.push(plan(
-                device,
-                &ledger,
-                &opener,
-                (&signer, &reader),
-                &live,
-                &history,
-                intake,
-            )?);
+            let recorded = ledger.state().device_settings(&device.id);
+            plans.push(plan(device, recorded, intake, &planner)?);
         }
-        let acts = act_sealers(&ledger, &opener, (&signer, &reader))?;
+        let acts = act_sealers(&ledger, &planner)?;
         let totals = ledger.state().totals();
         let stored = totals.accepted + totals.out_of_control;
         let recorded = (ledger.tip().height, stored);
@@ -205,6 +207,7 @@ impl HubBuilder {
             history,
             explorer,
             actors,
+            planner: Arc::new(planner),
             threads: Some(threads),
             shutdown_wait: self.shutdown_wait,
         })
@@ -212,19 +215,15 @@ impl HubBuilder {
 }
 
 /// Makes the sealers of what users do, from the first key epoch on that was never used.
-fn act_sealers(
-    ledger: &Ledger,
-    opener: &Opener,
-    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
-) -> Result<(MakeActSealer, u64), HubError> {
-    let object = hub_object(signer.id());
-    let epoch = opener.next_key_epoch(&object);
+fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64), HubError> {
+    let object = hub_object(planner.signer.id());
+    let epoch = planner.opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
         device: object.clone(),
         source,
     })?;
-    let (chain, signer) = (ledger.state().chain().to_owned(), signer.clone());
-    let reader = reader.clone();
+    let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
+    let reader = planner.reader.clone();
     let make = move |epoch| {
         let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
         Ok(ActSealer::new(key, wrap))
@@ -259,6 +258,7 @@ fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), H
 struct Actors {
     thread: Option<JoinHandle<()>>,
     hub: Addr<HubActor>,
+    ledger: Addr<LedgerActor>,
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
@@ -289,8 +289,8 @@ impl Actors {
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
-                let hub = HubActor::new(ledger, history, workers, plans).start();
-                let _ = started.send((hub, seen, journal));
+                let hub = HubActor::new(ledger.clone(), history, workers, plans).start();
+                let _ = started.send((hub, ledger, seen, journal));
                 let _ = stopped.await;
             });
         };
@@ -301,11 +301,12 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions), journal) =
+        let (hub, ledger, (status, (committed, first), sessions), journal) =
             wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
+            ledger,
             stop: Some(stop),
             status,
             committed,
@@ -327,6 +328,7 @@ pub struct Hub {
     explorer: Explorer,
     past: Arc<HubHistory>,
     actors: Actors,
+    planner: Arc<Planner>,
     threads: Option<Threads>,
     shutdown_wait: Duration,
 }

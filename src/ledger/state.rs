@@ -83,6 +83,11 @@ impl State {
         self.documents.get(&(object.to_owned(), kind.to_owned()))
     }
 
+    /// The validation settings and limits in force for a device.
+    pub fn device_settings(&self, device: &str) -> Option<&Document> {
+        self.document(&format!("device:{device}"), "validation")
+    }
+
     /// Sums over the whole chain.
     pub fn totals(&self) -> &Totals {
         &self.totals

@@ -226,8 +226,13 @@ impl ScadaServer {
     }
 
     /// Takes in the devices that have been registered in the live view, or registered anew, since
-    /// the start or the last call.
+    /// the start or the last call, and takes out those that it has no more.
     pub fn refresh(&self) {
+        let space = self.nodes.address_space();
+        let subscriptions = self.handle.subscriptions();
+        self.nodes
+            .inner()
+            .remove_gone(space, &self.live, subscriptions);
         for live in self.live.devices() {
             let space = self.nodes.address_space();
             if let Some(group) = self.nodes.inner().add(space, &live) {

@@ -7,10 +7,9 @@ use super::history::capabilities::historize;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
 use crate::access::Caller;
-use crate::live_view::DeviceLive;
+use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, now};
 use async_trait::async_trait;
-use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
@@ -18,6 +17,7 @@ use opcua::server::node_manager::{
     HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId,
     RequestContext, ServerContext, WriteNode,
 };
+use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
     DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails, ReadProcessedDetails,
@@ -145,6 +145,32 @@ impl LiveNodes {
             .devices
             .insert(live.id.clone(), (live.clone(), group.clone()));
         Some(group)
+    }
+
+    /// Takes out the devices that `live` has no more.
+    pub(super) fn remove_gone(
+        &self,
+        space: &RwLock<AddressSpace>,
+        live: &LiveView,
+        subscriptions: &SubscriptionCache,
+    ) {
+        let mut groups = self.parts.tags.0.write();
+        let ids = groups.devices.keys();
+        let gone: Vec<_> = ids
+            .filter(|id| live.device(id).is_none())
+            .cloned()
+            .collect();
+        for id in gone {
+            let Some((device, group)) = groups.devices.remove(&id) else {
+                continue;
+            };
+            remove_device(&mut space.write(), self.namespace, &id, &device.tags);
+            for node in &group.nodes {
+                groups.points.remove(node);
+            }
+            self.items
+                .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
+        }
     }
 
     fn read(
