@@ -5,6 +5,7 @@
 //! what they had under way is settled or given up, and builds the device's pipeline anew from its plan,
 //! numbering from what the ledger holds. Other devices notice nothing.
 
+use super::control::ControlDoors;
 use super::credit::Credits;
 use super::device::DeviceActor;
 use super::ledger::{Append, Close, LedgerActor, NextBatch};
@@ -13,7 +14,7 @@ use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
 use super::validator::{MakeValidator, ValidatorActor};
 use super::work::Workers;
 use crate::ledger::seal::BatchSealer;
-use crate::live_view::{DeviceLive, Link};
+use crate::live_view::DeviceLive;
 use crate::model::now;
 use crate::protocols::Source;
 use crate::validation::ChartHistory;
@@ -76,6 +77,7 @@ pub struct HubActor {
     ledger: Addr<LedgerActor>,
     history: Arc<ChartHistory>,
     workers: Workers,
+    doors: ControlDoors,
     pipelines: Vec<Pipeline>,
     readers: TaskTracker,
     ending: bool,
@@ -93,6 +95,7 @@ impl HubActor {
         ledger: Addr<LedgerActor>,
         history: Arc<ChartHistory>,
         workers: Workers,
+        doors: ControlDoors,
         plans: Vec<DevicePlan>,
     ) -> Self {
         let pipeline = |plan| Pipeline {
@@ -104,6 +107,7 @@ impl HubActor {
             ledger,
             history,
             workers,
+            doors,
             pipelines: plans.into_iter().map(pipeline).collect(),
             readers: TaskTracker::new(),
             ending: false,
@@ -135,7 +139,9 @@ impl HubActor {
             self.workers.clone(),
         )
         .start();
-        let source = ((plan.make_source)(), plan.batch);
+        let source = (plan.make_source)();
+        self.doors.open(&plan.live, source.control());
+        let source = (source, plan.batch);
         let (live, of_reading, stopped) = (plan.live.clone(), credits.clone(), stop.clone());
         let reading =
             Box::new(move |batches| Reading::new(source, batches, live, of_reading, stopped));
@@ -178,10 +184,9 @@ impl HubActor {
             let before = before.map(|r| (r.stop.clone(), r.credits.clone()));
             if before.is_some() {
                 tracing::error!(%device, "a part of the device's pipeline died, building it anew");
-                pipeline.plan.live.set_link(Link::Down {
-                    reason: "the hub failed over this device and starts it again".to_owned(),
-                    retry_at: now(),
-                });
+                let plain = "the hub failed over this device and starts it again";
+                let exact = "a part of its pipeline died; the hub's log says which and why";
+                pipeline.plan.live.set_down(plain, exact, now());
                 // The dead sealer may have used its key for messages nobody can count any more.
                 pipeline.plan.key_epoch += 1 << 32;
             }

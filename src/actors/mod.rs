@@ -5,6 +5,7 @@
 //! stops the reading instead of filling memory. Actors only pass messages: judging, sealing and
 //! writing run on worker threads.
 
+pub mod control;
 pub mod credit;
 pub mod device;
 pub mod hub;

@@ -253,10 +253,12 @@ impl FakeHub {
             (2, sample(Value::U64(u64::MAX), Quality::GOOD)),
         ]);
         let robot = live.register("robot-1".into(), [tag("axis", ValueKind::F64, "°")].into());
-        robot.set_link(Link::Down {
-            reason: "connection refused".into(),
-            retry_at: NEW_YEAR + 2_000_000_000,
-        });
+        robot.set_heard(NEW_YEAR);
+        robot.set_down(
+            "127.0.0.1:4855 cannot be reached",
+            "connection refused",
+            NEW_YEAR + 2_000_000_000,
+        );
         let stats = Arc::new(Stats::default());
         stats.count_batch(VerdictClass::Accepted, 12);
         stats.count_batch(VerdictClass::Invalid, 0);

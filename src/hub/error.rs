@@ -44,7 +44,7 @@ pub enum HubError {
     },
     /// The key under which users' acts are sealed.
     #[error("what users do cannot be recorded: {0}")]
-    Journal(#[from] crate::actors::journal::JournalError),
+    Journal(String),
     /// The HTTP face.
     #[error(transparent)]
     Http(#[from] crate::api::ApiError),

@@ -4,6 +4,7 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod control;
 mod device;
 mod error;
 mod faces;
@@ -15,6 +16,7 @@ pub use device::DeviceSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
+use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
@@ -189,7 +191,7 @@ fn act_sealers(
     ledger: &Ledger,
     opener: &Opener,
     (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
-) -> Result<(MakeActSealer, u64), HubError> {
+) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
     let object = hub_object(signer.id());
     let epoch = opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
@@ -198,11 +200,12 @@ fn act_sealers(
     })?;
     let (chain, signer) = (ledger.state().chain().to_owned(), signer.clone());
     let reader = reader.clone();
-    let make = move |epoch| {
+    let make: MakeActSealer = Arc::new(move |epoch| {
         let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
         Ok(ActSealer::new(key, wrap))
-    };
-    Ok((Arc::new(make), epoch))
+    });
+    let first = make(epoch).map_err(HubError::Journal)?;
+    Ok((make, (epoch, first)))
 }
 
 /// Enrols the keys of devices that have one, and are not in the ledger with it yet.
@@ -238,7 +241,7 @@ struct Actors {
     /// Listens since before the first device was read.
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
-    journal: Journal,
+    doors: ControlDoors,
 }
 
 impl Actors {
@@ -246,7 +249,7 @@ impl Actors {
         ledger: Ledger,
         blocks: BlockLimits,
         plans: Vec<DevicePlan>,
-        (make_act_sealer, act_epoch): (MakeActSealer, u64),
+        (make_act_sealer, first_act_sealer): (MakeActSealer, (u64, ActSealer)),
         stats: &Arc<Stats>,
         history: &Arc<ChartHistory>,
         workers: &Workers,
@@ -261,9 +264,10 @@ impl Actors {
                 let first = committed.subscribe();
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
-                let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
-                let hub = HubActor::new(ledger, history, workers, plans).start();
-                let _ = started.send((hub, seen, journal));
+                let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
+                let doors = ControlDoors::new(journal, workers.clone());
+                let hub = HubActor::new(ledger, history, workers, doors.clone(), plans).start();
+                let _ = started.send((hub, seen, doors));
                 let _ = stopped.await;
             });
         };
@@ -274,7 +278,7 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions), journal) =
+        let (hub, (status, (committed, first), sessions), doors) =
             wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
@@ -284,7 +288,7 @@ impl Actors {
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
-            journal: journal?,
+            doors,
         })
     }
 }
@@ -351,7 +355,7 @@ impl Hub {
 
     /// Records what users do: durable before it is answered.
     pub fn journal(&self) -> &Journal {
-        &self.actors.journal
+        self.actors.doors.journal()
     }
 
     /// The runtime that servers may run on.
