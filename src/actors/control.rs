@@ -110,9 +110,20 @@ impl ControlDoors {
         self.doors.write().insert(live.id.clone(), actor.start());
     }
 
-    /// The actor of a device.
-    pub fn door(&self, device: &str) -> Option<Addr<ControlActor>> {
-        self.doors.read().get(device).cloned()
+    /// Sends `act` to the actor of `device`, or drops it and says why.
+    pub fn send(&self, device: &str, act: Act) -> Result<(), ControlError> {
+        let doors = self.doors.read();
+        let starting = || {
+            let why = format!("`{device}` is being started, so nothing was done");
+            ControlError::Unreachable(why)
+        };
+        // Every clone of an address has a place in the mailbox of its own: only through this one is the
+        // mailbox bounded.
+        let door = doors.get(device).ok_or_else(starting)?;
+        door.try_send(act).map_err(|error| match error {
+            SendError::Full(_) => ControlError::Busy,
+            SendError::Closed(_) => starting(),
+        })
     }
 
     /// What requests are recorded with.

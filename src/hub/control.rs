@@ -117,11 +117,6 @@ impl ControlDesk {
         device: &str,
         request: Request,
     ) -> Result<Outcome, ControlError> {
-        let starting = || {
-            let why = format!("`{device}` is being started, so nothing was done");
-            ControlError::Unreachable(why)
-        };
-        let door = self.doors.door(device).ok_or_else(starting)?;
         let (done, answer) = oneshot::channel();
         let act = Act {
             caller: caller.clone(),
@@ -129,10 +124,7 @@ impl ControlDesk {
             asked: Instant::now(),
             done,
         };
-        door.try_send(act).map_err(|error| match error {
-            actix::prelude::SendError::Full(_) => ControlError::Busy,
-            actix::prelude::SendError::Closed(_) => starting(),
-        })?;
+        self.doors.send(device, act)?;
         let gone = format!(
             "the hub began `{device}` anew or ended; whether the request was done is in the record"
         );
