@@ -8,8 +8,8 @@ use super::credit::Credit;
 use super::sealer::{Learned, SealBatch, SealerActor};
 use super::work::Workers;
 use crate::live_view::DeviceLive;
-use crate::model::{Batch, Quality, VerdictClass, now};
-use crate::validation::{ChartHistory, DeviceValidator, Finding, Judgement, Limits, Rule, Verdict};
+use crate::model::{Batch, now};
+use crate::validation::{ChartHistory, DeviceValidator, Judgement, Limits, Verdict};
 use actix::prelude::*;
 use std::sync::Arc;
 
@@ -76,22 +76,7 @@ impl ValidatorActor {
     }
 
     fn show(&self, batch: &Batch, verdict: &Verdict) {
-        let (whole, named) = match verdict.class {
-            VerdictClass::Accepted => (Quality::GOOD, Quality::GOOD),
-            // Samples that are missing are Bad themselves; that says nothing of their neighbours.
-            VerdictClass::OutOfControl if only_missing(verdict) => (Quality::GOOD, Quality::GOOD),
-            VerdictClass::OutOfControl => (
-                Quality::UNCERTAIN,
-                Quality::UNCERTAIN_ENGINEERING_UNITS_EXCEEDED,
-            ),
-            VerdictClass::Invalid => (Quality::BAD, Quality::BAD_OUT_OF_RANGE),
-        };
-        let mut judged = vec![whole; batch.tags.len()];
-        for finding in &verdict.findings {
-            if let Some(tag) = judged.get_mut(finding.tag as usize) {
-                *tag = named;
-            }
-        }
+        let judged = verdict.qualities(batch.tags.len());
         self.live
             .set_verdict(verdict.class, now(), verdict.summary(), judged);
     }
@@ -185,9 +170,4 @@ impl Handler<JudgeBatch> for ValidatorActor {
             }
         })))
     }
-}
-
-fn only_missing(verdict: &Verdict) -> bool {
-    let missing = |finding: &Finding| finding.rule == Rule::Missing;
-    verdict.unlisted == 0 && verdict.findings.iter().all(missing)
 }

@@ -6,6 +6,7 @@ pub mod batch_format;
 pub mod draft;
 pub mod facts;
 pub mod head;
+pub mod history;
 pub mod inner_tree;
 pub mod key_wrap;
 pub mod keys;

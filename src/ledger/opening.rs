@@ -127,12 +127,22 @@ impl Opener {
         Ok(next)
     }
 
+    /// What is in a sealed batch, without the salts of its leaves; `key` is its epoch's.
+    pub(super) fn open_content(
+        &self,
+        key: &EpochKey,
+        sealed: &SealedRef,
+    ) -> Result<UnpackedBatch, OpeningError> {
+        let (_, plain) = key.open(&self.ciphertext(sealed)?)?;
+        Ok(batch_format::unpack(&plain)?)
+    }
+
     fn ciphertext(&self, sealed: &SealedRef) -> Result<Vec<u8>, OpeningError> {
         let found = self.store.get(Space::Sealed, &sealed_key(&sealed.hash))?;
         found.ok_or(OpeningError::Missing(sealed.hash))
     }
 
-    fn epoch_key(&self, device: &str, key_epoch: u64) -> Result<EpochKey, OpeningError> {
+    pub(super) fn epoch_key(&self, device: &str, key_epoch: u64) -> Result<EpochKey, OpeningError> {
         let at = wrap_key(device, key_epoch, &self.recipient);
         let no_key = || OpeningError::NoKey {
             device: device.to_owned(),

@@ -6,6 +6,7 @@
 
 use super::Draft;
 use super::batch_format::{self, PackError};
+use super::history::index::Span;
 use super::inner_tree::{self, InnerTree, MalformedColumn};
 use super::keys::sealed_key;
 use super::store::{Put, Space};
@@ -120,6 +121,7 @@ impl BatchSealer {
             let (sealed, put) = self.put(self.key.seal(number, &plain));
             puts.append(&mut self.wraps);
             puts.push(put);
+            puts.push(Span::of(batch, time, sealed).put(&self.device));
             Some(sealed)
         };
         let mut content = BatchContent {

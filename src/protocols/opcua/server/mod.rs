@@ -6,7 +6,9 @@ mod chunk;
 mod config;
 pub mod guard;
 mod nodes;
+mod parts;
 mod points;
+mod standard;
 mod units;
 mod users;
 
@@ -14,7 +16,6 @@ pub use address::NAMESPACE;
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
 pub use users::UsersError;
 
-use super::core::{Extent, server_builder};
 use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::live_view::LiveView;
@@ -23,6 +24,7 @@ use callers::Callers;
 use guard::{Guard, GuardRules, GuardStats};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
+use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
 use opcua::server::node_manager::ServerContext;
 use opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use opcua::server::{
@@ -31,7 +33,9 @@ use opcua::server::{
 };
 use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
+use parts::Parts;
 use points::Group;
+use standard::Standard;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -128,7 +132,8 @@ impl ScadaServer {
     pub async fn start(config: OpcUaServerConfig, ports: ScadaPorts) -> Result<Self, ScadaError> {
         config.check()?;
         let live = ports.live.clone();
-        let callers = Callers::new(&config);
+        let callers = Arc::new(Callers::new(&config));
+        let parts = Arc::new(Parts::default());
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -138,10 +143,18 @@ impl ScadaServer {
         let users = prepare(config.clone()).await?;
 
         let slot = Arc::new(Mutex::new(None));
-        let (builder, ledger_slot) = (builder(&config, &host, address.port()), slot.clone());
+        let standard = Standard {
+            parts: parts.clone(),
+            callers: callers.clone(),
+        };
+        let builder = builder(&config, &host, address.port())
+            .without_node_managers()
+            .with_node_manager(standard)
+            .with_node_manager(DiagnosticsNodeManagerBuilder);
+        let ledger_slot = slot.clone();
         let most = config.limits.monitored_items;
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, parts, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -299,7 +312,7 @@ fn rules(config: &OpcUaServerConfig) -> GuardRules {
 
 fn builder(config: &OpcUaServerConfig, host: &str, port: u16) -> ServerBuilder {
     let version = env!("CARGO_PKG_VERSION");
-    let mut builder = server_builder(Extent::Server)
+    let mut builder = ServerBuilder::new()
         .application_name("Weighbridge")
         .application_uri(application_uri())
         .product_uri("urn:weighbridge")
