@@ -2,9 +2,10 @@
 
 use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
+use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
-use crate::protocols::ports::SessionPort;
+use crate::protocols::ports::{ControlPort, SessionPort};
 use crate::stats::Stats;
 use std::sync::Arc;
 
@@ -41,6 +42,10 @@ pub struct ApiContext {
     pub charts: Arc<dyn ChartReader>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
+    /// Acts upon the machines; without it nothing can be written.
+    pub control: Option<Arc<dyn ControlPort>>,
+    /// What the user at this machine is: there is no log-in.
+    pub local_roles: Arc<[Role]>,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
 }

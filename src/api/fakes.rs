@@ -4,11 +4,15 @@ use super::context::{ApiContext, DeviceInfo};
 use super::feed::Feed;
 use super::ports::*;
 use super::server::Api;
+use crate::access::{Caller, Right, Role};
 use crate::live_view::{Link, LiveSample, LiveView};
 use crate::model::{Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
+use crate::protocols::control::{MethodCall, WriteFault, Written};
+use crate::protocols::ports::{ControlError, ControlPort};
 use crate::stats::{Refusal, Stats};
 use crate::validation::{ChartPoint, TagChart};
 use actix_web::web;
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -294,6 +298,8 @@ impl FakeHub {
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),
+            control: Some(Arc::new(FakeControl)),
+            local_roles: [Role::Engineer].into(),
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
         };
         Self { context, ledger }
@@ -304,6 +310,40 @@ impl FakeHub {
         web::Data::new(Api {
             context: self.context.clone(),
             feed: Arc::new(Feed::new(CancellationToken::new())),
+        })
+    }
+}
+
+/// Writes whatever is asked for, but 13, and calls nothing.
+struct FakeControl;
+
+#[async_trait]
+impl ControlPort for FakeControl {
+    async fn write(
+        &self,
+        caller: &Caller,
+        _: &str,
+        writes: Vec<(String, Value)>,
+    ) -> Result<Written, ControlError> {
+        if !caller.may(Right::Write) {
+            return Err(ControlError::Denied("no".into()));
+        }
+        let write = |value: Value| match value.as_f64() {
+            Some(13.0) => Err(WriteFault::Value("it brings bad luck".into())),
+            _ => Ok(value),
+        };
+        Ok(writes.into_iter().map(|(_, value)| write(value)).collect())
+    }
+
+    async fn call(
+        &self,
+        _: &Caller,
+        _: &str,
+        call: MethodCall,
+    ) -> Result<Result<Vec<Value>, WriteFault>, ControlError> {
+        Ok(match call.method.as_str() {
+            "echo" => Ok(call.arguments),
+            other => Err(WriteFault::Refused(format!("{other} is no method"))),
         })
     }
 }

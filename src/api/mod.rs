@@ -8,6 +8,7 @@
 //! one, and how many blocks one search looks through.
 
 mod context;
+mod control;
 mod devices;
 mod events;
 mod feed;
@@ -23,6 +24,8 @@ mod server;
 mod status;
 pub(crate) mod views;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]

@@ -92,6 +92,8 @@ pub(super) struct TagView {
     pub(super) unit: String,
     pub(super) description: String,
     pub(super) range: Option<[Json; 2]>,
+    /// Whether users with the right to do so may write it.
+    pub(super) writable: bool,
     pub(super) sample: Option<SampleView>,
 }
 
@@ -104,6 +106,7 @@ impl TagView {
             unit: tag.unit.clone(),
             description: tag.description.clone(),
             range: tag.range.map(|(low, high)| [number(low), number(high)]),
+            writable: tag.writable,
             sample: sample.map(SampleView::from),
         }
     }
