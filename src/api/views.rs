@@ -19,7 +19,7 @@ const EXACT: u64 = 1 << 53;
 
 /// A value as JSON. What a JSON number cannot hold exactly becomes a text: "NaN", "Infinity",
 /// "-Infinity", and integers beyond ±2⁵³. Bytes become hexadecimal.
-pub(super) fn value(value: &Value) -> Json {
+pub(crate) fn value(value: &Value) -> Json {
     match value {
         Value::Bool(b) => json!(b),
         Value::I64(i) if i.unsigned_abs() > EXACT => json!(i.to_string()),

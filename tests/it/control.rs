@@ -434,3 +434,64 @@ fn a_device_that_is_down_answers_at_once_why_since_when_and_until_when() {
     hub.shutdown().unwrap();
     site.verify_is_clean();
 }
+
+/// The whole way as a user goes it: a hub in a process of its own, written to by the command line.
+#[test]
+fn the_command_line_reads_and_says_why_it_may_not_write() {
+    use crate::support::{Plant, run, run_json, stderr};
+    let plant = Plant::start();
+    let mut hub = plant.run_hub();
+    hub.next_block();
+    let url = hub.http_url().trim_end_matches('/').to_owned();
+    let read = run_json(&["read", "plc-0", "r3", "r4", "--url", &url, "--json"]);
+    assert_eq!(read["tags"][1]["tag"], "r4");
+    assert_eq!(read["tags"][1]["sample"]["quality"], "Good");
+    let all = run_json(&["read", "plc-0", "--url", &url, "--json"]);
+    assert_eq!(all["tags"].as_array().unwrap().len(), 20);
+    let config = plant.path("hub.toml");
+    let config = config.to_str().unwrap();
+    let direct = [
+        "read", "plc-1", "r7", "--direct", "--config", config, "--json",
+    ];
+    let direct = run_json(&direct);
+    assert_eq!(direct["tags"][0]["tag"], "r7");
+    assert!(direct["tags"][0]["sample"]["value"].is_u64());
+    let missing = run(&["read", "plc-0", "speed", "--url", &url]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(
+        stderr(&missing).contains("no tag `speed`"),
+        "{}",
+        stderr(&missing)
+    );
+    let watched = run(&["watch", "plc-0/r3", "--url", &url, "--for", "1", "--json"]);
+    let watched = String::from_utf8(watched.stdout).unwrap();
+    let mut lines = watched.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line
+    });
+    assert_eq!(lines.next().unwrap()["link"]["state"], "up");
+    assert_eq!(lines.next().unwrap()["tag"], "r3");
+    // Nobody may write over HTTP unless the configuration says so, and the refusal is a record.
+    let refused = run(&["write", "plc-0", "r3=7", "--url", &url]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = stderr(&refused);
+    assert!(
+        said.contains("may not write") && said.contains("[http]"),
+        "{said}"
+    );
+    let unreachable = run(&["read", "plc-0", "--url", "http://127.0.0.1:1"]);
+    assert_eq!(unreachable.status.code(), Some(69));
+    hub.ends("-INT");
+    let (dir, key) = (plant.path(""), plant.path("keys/sealing.key"));
+    let (dir, key) = (dir.to_str().unwrap(), key.to_str().unwrap());
+    let records = [
+        "records", "--dir", dir, "--key", key, "--limit", "1000", "--json",
+    ];
+    let records = run_json(&records);
+    let mut records = records["records"].as_array().unwrap().iter();
+    let refusal = records.find(|record| record["action"] == "refuse").unwrap();
+    assert_eq!(refusal["subject"], "user:local");
+    assert_eq!(refusal["content"]["message"]["kind"], "control");
+    assert_eq!(refusal["details"]["request"]["writes"][0]["value"], 7);
+    plant.verify_is_clean();
+}
