@@ -6,9 +6,11 @@ pub mod identity;
 mod key_file;
 pub mod sealing;
 pub mod signer;
+pub mod tls;
 
 pub use envelope::{EpochKey, OpenError};
 pub use identity::Identity;
 pub use key_file::KeyFileError;
 pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};
 pub use signer::Signer;
+pub use tls::{TlsError, TlsFiles};
