@@ -19,6 +19,7 @@ mod prove;
 mod records;
 mod replay;
 mod run;
+mod scan;
 mod sim;
 mod status;
 mod temporary;
@@ -67,6 +68,8 @@ enum Command {
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
     Records(records::RecordsArgs),
+    /// Find out what is there, before anybody has described it
+    Scan(scan::ScanArgs),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
     /// Run a hub
@@ -107,6 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::Prove(args) => prove::run(args),

@@ -1,8 +1,9 @@
 //! How a Modbus device is reached and asked: the `modbus = { … }` of a `[[device]]`.
 
 use super::limits::{Limits, NoRead};
+use super::point::{ModbusPoint, Table};
 use super::transport::{
-    Baud, Endpoint, Framing, Parity, TlsText, Transport, TransportError, TransportText,
+    Baud, Endpoint, Framing, Parity, TlsSide, Transport, TransportError, TransportText,
 };
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -101,9 +102,14 @@ impl ModbusConfig {
         self.transport.resolve(base);
     }
 
+    /// Whether it is on a serial line.
+    pub fn is_serial(&self) -> bool {
+        matches!(self.transport, Transport::Serial(_))
+    }
+
     /// Whether other devices may use the same connection.
     pub fn is_shared(&self) -> bool {
-        self.share_connection || matches!(self.transport, Transport::Serial(_))
+        self.share_connection || self.is_serial()
     }
 
     /// Why the two cannot both be read, when they cannot: one serial port has one setting.
@@ -118,6 +124,37 @@ impl ModbusConfig {
             }
             _ => None,
         }
+    }
+
+    /// Why a tag at `point` could never be read, or written where it is `writable`.
+    pub fn fault(&self, point: &ModbusPoint, writable: bool) -> Option<String> {
+        let limits = self.limits();
+        let (table, width) = (point.table, u32::from(point.width()));
+        if width > limits.cells(table) {
+            return Some(format!(
+                "it takes {width} {table}s, but one request may read {}; raise `max_registers` or \
+                 shorten the tag",
+                limits.cells(table)
+            ));
+        }
+        for one in point.expanded() {
+            let first = u32::from(one.address);
+            if limits.no_read.touches(table, first, first + width) {
+                return Some(format!(
+                    "`no_read` excludes {table} {first}, so it would never have a value"
+                ));
+            }
+        }
+        if writable && matches!(table, Table::DiscreteInput | Table::InputRegister) {
+            return Some(format!("a {table} can only be read: take `writable` away"));
+        }
+        let most = self.max_write_registers.get();
+        (writable && !table.is_bits() && width > most).then(|| {
+            format!(
+                "it takes {width} registers, but one request may write {most}: take `writable` away or \
+                 raise `max_write_registers`"
+            )
+        })
     }
 
     /// How long to wait for a connection or an answer.
@@ -145,7 +182,7 @@ struct ConfigText {
     #[serde(skip_serializing_if = "Option::is_none")]
     framing: Option<Framing>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<TlsText>,
+    tls: Option<TlsSide>,
     #[serde(skip_serializing_if = "Option::is_none")]
     serial: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -386,14 +423,16 @@ mod tests {
             ),
             (
                 "address = 'plc:802'\ntls = { ca = 'a', certificate = 'b', key = 'c', server_name = 'a b' }",
-                "server_name",
+                "no certificate can be for it",
             ),
             (
                 "address = 'plc:502'\nno_read = { coil = [[9, 8]] }",
                 "first address is after",
             ),
         ] {
-            let error = read(line).unwrap_err();
+            let device = format!("[modbus]\n{line}");
+            let device = toml::from_str::<std::collections::HashMap<String, ModbusConfig>>(&device);
+            let error = device.unwrap_err();
             assert!(error.to_string().contains(said), "{line}: {error}");
             assert!(error.span().is_some(), "{line}: no place");
         }

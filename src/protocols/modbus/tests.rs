@@ -479,7 +479,7 @@ proptest! {
     #[test]
     fn no_answer_in_a_proper_frame_makes_the_hub_fall(
         table in prop_oneof![Just(Table::Coil), Just(Table::InputRegister)],
-        function in prop_oneof![Just(1u8), Just(4), Just(0x81), Just(0x84), any::<u8>()],
+        function in prop_oneof![Just(1u8), Just(4), Just(0x81), Just(0x84), Just(43), any::<u8>()],
         body in prop::collection::vec(any::<u8>(), 0..252),
         count in 1u16..=125,
     ) {

@@ -1,7 +1,8 @@
 //! What carries Modbus to a device: TCP, RTU frames over TCP, TLS, or a serial line.
 
 use super::config::Bounded;
-use crate::crypto::TlsFiles;
+use crate::crypto::tls::server_name;
+use crate::crypto::{TlsError, TlsFiles};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ impl fmt::Display for Transport {
 }
 
 /// Our side of a TLS connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "TlsText", into = "TlsText")]
 pub struct TlsSide {
     /// Our certificate and key, and who vouches for the device.
     pub files: TlsFiles,
@@ -112,14 +114,14 @@ pub(super) enum Framing {
 }
 
 /// `tls = { … }` as it is written in the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TlsText {
+struct TlsText {
     ca: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    server_name: Option<String>,
+    server_name: Option<CertificateName>,
 }
 
 /// Bits a second that a serial port can be set to.
@@ -130,7 +132,7 @@ pub(super) type Baud = Bounded<50, 4_000_000>;
 pub(super) struct TransportText {
     pub address: Option<Endpoint>,
     pub framing: Option<Framing>,
-    pub tls: Option<TlsText>,
+    pub tls: Option<TlsSide>,
     pub serial: Option<String>,
     pub baud: Option<Baud>,
     pub parity: Option<Parity>,
@@ -156,9 +158,6 @@ pub enum TransportError {
     /// RTU frames and TLS.
     #[error("`tls` goes with `framing = \"tcp\"` only: Modbus/TCP Security has no RTU frames")]
     RtuTls,
-    /// A name that no certificate can have.
-    #[error("`server_name`: {0}")]
-    ServerName(String),
     /// No port.
     #[error("`serial` is empty: name the port, as in \"/dev/ttyUSB0\" or \"COM3\"")]
     Port,
@@ -184,7 +183,7 @@ impl TryFrom<TransportText> for Transport {
                 match (text.framing.unwrap_or_default(), text.tls) {
                     (Framing::Tcp, None) => Ok(Self::Tcp(endpoint)),
                     (Framing::Rtu, None) => Ok(Self::RtuOverTcp(endpoint)),
-                    (Framing::Tcp, Some(tls)) => Ok(Self::Tls(endpoint, tls.try_into()?)),
+                    (Framing::Tcp, Some(tls)) => Ok(Self::Tls(endpoint, tls)),
                     (Framing::Rtu, Some(_)) => Err(TransportError::RtuTls),
                 }
             }
@@ -228,7 +227,7 @@ impl From<Transport> for TransportText {
             }
             Transport::Tls(endpoint, tls) => {
                 text.address = Some(endpoint);
-                text.tls = Some(tls.into());
+                text.tls = Some(tls);
             }
             Transport::Serial(line) => {
                 text.serial = Some(line.port);
@@ -241,22 +240,35 @@ impl From<Transport> for TransportText {
     }
 }
 
-impl TryFrom<TlsText> for TlsSide {
-    type Error = TransportError;
-
-    fn try_from(text: TlsText) -> Result<Self, TransportError> {
-        if let Some(name) = &text.server_name {
-            crate::crypto::tls::server_name(name)
-                .map_err(|e| TransportError::ServerName(e.to_string()))?;
-        }
-        Ok(Self {
+impl From<TlsText> for TlsSide {
+    fn from(text: TlsText) -> Self {
+        Self {
             files: TlsFiles {
                 ca: text.ca,
                 certificate: text.certificate,
                 key: text.key,
             },
-            server_name: text.server_name,
-        })
+            server_name: text.server_name.map(|name| name.0),
+        }
+    }
+}
+
+/// A name that a certificate can have.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct CertificateName(String);
+
+impl TryFrom<String> for CertificateName {
+    type Error = TlsError;
+
+    fn try_from(name: String) -> Result<Self, TlsError> {
+        server_name(&name).map(|_| Self(name))
+    }
+}
+
+impl From<CertificateName> for String {
+    fn from(name: CertificateName) -> Self {
+        name.0
     }
 }
 
@@ -266,7 +278,7 @@ impl From<TlsSide> for TlsText {
             ca: side.files.ca,
             certificate: side.files.certificate,
             key: side.files.key,
-            server_name: side.server_name,
+            server_name: side.server_name.map(CertificateName),
         }
     }
 }
