@@ -4,6 +4,8 @@
 pub mod envelope;
 pub mod identity;
 mod key_file;
+pub mod pinned_tls;
+mod salts;
 pub mod sealing;
 pub mod signer;
 pub mod tls;
@@ -11,6 +13,7 @@ pub mod tls;
 pub use envelope::{EpochKey, OpenError};
 pub use identity::Identity;
 pub use key_file::KeyFileError;
+pub use salts::SaltSeed;
 pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};
 pub use signer::Signer;
 pub use tls::{TlsError, TlsFiles};

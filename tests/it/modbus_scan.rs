@@ -20,7 +20,10 @@ fn device(has: &[(u8, std::ops::Range<u16>)]) -> Shared {
 
 fn put(memory: &Shared, first: u16, words: impl IntoIterator<Item = u16>) {
     let cells = (first..).zip(words);
-    memory.lock().cells.extend(cells.map(|(a, word)| ((HOLDING, a), word)));
+    memory
+        .lock()
+        .cells
+        .extend(cells.map(|(a, word)| ((HOLDING, a), word)));
 }
 
 fn table<'a>(unit: &'a Json, name: &str) -> &'a Json {
@@ -45,8 +48,18 @@ async fn a_scan_finds_units_ranges_and_types_and_writes_what_check_takes() {
         let profile = profile.clone();
         move || {
             run_json(&[
-                "scan", "modbus", &address, "--units", "1-3", "--timeout-ms", "400", "--delay-ms", "0",
-                "--json", "-o", &profile,
+                "scan",
+                "modbus",
+                &address,
+                "--units",
+                "1-3",
+                "--timeout-ms",
+                "400",
+                "--delay-ms",
+                "0",
+                "--json",
+                "-o",
+                &profile,
             ])
         }
     };
@@ -80,7 +93,12 @@ async fn a_scan_finds_units_ranges_and_types_and_writes_what_check_takes() {
     assert_eq!(guesses, expected);
     // It only read, with a bounded number of requests.
     let memory = memory.lock();
-    assert!(memory.asked.iter().all(|a| a.function <= INPUT || a.function == 43));
+    assert!(
+        memory
+            .asked
+            .iter()
+            .all(|a| a.function <= INPUT || a.function == 43)
+    );
     assert!(memory.asked.len() < 2 * 4 * 250, "{}", memory.asked.len());
     let checked = run(&["check", &profile]);
     assert!(checked.status.success(), "{}", stderr(&checked));
@@ -93,7 +111,11 @@ fn nobody_there_is_said_and_no_unit_is_another_matter() {
     drop(listener);
     let nobody = run(&["scan", "modbus", &address]);
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(stderr(&nobody).contains("nothing listens there"), "{}", stderr(&nobody));
+    assert!(
+        stderr(&nobody).contains("nothing listens there"),
+        "{}",
+        stderr(&nobody)
+    );
     let wrong = run(&["scan", "modbus", &address, "--units", "9-3"]);
     assert_eq!(wrong.status.code(), Some(2));
 }

@@ -25,7 +25,7 @@ const TOGETHER: Duration = Duration::from_millis(10);
 const NOT_ENROLLED: Duration = Duration::from_millis(50);
 
 /// 1970-01-01 in the ticks of OPC UA: 100 ns since 1601-01-01.
-const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
+pub(super) const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
 
 /// The variables of the ledger, in the order of their index.
 pub(super) const LEDGER_FIELDS: [&str; 3] = ["Height", "LastBlockHash", "Records"];
@@ -108,7 +108,7 @@ impl Reading {
     }
 }
 
-fn variant(value: Value) -> Variant {
+pub(super) fn variant(value: Value) -> Variant {
     match value {
         Value::Bool(v) => Variant::Boolean(v),
         Value::I64(v) => Variant::Int64(v),
@@ -119,7 +119,7 @@ fn variant(value: Value) -> Variant {
     }
 }
 
-fn ticks(time: Nanos) -> i64 {
+pub(super) fn ticks(time: Nanos) -> i64 {
     UNIX_EPOCH_TICKS + time.div_euclid(100)
 }
 
@@ -206,7 +206,29 @@ impl Group {
         lost
     }
 
-    /// Tells the monitored items what is new, as it becomes new. Ends when another group inherited.
+    /// Its device is there no more: tells the monitored items so, for the last time; returns how many
+    /// they were.
+    pub(super) fn part(&self, subscriptions: &SubscriptionCache) -> usize {
+        self.retired.store(true, Ordering::Release);
+        self.woken.notify_one();
+        let items = std::mem::take(&mut *self.items.lock());
+        let mut notifier = subscriptions.data_notifier();
+        for (handle, item) in &items {
+            let node = self.nodes.get(item.index);
+            if let Some(mut batch) = node.and_then(|id| notifier.notify_for(id, AttributeId::Value))
+            {
+                let gone = DataValue {
+                    status: Some(StatusCode::BadNodeIdUnknown),
+                    ..DataValue::null()
+                };
+                batch.data_value_to_item(gone, handle);
+            }
+        }
+        items.len()
+    }
+
+    /// Tells the monitored items what is new, as it becomes new. Ends when another group inherited,
+    /// or its device is gone.
     pub(super) async fn push(self: Arc<Self>, subscriptions: Arc<SubscriptionCache>) {
         let mut changes = self.origin.changes();
         loop {
