@@ -10,6 +10,7 @@ use super::credit::{Credit, SourceTimes};
 use super::device::BatchSettled;
 use super::work::Workers;
 use crate::ledger::act::SealedAct;
+use crate::ledger::facts::Document;
 use crate::ledger::store::{Put, StoreError};
 use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
@@ -117,6 +118,17 @@ pub struct Close;
 #[rtype(result = "(u64, u64)")]
 pub struct NextBatch(pub DeviceId);
 
+/// Asks for what the durable ledger has of a device, to be watched: epoch and sequence of its newest
+/// batch, zeros for none.
+#[derive(Message)]
+#[rtype(result = "watch::Receiver<(u64, u64)>")]
+pub struct Follow(pub DeviceId);
+/// Asks for the validation settings and limits in force for a device. Answers when all that came
+/// before is durable, so that nothing is under way that would change them.
+#[derive(Message)]
+#[rtype(result = "Option<Document>")]
+pub struct RecordedSettings(pub DeviceId);
+
 /// A block is durable: what was acknowledged with it.
 #[derive(Clone, Debug)]
 pub struct BlockCommitted {
@@ -194,11 +206,15 @@ pub struct LedgerActor {
     timer: Option<SpawnHandle>,
     /// Who waits until nothing is left to write.
     closing: Vec<oneshot::Sender<()>>,
+    /// Blocks written since the start.
+    written: u64,
+    /// Who waits for a device's settings, and how many blocks must be written before.
+    asking: Vec<(u64, DeviceId, oneshot::Sender<Option<Document>>)>,
     status: watch::Sender<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     tip: LedgerTip,
     /// Epoch and sequence of every device's newest durable batch.
-    newest: BTreeMap<DeviceId, (u64, u64)>,
+    newest: BTreeMap<DeviceId, watch::Sender<(u64, u64)>>,
     stats: Arc<Stats>,
     workers: Workers,
 }
@@ -209,7 +225,10 @@ impl LedgerActor {
         let tip = LedgerTip::of(ledger.tip(), ledger.state().totals().records);
         let newest = ledger.state().devices().iter();
         let newest = newest
-            .map(|(device, at)| (device.as_str().into(), (at.epoch, at.sequence)))
+            .map(|(device, at)| {
+                let at = watch::Sender::new((at.epoch, at.sequence));
+                (device.as_str().into(), at)
+            })
             .collect();
         Self {
             ledger: Some(ledger),
@@ -218,6 +237,8 @@ impl LedgerActor {
             refused: None,
             timer: None,
             closing: Vec::new(),
+            written: 0,
+            asking: Vec::new(),
             status: watch::Sender::new(LedgerStatus {
                 tip,
                 health: LedgerHealth::Up,
@@ -238,6 +259,10 @@ impl LedgerActor {
     /// Where durable blocks can be heard of.
     pub fn committed(&self) -> broadcast::Sender<Arc<BlockCommitted>> {
         self.committed.clone()
+    }
+
+    fn standing(&mut self, device: DeviceId) -> &watch::Sender<(u64, u64)> {
+        self.newest.entry(device).or_default()
     }
 
     fn schedule(&mut self, ctx: &mut Context<Self>) {
@@ -300,6 +325,8 @@ impl LedgerActor {
                     actor.ledger = Some(ledger);
                     actor.settle(&block, settles);
                     answer(acts, &Ok(actor.tip.height));
+                    actor.written += 1;
+                    actor.answer_asking();
                     if actor.open.drafts.is_empty() {
                         for done in actor.closing.drain(..) {
                             // Whoever asked may have stopped waiting.
@@ -331,7 +358,7 @@ impl LedgerActor {
             self.stats.count_batch(settle.class, settle.points);
             let newest = (settle.epoch, settle.sequence);
             batches.push((settle.device.clone(), newest.0, newest.1, settle.class));
-            self.newest.insert(settle.device, newest);
+            self.standing(settle.device).send_replace(newest);
             for (time, samples) in settle.times.0 {
                 self.stats
                     .latency
@@ -374,6 +401,19 @@ impl LedgerActor {
             actor.timer = None;
             actor.write(ctx);
         }));
+    }
+
+    fn answer_asking(&mut self) {
+        let Some(ledger) = &self.ledger else { return };
+        let asking = std::mem::take(&mut self.asking);
+        for (blocks, device, answer) in asking {
+            if blocks > self.written {
+                self.asking.push((blocks, device, answer));
+            } else {
+                // Whoever asked may have stopped waiting.
+                let _ = answer.send(ledger.state().device_settings(&device).cloned());
+            }
+        }
     }
 
     fn show(&self, health: LedgerHealth) {
@@ -437,8 +477,33 @@ impl Handler<NextBatch> for LedgerActor {
     type Result = MessageResult<NextBatch>;
 
     fn handle(&mut self, NextBatch(device): NextBatch, _: &mut Self::Context) -> Self::Result {
-        let newest = self.newest.get(&device);
-        MessageResult(newest.map_or((1, 1), |(epoch, sequence)| (*epoch, sequence + 1)))
+        let newest = self.newest.get(&device).map_or((0, 0), |n| *n.borrow());
+        MessageResult((newest.0.max(1), newest.1 + 1))
+    }
+}
+
+impl Handler<Follow> for LedgerActor {
+    type Result = MessageResult<Follow>;
+
+    fn handle(&mut self, Follow(device): Follow, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.standing(device).subscribe())
+    }
+}
+
+impl Handler<RecordedSettings> for LedgerActor {
+    type Result = ResponseFuture<Option<Document>>;
+
+    fn handle(
+        &mut self,
+        RecordedSettings(device): RecordedSettings,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let (answer, wait) = oneshot::channel();
+        let being_written = self.ledger.is_none() || self.refused.is_some();
+        let before = u64::from(being_written) + u64::from(!self.open.drafts.is_empty());
+        self.asking.push((self.written + before, device, answer));
+        self.answer_asking();
+        Box::pin(async move { wait.await.unwrap_or(None) })
     }
 }
 

@@ -155,7 +155,7 @@ fn who(request: &HttpRequest, api: &Api) -> Result<(Arc<dyn ControlPort>, Caller
     let caller = Caller {
         user: "local".to_owned(),
         session: "http".to_owned(),
-        roles: api.context.local_roles.to_vec(),
+        roles: api.context.roles.to_vec(),
     };
     Ok((port, caller))
 }

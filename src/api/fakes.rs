@@ -1,13 +1,15 @@
 //! A small hub made of plain values, for the tests of this module.
 
-use super::context::{ApiContext, DeviceInfo};
+use super::context::{ApiContext, DeviceInfo, DeviceList};
 use super::feed::Feed;
+use super::loaded::ConfigStatus;
 use super::ports::*;
 use super::server::Api;
 use crate::access::{Caller, Right, Role};
 use crate::live_view::{Link, LiveSample, LiveView};
 use crate::model::{Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
 use crate::protocols::control::{MethodCall, WriteFault, Written};
+use crate::protocols::fake_alarms::FakeAlarms;
 use crate::protocols::ports::{ControlError, ControlPort};
 use crate::stats::{Refusal, Stats};
 use crate::validation::{ChartPoint, TagChart};
@@ -294,12 +296,14 @@ impl FakeHub {
             hub_id: "hub-1".into(),
             started: NEW_YEAR,
             live,
-            devices: [info].into(),
+            devices: DeviceList::new([info]),
+            config: ConfigStatus::default(),
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),
             control: Some(Arc::new(FakeControl)),
-            local_roles: [Role::Engineer].into(),
+            alarms: FakeAlarms::new(),
+            roles: [Role::Operator].into(),
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
         };
         Self { context, ledger }

@@ -7,7 +7,7 @@ use super::{EXIT_CONFIG, output::Align};
 use crate::config;
 use crate::hub::DeviceSetup;
 use crate::model::{BatchBuilder, Quality, TagSpec, Value, rfc3339};
-use crate::protocols::{Mode, SourceError};
+use crate::protocols::{Mode, Source, SourceError};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -132,6 +132,9 @@ fn direct(file: &Path, args: &ReadArgs) -> anyhow::Result<Option<Vec<Json>>> {
     }
     let wanted =
         |spec: &TagSpec| args.tags.is_empty() || args.tags.iter().any(|tag| *spec.name == **tag);
+    let Some(source) = setup.source() else {
+        bail!("`{}` is read by an edge node: read it there", args.device);
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -139,7 +142,7 @@ fn direct(file: &Path, args: &ReadArgs) -> anyhow::Result<Option<Vec<Json>>> {
         .context("the asynchronous runtime cannot be started")?;
     let read = runtime.block_on(async {
         let mut newest = vec![None; setup.tags.len()];
-        let reading = read_device(&setup, &wanted, &mut newest);
+        let reading = read_device((&setup, source), &wanted, &mut newest);
         match timeout(DIRECT, reading).await {
             Ok(read) => read.map(|()| newest),
             // A subscription tells of what changes: what did not come has no value.
@@ -167,11 +170,10 @@ type Newest = Option<(i64, Quality, Value)>;
 
 /// Connects and reads until every wanted tag has a value.
 async fn read_device(
-    setup: &DeviceSetup,
+    (setup, mut source): (&DeviceSetup, Box<dyn Source>),
     wanted: &dyn Fn(&TagSpec) -> bool,
     newest: &mut [Newest],
 ) -> Result<(), SourceError> {
-    let mut source = setup.source();
     source.connect().await?;
     let device = setup.id.clone();
     let mut builder = match source.mode() {

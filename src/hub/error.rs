@@ -51,6 +51,20 @@ pub enum HubError {
     /// The OPC UA server.
     #[error(transparent)]
     OpcUa(#[from] crate::protocols::opcua::ScadaError),
+    /// An edge node.
+    #[error("the edge node `{edge}` cannot be used: {reason}")]
+    Edge {
+        /// Which.
+        edge: String,
+        /// Why.
+        reason: String,
+    },
+    /// The connections of edge nodes.
+    #[error(transparent)]
+    EdgeTls(#[from] crate::crypto::pinned_tls::TlsError),
+    /// Where edge nodes connect.
+    #[error(transparent)]
+    EdgeListen(#[from] crate::protocols::edge::ListenError),
     /// Threads and files.
     #[error("{what}: {source}")]
     Io {

@@ -4,8 +4,8 @@ use super::{Hub, HubError};
 use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
-    self, ApiContext, DeviceInfo, LedgerReadError, LedgerReader, RecordAt, RecordFilter,
-    RecordPage, Tip,
+    self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
+    RecordAt, RecordFilter, RecordPage, Tip,
 };
 use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
@@ -24,7 +24,7 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
-    /// What users of HTTP are: it has no log-in.
+    /// What the users of HTTP are, all of them.
     pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
@@ -66,6 +66,8 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
 pub struct OpenFaces {
     http: Option<api::Running>,
     opcua: Option<ScadaServer>,
+    devices: DeviceList,
+    config: ConfigStatus,
 }
 
 impl OpenFaces {
@@ -77,6 +79,21 @@ impl OpenFaces {
     /// Where SCADA connects.
     pub fn opcua_url(&self) -> Option<String> {
         self.opcua.as_ref().map(|server| server.url().to_owned())
+    }
+
+    /// Where the state of the configuration is shown.
+    pub fn config_status(&self) -> &ConfigStatus {
+        &self.config
+    }
+
+    /// Shows the devices that the hub has now, with what is known of them besides their tags. Blocks
+    /// for a moment; it is called when devices have come or gone.
+    pub fn refresh(&self, devices: Vec<DeviceInfo>, runtime: &Handle) {
+        self.devices.set(devices);
+        if let Some(opcua) = &self.opcua {
+            let _inside = runtime.enter();
+            opcua.refresh();
+        }
     }
 
     /// Closes them and waits until they are.
@@ -105,24 +122,29 @@ impl Hub {
             Some(config) => {
                 let (live, sessions) = (self.live().clone(), self.sessions().clone());
                 let mut ports = ScadaPorts::new(live, view.clone(), sessions);
+                ports.alarms = Some(Arc::new(self.alarms().clone()));
                 ports.control = Some(control.clone());
                 let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
             None => None,
         };
+        let devices = DeviceList::new(faces.devices.clone());
+        let config = ConfigStatus::default();
         let http = match faces.http {
             Some(bind) => {
                 let context = ApiContext {
                     hub_id: self.id().to_owned(),
                     started: self.started(),
                     live: self.live().clone(),
-                    devices: faces.devices.clone().into(),
+                    devices: devices.clone(),
+                    config: config.clone(),
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
                     control: Some(control),
-                    local_roles: faces.http_roles.clone().into(),
+                    alarms: Arc::new(self.alarms().clone()),
+                    roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };
@@ -130,7 +152,12 @@ impl Hub {
             }
             None => None,
         };
-        Ok(OpenFaces { http, opcua })
+        Ok(OpenFaces {
+            http,
+            opcua,
+            devices,
+            config,
+        })
     }
 
     /// The newest height, to be watched.

@@ -4,26 +4,33 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod apply;
 mod control;
 mod device;
+mod edges;
 mod error;
 mod faces;
 mod plan;
 mod setup;
 mod threads;
 
+pub use apply::NotApplied;
 pub use device::DeviceSetup;
+pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
+use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
-use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
+use crate::alarms::{Alarm, AlarmConfig};
+use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
+use crate::ledger::facts::AlarmWord;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
@@ -32,12 +39,15 @@ use crate::ledger::store::Store;
 use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
+use crate::protocols::edge::EdgeListener;
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
 use crate::validation::ChartHistory;
 use actix::prelude::*;
+use edges::Edges;
 use parking_lot::Mutex;
-use plan::{new_key, plan};
+use plan::{Planner, new_key, plan};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -79,7 +89,9 @@ pub struct HubBuilder {
     storage: Storage,
     chain: ChainConfig,
     blocks: BlockLimits,
+    alarms: AlarmConfig,
     devices: Vec<DeviceSetup>,
+    edges: Option<EdgesSetup>,
     shutdown_wait: Duration,
 }
 
@@ -108,7 +120,9 @@ impl HubBuilder {
                 id: "main".to_owned(),
             },
             blocks: BlockLimits::default(),
+            alarms: AlarmConfig::default(),
             devices: Vec::new(),
+            edges: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -125,9 +139,21 @@ impl HubBuilder {
         self
     }
 
+    /// When its alarms end, and how many there may be.
+    pub fn alarms(mut self, alarms: AlarmConfig) -> Self {
+        self.alarms = alarms;
+        self
+    }
+
     /// One more device.
     pub fn device(mut self, device: DeviceSetup) -> Self {
         self.devices.push(device);
+        self
+    }
+
+    /// Lets these edge nodes in.
+    pub fn edges(mut self, edges: EdgesSetup) -> Self {
+        self.edges = Some(edges);
         self
     }
 
@@ -149,30 +175,43 @@ impl HubBuilder {
                 Box::new(HeadFile::new(&data)),
             ),
         };
-        let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
+        let sealing = Arc::new(self.keys.sealing);
+        let signing = self.keys.signing;
+        let mut edges = Edges::new(self.edges, &signing, signing.id(), sealing.clone())?;
+        let signer: Arc<dyn Signer> = Arc::new(signing);
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
         enrol_attesters(&mut ledger, &self.devices)?;
+        edges.enrol(&mut ledger)?;
         let explorer = Explorer::new(store.clone());
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
-        let sealing = Arc::new(self.keys.sealing);
-        let opener = Opener::new(store, sealing.clone(), signer.id());
-        let reader = sealing.public().clone();
+        let planner = Planner {
+            chain: ledger.state().chain().to_owned(),
+            opener: Opener::new(store, sealing.clone(), signer.id()),
+            signer: signer.clone(),
+            reader: sealing.public().clone(),
+            live: live.clone(),
+            history: history.clone(),
+        };
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
-            plans.push(plan(
-                device,
-                &ledger,
-                &opener,
-                (&signer, &reader),
-                &live,
-                &history,
-            )?);
+            let intake = edges.intake(&device)?;
+            let recorded = ledger.state().device_settings(&device.id);
+            plans.push(plan(device, recorded, intake, &planner)?);
         }
-        let acts = act_sealers(&ledger, &opener, (&signer, &reader))?;
-        let actors = Actors::start(ledger, self.blocks, plans, acts, &stats, &history, &workers)?;
+        let acts = act_sealers(&ledger, &planner)?;
+        let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
+        let runtime = threads.io.handle();
+        let actors = Actors::start(
+            (ledger, self.blocks, plans),
+            (acts, signer.id(), runtime),
+            alarms,
+            (&stats, &history, &workers),
+        )?;
+        let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
+            edges,
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -180,6 +219,7 @@ impl HubBuilder {
             history,
             explorer,
             actors,
+            planner: Arc::new(planner),
             threads: Some(threads),
             shutdown_wait: self.shutdown_wait,
         })
@@ -189,23 +229,42 @@ impl HubBuilder {
 /// Makes the sealers of what users do, from the first key epoch on that was never used.
 fn act_sealers(
     ledger: &Ledger,
-    opener: &Opener,
-    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
+    planner: &Planner,
 ) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
-    let object = hub_object(signer.id());
-    let epoch = opener.next_key_epoch(&object);
+    let object = hub_object(planner.signer.id());
+    let epoch = planner.opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
         device: object.clone(),
         source,
     })?;
-    let (chain, signer) = (ledger.state().chain().to_owned(), signer.clone());
-    let reader = reader.clone();
+    let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
+    let reader = planner.reader.clone();
     let make: MakeActSealer = Arc::new(move |epoch| {
         let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
         Ok(ActSealer::new(key, wrap))
     });
     let first = make(epoch).map_err(HubError::Journal)?;
     Ok((make, (epoch, first)))
+}
+
+/// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
+/// read is left out: the verdicts to come say anew what is wrong.
+fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
+    let open = |(object, word): (&String, &AlarmWord)| {
+        let details = opener.open_act(&word.hub, &word.message);
+        let alarm = match &details {
+            Ok(details) => recorded_alarm(details),
+            Err(error) => {
+                tracing::error!(object, %error, "a recorded alarm cannot be read");
+                None
+            }
+        };
+        if alarm.is_none() && details.is_ok() {
+            tracing::error!(object, "a recorded alarm was written by another version");
+        }
+        alarm
+    };
+    ledger.state().alarms().iter().filter_map(open).collect()
 }
 
 /// Enrols the keys of devices that have one, and are not in the ledger with it yet.
@@ -235,6 +294,7 @@ fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), H
 struct Actors {
     thread: Option<JoinHandle<()>>,
     hub: Addr<HubActor>,
+    ledger: Addr<LedgerActor>,
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
@@ -242,21 +302,24 @@ struct Actors {
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
     doors: ControlDoors,
+    alarms: AlarmDesk,
 }
 
 impl Actors {
     fn start(
-        ledger: Ledger,
-        blocks: BlockLimits,
-        plans: Vec<DevicePlan>,
-        (make_act_sealer, first_act_sealer): (MakeActSealer, (u64, ActSealer)),
-        stats: &Arc<Stats>,
-        history: &Arc<ChartHistory>,
-        workers: &Workers,
+        (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
+        ((make_act_sealer, first_act_sealer), id, runtime): (
+            (MakeActSealer, (u64, ActSealer)),
+            &str,
+            &tokio::runtime::Handle,
+        ),
+        (config, alarms): (AlarmConfig, Vec<Alarm>),
+        (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
     ) -> Result<Self, HubError> {
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
+        let (id, runtime) = (id.to_owned(), runtime.clone());
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
@@ -265,9 +328,12 @@ impl Actors {
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
+                let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
                 let doors = ControlDoors::new(journal, workers.clone());
-                let hub = HubActor::new(ledger, history, workers, doors.clone(), plans).start();
-                let _ = started.send((hub, seen, doors));
+                let both = (history, alarms.clone());
+                let hub =
+                    HubActor::new(ledger.clone(), both, workers, doors.clone(), plans).start();
+                let _ = started.send((hub, ledger, seen, doors, alarms));
                 let _ = stopped.await;
             });
         };
@@ -278,23 +344,26 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions), doors) =
+        let (hub, ledger, (status, (committed, first), sessions), doors, alarms) =
             wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
+            ledger,
             stop: Some(stop),
             status,
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
             doors,
+            alarms,
         })
     }
 }
 
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
+    edges: Option<EdgeListener>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -302,6 +371,7 @@ pub struct Hub {
     history: Arc<ChartHistory>,
     explorer: Explorer,
     actors: Actors,
+    planner: Arc<Planner>,
     threads: Option<Threads>,
     shutdown_wait: Duration,
 }
@@ -315,6 +385,11 @@ impl Hub {
     /// When it started.
     pub fn started(&self) -> Nanos {
         self.started
+    }
+
+    /// Where edge nodes connect; `None` when the hub has none.
+    pub fn edge_address(&self) -> Option<SocketAddr> {
+        self.edges.as_ref().map(EdgeListener::address)
     }
 
     /// The newest sample of every tag.
@@ -358,6 +433,11 @@ impl Hub {
         self.actors.doors.journal()
     }
 
+    /// The alarms.
+    pub fn alarms(&self) -> &AlarmDesk {
+        &self.actors.alarms
+    }
+
     /// The runtime that servers may run on.
     pub fn runtime(&self) -> tokio::runtime::Handle {
         match &self.threads {
@@ -380,6 +460,9 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        if let Some(edges) = self.edges.take() {
+            threads.io.block_on(edges.stop());
+        }
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
         let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));

@@ -90,7 +90,11 @@ impl Opener {
         let key = self.epoch_key(device, sealed.key_epoch)?;
         let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
         let content = batch_format::unpack(&plain)?;
-        let salts = key.salts(number, content.batch.samples());
+        let samples = content.batch.samples();
+        let salts = match &content.salts {
+            Some(seed) => seed.salts(samples),
+            None => key.salts(number, samples),
+        };
         Ok(OpenedBatch { content, salts })
     }
 

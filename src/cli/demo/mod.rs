@@ -215,7 +215,8 @@ fn open_faces(hub: &Hub, cell: &Cell, dir: &Path) -> anyhow::Result<OpenFaces> {
     };
     let mut faces = Faces {
         http: Some(at(port(HTTP_PORT))),
-        http_roles: vec![Role::Observer],
+        // Alone on this machine, with a cell that is not real: everything may be tried.
+        http_roles: vec![Role::Engineer],
         opcua: Some(OpcUaServerConfig {
             bind: at(port(OPCUA_PORT)),
             pki_dir: dir.join("pki"),

@@ -180,6 +180,7 @@ impl Plant {
             batch: &batch,
             verdict: &verdict,
             state_before: &[],
+            attested: None,
         };
         let time = self.tip.time + 7;
         let sealer = self.sealer.as_mut().unwrap();

@@ -1,6 +1,7 @@
 //! The server that SCADA connects to: live values with quality, and the state of the ledger.
 
 mod address;
+mod alarms;
 mod callers;
 mod chunk;
 mod config;
@@ -123,6 +124,7 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
 }
 
@@ -152,9 +154,13 @@ impl ScadaServer {
             .with_node_manager(standard)
             .with_node_manager(DiagnosticsNodeManagerBuilder);
         let ledger_slot = slot.clone();
-        let most = config.limits.monitored_items;
+        let (most, alarms, of_nodes) = (
+            config.limits.monitored_items,
+            ports.alarms.clone(),
+            parts.clone(),
+        );
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, parts, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -167,6 +173,8 @@ impl ScadaServer {
             .node_managers()
             .get_of_type::<InMemoryNodeManager<LiveNodes>>()
             .ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
+
+        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
 
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let inner = TcpListener::bind(loopback)
@@ -192,6 +200,7 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
         let ledger_group = slot.lock().take();
@@ -219,8 +228,13 @@ impl ScadaServer {
     }
 
     /// Takes in the devices that have been registered in the live view, or registered anew, since
-    /// the start or the last call.
+    /// the start or the last call, and takes out those that it has no more.
     pub fn refresh(&self) {
+        let space = self.nodes.address_space();
+        let subscriptions = self.handle.subscriptions();
+        self.nodes
+            .inner()
+            .remove_gone(space, &self.live, subscriptions);
         for live in self.live.devices() {
             let space = self.nodes.address_space();
             if let Some(group) = self.nodes.inner().add(space, &live) {

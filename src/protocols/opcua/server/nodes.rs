@@ -6,10 +6,9 @@ use super::callers::Callers;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
 use crate::access::Caller;
-use crate::live_view::DeviceLive;
+use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, now};
 use async_trait::async_trait;
-use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
@@ -17,6 +16,7 @@ use opcua::server::node_manager::{
     HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId,
     RequestContext, ServerContext, WriteNode,
 };
+use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
     DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails, ReadProcessedDetails,
@@ -72,6 +72,11 @@ impl LiveNodes {
         let caller = self.callers.of(context);
         self.ports.sessions.asked(&caller.session, &caller.user);
         caller
+    }
+
+    /// Index of the hub's namespace.
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
     }
 
     fn past(&self) -> Result<&Arc<dyn Past>, StatusCode> {
@@ -141,6 +146,32 @@ impl LiveNodes {
             .devices
             .insert(live.id.clone(), (live.clone(), group.clone()));
         Some(group)
+    }
+
+    /// Takes out the devices that `live` has no more.
+    pub(super) fn remove_gone(
+        &self,
+        space: &RwLock<AddressSpace>,
+        live: &LiveView,
+        subscriptions: &SubscriptionCache,
+    ) {
+        let mut groups = self.parts.tags.0.write();
+        let ids = groups.devices.keys();
+        let gone: Vec<_> = ids
+            .filter(|id| live.device(id).is_none())
+            .cloned()
+            .collect();
+        for id in gone {
+            let Some((device, group)) = groups.devices.remove(&id) else {
+                continue;
+            };
+            remove_device(&mut space.write(), self.namespace, &id, &device.tags);
+            for node in &group.nodes {
+                groups.points.remove(node);
+            }
+            self.items
+                .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
+        }
     }
 
     fn read(
@@ -296,7 +327,20 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) {
     }
 
+    async fn create_event_monitored_items(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        self.asked(context);
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+    }
+
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         for item in items {
             let group = self.group_of(item.node_id());
             if group.is_some_and(|g| g.forget(item.handle())) {
@@ -372,7 +416,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) -> Result<(), StatusCode> {
         let caller = self.asked(context);
         for call in methods_to_call {
-            self.parts.call(&caller, call).await;
+            self.parts.call(context, &caller, call).await;
         }
         Ok(())
     }
