@@ -132,7 +132,7 @@ fn direct(file: &Path, args: &ReadArgs) -> anyhow::Result<Option<Vec<Json>>> {
     }
     let wanted =
         |spec: &TagSpec| args.tags.is_empty() || args.tags.iter().any(|tag| *spec.name == **tag);
-    let Some(source) = setup.source() else {
+    let Some(make) = setup.source() else {
         bail!("`{}` is read by an edge node: read it there", args.device);
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -142,7 +142,7 @@ fn direct(file: &Path, args: &ReadArgs) -> anyhow::Result<Option<Vec<Json>>> {
         .context("the asynchronous runtime cannot be started")?;
     let read = runtime.block_on(async {
         let mut newest = vec![None; setup.tags.len()];
-        let reading = read_device((&setup, source), &wanted, &mut newest);
+        let reading = read_device((&setup, make()), &wanted, &mut newest);
         match timeout(DIRECT, reading).await {
             Ok(read) => read.map(|()| newest),
             // A subscription tells of what changes: what did not come has no value.

@@ -68,10 +68,10 @@ impl DeviceSetup {
         }
     }
 
-    /// A source of the device's own, beside the hub's; `None` when an edge node reads the device.
-    pub fn source(&self) -> Option<Box<dyn Source>> {
+    /// Makes its source; `None` when an edge node reads it.
+    pub(crate) fn source(&self) -> Option<MakeSource> {
         match &self.feed {
-            Feed::Source(make) => Some(make()),
+            Feed::Source(make) => Some(make.clone()),
             Feed::Edge(_) => None,
         }
     }

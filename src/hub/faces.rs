@@ -120,10 +120,12 @@ impl Hub {
         let control = self.control();
         let opcua = match &faces.opcua {
             Some(config) => {
-                let (live, sessions) = (self.live().clone(), self.sessions().clone());
-                let mut ports = ScadaPorts::new(live, view.clone(), sessions);
-                ports.alarms = Some(Arc::new(self.alarms().clone()));
-                ports.control = Some(control.clone());
+                let ports = ScadaPorts {
+                    control: Some(control.clone()),
+                    alarms: Some(Arc::new(self.alarms().clone())),
+                    history: Some(self.past().clone()),
+                    ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
+                };
                 let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
