@@ -48,8 +48,8 @@ impl Faces {
 pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
     let (protocol, address) = match (&device.modbus, &device.opcua) {
         (Some(modbus), _) => {
-            let address = format!("{} unit {}", modbus.address.as_str(), modbus.unit_id);
-            ("Modbus TCP", address)
+            let address = format!("{} unit {}", modbus.transport, modbus.unit_id);
+            (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
         (None, None) => ("", String::new()),
