@@ -95,9 +95,7 @@ impl TlsFiles {
     fn authorities(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca)? {
-            roots
-                .add(certificate)
-                .map_err(|e| unusable(&self.ca, e))?;
+            roots.add(certificate).map_err(|e| unusable(&self.ca, e))?;
         }
         Ok(roots)
     }

@@ -74,7 +74,8 @@ impl ModbusControl {
 
     /// What writing `write` changes in the device.
     fn patch(&self, index: usize, write: &TagWrite) -> Result<Patch, WriteFault> {
-        let (Some(tag), Some(point)) = (self.tags.get(write.tag), self.points.get(write.tag)) else {
+        let (Some(tag), Some(point)) = (self.tags.get(write.tag), self.points.get(write.tag))
+        else {
             return Err(WriteFault::Value("there is no such tag".to_owned()));
         };
         if matches!(point.table, Table::DiscreteInput | Table::InputRegister) {
@@ -120,9 +121,7 @@ impl ModbusControl {
         let values: Vec<u16> = block.cells().iter().map(|c| c.value).collect();
         match (block.table.is_bits(), values.as_slice()) {
             (true, [value]) => WriteRequest::Coil(address, *value != 0),
-            (true, _) => {
-                WriteRequest::Coils(address, values.into_iter().map(|v| v != 0).collect())
-            }
+            (true, _) => WriteRequest::Coils(address, values.into_iter().map(|v| v != 0).collect()),
             // Of function 23 the standard allows 121 registers (6.17).
             (false, [_, ..]) if self.config.read_write && values.len() <= 121 => {
                 WriteRequest::ReadWrite(address, values)

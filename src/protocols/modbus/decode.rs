@@ -310,7 +310,10 @@ mod tests {
             (request, decoder)
         };
         let config: ModbusConfig = toml::from_str("address = 'plc:502'").unwrap();
-        plan(spans, config.limits()).into_iter().map(decoded).collect()
+        plan(spans, config.limits())
+            .into_iter()
+            .map(decoded)
+            .collect()
     }
 
     /// Decodes one point whose cells are exactly `words`.
@@ -419,11 +422,7 @@ mod tests {
                 &[0x6261],
                 Value::Text("ab".into()),
             ),
-            (
-                "type = 'u48'",
-                &[1, 2, 3],
-                Value::U64(0x0001_0002_0003),
-            ),
+            ("type = 'u48'", &[1, 2, 3], Value::U64(0x0001_0002_0003)),
             ("type = 'i48'", &[0xffff, 0xffff, 0xfffe], Value::I64(-2)),
             ("type = 'bcd16'", &[0x1234], Value::U64(1234)),
             (

@@ -125,8 +125,7 @@ fn on_a_step(point: &ModbusPoint, x: f64) -> Result<i128, String> {
     let step = |raw: f64| raw * point.scale + point.offset;
     let raw = (x - point.offset) / point.scale;
     let nearest = raw.round();
-    let tolerance =
-        point.scale.abs() * 1e-6 + 4.0 * f64::EPSILON * (x.abs() + point.offset.abs());
+    let tolerance = point.scale.abs() * 1e-6 + 4.0 * f64::EPSILON * (x.abs() + point.offset.abs());
     if (step(nearest) - x).abs() <= tolerance {
         // Saturates; what is out of range is refused by the caller.
         return Ok(nearest as i128);
@@ -168,9 +167,7 @@ fn single(point: &ModbusPoint, value: &Value) -> Result<f32, String> {
     let raw = real(point, value)?;
     let single = raw as f32;
     if !single.is_finite() || (single == 0.0 && raw != 0.0) {
-        return Err(format!(
-            "{value} is beyond what single precision can hold"
-        ));
+        return Err(format!("{value} is beyond what single precision can hold"));
     }
     if !point.is_scaled() && raw.fract() == 0.0 && f64::from(single) != raw {
         return Err(format!(

@@ -40,14 +40,13 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects.
-    pub(super) async fn open(
-        transport: &Transport,
-        limit: Duration,
-    ) -> Result<Self, SourceError> {
+    pub(super) async fn open(transport: &Transport, limit: Duration) -> Result<Self, SourceError> {
         let address = transport.to_string();
         let opening = async {
             match transport {
-                Transport::Tcp(endpoint) => Ok(Self::tcp(connect(endpoint).await?, address.clone())),
+                Transport::Tcp(endpoint) => {
+                    Ok(Self::tcp(connect(endpoint).await?, address.clone()))
+                }
                 Transport::RtuOverTcp(endpoint) => {
                     let stream = connect(endpoint).await?;
                     Ok(Self::rtu(stream, address.clone(), None))
@@ -96,7 +95,9 @@ impl Link {
 
     /// The least silence before a request.
     pub(super) fn silence(&self) -> Duration {
-        self.serial.as_ref().map_or(Duration::ZERO, |serial| serial.1)
+        self.serial
+            .as_ref()
+            .map_or(Duration::ZERO, |serial| serial.1)
     }
 
     /// Makes `request` to a device. An exception is an answer. `check` takes the response, or says

@@ -223,7 +223,10 @@ impl ModbusPoint {
         if width == 0 || width > self.table.max_cells() {
             return Err(PointError::Registers(width));
         }
-        if self.elements.is_some_and(|n| !(1..=MAX_ELEMENTS).contains(&n)) {
+        if self
+            .elements
+            .is_some_and(|n| !(1..=MAX_ELEMENTS).contains(&n))
+        {
             return Err(PointError::Elements);
         }
         let end = self.end();
@@ -366,9 +369,11 @@ impl TryFrom<PointText> for ModbusPoint {
             None => TypeName::U16,
         });
         let length = match (text.registers, text.length) {
-            (Some(registers), None) => Some(registers.checked_mul(2).ok_or(
-                PointError::Registers(registers.into()),
-            )?),
+            (Some(registers), None) => Some(
+                registers
+                    .checked_mul(2)
+                    .ok_or(PointError::Registers(registers.into()))?,
+            ),
             (None, length) => length,
             (Some(_), Some(_)) => return Err(PointError::RegistersMismatch),
         };

@@ -55,9 +55,7 @@ pub enum ModbusConfigError {
         table: Table,
     },
     /// Several values where one is needed.
-    #[error(
-        "tag {tag} of device {device} is an array: every element of it is a tag of its own"
-    )]
+    #[error("tag {tag} of device {device} is an array: every element of it is a tag of its own")]
     Array {
         /// The device.
         device: DeviceId,

@@ -216,7 +216,9 @@ fn ends(pieces: &[Piece], from: usize, limit: usize) -> Vec<usize> {
     let mut taken: Vec<Range<u32>> = vec![start..end];
     for (index, piece) in pieces.iter().enumerate().skip(from + 1) {
         let cells = u32::from(piece.address)..piece.end();
-        let twice = taken.iter().any(|t| t.start < cells.end && cells.start < t.end);
+        let twice = taken
+            .iter()
+            .any(|t| t.start < cells.end && cells.start < t.end);
         start = start.min(cells.start);
         end = end.max(cells.end);
         if twice || (end - start) as usize > limit || !piece.cells.iter().all(|c| c.is_whole()) {
@@ -261,7 +263,10 @@ mod tests {
     /// First address and number of cells of each block.
     fn spans(patches: Vec<Patch>, limits: WriteLimits) -> Vec<(u16, usize)> {
         let blocks = blocks(patches, limits);
-        blocks.iter().map(|b| (b.address(), b.cells().len())).collect()
+        blocks
+            .iter()
+            .map(|b| (b.address(), b.cells().len()))
+            .collect()
     }
 
     #[test]
@@ -274,7 +279,12 @@ mod tests {
 
     #[test]
     fn a_trigger_is_never_carried_before_what_it_triggers() {
-        let patches = vec![patch(0, 10, 1), patch(1, 11, 1), patch(2, 0, 1), patch(3, 12, 1)];
+        let patches = vec![
+            patch(0, 10, 1),
+            patch(1, 11, 1),
+            patch(2, 0, 1),
+            patch(3, 12, 1),
+        ];
         assert_eq!(spans(patches, LIMITS), [(10, 2), (0, 1), (12, 1)]);
         // The trigger is among the registers of the recipe: one request writes them all at once.
         let patches = vec![patch(0, 11, 1), patch(1, 12, 1), patch(2, 10, 1)];
@@ -303,7 +313,10 @@ mod tests {
                 mask: 1 << bit,
             }],
         };
-        let found = blocks(vec![bit(0, 3, true), bit(1, 0, false), bit(2, 3, false)], LIMITS);
+        let found = blocks(
+            vec![bit(0, 3, true), bit(1, 0, false), bit(2, 3, false)],
+            LIMITS,
+        );
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].part(), Some((7, Cell { value: 0, mask: 9 })));
         assert_eq!(found[0].writes().collect::<Vec<_>>(), [0, 1, 2]);
