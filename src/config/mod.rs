@@ -27,6 +27,7 @@ pub use edge::{
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
 pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
+use crate::alarms::AlarmConfig;
 use crate::protocols::opcua::OpcUaServerConfig;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -68,6 +69,9 @@ pub struct HubConfig {
     /// The OPC UA server that SCADA reads.
     #[serde(default)]
     pub opcua_server: OpcUaServerConfig,
+    /// The alarms.
+    #[serde(default)]
+    pub alarms: AlarmConfig,
     /// What is said on standard error.
     #[serde(default)]
     pub log: LogConfig,
@@ -98,6 +102,7 @@ impl HubConfig {
             ledger: LedgerConfig::default(),
             http: HttpConfig::default(),
             opcua_server: OpcUaServerConfig::default(),
+            alarms: AlarmConfig::default(),
             log: LogConfig::default(),
             edges: None,
             buffer: None,

@@ -1,6 +1,7 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::{Hub, HubError};
+use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
@@ -24,6 +25,8 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
+    /// What the users of HTTP are, all of them.
+    pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
     /// What is known of the devices besides their tags.
@@ -35,6 +38,7 @@ impl Faces {
     pub fn from_config(config: &HubConfig) -> Self {
         Self {
             http: Some(config.http.bind),
+            http_roles: config.http.roles.clone(),
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
         }
@@ -45,8 +49,8 @@ impl Faces {
 pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
     let (protocol, address) = match (&device.modbus, &device.opcua) {
         (Some(modbus), _) => {
-            let address = format!("{} unit {}", modbus.address.as_str(), modbus.unit_id);
-            ("Modbus TCP", address)
+            let address = format!("{} unit {}", modbus.transport, modbus.unit_id);
+            (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
         (None, None) => match &device.edge {
@@ -118,12 +122,16 @@ impl Hub {
             heights: self.heights(),
             buffer: self.buffer.clone(),
         });
+        let control = self.control();
         let opcua = match &faces.opcua {
             Some(config) => {
-                let server = ScadaServer::start(
-                    config.clone(),
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone()),
-                );
+                let ports = ScadaPorts {
+                    control: Some(control.clone()),
+                    alarms: Some(Arc::new(self.alarms().clone())),
+                    history: Some(self.past().clone()),
+                    ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
+                };
+                let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
             None => None,
@@ -141,6 +149,9 @@ impl Hub {
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
+                    alarms: Arc::new(self.alarms().clone()),
+                    control: Some(control),
+                    roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };

@@ -5,10 +5,12 @@
 //! ```
 
 mod apply;
+mod control;
 mod device;
 mod edges;
 mod error;
 mod faces;
+mod history;
 mod plan;
 mod setup;
 mod threads;
@@ -18,14 +20,19 @@ pub use device::DeviceSetup;
 pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
+pub use history::HubHistory;
 
+use crate::actors::alarms::{AlarmDesk, recorded_alarm};
+use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
+use crate::alarms::{Alarm, AlarmConfig};
 use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
+use crate::ledger::facts::AlarmWord;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
@@ -85,6 +92,7 @@ pub struct HubBuilder {
     storage: Storage,
     chain: ChainConfig,
     blocks: BlockLimits,
+    alarms: AlarmConfig,
     devices: Vec<DeviceSetup>,
     edges: Option<EdgesSetup>,
     buffer: Option<(PathBuf, SpoolLimits)>,
@@ -116,6 +124,7 @@ impl HubBuilder {
                 id: "main".to_owned(),
             },
             blocks: BlockLimits::default(),
+            alarms: AlarmConfig::default(),
             devices: Vec::new(),
             edges: None,
             buffer: None,
@@ -132,6 +141,12 @@ impl HubBuilder {
     /// When its blocks close.
     pub fn blocks(mut self, blocks: BlockLimits) -> Self {
         self.blocks = blocks;
+        self
+    }
+
+    /// When its alarms end, and how many there may be.
+    pub fn alarms(mut self, alarms: AlarmConfig) -> Self {
+        self.alarms = alarms;
         self
     }
 
@@ -192,9 +207,10 @@ impl HubBuilder {
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
+        let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
         let planner = Planner {
             chain: ledger.state().chain().to_owned(),
-            opener: Opener::new(store, sealing.clone(), signer.id()),
+            opener: opener.clone(),
             signer: signer.clone(),
             reader: sealing.public().clone(),
             live: live.clone(),
@@ -207,11 +223,29 @@ impl HubBuilder {
             plans.push(plan(device, recorded, intake, &planner)?);
         }
         let acts = act_sealers(&ledger, &planner)?;
-        let actors = Actors::start(ledger, self.blocks, plans, acts, &stats, &history, &workers)?;
+        let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
+        let totals = ledger.state().totals();
+        let stored = totals.accepted + totals.out_of_control;
+        let recorded = (ledger.tip().height, stored);
+        let runtime = threads.io.handle();
+        let actors = Actors::start(
+            (ledger, self.blocks, plans),
+            (acts, signer.id(), runtime),
+            alarms,
+            (&stats, &history, &workers),
+        )?;
+        let past = HubHistory::start(
+            store,
+            opener,
+            recorded,
+            actors.doors.journal().clone(),
+            workers,
+        )?;
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
             buffer,
             edges,
+            past: Arc::new(past),
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -227,7 +261,10 @@ impl HubBuilder {
 }
 
 /// Makes the sealers of what users do, from the first key epoch on that was never used.
-fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64), HubError> {
+fn act_sealers(
+    ledger: &Ledger,
+    planner: &Planner,
+) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
     let object = hub_object(planner.signer.id());
     let epoch = planner.opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
@@ -236,11 +273,32 @@ fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64
     })?;
     let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
     let reader = planner.reader.clone();
-    let make = move |epoch| {
+    let make: MakeActSealer = Arc::new(move |epoch| {
         let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
         Ok(ActSealer::new(key, wrap))
+    });
+    let first = make(epoch).map_err(HubError::Journal)?;
+    Ok((make, (epoch, first)))
+}
+
+/// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
+/// read is left out: the verdicts to come say anew what is wrong.
+fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
+    let open = |(object, word): (&String, &AlarmWord)| {
+        let details = opener.open_act(&word.hub, &word.message);
+        let alarm = match &details {
+            Ok(details) => recorded_alarm(details),
+            Err(error) => {
+                tracing::error!(object, %error, "a recorded alarm cannot be read");
+                None
+            }
+        };
+        if alarm.is_none() && details.is_ok() {
+            tracing::error!(object, "a recorded alarm was written by another version");
+        }
+        alarm
     };
-    Ok((Arc::new(make), epoch))
+    ledger.state().alarms().iter().filter_map(open).collect()
 }
 
 /// Enrols the keys of devices that have one, and are not in the ledger with it yet.
@@ -277,22 +335,25 @@ struct Actors {
     /// Listens since before the first device was read.
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
-    journal: Journal,
+    doors: ControlDoors,
+    alarms: AlarmDesk,
 }
 
 impl Actors {
     fn start(
-        ledger: Ledger,
-        blocks: BlockLimits,
-        plans: Vec<DevicePlan>,
-        (make_act_sealer, act_epoch): (MakeActSealer, u64),
-        stats: &Arc<Stats>,
-        history: &Arc<ChartHistory>,
-        workers: &Workers,
+        (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
+        ((make_act_sealer, first_act_sealer), id, runtime): (
+            (MakeActSealer, (u64, ActSealer)),
+            &str,
+            &tokio::runtime::Handle,
+        ),
+        (config, alarms): (AlarmConfig, Vec<Alarm>),
+        (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
     ) -> Result<Self, HubError> {
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
+        let (id, runtime) = (id.to_owned(), runtime.clone());
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
@@ -300,9 +361,13 @@ impl Actors {
                 let first = committed.subscribe();
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
-                let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
-                let hub = HubActor::new(ledger.clone(), history, workers, plans).start();
-                let _ = started.send((hub, ledger, seen, journal));
+                let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
+                let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
+                let doors = ControlDoors::new(journal, workers.clone());
+                let both = (history, alarms.clone());
+                let hub =
+                    HubActor::new(ledger.clone(), both, workers, doors.clone(), plans).start();
+                let _ = started.send((hub, ledger, seen, doors, alarms));
                 let _ = stopped.await;
             });
         };
@@ -313,7 +378,7 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, ledger, (status, (committed, first), sessions), journal) =
+        let (hub, ledger, (status, (committed, first), sessions), doors, alarms) =
             wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
@@ -324,7 +389,8 @@ impl Actors {
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
-            journal: journal?,
+            doors,
+            alarms,
         })
     }
 }
@@ -339,6 +405,7 @@ pub struct Hub {
     stats: Arc<Stats>,
     history: Arc<ChartHistory>,
     explorer: Explorer,
+    past: Arc<HubHistory>,
     actors: Actors,
     planner: Arc<Planner>,
     threads: Option<Threads>,
@@ -386,6 +453,11 @@ impl Hub {
         &self.explorer
     }
 
+    /// What was recorded, decrypted for who may see it.
+    pub fn past(&self) -> &Arc<HubHistory> {
+        &self.past
+    }
+
     /// The ledger's state, to be watched.
     pub fn ledger_status(&self) -> watch::Receiver<LedgerStatus> {
         self.actors.status.clone()
@@ -404,7 +476,12 @@ impl Hub {
 
     /// Records what users do: durable before it is answered.
     pub fn journal(&self) -> &Journal {
-        &self.actors.journal
+        self.actors.doors.journal()
+    }
+
+    /// The alarms.
+    pub fn alarms(&self) -> &AlarmDesk {
+        &self.actors.alarms
     }
 
     /// The runtime that servers may run on.
@@ -429,6 +506,7 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        self.past.end();
         if let Some(edges) = self.edges.take() {
             threads.io.block_on(edges.stop());
         }

@@ -41,6 +41,7 @@ impl HubBuilder {
                 nodes: nodes.collect(),
             });
         }
+        builder = builder.alarms(config.alarms.clone());
         for device in &config.devices {
             builder = builder.device(DeviceSetup::from_config(device)?);
         }
@@ -51,6 +52,7 @@ impl HubBuilder {
 impl DeviceSetup {
     /// A device as its section says.
     pub fn from_config(device: &DeviceConfig) -> Result<Self, HubError> {
+        let device = &device.expanded();
         let wrong = |reason: String| HubError::Device {
             device: device.id.to_string(),
             reason,

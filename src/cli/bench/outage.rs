@@ -36,8 +36,8 @@ Examples:
   weighbridge bench outage                        an hour at 10,000 points/s, replayed
   weighbridge bench outage --samples 2000000 --json
 
-The hub is killed (SIGKILL), and comes back when the edge node has read everything. Before and after, a
-tenth of as many samples flow with the hub there; memory is compared with that before.")]
+The hub is killed (SIGKILL), and comes back when the edge node has read everything. Before, half as many
+samples flow with the hub there, and after, a tenth; memory is compared with that before.")]
 pub(in crate::cli) struct OutageArgs {
     /// Samples read while the hub is away
     #[arg(long, default_value_t = 36_000_000, value_parser = clap::value_parser!(u64).range(100_000..=1_000_000_000))]
@@ -330,8 +330,9 @@ pub(super) fn run(args: &OutageArgs) -> anyhow::Result<Outage> {
         let scans = samples / (DEVICES * TAGS) as u64;
         scans.next_multiple_of(SCANS_A_BATCH as u64)
     };
-    let (before, away) = (whole(args.samples / 10), whole(args.samples));
-    let total = before + away + before;
+    // Long enough for the store's caches and tables to be as full as they become.
+    let (before, away) = (whole(args.samples / 2), whole(args.samples));
+    let total = before + away + whole(args.samples / 10);
 
     bench.read_to(before);
     let first = watch_memory(Some(&hub), || bench.drained(before))?;

@@ -1,10 +1,12 @@
 //! The server that SCADA connects to: live values with quality, and the state of the ledger.
 
 mod address;
+mod alarms;
 mod callers;
 mod chunk;
 mod config;
 pub mod guard;
+mod history;
 mod nodes;
 mod parts;
 mod points;
@@ -22,6 +24,7 @@ use crate::live_view::LiveView;
 use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort};
 use callers::Callers;
 use guard::{Guard, GuardRules, GuardStats};
+use history::{History, MAX_CONTINUATIONS};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
@@ -123,6 +126,7 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
 }
 
@@ -134,6 +138,11 @@ impl ScadaServer {
         let live = ports.live.clone();
         let callers = Arc::new(Callers::new(&config));
         let parts = Arc::new(Parts::default());
+        if let Some(port) = &ports.history {
+            let past = History::new(port.clone(), parts.tags.clone());
+            // Nobody else sets it.
+            let _ = parts.past.set(Arc::new(past));
+        }
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -152,9 +161,13 @@ impl ScadaServer {
             .with_node_manager(standard)
             .with_node_manager(DiagnosticsNodeManagerBuilder);
         let ledger_slot = slot.clone();
-        let most = config.limits.monitored_items;
+        let (most, alarms, of_nodes) = (
+            config.limits.monitored_items,
+            ports.alarms.clone(),
+            parts.clone(),
+        );
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, parts, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -167,6 +180,8 @@ impl ScadaServer {
             .node_managers()
             .get_of_type::<InMemoryNodeManager<LiveNodes>>()
             .ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
+
+        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
 
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let inner = TcpListener::bind(loopback)
@@ -192,6 +207,7 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
         let ledger_group = slot.lock().take();
@@ -369,7 +385,7 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
         max_message_size: configured.message_bytes,
         max_chunk_count: configured.message_bytes.div_ceil(8_192).max(1),
         max_browse_continuation_points: 100,
-        max_history_continuation_points: 1,
+        max_history_continuation_points: MAX_CONTINUATIONS,
         max_query_continuation_points: 1,
         max_sessions: configured.sessions,
         subscriptions: SubscriptionLimits {

@@ -3,6 +3,7 @@
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
 use super::callers::Callers;
+use super::history::capabilities::historize;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
 use crate::access::Caller;
@@ -74,6 +75,11 @@ impl LiveNodes {
         caller
     }
 
+    /// Index of the hub's namespace.
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
+    }
+
     fn past(&self) -> Result<&Arc<dyn Past>, StatusCode> {
         let past = self.parts.past.get();
         past.ok_or(StatusCode::BadHistoryOperationUnsupported)
@@ -131,6 +137,9 @@ impl LiveNodes {
             }
         }
         let nodes = add_device(&mut space, self.namespace, &live.id, &live.tags);
+        if self.ports.history.is_some() {
+            historize(&mut space, &nodes);
+        }
         let group = Arc::new(Group::new(Origin::Device(live.clone()), nodes));
         if let Some((_, old)) = &old {
             let lost = group.inherit(old);
@@ -322,7 +331,20 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) {
     }
 
+    async fn create_event_monitored_items(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        self.asked(context);
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+    }
+
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         for item in items {
             let group = self.group_of(item.node_id());
             if group.is_some_and(|g| g.forget(item.handle())) {
@@ -398,7 +420,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) -> Result<(), StatusCode> {
         let caller = self.asked(context);
         for call in methods_to_call {
-            self.parts.call(&caller, call).await;
+            self.parts.call(context, &caller, call).await;
         }
         Ok(())
     }

@@ -2,11 +2,13 @@
 //! done here.
 
 use super::callers::Callers;
+use super::history::capabilities;
 use super::parts::Parts;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
 use opcua::server::diagnostics::NamespaceMetadata;
+use opcua::server::node_manager::memory::CoreNodeManager;
 use opcua::server::node_manager::{
     BrowseNode, BrowsePathItem, DynNodeManager, ExternalReferenceRequest, MethodCall,
     MonitoredItemRef, MonitoredItemUpdateRef, NodeManager, NodeManagerBuilder, ReadNode,
@@ -27,9 +29,14 @@ pub(super) struct Standard {
 
 impl NodeManagerBuilder for Standard {
     fn build(self: Box<Self>, context: ServerContext) -> Arc<DynNodeManager> {
+        let status = context.status.clone();
+        let stack = Box::new(Core(Extent::Server)).build(context);
+        if let Ok(core) = stack.clone().into_any_arc().downcast::<CoreNodeManager>() {
+            capabilities::add_functions(&mut core.address_space().write());
+        }
         Arc::new(StandardNodes {
-            status: context.status.clone(),
-            stack: Box::new(Core(Extent::Server)).build(context),
+            status,
+            stack,
             parts: self.parts,
             callers: self.callers,
         })
@@ -45,6 +52,17 @@ struct StandardNodes {
 }
 
 impl StandardNodes {
+    /// The stack says that there is no history.
+    fn tell_of_history(&self, node: &mut ReadNode) {
+        let wanted = node.node();
+        if wanted.attribute_id == AttributeId::Value
+            && self.parts.past.get().is_some()
+            && let Some(value) = capabilities::capability(&wanted.node_id)
+        {
+            node.set_result(DataValue::new_at(value, DateTime::now()));
+        }
+    }
+
     /// The stack gives the time at which it last changed the state.
     fn keep_time(&self, node: &mut ReadNode) {
         let whole = NodeId::from(VariableId::Server_ServerStatus);
@@ -103,6 +121,7 @@ impl NodeManager for StandardNodes {
         read.await?;
         for node in nodes_to_read {
             self.keep_time(node);
+            self.tell_of_history(node);
         }
         Ok(())
     }
@@ -131,7 +150,11 @@ impl NodeManager for StandardNodes {
         context: &RequestContext,
         items: &mut [&mut CreateMonitoredItem],
     ) -> Result<(), StatusCode> {
-        self.stack.create_monitored_items(context, items).await
+        self.stack.create_monitored_items(context, items).await?;
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+        Ok(())
     }
 
     async fn modify_monitored_items(
@@ -152,6 +175,7 @@ impl NodeManager for StandardNodes {
     }
 
     async fn delete_monitored_items(&self, context: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         self.stack.delete_monitored_items(context, items).await;
     }
 
@@ -166,7 +190,7 @@ impl NodeManager for StandardNodes {
         let mut rest = Vec::new();
         for call in methods_to_call {
             match self.parts.has_method(call.method_id()) {
-                true => self.parts.call(&caller, call).await,
+                true => self.parts.call(context, &caller, call).await,
                 false => rest.push(&mut **call),
             }
         }
