@@ -10,6 +10,7 @@ mod demo;
 mod devices;
 mod disk;
 mod edge;
+mod edge_process;
 mod faces;
 mod floors;
 mod kill;
