@@ -4,6 +4,7 @@
 
 mod attest;
 mod cli;
+mod control;
 mod damage;
 mod demo;
 mod devices;
