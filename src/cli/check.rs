@@ -116,14 +116,17 @@ fn look(path: &Path) -> Checked {
 /// What the file names and the disk does not have. It may be there on the machine that will run the
 /// hub, so these are warnings.
 fn around(path: &Path, config: &HubConfig) -> Vec<Diagnostic> {
-    let keys = [&config.hub.signing_key, &config.hub.sealing_key];
+    let keys = match &config.edge {
+        Some(edge) => vec![&edge.signing_key],
+        None => vec![&config.hub.signing_key, &config.hub.sealing_key],
+    };
     let missing = keys.into_iter().filter(|key| !key.exists());
     let warn = |key: &PathBuf| {
         let message = format!("the key file {} is not there", key.display());
         let name = path.display().to_string();
         let mut d = Diagnostic::new(Severity::Warning, &name, message);
         d.help
-            .push("`weighbridge init DIR` makes keys; the hub does not start without them".into());
+            .push("`weighbridge init DIR` (of an edge node `weighbridge edge init DIR`) makes keys; nothing starts without them".into());
         d
     };
     missing.map(warn).collect()

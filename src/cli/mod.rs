@@ -11,6 +11,7 @@ mod check;
 mod completions;
 mod data_dir;
 mod demo;
+mod edge;
 mod ending;
 mod http_get;
 mod init;
@@ -65,6 +66,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make a directory with keys and a configuration that runs
     Init(init::InitArgs),
+    /// Set up edge nodes, which read machines and upload to hubs
+    Edge(edge::EdgeArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
     /// Show how a running hub is
@@ -119,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
+        Command::Edge(args) => edge::command(args),
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),

@@ -4,7 +4,11 @@ use super::{Input, exclusive, unique};
 use crate::config::diagnostic::{Diagnostic, Related};
 use crate::config::tree::Step::{Index, Key};
 use crate::config::tree::{self, Step};
-use crate::config::{DeviceConfig, EdgeSection, HubConfig};
+use crate::config::{
+    BufferConfig, DeviceConfig, EdgeSection, HubConfig, TagConfig, WhenFullConfig,
+};
+use crate::model::{TagSpec, ValueKind};
+use crate::protocols::preprocess::{PreprocessError, Processing};
 
 /// Sections that make no sense beside `[edge]`.
 const OF_HUBS: [&str; 5] = ["hub", "ledger", "opcua_server", "edges", "http"];
@@ -29,11 +33,12 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Input<'_>, found: &mut Vec<D
         found.push(d);
     }
     if edge.hubs.is_empty() && !input.was_wrong(&own.value, "hub") {
-        let message = "the edge node has no hub to upload to".to_owned();
-        let mut d = input.error(&own.value, message, "no `[[edge.hub]]` under it");
+        // No error: its card can be printed, which a hub needs to know of it.
+        let message = "the edge node has no hub to upload to, and does not start".to_owned();
+        let mut d = input.warning(&own.value, message, "no `[[edge.hub]]` under it");
         d.suggestion = Some("[[edge.hub]]".to_owned());
         d.help.push(
-            "`weighbridge card --config hub.toml`, run at the hub, prints what belongs here"
+            "`weighbridge edge card --config hub.toml`, run at the hub, prints what belongs here"
                 .to_owned(),
         );
         found.push(d);
@@ -44,8 +49,22 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Input<'_>, found: &mut Vec<D
     });
 }
 
-/// The edge nodes of a hub.
+/// The edge nodes of a hub, and its buffer.
 pub(super) fn edges(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
+    let drops = |b: &BufferConfig| b.when_full == WhenFullConfig::DropOldest;
+    if config.buffer.as_ref().is_some_and(drops) {
+        let spot = input.spot(&[Key("buffer"), Key("when_full")]);
+        let message = "a hub's buffer drops nothing".to_owned();
+        let mut d = input.error(
+            &spot.value,
+            message,
+            "its blocks are signed and acknowledged",
+        );
+        d.suggestion = Some("\"stop\"".to_owned());
+        d.help
+            .push("an edge node's buffer can drop the oldest samples".to_owned());
+        found.push(d);
+    }
     let Some(edges) = &config.edges else {
         return;
     };
@@ -90,6 +109,20 @@ pub(super) fn feeding(
         }
         unknown_edge(config, edge, &spot.value, input, found);
     }
+    if let Some(cycle) = &device.cycle {
+        let span = input.spot(&path("cycle")).value;
+        match cycle.tag() {
+            None => {
+                let message = format!("how device `{}` tells its cycles is not clear", device.id);
+                found.push(input.error(&span, message, "either `rising_edge` or `counter`"));
+            }
+            Some((name, _)) if device.tags.iter().all(|tag| tag.name != name) => {
+                let message = format!("device `{}` has no tag `{name}`", device.id);
+                found.push(input.error(&span, message, "cycles are told by it"));
+            }
+            Some(_) => {}
+        }
+    }
     for (i, tag) in device.tags.iter().enumerate() {
         let of_tag = |key| [Key("device"), Index(at), Key("tag"), Index(i), Key(key)];
         if tag.kind.is_some() && device.edge.is_none() {
@@ -102,9 +135,15 @@ pub(super) fn feeding(
             );
             found.push(d);
         }
+        let process = input.spot(&of_tag("process")).key;
+        if let Err(error) = processing(tag) {
+            let message = format!("tag `{}` cannot be processed like this", tag.name);
+            found.push(input.error(&process, message, &error.reason));
+        }
         let addressed = [
             ("modbus", tag.modbus.is_some()),
             ("opcua", tag.opcua.is_some()),
+            ("process", tag.process.is_some()),
         ];
         let addressed = addressed.iter().find(|(_, there)| *there);
         if let (Some(edge), Some((key, _))) = (&device.edge, addressed) {
@@ -116,13 +155,31 @@ pub(super) fn feeding(
             let path: &[Step<'_>] = &of_tag(key);
             let mut d = input.error(&input.spot(path).key, message, &label);
             d.help.push(
-                "here a tag has its name, type, unit, range and validation; the address stands in \
-                 the edge node's file"
+                "here a tag has its name, type, unit, range and validation; address and processing \
+                 stand in the edge node's file"
                     .to_owned(),
             );
             found.push(d);
         }
     }
+}
+
+/// Whether a tag's samples can be processed; the same question is asked again when it is read.
+fn processing(tag: &TagConfig) -> Result<(), PreprocessError> {
+    let Some(process) = &tag.process else {
+        return Ok(());
+    };
+    let modbus = tag.modbus.as_ref().map(|point| point.value_kind());
+    let kind = modbus.or(tag.opcua.as_ref().map(|point| point.kind));
+    let spec = TagSpec {
+        name: tag.name.as_str().into(),
+        kind: kind.unwrap_or(ValueKind::F64),
+        unit: tag.unit.clone(),
+        description: String::new(),
+        range: tag.range.map(|range| range.bounds()),
+        writable: false,
+    };
+    Processing::new(&[spec], std::slice::from_ref(process), None).map(drop)
 }
 
 fn unknown_edge(
@@ -148,7 +205,7 @@ fn unknown_edge(
     let mut d = input.error(span, message, "no `[[edges.node]]` has this id");
     let known: Vec<_> = nodes.map(|n| format!("`{}`", n.id)).collect();
     d.help.push(if known.is_empty() {
-        "add `[edges]` with `bind`, and an `[[edges.node]]`; `weighbridge card --config \
+        "add `[edges]` with `bind`, and an `[[edges.node]]`; `weighbridge edge card --config \
          edge.toml`, run at the edge node, prints what belongs there"
             .to_owned()
     } else {
