@@ -15,6 +15,7 @@ mod http_get;
 mod init;
 mod ledger_from;
 mod output;
+mod profile;
 mod prove;
 mod records;
 mod replay;
@@ -61,6 +62,8 @@ enum Command {
     Init(init::InitArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// Kinds of machines: list, show, test and begin device profiles
+    Profile(profile::ProfileArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// List the newest blocks of a ledger
@@ -104,6 +107,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Status(args) => status::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),

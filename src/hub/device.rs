@@ -52,6 +52,11 @@ impl DeviceSetup {
         }
     }
 
+    /// What reads it, made anew.
+    pub fn source(&self) -> Box<dyn Source> {
+        (self.make_source)()
+    }
+
     pub(super) fn validator(&self, limits: Option<Limits>) -> Result<DeviceValidator, HubError> {
         DeviceValidator::new(
             self.tags.clone(),

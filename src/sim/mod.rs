@@ -10,5 +10,6 @@ pub mod noise;
 pub mod opcua_robot;
 pub mod panel;
 pub mod plc;
+pub mod register_image;
 pub mod robot;
 pub mod signal;
