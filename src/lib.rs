@@ -5,10 +5,12 @@
 
 pub mod access;
 pub mod actors;
+pub mod alarms;
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod edge;
 pub mod hub;
 pub mod ledger;
 pub mod live_view;

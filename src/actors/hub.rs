@@ -6,9 +6,11 @@
 //! numbering from what the ledger holds. Other devices notice nothing, and neither do they when one is
 //! taken out or put in.
 
+use super::alarms::AlarmDesk;
 use super::credit::Credits;
-use super::device::{DeviceActor, Leave};
-use super::ledger::{Append, Close, LedgerActor, NextBatch};
+use super::device::{DeviceActor, Leave, MakeReading};
+use super::edge_intake::{EdgeFeed, EdgeIntake};
+use super::ledger::{Append, Close, Follow, LedgerActor, NextBatch};
 use super::reading::{BatchLimits, Reading};
 use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
 use super::validator::{MakeValidator, ValidatorActor};
@@ -19,9 +21,11 @@ use crate::model::{DeviceId, now};
 use crate::protocols::Source;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
+use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,8 +39,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct DevicePlan {
     /// Its live state.
     pub live: Arc<DeviceLive>,
-    /// Makes its source.
-    pub make_source: Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>,
+    /// Where its batches come from.
+    pub intake: Intake,
     /// When its batches close.
     pub batch: BatchLimits,
     /// Makes its validator.
@@ -50,6 +54,21 @@ pub struct DevicePlan {
     /// Settings to be recorded before the first batch, when the ledger holds others.
     pub settings: Option<Vec<u8>>,
 }
+
+/// Where a device's batches come from.
+#[derive(Clone)]
+pub enum Intake {
+    /// The hub reads it, through what this makes.
+    Source(MakeSource),
+    /// An edge node reads it.
+    Edge(EdgeFeed),
+}
+
+/// Makes a device's source, whenever it is needed.
+pub type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
+
+/// The number of a device's next batch, and what the ledger has of it, to be watched.
+type Next = ((u64, u64), watch::Receiver<(u64, u64)>);
 
 /// One device.
 struct Pipeline {
@@ -81,6 +100,7 @@ impl Running {
 pub struct HubActor {
     ledger: Addr<LedgerActor>,
     history: Arc<ChartHistory>,
+    alarms: AlarmDesk,
     workers: Workers,
     pipelines: BTreeMap<DeviceId, Pipeline>,
     adopted: u64,
@@ -109,13 +129,14 @@ impl HubActor {
     /// A hub with these devices.
     pub fn new(
         ledger: Addr<LedgerActor>,
-        history: Arc<ChartHistory>,
+        (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         workers: Workers,
         plans: Vec<DevicePlan>,
     ) -> Self {
         let mut this = Self {
             ledger,
             history,
+            alarms,
             workers,
             pipelines: BTreeMap::new(),
             adopted: 0,
@@ -141,8 +162,8 @@ impl HubActor {
         }
     }
 
-    /// Builds one device's actors; they go on with batch `next`.
-    fn build(&self, plan: &mut DevicePlan, next: (u64, u64)) -> Result<Running, String> {
+    /// Builds one device's actors; they go on with batch `next`, after what the ledger has.
+    fn build(&self, plan: &mut DevicePlan, (next, standing): Next) -> Result<Running, String> {
         let (credits, stop) = (Credits::default(), CancellationToken::new());
         let mut sealer = (plan.make_sealer)(plan.key_epoch)?;
         if let Some(settings) = plan.settings.take() {
@@ -157,19 +178,37 @@ impl HubActor {
             self.workers.clone(),
         )
         .start();
+        self.alarms.watch(&plan.live);
         let validator = ValidatorActor::new(
             plan.live.clone(),
             plan.make_validator.clone(),
             plan.limits.lock().clone(),
-            self.history.clone(),
+            (self.history.clone(), self.alarms.clone()),
             sealer.clone(),
             self.workers.clone(),
         )
         .start();
-        let source = ((plan.make_source)(), plan.batch);
-        let (live, of_reading, stopped) = (plan.live.clone(), credits.clone(), stop.clone());
-        let reading =
-            Box::new(move |batches| Reading::new(source, batches, live, of_reading, stopped));
+        let (live, of_reading) = (plan.live.clone(), (credits.clone(), stop.clone()));
+        let reading: MakeReading = match &plan.intake {
+            Intake::Source(make) => {
+                let source = (make(), plan.batch);
+                Box::new(move |batches| {
+                    let (credits, stop) = of_reading;
+                    let reading = Reading::new(source, Box::new(batches), live, credits, stop);
+                    reading.run().boxed()
+                })
+            }
+            Intake::Edge(feed) => {
+                let (feed, workers) = (feed.clone(), self.workers.clone());
+                let newest = (next.0, next.1 - 1);
+                Box::new(move |batches| {
+                    let from = (newest, standing);
+                    EdgeIntake::new(feed, from, batches, live, of_reading, workers)
+                        .run()
+                        .boxed()
+                })
+            }
+        };
         let tasks = (self.readers.clone(), self.workers.clone());
         let live = plan.live.clone();
         let device = DeviceActor::new(live, next, validator.clone(), reading, tasks).start();
@@ -221,7 +260,8 @@ impl HubActor {
                     stop.cancel();
                     credits.drain().await;
                 }
-                ledger.send(NextBatch(of_device)).await
+                let standing = ledger.send(Follow(of_device.clone())).await?;
+                Ok::<_, MailboxError>((ledger.send(NextBatch(of_device)).await?, standing))
             };
             ctx.spawn(
                 actix::fut::wrap_future::<_, Self>(next).map(move |next, actor, _| {
@@ -235,7 +275,7 @@ impl HubActor {
     }
 
     /// Builds a device's pipeline, unless it was taken out meanwhile.
-    fn go_on(&mut self, device: &DeviceId, number: u64, next: (u64, u64)) {
+    fn go_on(&mut self, device: &DeviceId, number: u64, next: Next) {
         let wanted = |p: &Pipeline| p.number == number && !p.retiring;
         if self.ending || !self.pipelines.get(device).is_some_and(wanted) {
             return;

@@ -12,6 +12,8 @@ use crate::protocols::opcua::server::ConfigError;
 use crate::validation::{DeviceValidator, ValidationError};
 use std::collections::HashMap;
 
+mod edge;
+
 /// A table of a file, and what is known of it.
 pub(super) struct Place<'p, 'a> {
     pub sources: &'p Sources<'a>,
@@ -31,6 +33,17 @@ impl Place<'_, '_> {
             key: self.table.span.clone(),
             value: self.table.span.clone(),
         })
+    }
+
+    /// The value of `key` in an element of the list at `path`.
+    fn element(&self, path: &[&str], index: usize, key: &str) -> Span {
+        let list = path.iter().try_fold(self.table, |node, key| node.get(key));
+        let element = list.and_then(|list| list.elements().get(index));
+        match element.map(|e| (tree::find(e, &[key]), e)) {
+            Some((Some(spot), _)) => spot.value,
+            Some((None, element)) => element.span.clone(),
+            None => self.spot(path).value,
+        }
     }
 
     /// Whether `key` of the table at `span` was there, but wrong.
@@ -64,9 +77,15 @@ pub(super) fn check(
     read: &[ReadDevice<'_>],
     found: &mut Vec<Diagnostic>,
 ) {
-    hub(input, found);
-    faces(config, input, found);
-    devices(input, read, found);
+    match &config.edge {
+        Some(edge) => edge::edge_node(edge, input, found),
+        None => {
+            hub(input, found);
+            faces(config, input, found);
+            edge::edges(config, input, found);
+        }
+    }
+    devices(config, input, read, found);
 }
 
 fn hub(input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
@@ -123,6 +142,13 @@ fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>)
         d.help.push(remedy.to_owned());
         found.push(d);
     }
+    if let Some((key, why)) = config.alarms.fault() {
+        let spot = input.spot(&["alarms", key]);
+        let mut d = input.error(&spot.value, format!("`{key}` is no use like this"), why);
+        d.help
+            .push(format!("change `{key}`, or leave it out for its default"));
+        found.push(d);
+    }
     same_port(config, input, found);
 }
 
@@ -147,7 +173,12 @@ fn same_port(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnost
     found.push(d);
 }
 
-fn devices(input: &Place<'_, '_>, read: &[ReadDevice<'_>], found: &mut Vec<Diagnostic>) {
+fn devices(
+    config: &HubConfig,
+    input: &Place<'_, '_>,
+    read: &[ReadDevice<'_>],
+    found: &mut Vec<Diagnostic>,
+) {
     let wrong = |key| input.was_wrong(&input.table.span, key);
     if read.is_empty() && !wrong("device") && !wrong("devices") {
         let message = "there is no device: the hub will run, and have nothing to record";
@@ -171,6 +202,7 @@ fn devices(input: &Place<'_, '_>, read: &[ReadDevice<'_>], found: &mut Vec<Diagn
             removed: &read.removed,
             used: read.used.as_ref(),
         };
+        edge::feeding(config, read, &place, found);
         device(read, &place, false, found);
     }
 }
@@ -186,14 +218,16 @@ pub(super) fn device(
     let table = &input.table.span;
     // With the profile most of what is missing is missing.
     let no_profile = input.was_wrong(table, "profile");
-    let wrong = input.was_wrong(table, "modbus") || input.was_wrong(table, "opcua");
+    let wrong = ["modbus", "opcua", "edge"]
+        .iter()
+        .any(|key| input.was_wrong(table, key));
     match (&device.modbus, &device.opcua) {
         (Some(_), Some(_)) => {
             let message = format!("device `{}` has both `modbus` and `opcua`", device.id);
             let (modbus, opcua) = (input.spot(&["modbus"]).key, input.spot(&["opcua"]).key);
             found.push(exclusive(input, message, modbus, opcua, DEVICE_HELP));
         }
-        (None, None) if !wrong && !no_profile && !is_profile => {
+        (None, None) if !wrong && !no_profile && !is_profile && device.edge.is_none() => {
             let message = format!("device `{}` has no protocol", device.id);
             let mut d = input.error(table, message, "neither `modbus` nor `opcua`");
             d.help.push(DEVICE_HELP.to_owned());
@@ -288,8 +322,8 @@ fn overlaps(
     }
 }
 
-const DEVICE_HELP: &str =
-    "give exactly one: `modbus = { address = \"…\" }` or `opcua = { url = \"opc.tcp://…\" }`";
+const DEVICE_HELP: &str = "give exactly one: `modbus = { address = \"…\" }`, `opcua = { url = \"opc.tcp://…\" }` or \
+     `edge = \"edge-1\"`";
 
 fn one_tag(
     device: &DeviceConfig,
@@ -313,7 +347,7 @@ fn one_tag(
         }
         (None, None) => {
             let wrong = input.was_wrong(table, "modbus") || input.was_wrong(table, "opcua");
-            if !wrong && !history {
+            if !wrong && !history && device.edge.is_none() {
                 let message = format!("tag `{}` has no place in its device", tag.name);
                 let mut d = input.error(table, message, "neither `modbus` nor `opcua`");
                 d.help.push(help.to_owned());
@@ -381,7 +415,9 @@ fn old_notation(tag: &TagConfig, point: &ModbusPoint, input: &Place<'_, '_>) -> 
 /// Whether validation can be set up for a tag; the same question is asked again when the hub starts.
 fn judging(device: &DeviceConfig, tag: &TagConfig) -> Result<(), ValidationError> {
     let modbus = tag.modbus.as_ref().map(|point| point.value_kind());
-    let kind = modbus.or(tag.opcua.as_ref().map(|point| point.kind));
+    let kind = modbus
+        .or(tag.opcua.as_ref().map(|point| point.kind))
+        .or(tag.kind);
     let spec = TagSpec {
         name: tag.name.as_str().into(),
         kind: kind.unwrap_or(ValueKind::F64),

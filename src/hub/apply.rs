@@ -1,8 +1,9 @@
 //! Devices come and go while the hub runs; what is not named is not touched.
 
+use super::device::Feed;
 use super::plan::plan;
 use super::{DeviceSetup, Hub, HubError, device};
-use crate::actors::hub::{Adopt, Retire};
+use crate::actors::hub::{Adopt, Intake, Retire};
 use crate::actors::ledger::RecordedSettings;
 use crate::model::DeviceId;
 
@@ -39,8 +40,20 @@ impl Hub {
                 });
             }
         }
+        let mut sources = Vec::with_capacity(put.len());
+        for setup in put {
+            let Feed::Source(make) = &setup.feed else {
+                return Err(HubError::Device {
+                    device: setup.id.to_string(),
+                    reason: "edge nodes are let in when the hub starts: restart the hub".into(),
+                });
+            };
+            let make = make.clone();
+            sources.push((setup, Intake::Source(make)));
+        }
+        let put = sources;
         let gone = |_| HubError::Gone;
-        let leaving = remove.iter().chain(put.iter().map(|setup| &setup.id));
+        let leaving = remove.iter().chain(put.iter().map(|(setup, _)| &setup.id));
         let leaving: Vec<DeviceId> = leaving.cloned().collect();
         let retire = Retire(leaving.clone());
         self.actors.hub.send(retire).await.map_err(gone)?;
@@ -52,13 +65,13 @@ impl Hub {
             .iter()
             .for_each(|device| self.planner.live.remove(device));
         let (mut plans, mut failed) = (Vec::with_capacity(put.len()), Vec::new());
-        for setup in put {
+        for (setup, intake) in put {
             let device = setup.id.clone();
             let asked = self.actors.ledger.send(RecordedSettings(device.clone()));
             let recorded = asked.await.map_err(gone)?;
             let planner = self.planner.clone();
             // It reads the disk.
-            let planned = move || plan(setup, recorded.as_ref(), &planner);
+            let planned = move || plan(setup, recorded.as_ref(), intake, &planner);
             match tokio::task::spawn_blocking(planned).await {
                 Ok(Ok(plan)) => plans.push(plan),
                 Ok(Err(error)) => {

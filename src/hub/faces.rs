@@ -1,6 +1,7 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::{Hub, HubError};
+use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
@@ -23,6 +24,8 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
+    /// What the users of HTTP are, all of them.
+    pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
     /// What is known of the devices besides their tags.
@@ -34,6 +37,7 @@ impl Faces {
     pub fn from_config(config: &HubConfig) -> Self {
         Self {
             http: Some(config.http.bind),
+            http_roles: config.http.roles.clone(),
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
         }
@@ -115,10 +119,12 @@ impl Hub {
         });
         let opcua = match &faces.opcua {
             Some(config) => {
-                let server = ScadaServer::start(
-                    config.clone(),
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone()),
-                );
+                let ports = ScadaPorts {
+                    alarms: Some(Arc::new(self.alarms().clone())),
+                    history: Some(self.past().clone()),
+                    ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
+                };
+                let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
             None => None,
@@ -136,6 +142,8 @@ impl Hub {
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
+                    alarms: Arc::new(self.alarms().clone()),
+                    roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };

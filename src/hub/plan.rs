@@ -1,7 +1,7 @@
 //! How a device goes on from what the ledger holds: its limits, its keys, its settings.
 
 use super::{DeviceSetup, HubError};
-use crate::actors::hub::DevicePlan;
+use crate::actors::hub::{DevicePlan, Intake};
 use crate::crypto::{EpochKey, SealingPublicKey, Signer};
 use crate::ledger::facts::Document;
 use crate::ledger::key_wrap::KeyWrap;
@@ -23,10 +23,31 @@ pub(super) struct Planner {
     pub history: Arc<ChartHistory>,
 }
 
+/// A new epoch key of `object`, and its wrap to the hub itself.
+pub(super) fn new_key(
+    chain: &str,
+    (object, epoch): (&str, u64),
+    reader: &SealingPublicKey,
+    signer: &dyn Signer,
+) -> Result<(EpochKey, Put), String> {
+    let key = EpochKey::generate(object, epoch).map_err(|e| e.to_string())?;
+    let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
+    let wrapped = (wrapped.enc, wrapped.ciphertext);
+    // The hub is the reader: it judges again what it has sealed.
+    let wrap = KeyWrap::sign(chain, object, epoch, signer.id(), wrapped, signer);
+    let put = Put {
+        space: Space::Keys,
+        key: wrap.key(),
+        value: wrap.to_bytes(),
+    };
+    Ok((key, put))
+}
+
 /// How one device goes on from the settings that the ledger holds for it.
 pub(super) fn plan(
     device: DeviceSetup,
     recorded: Option<&Document>,
+    intake: Intake,
     planner: &Planner,
 ) -> Result<DevicePlan, HubError> {
     let Planner { opener, .. } = planner;
@@ -67,16 +88,7 @@ pub(super) fn plan(
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
-            let key = EpochKey::generate(&id, epoch).map_err(|e| e.to_string())?;
-            let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
-            let wrapped = (wrapped.enc, wrapped.ciphertext);
-            // The hub is the reader: it judges again what it has sealed.
-            let wrap = KeyWrap::sign(&chain, &id, epoch, signer.id(), wrapped, signer.as_ref());
-            let wrap = Put {
-                space: Space::Keys,
-                key: wrap.key(),
-                value: wrap.to_bytes(),
-            };
+            let (key, wrap) = new_key(&chain, (&id, epoch), &reader, signer.as_ref())?;
             Ok(
                 BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
                     .attested_by(attester.clone()),
@@ -86,7 +98,7 @@ pub(super) fn plan(
     let device = Arc::new(device);
     Ok(DevicePlan {
         live: planner.live.register(id, device.tags.clone()),
-        make_source: device.make_source.clone(),
+        intake,
         batch: device.batch,
         make_validator: Arc::new(move |limits| match device.validator(limits) {
             Ok(validator) => validator,

@@ -71,7 +71,8 @@ async fn over_modbus(case: &Case) -> Result<Samples, String> {
     let server = server.map_err(|e| format!("no device can be simulated: {e}"))?;
     let device = at(&case.device, Endpoint::from(server.address()));
     let setup = DeviceSetup::from_config(&device).map_err(|e| e.to_string())?;
-    let mut source = setup.source();
+    let make = setup.source().ok_or("the device is read by an edge node")?;
+    let mut source = make();
     let tags = source.tags();
     let mut batch = match source.mode() {
         Mode::Scanning => BatchBuilder::scanning(device.id.clone(), tags.clone()),

@@ -1,12 +1,16 @@
 //! The server that SCADA connects to: live values with quality, and the state of the ledger.
 
 mod address;
+mod alarms;
 mod callers;
 mod chunk;
 mod config;
 pub mod guard;
+mod history;
 mod nodes;
+mod parts;
 mod points;
+mod standard;
 mod units;
 mod users;
 
@@ -14,15 +18,16 @@ pub use address::NAMESPACE;
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
 pub use users::UsersError;
 
-use super::core::{Extent, server_builder};
 use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::live_view::LiveView;
 use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort};
 use callers::Callers;
 use guard::{Guard, GuardRules, GuardStats};
+use history::{History, MAX_CONTINUATIONS};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
+use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
 use opcua::server::node_manager::ServerContext;
 use opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use opcua::server::{
@@ -31,7 +36,9 @@ use opcua::server::{
 };
 use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
+use parts::Parts;
 use points::Group;
+use standard::Standard;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -119,6 +126,7 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
 }
 
@@ -128,7 +136,13 @@ impl ScadaServer {
     pub async fn start(config: OpcUaServerConfig, ports: ScadaPorts) -> Result<Self, ScadaError> {
         config.check()?;
         let live = ports.live.clone();
-        let callers = Callers::new(&config);
+        let callers = Arc::new(Callers::new(&config));
+        let parts = Arc::new(Parts::default());
+        if let Some(port) = &ports.history {
+            let past = History::new(port.clone(), parts.tags.clone());
+            // Nobody else sets it.
+            let _ = parts.past.set(Arc::new(past));
+        }
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -138,10 +152,22 @@ impl ScadaServer {
         let users = prepare(config.clone()).await?;
 
         let slot = Arc::new(Mutex::new(None));
-        let (builder, ledger_slot) = (builder(&config, &host, address.port()), slot.clone());
-        let most = config.limits.monitored_items;
+        let standard = Standard {
+            parts: parts.clone(),
+            callers: callers.clone(),
+        };
+        let builder = builder(&config, &host, address.port())
+            .without_node_managers()
+            .with_node_manager(standard)
+            .with_node_manager(DiagnosticsNodeManagerBuilder);
+        let ledger_slot = slot.clone();
+        let (most, alarms, of_nodes) = (
+            config.limits.monitored_items,
+            ports.alarms.clone(),
+            parts.clone(),
+        );
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -154,6 +180,8 @@ impl ScadaServer {
             .node_managers()
             .get_of_type::<InMemoryNodeManager<LiveNodes>>()
             .ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
+
+        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
 
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let inner = TcpListener::bind(loopback)
@@ -179,6 +207,7 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
         let ledger_group = slot.lock().take();
@@ -304,7 +333,7 @@ fn rules(config: &OpcUaServerConfig) -> GuardRules {
 
 fn builder(config: &OpcUaServerConfig, host: &str, port: u16) -> ServerBuilder {
     let version = env!("CARGO_PKG_VERSION");
-    let mut builder = server_builder(Extent::Server)
+    let mut builder = ServerBuilder::new()
         .application_name("Weighbridge")
         .application_uri(application_uri())
         .product_uri("urn:weighbridge")
@@ -356,7 +385,7 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
         max_message_size: configured.message_bytes,
         max_chunk_count: configured.message_bytes.div_ceil(8_192).max(1),
         max_browse_continuation_points: 100,
-        max_history_continuation_points: 1,
+        max_history_continuation_points: MAX_CONTINUATIONS,
         max_query_continuation_points: 1,
         max_sessions: configured.sessions,
         subscriptions: SubscriptionLimits {

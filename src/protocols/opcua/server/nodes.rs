@@ -3,7 +3,10 @@
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
 use super::callers::Callers;
+use super::history::capabilities::historize;
+use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
+use crate::access::Caller;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, now};
 use async_trait::async_trait;
@@ -11,13 +14,14 @@ use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use opcua::server::node_manager::{
-    MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext,
-    WriteNode,
+    HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId,
+    RequestContext, ServerContext, WriteNode,
 };
 use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
-    DataValue, MonitoringMode, NodeId, NumericRange, StatusCode, TimestampsToReturn, Variant,
+    DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails, ReadProcessedDetails,
+    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,10 +35,31 @@ const NO_PACE: f64 = 1e-6;
 pub(super) struct LiveNodes {
     namespace: u16,
     ports: ScadaPorts,
-    callers: Callers,
+    callers: Arc<Callers>,
+    parts: Arc<Parts>,
     most_items: usize,
     items: AtomicUsize,
-    groups: RwLock<Groups>,
+}
+
+/// Which variables there are.
+#[derive(Clone, Default)]
+pub(super) struct Tags(Arc<RwLock<Groups>>);
+
+impl Tags {
+    /// The device and the tag of a node; `None` when it is not a tag's.
+    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
+        let groups = self.0.read();
+        let (group, index) = groups.points.get(node)?;
+        let Origin::Device(live) = &group.origin else {
+            return None;
+        };
+        let tag = live.tags.get(*index)?;
+        Some((live.id.clone(), tag.name.clone()))
+    }
+
+    fn point(&self, node: &NodeId) -> Option<(Arc<Group>, usize)> {
+        self.0.read().points.get(node).cloned()
+    }
 }
 
 #[derive(Default)]
@@ -44,9 +69,20 @@ struct Groups {
 }
 
 impl LiveNodes {
-    fn asked(&self, context: &RequestContext) {
+    fn asked(&self, context: &RequestContext) -> Caller {
         let caller = self.callers.of(context);
         self.ports.sessions.asked(&caller.session, &caller.user);
+        caller
+    }
+
+    /// Index of the hub's namespace.
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
+    }
+
+    fn past(&self) -> Result<&Arc<dyn Past>, StatusCode> {
+        let past = self.parts.past.get();
+        past.ok_or(StatusCode::BadHistoryOperationUnsupported)
     }
 
     /// Puts the folders and the ledger into the address space; returns the ledger's group too.
@@ -54,7 +90,8 @@ impl LiveNodes {
         context: &ServerContext,
         space: &mut AddressSpace,
         ports: ScadaPorts,
-        callers: Callers,
+        callers: Arc<Callers>,
+        parts: Arc<Parts>,
         most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
@@ -73,11 +110,11 @@ impl LiveNodes {
             namespace,
             ports,
             callers,
+            parts,
             most_items,
             items: AtomicUsize::new(0),
-            groups: RwLock::default(),
         };
-        this.groups.write().enrol(&group);
+        this.parts.tags.0.write().enrol(&group);
         (this, group)
     }
 
@@ -87,7 +124,7 @@ impl LiveNodes {
         space: &RwLock<AddressSpace>,
         live: &Arc<DeviceLive>,
     ) -> Option<Arc<Group>> {
-        let mut groups = self.groups.write();
+        let mut groups = self.parts.tags.0.write();
         let old = match groups.devices.get(&live.id) {
             Some((same, _)) if Arc::ptr_eq(same, live) => return None,
             other => other.cloned(),
@@ -100,6 +137,9 @@ impl LiveNodes {
             }
         }
         let nodes = add_device(&mut space, self.namespace, &live.id, &live.tags);
+        if self.ports.history.is_some() {
+            historize(&mut space, &nodes);
+        }
         let group = Arc::new(Group::new(Origin::Device(live.clone()), nodes));
         if let Some((_, old)) = &old {
             let lost = group.inherit(old);
@@ -119,7 +159,7 @@ impl LiveNodes {
         live: &LiveView,
         subscriptions: &SubscriptionCache,
     ) {
-        let mut groups = self.groups.write();
+        let mut groups = self.parts.tags.0.write();
         let ids = groups.devices.keys();
         let gone: Vec<_> = ids
             .filter(|id| live.device(id).is_none())
@@ -145,8 +185,7 @@ impl LiveNodes {
         node: &ParsedReadValueId,
         timestamps: TimestampsToReturn,
     ) -> DataValue {
-        let point = self.groups.read().points.get(&node.node_id).cloned();
-        let Some((group, index)) = point else {
+        let Some((group, index)) = self.parts.tags.point(&node.node_id) else {
             return space.read(context, node, 0.0, timestamps);
         };
         let mut data = match space.validate_node_read(context, node) {
@@ -177,7 +216,7 @@ impl LiveNodes {
 
     fn monitor(&self, item: &mut CreateMonitoredItem) {
         let node = &item.item_to_monitor().node_id;
-        let Some((group, index)) = self.groups.read().points.get(node).cloned() else {
+        let Some((group, index)) = self.parts.tags.point(node) else {
             // Properties, which do not change.
             return;
         };
@@ -196,7 +235,7 @@ impl LiveNodes {
     }
 
     fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
-        self.groups.read().points.get(node).map(|p| p.0.clone())
+        Some(self.parts.tags.point(node)?.0)
     }
 }
 
@@ -292,7 +331,20 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) {
     }
 
+    async fn create_event_monitored_items(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        self.asked(context);
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+    }
+
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         for item in items {
             let group = self.group_of(item.node_id());
             if group.is_some_and(|g| g.forget(item.handle())) {
@@ -317,6 +369,58 @@ impl InMemoryNodeManagerImpl for LiveNodes {
                 true => StatusCode::BadNotWritable,
                 false => StatusCode::BadNodeIdUnknown,
             });
+        }
+        Ok(())
+    }
+
+    async fn history_read_raw_modified(
+        &self,
+        context: &RequestContext,
+        details: &ReadRawModifiedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps_to_return: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        let past = self.past()?;
+        past.raw(&caller, details, nodes, timestamps_to_return)
+            .await
+    }
+
+    async fn history_read_processed(
+        &self,
+        context: &RequestContext,
+        details: &ReadProcessedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps_to_return: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        let past = self.past()?;
+        past.processed(&caller, details, nodes, timestamps_to_return)
+            .await
+    }
+
+    async fn history_read_at_time(
+        &self,
+        context: &RequestContext,
+        details: &ReadAtTimeDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps_to_return: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        let past = self.past()?;
+        past.at_time(&caller, details, nodes, timestamps_to_return)
+            .await
+    }
+
+    async fn call(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        methods_to_call: &mut [&mut &mut MethodCall],
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        for call in methods_to_call {
+            self.parts.call(context, &caller, call).await;
         }
         Ok(())
     }
