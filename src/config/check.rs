@@ -7,7 +7,7 @@ use super::source::{Sources, Span};
 use super::tree::{self, Node, Removed, Spot};
 use super::{DeviceConfig, HubConfig, TagConfig};
 use crate::model::{TagSpec, ValueKind};
-use crate::protocols::modbus::{ModbusPoint, Table};
+use crate::protocols::modbus::{ModbusConfig, ModbusPoint, Table};
 use crate::protocols::opcua::server::ConfigError;
 use crate::validation::{DeviceValidator, ValidationError};
 use std::collections::HashMap;
@@ -205,6 +205,35 @@ fn devices(
         edge::feeding(config, read, &place, found);
         device(read, &place, false, found);
     }
+    serial_ports(input, read, found);
+}
+
+/// A serial port that two devices want to be set differently.
+fn serial_ports(input: &Place<'_, '_>, read: &[ReadDevice<'_>], found: &mut Vec<Diagnostic>) {
+    let mut ports: HashMap<String, (&ReadDevice<'_>, &ModbusConfig)> = HashMap::new();
+    for device in read {
+        let modbus = device.config.modbus.as_ref();
+        let Some(modbus) = modbus.filter(|m| m.is_serial()) else {
+            continue;
+        };
+        let (first, other) = *ports
+            .entry(modbus.transport.to_string())
+            .or_insert((device, modbus));
+        if let Some(conflict) = modbus.conflict(other)
+            && found.len() < MAX_MISTAKES
+        {
+            let spot = |device: &ReadDevice<'_>| {
+                let spot = tree::find(&device.table, &["modbus"]);
+                spot.map_or(device.table.span.clone(), |spot| spot.key)
+            };
+            let (what, remedy) = conflict.split_once(": ").unwrap_or((&conflict, ""));
+            let mut d = input.error(&spot(device), what.to_owned(), "set like this");
+            d.related
+                .push(input.sources.related(&spot(first), "and otherwise here"));
+            d.help.push(remedy.to_owned());
+            found.push(d);
+        }
+    }
 }
 
 /// Looks at one device; a profile's may have no protocol, when it is only for judging history.
@@ -375,6 +404,15 @@ fn one_tag(
             ));
         }
         _ => {}
+    }
+    if let (Some(modbus), Some(point)) = (&device.modbus, &tag.modbus)
+        && let Some(fault) = modbus.fault(point, tag.writable)
+    {
+        let message = format!("tag `{}` cannot be as it is", tag.name);
+        let mut d = input.error(&key("modbus"), message, &fault);
+        d.help
+            .push("change its address, or the limits of its device".to_owned());
+        found.push(d);
     }
     if let Some(point) = tag.modbus.as_ref().filter(|_| input.used.is_none()) {
         found.extend(old_notation(tag, point, input));

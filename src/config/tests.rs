@@ -196,6 +196,7 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
             return None;
         }
         ("user_certificate" | "user_key" | "user_certificates", _) => return None,
+        ("ca" | "certificate" | "key" | "serial", _) => return None,
         ("name", _) if table == ".opcua_server.users" => return None,
         ("offset" | "center" | "lcl" | "ucl", _) => "inf",
         ("scale", _) => "0.0",
