@@ -18,6 +18,7 @@ mod init;
 mod ledger_from;
 mod live;
 mod output;
+mod profile;
 mod prove;
 mod read;
 mod records;
@@ -70,6 +71,8 @@ enum Command {
     Edge(edge::EdgeArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// Kinds of machines: list, show, test and begin device profiles
+    Profile(profile::ProfileArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -124,6 +127,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::run(args),
         Command::Edge(args) => edge::command(args),
         Command::Check(args) => check::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),

@@ -17,6 +17,9 @@ pub struct DeviceConfig {
     /// Its id, unique in the hub.
     #[serde(deserialize_with = "value::device_id")]
     pub id: DeviceId,
+    /// The profile that it was made from, for people: what it said stands in the other keys.
+    #[serde(default, skip_serializing)]
+    pub profile: Option<String>,
     /// The group it belongs to, for people.
     #[serde(
         default,
