@@ -4,6 +4,7 @@
 //! newest of three quick ones. Here a value goes to a monitored item when it changes, at most once
 //! in the interval that its client asked for, and always the newest.
 
+use super::companion::point::{Point, Shape};
 use crate::live_view::DeviceLive;
 use crate::model::{Nanos, Quality, Value, now};
 use crate::protocols::ports::LedgerPort;
@@ -33,6 +34,8 @@ pub(super) const LEDGER_FIELDS: [&str; 3] = ["Height", "LastBlockHash", "Records
 /// Where the values of a group of variables come from.
 pub(super) enum Origin {
     Device(Arc<DeviceLive>),
+    /// The same samples under the companion specifications' names.
+    Machine(Arc<DeviceLive>, Vec<Point>),
     Ledger {
         port: Arc<dyn LedgerPort>,
         changed: AtomicI64,
@@ -45,12 +48,13 @@ pub(super) struct Reading {
     value: Option<Value>,
     time: Option<Nanos>,
     quality: Quality,
+    shape: Shape,
 }
 
 impl Origin {
     fn changes(&self) -> watch::Receiver<u64> {
         match self {
-            Self::Device(live) => live.changes(),
+            Self::Device(live) | Self::Machine(live, _) => live.changes(),
             Self::Ledger { port, .. } => port.changes(),
         }
     }
@@ -63,13 +67,25 @@ impl Origin {
                     value: (!sample.quality.is_bad()).then_some(sample.value),
                     time: Some(sample.time),
                     quality: sample.quality,
+                    shape: Shape::Plain,
                 },
                 None => Reading {
                     value: None,
                     time: None,
                     quality: WAITING,
+                    shape: Shape::Plain,
                 },
             },
+            Self::Machine(live, points) => {
+                let point = points.get(index).copied().unwrap_or(Point::Missing);
+                let (value, time, quality, shape) = point.read(live);
+                Reading {
+                    value,
+                    time,
+                    quality,
+                    shape,
+                }
+            }
             Self::Ledger { port, changed } => Reading {
                 value: Some(match index {
                     0 => Value::U64(port.height()),
@@ -78,7 +94,17 @@ impl Origin {
                 }),
                 time: Some(changed.load(Ordering::Relaxed)),
                 quality: Quality::GOOD,
+                shape: Shape::Plain,
             },
+        }
+    }
+
+    /// The device and the tag whose samples variable `index` shows as they are.
+    pub(super) fn tag(&self, index: usize) -> Option<(&Arc<DeviceLive>, usize)> {
+        match self {
+            Self::Device(live) => Some((live, index)),
+            Self::Machine(live, points) => Some((live, points.get(index)?.tag()?)),
+            Self::Ledger { .. } => None,
         }
     }
 }
@@ -86,7 +112,7 @@ impl Origin {
 impl Reading {
     pub(super) fn data_value(self) -> DataValue {
         DataValue {
-            value: self.value.map(variant),
+            value: self.value.and_then(|value| self.shape.variant(value)),
             status: Some(StatusCode::from(self.quality.0)),
             source_timestamp: self.time.map(|time| DateTime::from(ticks(time))),
             source_picoseconds: None,
