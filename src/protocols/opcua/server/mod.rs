@@ -3,6 +3,7 @@
 mod address;
 mod callers;
 mod chunk;
+mod companion;
 mod config;
 pub mod guard;
 mod history;
@@ -14,6 +15,9 @@ mod units;
 mod users;
 
 pub use address::NAMESPACE;
+pub use companion::{
+    Machine, MachineKind, MachineryConfig, Machines, MotionDeviceCategory, TagRole,
+};
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
 pub use users::UsersError;
 
@@ -96,6 +100,8 @@ pub struct ScadaPorts {
     pub alarms: Option<Arc<dyn AlarmPort>>,
     /// What was recorded; without it there is no history.
     pub history: Option<Arc<dyn HistoryPort>>,
+    /// What is configured about the machines.
+    pub machines: Machines,
 }
 
 impl ScadaPorts {
@@ -112,6 +118,7 @@ impl ScadaPorts {
             control: None,
             alarms: None,
             history: None,
+            machines: Machines::default(),
         }
     }
 }
@@ -235,7 +242,7 @@ impl ScadaServer {
             .remove_gone(space, &self.live, subscriptions);
         for live in self.live.devices() {
             let space = self.nodes.address_space();
-            if let Some(group) = self.nodes.inner().add(space, &live) {
+            for group in self.nodes.inner().add(space, &live) {
                 self.push(group);
             }
         }

@@ -195,6 +195,13 @@ impl Group {
         }
     }
 
+    /// The nodes that show a tag's samples as they are.
+    pub(super) fn tag_nodes(&self) -> Vec<NodeId> {
+        let nodes = self.nodes.iter().enumerate();
+        let of_tags = nodes.filter(|(index, _)| self.origin.tag(*index).is_some());
+        of_tags.map(|(_, node)| node.clone()).collect()
+    }
+
     /// Adds a monitored item, or replaces it.
     pub(super) fn monitor(&self, handle: MonitoredItemHandle, item: Item) {
         self.items.lock().insert(handle, item);

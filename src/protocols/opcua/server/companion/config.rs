@@ -175,9 +175,9 @@ impl FromStr for TagRole {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = PARTS.iter().find_map(|(prefix, part, names)| {
-            Some((text.strip_prefix(prefix)?, *part, names))
-        });
+        let known = PARTS
+            .iter()
+            .find_map(|(prefix, part, names)| Some((text.strip_prefix(prefix)?, *part, names)));
         let Some((rest, part, names)) = known else {
             let starts: Vec<_> = PARTS.iter().map(|(prefix, ..)| *prefix).collect();
             return Err(format!(

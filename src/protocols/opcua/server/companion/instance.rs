@@ -91,7 +91,11 @@ impl Builder<'_> {
                     let mut inner = self.types.members(member.id);
                     inner.extend(self.types.members(type_id).into_iter().filter(|m| {
                         // What the member says anew takes the place of what its type says.
-                        !self.types.members(member.id).iter().any(|i| i.name == m.name)
+                        !self
+                            .types
+                            .members(member.id)
+                            .iter()
+                            .any(|i| i.name == m.name)
                     }));
                     let wanted = |m: &Member| {
                         let name = m.name.0.split_once(':').map_or("", |(_, name)| name);
@@ -136,8 +140,7 @@ impl Builder<'_> {
     ) {
         let id = self.id(&format!("{path}/{below}"));
         let (name, text) = self.name(Name::Known(member.name));
-        let mut variable =
-            VariableBuilder::new(&id, name, text).data_type(self.spaces.id(data));
+        let mut variable = VariableBuilder::new(&id, name, text).data_type(self.spaces.id(data));
         variable = match type_id {
             Some(type_id) => variable
                 .has_type_definition(self.spaces.id(type_id))
@@ -150,7 +153,8 @@ impl Builder<'_> {
         match supplied {
             Some(Supply::Fixed(value)) => variable = variable.value(value),
             Some(Supply::Tag(tag, of_tag)) => {
-                self.points.push((id.clone(), Point::Tag(tag, Shape::of(data))));
+                self.points
+                    .push((id.clone(), Point::Tag(tag, Shape::of(data))));
                 unit = Some(of_tag).filter(|u| !u.is_empty() && type_id == Some(Short("UA:17497")));
             }
             None => self.points.push((id.clone(), Point::Missing)),

@@ -100,7 +100,8 @@ fn state(builder: &mut Builder<'_>, path: &str, blocks: &NodeId, executing: Opti
 pub(super) fn plate(machine: &Machine, live: &DeviceLive, name: &str) -> Option<Supply> {
     let plate = &machine.machinery;
     let text = |text: &Option<String>| text.as_deref().map(Variant::from);
-    let localized = |text: &Option<String>| text.as_deref().map(LocalizedText::from).map(Variant::from);
+    let localized =
+        |text: &Option<String>| text.as_deref().map(LocalizedText::from).map(Variant::from);
     let value = match name {
         "Manufacturer" => localized(&plate.manufacturer),
         "ManufacturerUri" => text(&plate.manufacturer_uri),

@@ -92,15 +92,18 @@ impl Companions {
         }
     }
 
+    /// Removes a device's machine; the variables that it had.
+    pub(super) fn remove(&self, space: &mut AddressSpace, device: &str) -> Option<Arc<Group>> {
+        let old = self.there.lock().remove(device)?;
+        for node in &old.nodes {
+            space.delete(node, true);
+        }
+        Some(old.group)
+    }
+
     /// Adds a device's machine, in place of the one there is.
     pub(super) fn add(&self, space: &mut AddressSpace, live: &Arc<DeviceLive>) -> Added {
-        let mut there = self.there.lock();
-        let old = there.remove(&live.id).map(|old| {
-            for node in &old.nodes {
-                space.delete(node, true);
-            }
-            old.group
-        });
+        let old = self.remove(space, &live.id);
         let machine = self.machines.of(&live.id);
         let mut builder = Builder {
             space,
@@ -119,7 +122,7 @@ impl Companions {
             group: group.clone(),
             nodes,
         };
-        there.insert(live.id.clone(), now);
+        self.there.lock().insert(live.id.clone(), now);
         Added { group, old }
     }
 }

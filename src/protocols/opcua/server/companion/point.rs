@@ -64,19 +64,24 @@ impl Shape {
     pub(in crate::protocols::opcua::server) fn variant(self, value: Value) -> Option<Variant> {
         let number = value.as_f64();
         // Whole numbers that the type holds; a cast would make others of them.
-        let whole = |low: f64, high: f64| number.filter(|n| n.fract() == 0.0 && (low..=high).contains(n));
+        let whole =
+            |low: f64, high: f64| number.filter(|n| n.fract() == 0.0 && (low..=high).contains(n));
         match self {
             Self::Plain => Some(super::super::points::variant(value)),
             Self::Double => number.map(Variant::Double),
             Self::Boolean => number.map(|n| Variant::Boolean(n != 0.0)),
             Self::UInt16 => whole(0.0, 65_535.0).map(|n| Variant::UInt16(n as u16)),
-            Self::Int32 => whole(-2_147_483_648.0, 2_147_483_647.0).map(|n| Variant::Int32(n as i32)),
+            Self::Int32 => {
+                whole(-2_147_483_648.0, 2_147_483_647.0).map(|n| Variant::Int32(n as i32))
+            }
             Self::String => Some(match value {
                 Value::Text(text) => Variant::String(text.into()),
                 other => Variant::String(other.to_string().into()),
             }),
             Self::StateName => {
-                let state = STATES.iter().find(|(id, _)| Some(f64::from(*id)) == number)?;
+                let state = STATES
+                    .iter()
+                    .find(|(id, _)| Some(f64::from(*id)) == number)?;
                 Some(Variant::from(LocalizedText::from(state.1)))
             }
             Self::StateId(namespace) => {

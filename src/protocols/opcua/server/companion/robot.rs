@@ -91,7 +91,13 @@ pub(super) fn add(
             other => set(other).or_else(|| plate(machine, live, other)),
         };
         let name = Name::Own("MotionDevice_1");
-        builder.object(&robot_path, name, MOTION_DEVICE, (&parent, component), &supply)
+        builder.object(
+            &robot_path,
+            name,
+            MOTION_DEVICE,
+            (&parent, component),
+            &supply,
+        )
     };
     axes(builder, &robot_path, live, machine);
     let controller = controller(builder, path, live, machine);

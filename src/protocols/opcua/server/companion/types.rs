@@ -53,7 +53,10 @@ impl Spaces {
     pub(super) fn id(self, short: Short) -> NodeId {
         let parts = short.0.split_once(':');
         let id = parts.and_then(|(prefix, number)| {
-            Some(NodeId::new(self.index(prefix)?, number.parse::<u32>().ok()?))
+            Some(NodeId::new(
+                self.index(prefix)?,
+                number.parse::<u32>().ok()?,
+            ))
         });
         id.unwrap_or_else(NodeId::null)
     }
@@ -91,10 +94,29 @@ pub(super) struct Types {
 }
 
 enum Row {
-    Type { id: Short, name: Short, supertype: Short, is_abstract: bool },
-    Reference { id: Short, name: Short, inverse: &'static str, supertype: Short },
-    Enumeration { id: Short, name: Short, strings: Short, values: &'static str },
-    Member { member: Member, parent: Short, rule: &'static str },
+    Type {
+        id: Short,
+        name: Short,
+        supertype: Short,
+        is_abstract: bool,
+    },
+    Reference {
+        id: Short,
+        name: Short,
+        inverse: &'static str,
+        supertype: Short,
+    },
+    Enumeration {
+        id: Short,
+        name: Short,
+        strings: Short,
+        values: &'static str,
+    },
+    Member {
+        member: Member,
+        parent: Short,
+        rule: &'static str,
+    },
 }
 
 fn row(line: &'static str) -> Option<Row> {
@@ -126,7 +148,14 @@ fn row(line: &'static str) -> Option<Row> {
             values,
         },
         ["object", id, name, parent, type_id, rule] => Row::Member {
-            member: member(id, name, Kind::Object { type_id: Short(type_id) }, rule),
+            member: member(
+                id,
+                name,
+                Kind::Object {
+                    type_id: Short(type_id),
+                },
+                rule,
+            ),
             parent: Short(parent),
             rule,
         },
@@ -194,7 +223,12 @@ impl Types {
     pub(super) fn add(&self, space: &mut AddressSpace, spaces: Spaces) {
         for row in &self.rows {
             match row {
-                Row::Type { id, name, supertype, is_abstract } => {
+                Row::Type {
+                    id,
+                    name,
+                    supertype,
+                    is_abstract,
+                } => {
                     let name = spaces.name(*name);
                     let text = LocalizedText::from(name.name.as_ref());
                     ObjectTypeBuilder::new(&spaces.id(*id), name, text)
@@ -202,7 +236,12 @@ impl Types {
                         .subtype_of(spaces.id(*supertype))
                         .insert(space);
                 }
-                Row::Reference { id, name, inverse, supertype } => {
+                Row::Reference {
+                    id,
+                    name,
+                    inverse,
+                    supertype,
+                } => {
                     let name = spaces.name(*name);
                     let text = LocalizedText::from(name.name.as_ref());
                     ReferenceTypeBuilder::new(&spaces.id(*id), name, text)
@@ -210,7 +249,12 @@ impl Types {
                         .subtype_of(spaces.id(*supertype))
                         .insert(space);
                 }
-                Row::Enumeration { id, name, strings, values } => {
+                Row::Enumeration {
+                    id,
+                    name,
+                    strings,
+                    values,
+                } => {
                     let name = spaces.name(*name);
                     let text = LocalizedText::from(name.name.as_ref());
                     DataTypeBuilder::new(&spaces.id(*id), name, text)
@@ -225,7 +269,11 @@ impl Types {
                         .property_of(spaces.id(*id))
                         .insert(space);
                 }
-                Row::Member { member, parent, rule } => {
+                Row::Member {
+                    member,
+                    parent,
+                    rule,
+                } => {
                     add_declaration(space, spaces, member, *parent, rule);
                 }
             }
@@ -302,7 +350,9 @@ mod tests {
             .rows
             .iter()
             .map(|row| match row {
-                Row::Type { id, .. } | Row::Reference { id, .. } | Row::Enumeration { id, .. } => *id,
+                Row::Type { id, .. } | Row::Reference { id, .. } | Row::Enumeration { id, .. } => {
+                    *id
+                }
                 Row::Member { member, .. } => member.id,
             })
             .collect();

@@ -1,7 +1,8 @@
 //! ReadRawModified (OPC 10000-11, 6.5.3): samples as they were recorded.
 
 use super::{
-    History, MAX_TEXT, MAX_VALUES, TICK, data_value, fitting, may_go_on, nanos, raw_value, status_of,
+    History, MAX_TEXT, MAX_VALUES, TICK, data_value, fitting, may_go_on, nanos, raw_value,
+    status_of,
 };
 use crate::access::Caller;
 use crate::model::{Nanos, Quality};
