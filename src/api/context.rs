@@ -5,6 +5,7 @@ use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
+use crate::protocols::opcua::server::Machine;
 use crate::protocols::ports::SessionPort;
 use crate::stats::Stats;
 use parking_lot::RwLock;
@@ -22,6 +23,8 @@ pub struct DeviceInfo {
     pub protocol: String,
     /// Where it is, for example "127.0.0.1:5020 unit 1".
     pub address: String,
+    /// What machine it is.
+    pub machine: Machine,
 }
 
 /// What is configured about the devices, in the order in which they are shown; it may change while

@@ -283,6 +283,7 @@ impl FakeHub {
             group: Some("cell-a".into()),
             protocol: "OPC UA".into(),
             address: "opc.tcp://127.0.0.1:4855".into(),
+            machine: Default::default(),
         };
         let context = ApiContext {
             sessions: Arc::new(FakeSessions),

@@ -10,8 +10,11 @@ use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
+use crate::model::DeviceId;
+use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::LedgerPort;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -55,7 +58,21 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
         group: device.group.clone(),
         protocol: protocol.to_owned(),
         address,
+        machine: Machine {
+            machinery: device.machinery.clone(),
+            roles: device
+                .tags
+                .iter()
+                .filter_map(|tag| Some((tag.name.clone(), tag.role.clone()?)))
+                .collect(),
+        },
     }
+}
+
+/// What machines the devices are.
+fn machines_of(devices: &[DeviceInfo]) -> BTreeMap<DeviceId, Machine> {
+    let machine = |info: &DeviceInfo| (info.id.clone(), info.machine.clone());
+    devices.iter().map(machine).collect()
 }
 
 /// Open faces; they close when they are dropped.
@@ -63,6 +80,7 @@ pub struct OpenFaces {
     http: Option<api::Running>,
     opcua: Option<ScadaServer>,
     devices: DeviceList,
+    machines: Machines,
     config: ConfigStatus,
 }
 
@@ -85,6 +103,7 @@ impl OpenFaces {
     /// Shows the devices that the hub has now, with what is known of them besides their tags. Blocks
     /// for a moment; it is called when devices have come or gone.
     pub fn refresh(&self, devices: Vec<DeviceInfo>, runtime: &Handle) {
+        self.machines.set(machines_of(&devices));
         self.devices.set(devices);
         if let Some(opcua) = &self.opcua {
             let _inside = runtime.enter();
@@ -113,12 +132,15 @@ impl Hub {
             status: self.ledger_status(),
             heights: self.heights(),
         });
+        let machines = Machines::default();
         let opcua = match &faces.opcua {
             Some(config) => {
                 let ports =
                     ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone());
+                machines.set(machines_of(&faces.devices));
                 let ports = ScadaPorts {
                     history: Some(self.past().clone()),
+                    machines: machines.clone(),
                     ..ports
                 };
                 let server = ScadaServer::start(config.clone(), ports);
@@ -150,6 +172,7 @@ impl Hub {
             http,
             opcua,
             devices,
+            machines,
             config,
         })
     }

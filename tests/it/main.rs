@@ -10,6 +10,7 @@ mod devices;
 mod disk;
 mod faces;
 mod floors;
+mod history;
 mod kill;
 mod lifecycle;
 mod machines;

@@ -1,5 +1,6 @@
 //! The server, seen by a client.
 
+mod companion;
 mod history;
 mod hostile;
 mod log_in;
