@@ -6,6 +6,7 @@
 //! numbering from what the ledger holds. Other devices notice nothing, and neither do they when one is
 //! taken out or put in.
 
+use super::alarms::AlarmDesk;
 use super::credit::Credits;
 use super::device::{DeviceActor, Leave, MakeReading};
 use super::edge_intake::{EdgeFeed, EdgeIntake};
@@ -99,6 +100,7 @@ impl Running {
 pub struct HubActor {
     ledger: Addr<LedgerActor>,
     history: Arc<ChartHistory>,
+    alarms: AlarmDesk,
     workers: Workers,
     pipelines: BTreeMap<DeviceId, Pipeline>,
     adopted: u64,
@@ -127,13 +129,14 @@ impl HubActor {
     /// A hub with these devices.
     pub fn new(
         ledger: Addr<LedgerActor>,
-        history: Arc<ChartHistory>,
+        (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         workers: Workers,
         plans: Vec<DevicePlan>,
     ) -> Self {
         let mut this = Self {
             ledger,
             history,
+            alarms,
             workers,
             pipelines: BTreeMap::new(),
             adopted: 0,
@@ -175,11 +178,12 @@ impl HubActor {
             self.workers.clone(),
         )
         .start();
+        self.alarms.watch(&plan.live);
         let validator = ValidatorActor::new(
             plan.live.clone(),
             plan.make_validator.clone(),
             plan.limits.lock().clone(),
-            self.history.clone(),
+            (self.history.clone(), self.alarms.clone()),
             sealer.clone(),
             self.workers.clone(),
         )

@@ -4,6 +4,7 @@
 //! device's sealer. Holds the device's charts. One batch at a time, in order: the charts have memory.
 //! A validator that panics over a batch refuses that batch and starts its charts anew.
 
+use super::alarms::AlarmDesk;
 use super::credit::Credit;
 use super::sealer::{Learned, SealBatch, SealerActor};
 use super::work::Workers;
@@ -40,6 +41,7 @@ pub struct ValidatorActor {
     /// The limits that the validator uses, for the charts.
     in_force: Option<Arc<Limits>>,
     history: Arc<ChartHistory>,
+    alarms: AlarmDesk,
     sealer: Addr<SealerActor>,
     workers: Workers,
 }
@@ -58,7 +60,7 @@ impl ValidatorActor {
         live: Arc<DeviceLive>,
         make: MakeValidator,
         limits: Option<Limits>,
-        history: Arc<ChartHistory>,
+        (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         sealer: Addr<SealerActor>,
         workers: Workers,
     ) -> Self {
@@ -69,6 +71,7 @@ impl ValidatorActor {
             validator: None,
             in_force: None,
             history,
+            alarms,
             sealer,
             workers,
         }
@@ -185,6 +188,7 @@ impl Handler<JudgeBatch> for ValidatorActor {
             });
             actor.show(&judged.batch, &judged.judgement.verdict);
             let verdict = Arc::new(judged.judgement.verdict);
+            actor.alarms.judged(&actor.live.id, &verdict);
             let limits = actor.in_force.clone();
             let (batch, shown) = (judged.batch.clone(), verdict.clone());
             actor.history.push(batch, shown, limits);

@@ -66,6 +66,8 @@ pub struct Alarm {
     pub shelving: Shelving,
     /// How serious it is, or was at its worst since it was raised.
     pub severity: Severity,
+    /// How serious it was before that.
+    pub last_severity: Severity,
     /// One sentence: chart, rule, value, limit.
     pub message: String,
     /// The sample and the limit it broke, where there is one.

@@ -85,6 +85,7 @@ impl Board {
                 alarm.active = true;
                 alarm.acknowledged = false;
                 alarm.confirmed = false;
+                alarm.last_severity = alarm.severity;
                 alarm.severity = trouble.severity;
                 alarm.message = trouble.message;
                 alarm.exceeded = trouble.exceeded;
@@ -255,6 +256,7 @@ fn fresh(id: &str, device: &DeviceId, edge: &Edge, now: Nanos) -> Alarm {
         confirmed: true,
         shelving: Shelving::Unshelved,
         severity: 0,
+        last_severity: 0,
         message: String::new(),
         exceeded: None,
         time: now,

@@ -3,10 +3,11 @@
 use super::loaded::ConfigStatus;
 use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
+use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
 use crate::protocols::opcua::server::Machine;
-use crate::protocols::ports::SessionPort;
+use crate::protocols::ports::{AlarmPort, SessionPort};
 use crate::stats::Stats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -66,6 +67,10 @@ pub struct ApiContext {
     pub ledger: Arc<dyn LedgerReader>,
     /// The control charts.
     pub charts: Arc<dyn ChartReader>,
+    /// The alarms.
+    pub alarms: Arc<dyn AlarmPort>,
+    /// What the users of this face are.
+    pub roles: Arc<[Role]>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
     /// How the configuration is.

@@ -5,8 +5,10 @@ use super::feed::Feed;
 use super::loaded::ConfigStatus;
 use super::ports::*;
 use super::server::Api;
+use crate::access::Role;
 use crate::live_view::{Link, LiveSample, LiveView};
 use crate::model::{Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
+use crate::protocols::fake_alarms::FakeAlarms;
 use crate::stats::{Refusal, Stats};
 use crate::validation::{ChartPoint, TagChart};
 use actix_web::web;
@@ -295,6 +297,8 @@ impl FakeHub {
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),
+            alarms: FakeAlarms::new(),
+            roles: [Role::Operator].into(),
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
         };
         Self { context, ledger }

@@ -19,7 +19,7 @@ const VERDICTS: [VerdictClass; 3] = [
 ];
 
 /// Every action with its name, as records are filtered by it.
-const ACTIONS: [(&str, Action); 15] = [
+const ACTIONS: [(&str, Action); 16] = [
     ("enrol", Action::Enrol),
     ("revoke", Action::Revoke),
     ("configure", Action::Configure),
@@ -35,6 +35,7 @@ const ACTIONS: [(&str, Action); 15] = [
     ("membership", Action::Membership),
     ("erase", Action::Erase),
     ("acknowledge", Action::Acknowledge),
+    ("alarm", Action::Alarm),
 ];
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {

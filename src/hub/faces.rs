@@ -1,6 +1,7 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::{Hub, HubError};
+use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
@@ -26,6 +27,8 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
+    /// What the users of HTTP are, all of them.
+    pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
     /// What is known of the devices besides their tags.
@@ -37,6 +40,7 @@ impl Faces {
     pub fn from_config(config: &HubConfig) -> Self {
         Self {
             http: Some(config.http.bind),
+            http_roles: config.http.roles.clone(),
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
         }
@@ -135,13 +139,12 @@ impl Hub {
         let machines = Machines::default();
         let opcua = match &faces.opcua {
             Some(config) => {
-                let ports =
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone());
                 machines.set(machines_of(&faces.devices));
                 let ports = ScadaPorts {
+                    alarms: Some(Arc::new(self.alarms().clone())),
                     history: Some(self.past().clone()),
                     machines: machines.clone(),
-                    ..ports
+                    ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
                 };
                 let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
@@ -161,6 +164,8 @@ impl Hub {
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
+                    alarms: Arc::new(self.alarms().clone()),
+                    roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };

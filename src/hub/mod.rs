@@ -21,13 +21,16 @@ pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
 
+use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
+use crate::alarms::{Alarm, AlarmConfig};
 use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
+use crate::ledger::facts::AlarmWord;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
@@ -86,6 +89,7 @@ pub struct HubBuilder {
     storage: Storage,
     chain: ChainConfig,
     blocks: BlockLimits,
+    alarms: AlarmConfig,
     devices: Vec<DeviceSetup>,
     edges: Option<EdgesSetup>,
     shutdown_wait: Duration,
@@ -116,6 +120,7 @@ impl HubBuilder {
                 id: "main".to_owned(),
             },
             blocks: BlockLimits::default(),
+            alarms: AlarmConfig::default(),
             devices: Vec::new(),
             edges: None,
             shutdown_wait: SHUTDOWN_WAIT,
@@ -131,6 +136,12 @@ impl HubBuilder {
     /// When its blocks close.
     pub fn blocks(mut self, blocks: BlockLimits) -> Self {
         self.blocks = blocks;
+        self
+    }
+
+    /// When its alarms end, and how many there may be.
+    pub fn alarms(mut self, alarms: AlarmConfig) -> Self {
+        self.alarms = alarms;
         self
     }
 
@@ -191,10 +202,17 @@ impl HubBuilder {
             plans.push(plan(device, recorded, intake, &planner)?);
         }
         let acts = act_sealers(&ledger, &planner)?;
+        let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
         let totals = ledger.state().totals();
         let stored = totals.accepted + totals.out_of_control;
         let recorded = (ledger.tip().height, stored);
-        let actors = Actors::start(ledger, self.blocks, plans, acts, &stats, &history, &workers)?;
+        let runtime = threads.io.handle();
+        let actors = Actors::start(
+            (ledger, self.blocks, plans),
+            (acts, signer.id(), runtime),
+            alarms,
+            (&stats, &history, &workers),
+        )?;
         let past = HubHistory::start(store, opener, recorded, actors.journal.clone(), workers)?;
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
@@ -229,6 +247,26 @@ fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64
         Ok(ActSealer::new(key, wrap))
     };
     Ok((Arc::new(make), epoch))
+}
+
+/// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
+/// read is left out: the verdicts to come say anew what is wrong.
+fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
+    let open = |(object, word): (&String, &AlarmWord)| {
+        let details = opener.open_act(&word.hub, &word.message);
+        let alarm = match &details {
+            Ok(details) => recorded_alarm(details),
+            Err(error) => {
+                tracing::error!(object, %error, "a recorded alarm cannot be read");
+                None
+            }
+        };
+        if alarm.is_none() && details.is_ok() {
+            tracing::error!(object, "a recorded alarm was written by another version");
+        }
+        alarm
+    };
+    ledger.state().alarms().iter().filter_map(open).collect()
 }
 
 /// Enrols the keys of devices that have one, and are not in the ledger with it yet.
@@ -266,21 +304,24 @@ struct Actors {
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
     journal: Journal,
+    alarms: AlarmDesk,
 }
 
 impl Actors {
     fn start(
-        ledger: Ledger,
-        blocks: BlockLimits,
-        plans: Vec<DevicePlan>,
-        (make_act_sealer, act_epoch): (MakeActSealer, u64),
-        stats: &Arc<Stats>,
-        history: &Arc<ChartHistory>,
-        workers: &Workers,
+        (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
+        ((make_act_sealer, act_epoch), id, runtime): (
+            (MakeActSealer, u64),
+            &str,
+            &tokio::runtime::Handle,
+        ),
+        (config, alarms): (AlarmConfig, Vec<Alarm>),
+        (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
     ) -> Result<Self, HubError> {
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
+        let (id, runtime) = (id.to_owned(), runtime.clone());
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
@@ -289,8 +330,17 @@ impl Actors {
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
-                let hub = HubActor::new(ledger.clone(), history, workers, plans).start();
-                let _ = started.send((hub, ledger, seen, journal));
+                let journal = match journal {
+                    Ok(journal) => journal,
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                };
+                let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
+                let both = (history, alarms.clone());
+                let hub = HubActor::new(ledger.clone(), both, workers, plans).start();
+                let _ = started.send(Ok((hub, ledger, seen, journal, alarms)));
                 let _ = stopped.await;
             });
         };
@@ -301,8 +351,8 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, ledger, (status, (committed, first), sessions), journal) =
-            wait.recv().map_err(|_| HubError::Gone)?;
+        let (hub, ledger, (status, (committed, first), sessions), journal, alarms) =
+            wait.recv().map_err(|_| HubError::Gone)??;
         Ok(Self {
             thread: Some(thread),
             hub,
@@ -312,7 +362,8 @@ impl Actors {
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
-            journal: journal?,
+            journal,
+            alarms,
         })
     }
 }
@@ -393,6 +444,11 @@ impl Hub {
     /// Records what users do: durable before it is answered.
     pub fn journal(&self) -> &Journal {
         &self.actors.journal
+    }
+
+    /// The alarms.
+    pub fn alarms(&self) -> &AlarmDesk {
+        &self.actors.alarms
     }
 
     /// The runtime that servers may run on.

@@ -16,6 +16,16 @@ use weighbridge_verifier::{Action, Content, MessageContent, Response, SealedRef,
 /// Most bytes of one act's details.
 pub const MAX_DETAILS: usize = 256 * 1024;
 
+/// What the object of every record about an alarm begins with.
+pub const ALARM_OBJECT: &str = "alarm:";
+
+/// Kind of a record that tells the state of an alarm.
+pub const ALARM: &str = "alarm";
+
+/// Kind of a record after which nothing of the alarm must be remembered: it is over, acknowledged and
+/// confirmed.
+pub const ALARM_OVER: &str = "alarm-over";
+
 /// Details are filled up with blanks to a multiple of this.
 const PADDING: usize = 256;
 

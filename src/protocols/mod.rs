@@ -2,6 +2,8 @@
 
 pub mod control;
 pub mod edge;
+#[cfg(test)]
+pub(crate) mod fake_alarms;
 pub mod modbus;
 pub mod opcua;
 pub mod ports;

@@ -50,6 +50,8 @@ pub enum Action {
     Erase,
     /// An alarm was acknowledged, confirmed, shelved or commented upon.
     Acknowledge,
+    /// An alarm was raised, became worse, or is over.
+    Alarm,
 }
 
 /// The hub's answer (Wan et al. 2019, Table 1, "response").

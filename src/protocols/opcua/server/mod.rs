@@ -1,6 +1,7 @@
 //! The server that SCADA connects to: live values with quality, and the state of the ledger.
 
 mod address;
+mod alarms;
 mod callers;
 mod chunk;
 mod companion;
@@ -132,6 +133,7 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
 }
 
@@ -166,9 +168,13 @@ impl ScadaServer {
             .with_node_manager(standard)
             .with_node_manager(DiagnosticsNodeManagerBuilder);
         let ledger_slot = slot.clone();
-        let most = config.limits.monitored_items;
+        let (most, alarms, of_nodes) = (
+            config.limits.monitored_items,
+            ports.alarms.clone(),
+            parts.clone(),
+        );
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, parts, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -181,6 +187,8 @@ impl ScadaServer {
             .node_managers()
             .get_of_type::<InMemoryNodeManager<LiveNodes>>()
             .ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
+
+        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
 
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let inner = TcpListener::bind(loopback)
@@ -206,6 +214,7 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
         let ledger_group = slot.lock().take();

@@ -78,6 +78,11 @@ impl LiveNodes {
         caller
     }
 
+    /// Index of the hub's namespace.
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
+    }
+
     fn past(&self) -> Result<&Arc<dyn Past>, StatusCode> {
         let past = self.parts.past.get();
         past.ok_or(StatusCode::BadHistoryOperationUnsupported)
@@ -362,7 +367,20 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) {
     }
 
+    async fn create_event_monitored_items(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        self.asked(context);
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+    }
+
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         for item in items {
             let group = self.group_of(item.node_id());
             if group.is_some_and(|g| g.forget(item.handle())) {
@@ -438,7 +456,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) -> Result<(), StatusCode> {
         let caller = self.asked(context);
         for call in methods_to_call {
-            self.parts.call(&caller, call).await;
+            self.parts.call(context, &caller, call).await;
         }
         Ok(())
     }
