@@ -299,6 +299,7 @@ impl FakeHub {
             charts: Arc::new(FakeCharts),
             alarms: FakeAlarms::new(),
             roles: [Role::Operator].into(),
+            history: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
         };
         Self { context, ledger }

@@ -12,6 +12,7 @@ mod completions;
 mod data_dir;
 mod demo;
 mod ending;
+mod history;
 mod http_get;
 mod init;
 mod ledger_from;
@@ -74,6 +75,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Run a hub
     Run(run::RunArgs),
+    /// Show what was recorded of a tag
+    History(history::HistoryArgs),
     /// Write a file that proves one sample
     Prove(prove::ProveArgs),
     /// Check a ledger or an evidence file, offline
@@ -113,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Alarms(args) => alarms::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
+        Command::History(args) => history::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),

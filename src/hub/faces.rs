@@ -167,6 +167,7 @@ impl Hub {
                     alarms: Arc::new(self.alarms().clone()),
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
+                    history: Some(self.past().clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };
                 Some(api::start(bind, context)?)

@@ -140,6 +140,7 @@ fn client(dir: &Path) -> Client {
         .create_sample_keypair(true)
         .trust_server_certs(true)
         .session_retry_limit(0)
+        .max_array_length(20_000)
         .client()
         .unwrap()
 }
