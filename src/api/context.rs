@@ -7,7 +7,7 @@ use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
 use crate::protocols::opcua::server::Machine;
-use crate::protocols::ports::{AlarmPort, HistoryPort, SessionPort};
+use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, SessionPort};
 use crate::stats::Stats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -77,6 +77,8 @@ pub struct ApiContext {
     pub config: ConfigStatus,
     /// What was recorded; without it there is no history.
     pub history: Option<Arc<dyn HistoryPort>>,
+    /// Acts upon the machines; without it nothing can be written.
+    pub control: Option<Arc<dyn ControlPort>>,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
 }

@@ -27,7 +27,7 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
-    /// What the users of HTTP are, all of them.
+    /// What users of HTTP are: it has no log-in.
     pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
@@ -51,8 +51,8 @@ impl Faces {
 pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
     let (protocol, address) = match (&device.modbus, &device.opcua) {
         (Some(modbus), _) => {
-            let address = format!("{} unit {}", modbus.address.as_str(), modbus.unit_id);
-            ("Modbus TCP", address)
+            let address = format!("{} unit {}", modbus.transport, modbus.unit_id);
+            (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
         (None, None) => ("", String::new()),
@@ -137,10 +137,12 @@ impl Hub {
             heights: self.heights(),
         });
         let machines = Machines::default();
+        let control = self.control();
         let opcua = match &faces.opcua {
             Some(config) => {
                 machines.set(machines_of(&faces.devices));
                 let ports = ScadaPorts {
+                    control: Some(control.clone()),
                     alarms: Some(Arc::new(self.alarms().clone())),
                     history: Some(self.past().clone()),
                     machines: machines.clone(),
@@ -165,6 +167,7 @@ impl Hub {
                     ledger: view,
                     charts: self.charts().clone(),
                     alarms: Arc::new(self.alarms().clone()),
+                    control: Some(control),
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     history: Some(self.past().clone()),
