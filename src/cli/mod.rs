@@ -5,6 +5,7 @@
 //! `EX_UNAVAILABLE` and `EX_CONFIG` of BSD's sysexits.
 
 mod bench;
+mod bench_opcua;
 mod blocks;
 mod check;
 mod completions;

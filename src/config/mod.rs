@@ -98,7 +98,9 @@ impl HubConfig {
             *folder = base.join(&*folder);
         }
         for user in &mut server.users {
-            user.password_file = base.join(&user.password_file);
+            if let Some(path) = &mut user.password_file {
+                *path = base.join(&*path);
+            }
         }
         self.devices.iter_mut().for_each(|d| d.resolve(base));
     }

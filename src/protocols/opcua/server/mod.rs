@@ -4,13 +4,19 @@ mod address;
 mod callers;
 mod chunk;
 mod config;
+mod flow;
 pub mod guard;
+mod methods;
 mod nodes;
+mod pace;
 mod parts;
+mod places;
 mod points;
+mod sessions;
 mod standard;
 mod units;
 mod users;
+mod writes;
 
 pub use address::NAMESPACE;
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
@@ -35,6 +41,7 @@ use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
 use parts::Parts;
 use points::Group;
+use sessions::Sessions;
 use standard::Standard;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -123,7 +130,9 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    sessions: Arc<Sessions>,
     _tidying: AbortOnDropHandle<()>,
+    _watching: AbortOnDropHandle<()>,
 }
 
 impl ScadaServer {
@@ -134,27 +143,28 @@ impl ScadaServer {
         let live = ports.live.clone();
         let callers = Arc::new(Callers::new(&config));
         let parts = Arc::new(Parts::default());
+        let sessions = Arc::new(Sessions::new(ports.sessions.clone(), callers.clone()));
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
             .map_err(|e| failed(config.bind, e))?;
         let address = public.local_addr().map_err(|e| failed(config.bind, e))?;
         let host = host(&config);
-        let users = prepare(config.clone()).await?;
+        let users = prepare(config.clone(), callers.clone()).await?;
 
         let slot = Arc::new(Mutex::new(None));
         let standard = Standard {
             parts: parts.clone(),
-            callers: callers.clone(),
+            sessions: sessions.clone(),
         };
         let builder = builder(&config, &host, address.port())
             .without_node_managers()
             .with_node_manager(standard)
             .with_node_manager(DiagnosticsNodeManagerBuilder);
-        let ledger_slot = slot.clone();
+        let (ledger_slot, of_nodes) = (slot.clone(), sessions.clone());
         let most = config.limits.monitored_items;
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, parts, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, of_nodes, parts, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -192,6 +202,8 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _watching: AbortOnDropHandle::new(tokio::spawn(sessions.clone().watch())),
+            sessions,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
         let ledger_group = slot.lock().take();
@@ -239,14 +251,15 @@ impl ScadaServer {
         self.handle.cancel();
         let _ = tokio::time::timeout(FAREWELL, self.stack).await;
         self.guard.stop().await;
+        self.sessions.end_all();
     }
 }
 
 /// Reads the users and sees to the certificate, away from the async threads.
-async fn prepare(config: OpcUaServerConfig) -> Result<Users, ScadaError> {
+async fn prepare(config: OpcUaServerConfig, callers: Arc<Callers>) -> Result<Users, ScadaError> {
     let work = move || {
         ensure_certificate(&config)?;
-        Ok(Users::load(&config)?)
+        Ok(Users::load(&config, callers)?)
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -339,7 +352,7 @@ fn builder(config: &OpcUaServerConfig, host: &str, port: u16) -> ServerBuilder {
         .max_session_timeout_ms(120_000)
         .max_secure_channel_token_lifetime_ms(3_600_000)
         .limits(limits(config))
-        .diagnostics_enabled(false);
+        .diagnostics_enabled(true);
     // Who may do what is decided by the users; the stack only wants a known token.
     let tokens = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
     for policy in policies(config) {

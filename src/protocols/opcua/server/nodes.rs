@@ -2,12 +2,13 @@
 
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
-use super::callers::Callers;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
-use crate::access::Caller;
+use super::sessions::Sessions;
+use super::{methods, writes};
+use crate::access::{Caller, Right};
 use crate::live_view::DeviceLive;
-use crate::model::{DeviceId, now};
+use crate::model::{DeviceId, TagSpec, now};
 use async_trait::async_trait;
 use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
@@ -19,8 +20,8 @@ use opcua::server::node_manager::{
 };
 use opcua::sync::RwLock;
 use opcua::types::{
-    DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails, ReadProcessedDetails,
-    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
+    DataEncoding, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails,
+    ReadProcessedDetails, ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ const NO_PACE: f64 = 1e-6;
 pub(super) struct LiveNodes {
     namespace: u16,
     ports: ScadaPorts,
-    callers: Arc<Callers>,
+    sessions: Arc<Sessions>,
     parts: Arc<Parts>,
     most_items: usize,
     items: AtomicUsize,
@@ -46,14 +47,14 @@ pub(super) struct Tags(Arc<RwLock<Groups>>);
 
 impl Tags {
     /// The device and the tag of a node; `None` when it is not a tag's.
-    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
+    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, TagSpec)> {
         let groups = self.0.read();
         let (group, index) = groups.points.get(node)?;
         let Origin::Device(live) = &group.origin else {
             return None;
         };
         let tag = live.tags.get(*index)?;
-        Some((live.id.clone(), tag.name.clone()))
+        Some((live.id.clone(), tag.clone()))
     }
 
     fn point(&self, node: &NodeId) -> Option<(Arc<Group>, usize)> {
@@ -68,12 +69,6 @@ struct Groups {
 }
 
 impl LiveNodes {
-    fn asked(&self, context: &RequestContext) -> Caller {
-        let caller = self.callers.of(context);
-        self.ports.sessions.asked(&caller.session, &caller.user);
-        caller
-    }
-
     fn past(&self) -> Result<&Arc<dyn Past>, StatusCode> {
         let past = self.parts.past.get();
         past.ok_or(StatusCode::BadHistoryOperationUnsupported)
@@ -84,7 +79,7 @@ impl LiveNodes {
         context: &ServerContext,
         space: &mut AddressSpace,
         ports: ScadaPorts,
-        callers: Arc<Callers>,
+        sessions: Arc<Sessions>,
         parts: Arc<Parts>,
         most_items: usize,
     ) -> (Self, Arc<Group>) {
@@ -95,6 +90,9 @@ impl LiveNodes {
             .add_namespace(NAMESPACE);
         space.add_namespace(NAMESPACE, namespace);
         let nodes = add_root(space, namespace);
+        if let Some(history) = &ports.history {
+            methods::add_get_evidence(space, namespace, &parts, history.clone());
+        }
         let origin = Origin::Ledger {
             port: ports.ledger.clone(),
             changed: AtomicI64::new(now()),
@@ -103,7 +101,7 @@ impl LiveNodes {
         let this = Self {
             namespace,
             ports,
-            callers,
+            sessions,
             parts,
             most_items,
             items: AtomicUsize::new(0),
@@ -130,7 +128,13 @@ impl LiveNodes {
                 groups.points.remove(node);
             }
         }
-        let nodes = add_device(&mut space, self.namespace, &live.id, &live.tags);
+        let nodes = add_device(
+            &mut space,
+            self.namespace,
+            &live.id,
+            &live.tags,
+            self.ports.control.is_some(),
+        );
         let group = Arc::new(Group::new(Origin::Device(live.clone()), nodes));
         if let Some((_, old)) = &old {
             let lost = group.inherit(old);
@@ -143,24 +147,27 @@ impl LiveNodes {
         Some(group)
     }
 
+    /// The value of a variable; `None` when the node is none of ours.
     fn read(
         &self,
-        context: &RequestContext,
-        space: &AddressSpace,
+        groups: &Groups,
         node: &ParsedReadValueId,
+        caller: &Caller,
         timestamps: TimestampsToReturn,
-    ) -> DataValue {
-        let Some((group, index)) = self.parts.tags.point(&node.node_id) else {
-            return space.read(context, node, 0.0, timestamps);
-        };
-        let mut data = match space.validate_node_read(context, node) {
-            Ok(_) => group.origin.read(index).data_value(),
-            Err(status) => return failure(status),
-        };
+        now: DateTime,
+    ) -> Option<DataValue> {
+        let (group, index) = groups.points.get(&node.node_id)?;
+        if !caller.may(Right::Live) {
+            return Some(failure(StatusCode::BadUserAccessDenied));
+        }
+        if !matches!(node.data_encoding, DataEncoding::Binary) {
+            return Some(failure(StatusCode::BadDataEncodingInvalid));
+        }
+        let mut data = group.origin.read(*index).data_value_at(now);
         if node.index_range != NumericRange::None {
             match data.value.take().map(|v| v.range_of(&node.index_range)) {
                 Some(Ok(part)) => data.value = Some(part),
-                Some(Err(status)) => return failure(status),
+                Some(Err(status)) => return Some(failure(status)),
                 None => {}
             }
         }
@@ -176,27 +183,33 @@ impl LiveNodes {
         ) {
             data.server_timestamp = None;
         }
-        data
+        Some(data)
     }
 
-    fn monitor(&self, item: &mut CreateMonitoredItem) {
+    /// Monitors a variable; false when the node is none of ours.
+    fn monitor(&self, item: &mut CreateMonitoredItem) -> bool {
         let node = &item.item_to_monitor().node_id;
         let Some((group, index)) = self.parts.tags.point(node) else {
-            // Properties, which do not change.
-            return;
+            return false;
         };
         if self.items.fetch_add(1, Ordering::Relaxed) >= self.most_items {
             self.items.fetch_sub(1, Ordering::Relaxed);
             item.set_status(StatusCode::BadTooManyMonitoredItems);
-            return;
+            return true;
         }
         let told = group.origin.read(index);
         item.set_initial_value(told.clone().data_value());
         let interval = pace(item.sampling_interval());
         // The type of the filter has no name outside of the stack.
         let unfiltered = format!("{:?}", item.filter()) == "None";
-        item.revise_sampling_interval(NO_PACE);
-        group.monitor(item.handle(), Item::new(index, interval, unfiltered, told));
+        // One of zero the stack does not hold back.
+        let by_source_time = item.sampling_interval() != 0.0;
+        if by_source_time {
+            item.revise_sampling_interval(NO_PACE);
+        }
+        let watching = Item::new(interval, unfiltered, by_source_time, told);
+        group.monitor(index, item.handle(), watching);
+        true
     }
 
     fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
@@ -249,12 +262,18 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: f64,
         timestamps_to_return: TimestampsToReturn,
     ) -> Vec<DataValue> {
-        self.asked(context);
-        let space = address_space.read();
-        nodes
-            .iter()
-            .map(|node| self.read(context, &space, node, timestamps_to_return))
-            .collect()
+        let caller = self.sessions.asked(context);
+        let now = DateTime::now();
+        let groups = self.parts.tags.0.read();
+        let mut space = None;
+        let read = |node: &&ParsedReadValueId| {
+            let read = self.read(&groups, node, &caller, timestamps_to_return, now);
+            read.unwrap_or_else(|| {
+                let space = space.get_or_insert_with(|| address_space.read());
+                space.read(context, node, 0.0, timestamps_to_return)
+            })
+        };
+        nodes.iter().map(read).collect()
     }
 
     async fn create_value_monitored_items(
@@ -263,16 +282,18 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         address_space: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
-        self.asked(context);
+        self.sessions.asked(context);
         let space = address_space.read();
         for item in items {
             let node = item.item_to_monitor().clone();
             match space.validate_node_read(context, &node) {
                 Ok(_) => {
-                    let first = self.read(context, &space, &node, TimestampsToReturn::Both);
-                    item.set_initial_value(first);
                     item.set_status(StatusCode::Good);
-                    self.monitor(item);
+                    if !self.monitor(item) {
+                        // A property, which does not change.
+                        let both = TimestampsToReturn::Both;
+                        item.set_initial_value(space.read(context, &node, 0.0, both));
+                    }
                 }
                 Err(status) => item.set_status(status),
             }
@@ -291,9 +312,17 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     async fn set_monitoring_mode(
         &self,
         _: &RequestContext,
-        _: MonitoringMode,
-        _: &[&MonitoredItemRef],
+        mode: MonitoringMode,
+        items: &[&MonitoredItemRef],
     ) {
+        if mode == MonitoringMode::Disabled {
+            return;
+        }
+        for item in items {
+            if let Some(group) = self.group_of(item.node_id()) {
+                group.refresh(item.handle());
+            }
+        }
     }
 
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
@@ -305,23 +334,30 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         }
     }
 
-    /// Nothing here can be written: what a machine said is not SCADA's to change.
     async fn write(
         &self,
         context: &RequestContext,
         address_space: &RwLock<AddressSpace>,
         nodes_to_write: &mut [&mut WriteNode],
     ) -> Result<(), StatusCode> {
-        let space = address_space.read();
-        for node in nodes_to_write {
-            let known = space.node_exists(&node.value().node_id);
-            let user = &context.token.0;
-            tracing::debug!(user, node = %node.value().node_id, "a write was refused");
-            node.set_status(match known {
-                true => StatusCode::BadNotWritable,
-                false => StatusCode::BadNodeIdUnknown,
-            });
+        let caller = self.sessions.asked(context);
+        let mut known = Vec::with_capacity(nodes_to_write.len());
+        {
+            let space = address_space.read();
+            for node in nodes_to_write {
+                match space.node_exists(&node.value().node_id) {
+                    true => known.push(&mut **node),
+                    false => node.set_status(StatusCode::BadNodeIdUnknown),
+                }
+            }
         }
+        writes::write(
+            &self.parts,
+            self.ports.control.as_ref(),
+            &caller,
+            &mut known,
+        )
+        .await;
         Ok(())
     }
 
@@ -332,7 +368,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.raw(&caller, details, nodes, timestamps_to_return)
             .await
@@ -345,7 +381,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.processed(&caller, details, nodes, timestamps_to_return)
             .await
@@ -358,7 +394,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.at_time(&caller, details, nodes, timestamps_to_return)
             .await
@@ -370,7 +406,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: &RwLock<AddressSpace>,
         methods_to_call: &mut [&mut &mut MethodCall],
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         for call in methods_to_call {
             self.parts.call(&caller, call).await;
         }

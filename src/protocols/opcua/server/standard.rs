@@ -1,8 +1,8 @@
 //! The standard's namespace as this server shows it: the stack's own nodes, with what the stack lacks
 //! done here.
 
-use super::callers::Callers;
 use super::parts::Parts;
+use super::sessions::Sessions;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// Builds the nodes.
 pub(super) struct Standard {
     pub(super) parts: Arc<Parts>,
-    pub(super) callers: Arc<Callers>,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 impl NodeManagerBuilder for Standard {
@@ -31,7 +31,7 @@ impl NodeManagerBuilder for Standard {
             status: context.status.clone(),
             stack: Box::new(Core(Extent::Server)).build(context),
             parts: self.parts,
-            callers: self.callers,
+            sessions: self.sessions,
         })
     }
 }
@@ -41,7 +41,7 @@ struct StandardNodes {
     stack: Arc<DynNodeManager>,
     status: Arc<ServerStatusWrapper>,
     parts: Arc<Parts>,
-    callers: Arc<Callers>,
+    sessions: Arc<Sessions>,
 }
 
 impl StandardNodes {
@@ -97,6 +97,7 @@ impl NodeManager for StandardNodes {
         timestamps_to_return: TimestampsToReturn,
         nodes_to_read: &mut [&mut ReadNode],
     ) -> Result<(), StatusCode> {
+        self.sessions.asked(context);
         let read = self
             .stack
             .read(context, max_age, timestamps_to_return, nodes_to_read);
@@ -162,7 +163,7 @@ impl NodeManager for StandardNodes {
         context: &RequestContext,
         methods_to_call: &mut [&mut MethodCall],
     ) -> Result<(), StatusCode> {
-        let caller = self.callers.of(context);
+        let caller = self.sessions.asked(context);
         let mut rest = Vec::new();
         for call in methods_to_call {
             match self.parts.has_method(call.method_id()) {
