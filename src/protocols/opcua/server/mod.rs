@@ -4,6 +4,7 @@ mod address;
 mod callers;
 mod chunk;
 mod config;
+mod diagnostics;
 mod flow;
 pub mod guard;
 mod methods;

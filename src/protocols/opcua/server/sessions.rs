@@ -6,9 +6,11 @@
 use super::callers::Callers;
 use crate::access::Caller;
 use crate::protocols::ports::SessionPort;
+use chrono::Utc;
 use opcua::server::authenticator::UserToken;
 use opcua::server::node_manager::RequestContext;
 use opcua::sync::RwLock;
+use opcua::types::{ApplicationDescription, DateTimeUtc, NodeId, UAString};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +19,37 @@ use std::time::{Duration, Instant};
 /// How often ends are looked for, and requests are told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The stack's session; its type has no name outside of the stack.
-type Alive = Arc<dyn Fn() -> Option<Instant> + Send + Sync>;
+/// A look at the stack's session, whose type has no name outside of the stack: what it says of itself,
+/// and until when it lives without a request; `None` when it is closed.
+type Look = Arc<dyn Fn() -> (Description, Option<Instant>) + Send + Sync>;
+
+/// What a session says of itself.
+struct Description {
+    id: NodeId,
+    name: String,
+    client: ApplicationDescription,
+    endpoint: UAString,
+}
+
+/// A session for the diagnostics.
+pub(super) struct OpenSession {
+    /// The stack's number of it.
+    pub(super) number: u32,
+    /// Its node id.
+    pub(super) id: NodeId,
+    /// The name that its client gave it.
+    pub(super) name: String,
+    /// The client.
+    pub(super) client: ApplicationDescription,
+    /// The endpoint that it uses.
+    pub(super) endpoint: UAString,
+    /// When it began.
+    pub(super) since: DateTimeUtc,
+    /// When something was asked last.
+    pub(super) last: DateTimeUtc,
+    /// Requests that were seen here.
+    pub(super) requests: u64,
+}
 
 /// The open sessions of this server.
 pub(super) struct Sessions {
@@ -30,10 +61,13 @@ pub(super) struct Sessions {
 struct Open {
     token: UserToken,
     caller: Arc<Caller>,
-    /// Until when it lives without a request; `None` when it is closed.
-    alive: Alive,
-    /// What that said last.
+    look: Look,
+    /// Until when it lived at the last look.
     until: Option<Instant>,
+    since: DateTimeUtc,
+    last: DateTimeUtc,
+    /// Requests that were told.
+    told: u64,
     /// Requests that were not told yet.
     asked: AtomicU64,
 }
@@ -58,15 +92,26 @@ impl Sessions {
         }
         let caller = Arc::new(self.callers.of(context));
         let session = context.session.clone();
-        let alive = move || {
+        let look = move || {
             let session = session.read();
-            session.is_activated().then(|| session.deadline())
+            let description = Description {
+                id: session.session_id().clone(),
+                name: session.session_name().to_owned(),
+                client: session.application_description().clone(),
+                endpoint: session.endpoint_url().clone(),
+            };
+            let until = session.is_activated().then(|| session.deadline());
+            (description, until)
         };
+        let now = Utc::now();
         let open = Open {
             token: token.clone(),
             caller: caller.clone(),
-            until: alive(),
-            alive: Arc::new(alive),
+            until: look().1,
+            look: Arc::new(look),
+            since: now,
+            last: now,
+            told: 1,
             asked: AtomicU64::new(0),
         };
         self.open.write().insert(id, open);
@@ -86,13 +131,15 @@ impl Sessions {
 
     fn look(&self) {
         self.open.write().retain(|_, open| {
-            let until = (open.alive)();
+            let (_, until) = (open.look)();
             let asked = open.asked.swap(0, Ordering::Relaxed);
             // Requests that only the stack sees, such as Publish, count as one.
             let asked = asked.max(u64::from(until != open.until));
             open.until = until;
             let (session, user) = (&open.caller.session, &open.caller.user);
             if asked > 0 {
+                open.told += asked;
+                open.last = Utc::now();
                 self.port.asked_times(session, user, asked);
             }
             if until.is_none() {
@@ -100,6 +147,26 @@ impl Sessions {
             }
             until.is_some()
         });
+    }
+
+    /// The sessions that are open.
+    pub(super) fn open(&self) -> Vec<OpenSession> {
+        let open = self.open.read();
+        let session = |(number, open): (&u32, &Open)| {
+            let (described, until) = (open.look)();
+            until?;
+            Some(OpenSession {
+                number: *number,
+                id: described.id,
+                name: described.name,
+                client: described.client,
+                endpoint: described.endpoint,
+                since: open.since,
+                last: open.last,
+                requests: open.told + open.asked.load(Ordering::Relaxed),
+            })
+        };
+        open.iter().filter_map(session).collect()
     }
 
     /// Tells that all are over.

@@ -1,8 +1,10 @@
 //! The standard's namespace as this server shows it: the stack's own nodes, with what the stack lacks
 //! done here.
 
+use super::diagnostics;
 use super::parts::Parts;
 use super::sessions::Sessions;
+use crate::access::Right;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
@@ -97,13 +99,16 @@ impl NodeManager for StandardNodes {
         timestamps_to_return: TimestampsToReturn,
         nodes_to_read: &mut [&mut ReadNode],
     ) -> Result<(), StatusCode> {
-        self.sessions.asked(context);
+        let caller = self.sessions.asked(context);
         let read = self
             .stack
             .read(context, max_age, timestamps_to_return, nodes_to_read);
         read.await?;
+        // Who may act upon machines may know who else is there.
+        let may_see_others = caller.may(Right::Call);
         for node in nodes_to_read {
             self.keep_time(node);
+            diagnostics::read(node, context, &self.sessions, may_see_others);
         }
         Ok(())
     }
