@@ -7,6 +7,7 @@ use crate::protocols::ports::{HistoryError, HistoryPort};
 use async_trait::async_trait;
 use opcua::nodes::MethodBuilder;
 use opcua::server::address_space::AddressSpace;
+use opcua::server::node_manager::RequestContext;
 use opcua::types::{
     Argument, ByteString, DataTypeId, DateTime, LocalizedText, NodeId, QualifiedName, StatusCode,
     Variant,
@@ -63,6 +64,7 @@ pub(super) fn add_get_evidence(
 impl Method for GetEvidence {
     async fn call(
         &self,
+        _: &RequestContext,
         caller: &Caller,
         _: &NodeId,
         arguments: &[Variant],

@@ -1,6 +1,7 @@
 //! The server that SCADA connects to: live values with quality, and the state of the ledger.
 
 mod address;
+mod alarms;
 mod callers;
 mod chunk;
 mod config;
@@ -132,6 +133,7 @@ pub struct ScadaServer {
     guard: Guard,
     stack: AbortOnDropHandle<()>,
     sessions: Arc<Sessions>,
+    _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
     _watching: AbortOnDropHandle<()>,
 }
@@ -162,10 +164,10 @@ impl ScadaServer {
             .without_node_managers()
             .with_node_manager(standard)
             .with_node_manager(DiagnosticsNodeManagerBuilder);
-        let (ledger_slot, of_nodes) = (slot.clone(), sessions.clone());
-        let most = config.limits.monitored_items;
+        let (ledger_slot, of_nodes) = (slot.clone(), (sessions.clone(), parts.clone()));
+        let (most, alarms) = (config.limits.monitored_items, ports.alarms.clone());
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, of_nodes, parts, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -178,6 +180,8 @@ impl ScadaServer {
             .node_managers()
             .get_of_type::<InMemoryNodeManager<LiveNodes>>()
             .ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
+
+        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
 
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let inner = TcpListener::bind(loopback)
@@ -205,6 +209,7 @@ impl ScadaServer {
             stack,
             _watching: AbortOnDropHandle::new(tokio::spawn(sessions.clone().watch())),
             sessions,
+            _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
         let ledger_group = slot.lock().take();
@@ -232,8 +237,13 @@ impl ScadaServer {
     }
 
     /// Takes in the devices that have been registered in the live view, or registered anew, since
-    /// the start or the last call.
+    /// the start or the last call, and takes out those that it has no more.
     pub fn refresh(&self) {
+        let space = self.nodes.address_space();
+        let subscriptions = self.handle.subscriptions();
+        self.nodes
+            .inner()
+            .remove_gone(space, &self.live, subscriptions);
         for live in self.live.devices() {
             let space = self.nodes.address_space();
             if let Some(group) = self.nodes.inner().add(space, &live) {

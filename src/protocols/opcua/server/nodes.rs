@@ -7,10 +7,9 @@ use super::points::{Group, Item, Origin};
 use super::sessions::Sessions;
 use super::{methods, writes};
 use crate::access::{Caller, Right};
-use crate::live_view::DeviceLive;
+use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, TagSpec, now};
 use async_trait::async_trait;
-use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
@@ -18,6 +17,7 @@ use opcua::server::node_manager::{
     HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId,
     RequestContext, ServerContext, WriteNode,
 };
+use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
     DataEncoding, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails,
@@ -69,6 +69,11 @@ struct Groups {
 }
 
 impl LiveNodes {
+    /// Index of the hub's namespace.
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
+    }
+
     fn past(&self) -> Result<&Arc<dyn Past>, StatusCode> {
         let past = self.parts.past.get();
         past.ok_or(StatusCode::BadHistoryOperationUnsupported)
@@ -79,8 +84,7 @@ impl LiveNodes {
         context: &ServerContext,
         space: &mut AddressSpace,
         ports: ScadaPorts,
-        sessions: Arc<Sessions>,
-        parts: Arc<Parts>,
+        (sessions, parts): (Arc<Sessions>, Arc<Parts>),
         most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
@@ -145,6 +149,32 @@ impl LiveNodes {
             .devices
             .insert(live.id.clone(), (live.clone(), group.clone()));
         Some(group)
+    }
+
+    /// Takes out the devices that `live` has no more.
+    pub(super) fn remove_gone(
+        &self,
+        space: &RwLock<AddressSpace>,
+        live: &LiveView,
+        subscriptions: &SubscriptionCache,
+    ) {
+        let mut groups = self.parts.tags.0.write();
+        let ids = groups.devices.keys();
+        let gone: Vec<_> = ids
+            .filter(|id| live.device(id).is_none())
+            .cloned()
+            .collect();
+        for id in gone {
+            let Some((device, group)) = groups.devices.remove(&id) else {
+                continue;
+            };
+            remove_device(&mut space.write(), self.namespace, &id, &device.tags);
+            for node in &group.nodes {
+                groups.points.remove(node);
+            }
+            self.items
+                .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
+        }
     }
 
     /// The value of a variable; `None` when the node is none of ours.
@@ -325,7 +355,20 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         }
     }
 
+    async fn create_event_monitored_items(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        self.sessions.asked(context);
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+    }
+
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         for item in items {
             let group = self.group_of(item.node_id());
             if group.is_some_and(|g| g.forget(item.handle())) {
@@ -408,7 +451,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) -> Result<(), StatusCode> {
         let caller = self.sessions.asked(context);
         for call in methods_to_call {
-            self.parts.call(&caller, call).await;
+            self.parts.call(context, &caller, call).await;
         }
         Ok(())
     }

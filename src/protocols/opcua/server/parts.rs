@@ -1,10 +1,11 @@
 //! The parts of the server beside live values: methods and history. Each is a module of its own; here is
 //! what the node managers ask of them.
 
+use super::alarms::Listeners;
 use super::nodes::Tags;
 use crate::access::Caller;
 use async_trait::async_trait;
-use opcua::server::node_manager::{HistoryNode, MethodCall};
+use opcua::server::node_manager::{HistoryNode, MethodCall, RequestContext};
 use opcua::sync::RwLock;
 use opcua::types::{
     NodeId, ReadAtTimeDetails, ReadProcessedDetails, ReadRawModifiedDetails, StatusCode,
@@ -19,6 +20,7 @@ pub(super) trait Method: Send + Sync + 'static {
     /// Calls it on `object`; the number of arguments was not checked.
     async fn call(
         &self,
+        context: &RequestContext,
         caller: &Caller,
         object: &NodeId,
         arguments: &[Variant],
@@ -63,6 +65,8 @@ pub(super) struct Parts {
     pub(super) tags: Tags,
     /// History; without it there is none.
     pub(super) past: OnceLock<Arc<dyn Past>>,
+    /// Who listens to events.
+    pub(super) listeners: Listeners,
     methods: RwLock<HashMap<NodeId, Arc<dyn Method>>>,
 }
 
@@ -79,13 +83,18 @@ impl Parts {
     }
 
     /// Calls what was asked for, and sets its result.
-    pub(super) async fn call(&self, caller: &Caller, call: &mut MethodCall) {
+    pub(super) async fn call(
+        &self,
+        context: &RequestContext,
+        caller: &Caller,
+        call: &mut MethodCall,
+    ) {
         let method = self.methods.read().get(call.method_id()).cloned();
         let Some(method) = method else {
             call.set_status(StatusCode::BadMethodInvalid);
             return;
         };
-        let result = method.call(caller, call.object_id(), call.arguments());
+        let result = method.call(context, caller, call.object_id(), call.arguments());
         match result.await {
             Ok(outputs) => {
                 call.set_outputs(outputs);

@@ -137,7 +137,11 @@ impl NodeManager for StandardNodes {
         context: &RequestContext,
         items: &mut [&mut CreateMonitoredItem],
     ) -> Result<(), StatusCode> {
-        self.stack.create_monitored_items(context, items).await
+        self.stack.create_monitored_items(context, items).await?;
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+        Ok(())
     }
 
     async fn modify_monitored_items(
@@ -158,6 +162,7 @@ impl NodeManager for StandardNodes {
     }
 
     async fn delete_monitored_items(&self, context: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         self.stack.delete_monitored_items(context, items).await;
     }
 
@@ -172,7 +177,7 @@ impl NodeManager for StandardNodes {
         let mut rest = Vec::new();
         for call in methods_to_call {
             match self.parts.has_method(call.method_id()) {
-                true => self.parts.call(&caller, call).await,
+                true => self.parts.call(context, &caller, call).await,
                 false => rest.push(&mut **call),
             }
         }
