@@ -16,6 +16,16 @@ pub fn cpu_seconds() -> Option<f64> {
     cpu(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
+/// As [`resident_bytes`], of another process.
+pub fn resident_bytes_of(process: u32) -> Option<u64> {
+    resident(&fs::read_to_string(format!("/proc/{process}/status")).ok()?)
+}
+
+/// As [`cpu_seconds`], of another process.
+pub fn cpu_seconds_of(process: u32) -> Option<f64> {
+    cpu(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

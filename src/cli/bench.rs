@@ -1,5 +1,6 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+use super::bench_opcua::{self, OpcuaArgs};
 use super::temporary::TemporaryDir;
 use crate::api::process;
 use crate::hub::{DeviceSetup, HubBuilder, HubKeys};
@@ -31,6 +32,8 @@ enum What {
     /// Modbus TCP in, durable ledger out: the whole path, beside a bare read loop over the same
     /// servers
     Ingest(IngestArgs),
+    /// The OPC UA server: notifications to many clients, or reads beside the bare stack
+    Opcua(OpcuaArgs),
 }
 
 /// What `weighbridge bench ingest` is told.
@@ -87,7 +90,10 @@ struct Servers {
 
 /// Runs the benchmark.
 pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    let What::Ingest(args) = args.what;
+    let args = match args.what {
+        What::Ingest(args) => args,
+        What::Opcua(args) => return bench_opcua::run(&args),
+    };
     let result = ingest(&args)?;
     if args.json {
         println!("{}", serde_json::to_string(&result)?);

@@ -6,6 +6,7 @@
 
 mod alarms;
 mod bench;
+mod bench_opcua;
 mod blocks;
 mod check;
 mod completions;

@@ -108,6 +108,9 @@ fn faces(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
             ConfigError::Closed => &[Key("allow_none_loopback")],
             ConfigError::TrustAny(_) => &[Key("trust")],
             ConfigError::ZeroLimit(limit) => &[Key("limits"), Key(limit)],
+            ConfigError::LogIn { index, .. } | ConfigError::Name { index, .. } => {
+                &[Key("users"), Index(*index), Key("name")]
+            }
         };
         let spot = input.spot(&[&[Key("opcua_server")], key].concat());
         let text = error.to_string();

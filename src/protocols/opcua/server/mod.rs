@@ -6,14 +6,21 @@ mod callers;
 mod chunk;
 mod companion;
 mod config;
+mod diagnostics;
+mod flow;
 pub mod guard;
 mod history;
+mod methods;
 mod nodes;
+mod pace;
 mod parts;
+mod places;
 mod points;
+mod sessions;
 mod standard;
 mod units;
 mod users;
+mod writes;
 
 pub use address::NAMESPACE;
 pub use companion::{
@@ -42,6 +49,7 @@ use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
 use parts::Parts;
 use points::Group;
+use sessions::Sessions;
 use standard::Standard;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -133,8 +141,10 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    sessions: Arc<Sessions>,
     _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
+    _watching: AbortOnDropHandle<()>,
 }
 
 impl ScadaServer {
@@ -150,31 +160,28 @@ impl ScadaServer {
             // Nobody else sets it.
             let _ = parts.past.set(Arc::new(past));
         }
+        let sessions = Arc::new(Sessions::new(ports.sessions.clone(), callers.clone()));
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
             .map_err(|e| failed(config.bind, e))?;
         let address = public.local_addr().map_err(|e| failed(config.bind, e))?;
         let host = host(&config);
-        let users = prepare(config.clone()).await?;
+        let users = prepare(config.clone(), callers.clone()).await?;
 
         let slot = Arc::new(Mutex::new(None));
         let standard = Standard {
             parts: parts.clone(),
-            callers: callers.clone(),
+            sessions: sessions.clone(),
         };
         let builder = builder(&config, &host, address.port())
             .without_node_managers()
             .with_node_manager(standard)
             .with_node_manager(DiagnosticsNodeManagerBuilder);
-        let ledger_slot = slot.clone();
-        let (most, alarms, of_nodes) = (
-            config.limits.monitored_items,
-            ports.alarms.clone(),
-            parts.clone(),
-        );
+        let (ledger_slot, of_nodes) = (slot.clone(), (sessions.clone(), parts.clone()));
+        let (most, alarms) = (config.limits.monitored_items, ports.alarms.clone());
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, of_nodes, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -214,6 +221,8 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _watching: AbortOnDropHandle::new(tokio::spawn(sessions.clone().watch())),
+            sessions,
             _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
@@ -267,14 +276,15 @@ impl ScadaServer {
         self.handle.cancel();
         let _ = tokio::time::timeout(FAREWELL, self.stack).await;
         self.guard.stop().await;
+        self.sessions.end_all();
     }
 }
 
 /// Reads the users and sees to the certificate, away from the async threads.
-async fn prepare(config: OpcUaServerConfig) -> Result<Users, ScadaError> {
+async fn prepare(config: OpcUaServerConfig, callers: Arc<Callers>) -> Result<Users, ScadaError> {
     let work = move || {
         ensure_certificate(&config)?;
-        Ok(Users::load(&config)?)
+        Ok(Users::load(&config, callers)?)
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -367,7 +377,7 @@ fn builder(config: &OpcUaServerConfig, host: &str, port: u16) -> ServerBuilder {
         .max_session_timeout_ms(120_000)
         .max_secure_channel_token_lifetime_ms(3_600_000)
         .limits(limits(config))
-        .diagnostics_enabled(false);
+        .diagnostics_enabled(true);
     // Who may do what is decided by the users; the stack only wants a known token.
     let tokens = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
     for policy in policies(config) {

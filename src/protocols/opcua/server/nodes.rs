@@ -2,15 +2,16 @@
 
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
-use super::callers::Callers;
 use super::companion::Companions;
 use super::companion::types::{self, Spaces};
 use super::history::capabilities::historize;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
-use crate::access::Caller;
+use super::sessions::Sessions;
+use super::{methods, writes};
+use crate::access::{Caller, Right};
 use crate::live_view::{DeviceLive, LiveView};
-use crate::model::{DeviceId, now};
+use crate::model::{DeviceId, TagSpec, now};
 use async_trait::async_trait;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
@@ -22,8 +23,8 @@ use opcua::server::node_manager::{
 use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
-    DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails, ReadProcessedDetails,
-    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
+    DataEncoding, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails,
+    ReadProcessedDetails, ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub(super) struct LiveNodes {
     spaces: [u16; 3],
     companions: Companions,
     ports: ScadaPorts,
-    callers: Arc<Callers>,
+    sessions: Arc<Sessions>,
     parts: Arc<Parts>,
     most_items: usize,
     items: AtomicUsize,
@@ -52,7 +53,18 @@ pub(super) struct Tags(Arc<RwLock<Groups>>);
 
 impl Tags {
     /// The device and the tag of a node; `None` when it is not a tag's.
-    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
+    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, TagSpec)> {
+        let groups = self.0.read();
+        let (group, index) = groups.points.get(node)?;
+        let Origin::Device(live) = &group.origin else {
+            return None;
+        };
+        let tag = live.tags.get(*index)?;
+        Some((live.id.clone(), tag.clone()))
+    }
+
+    /// The device and the tag whose samples a node shows, under whatever name.
+    pub(super) fn shown_by(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
         let groups = self.0.read();
         let (group, index) = groups.points.get(node)?;
         let (live, tag) = group.origin.tag(*index)?;
@@ -72,12 +84,6 @@ struct Groups {
 }
 
 impl LiveNodes {
-    fn asked(&self, context: &RequestContext) -> Caller {
-        let caller = self.callers.of(context);
-        self.ports.sessions.asked(&caller.session, &caller.user);
-        caller
-    }
-
     /// Index of the hub's namespace.
     pub(super) fn namespace(&self) -> u16 {
         self.namespace
@@ -93,8 +99,7 @@ impl LiveNodes {
         context: &ServerContext,
         space: &mut AddressSpace,
         ports: ScadaPorts,
-        callers: Arc<Callers>,
-        parts: Arc<Parts>,
+        (sessions, parts): (Arc<Sessions>, Arc<Parts>),
         most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
@@ -115,6 +120,9 @@ impl LiveNodes {
         });
         let machines = ports.machines.clone();
         let companions = Companions::new(space, Spaces::new(spaces), namespace, machines);
+        if let Some(history) = &ports.history {
+            methods::add_get_evidence(space, namespace, &parts, history.clone());
+        }
         let origin = Origin::Ledger {
             port: ports.ledger.clone(),
             changed: AtomicI64::new(now()),
@@ -125,7 +133,7 @@ impl LiveNodes {
             spaces,
             companions,
             ports,
-            callers,
+            sessions,
             parts,
             most_items,
             items: AtomicUsize::new(0),
@@ -152,7 +160,13 @@ impl LiveNodes {
                 groups.points.remove(node);
             }
         }
-        let nodes = add_device(&mut space, self.namespace, &live.id, &live.tags);
+        let nodes = add_device(
+            &mut space,
+            self.namespace,
+            &live.id,
+            &live.tags,
+            self.ports.control.is_some(),
+        );
         if self.ports.history.is_some() {
             historize(&mut space, &nodes);
         }
@@ -210,24 +224,27 @@ impl LiveNodes {
         }
     }
 
+    /// The value of a variable; `None` when the node is none of ours.
     fn read(
         &self,
-        context: &RequestContext,
-        space: &AddressSpace,
+        groups: &Groups,
         node: &ParsedReadValueId,
+        caller: &Caller,
         timestamps: TimestampsToReturn,
-    ) -> DataValue {
-        let Some((group, index)) = self.parts.tags.point(&node.node_id) else {
-            return space.read(context, node, 0.0, timestamps);
-        };
-        let mut data = match space.validate_node_read(context, node) {
-            Ok(_) => group.origin.read(index).data_value(),
-            Err(status) => return failure(status),
-        };
+        now: DateTime,
+    ) -> Option<DataValue> {
+        let (group, index) = groups.points.get(&node.node_id)?;
+        if !caller.may(Right::Live) {
+            return Some(failure(StatusCode::BadUserAccessDenied));
+        }
+        if !matches!(node.data_encoding, DataEncoding::Binary) {
+            return Some(failure(StatusCode::BadDataEncodingInvalid));
+        }
+        let mut data = group.origin.read(*index).data_value_at(now);
         if node.index_range != NumericRange::None {
             match data.value.take().map(|v| v.range_of(&node.index_range)) {
                 Some(Ok(part)) => data.value = Some(part),
-                Some(Err(status)) => return failure(status),
+                Some(Err(status)) => return Some(failure(status)),
                 None => {}
             }
         }
@@ -243,27 +260,33 @@ impl LiveNodes {
         ) {
             data.server_timestamp = None;
         }
-        data
+        Some(data)
     }
 
-    fn monitor(&self, item: &mut CreateMonitoredItem) {
+    /// Monitors a variable; false when the node is none of ours.
+    fn monitor(&self, item: &mut CreateMonitoredItem) -> bool {
         let node = &item.item_to_monitor().node_id;
         let Some((group, index)) = self.parts.tags.point(node) else {
-            // Properties, which do not change.
-            return;
+            return false;
         };
         if self.items.fetch_add(1, Ordering::Relaxed) >= self.most_items {
             self.items.fetch_sub(1, Ordering::Relaxed);
             item.set_status(StatusCode::BadTooManyMonitoredItems);
-            return;
+            return true;
         }
         let told = group.origin.read(index);
         item.set_initial_value(told.clone().data_value());
         let interval = pace(item.sampling_interval());
         // The type of the filter has no name outside of the stack.
         let unfiltered = format!("{:?}", item.filter()) == "None";
-        item.revise_sampling_interval(NO_PACE);
-        group.monitor(item.handle(), Item::new(index, interval, unfiltered, told));
+        // One of zero the stack does not hold back.
+        let by_source_time = item.sampling_interval() != 0.0;
+        if by_source_time {
+            item.revise_sampling_interval(NO_PACE);
+        }
+        let watching = Item::new(interval, unfiltered, by_source_time, told);
+        group.monitor(index, item.handle(), watching);
+        true
     }
 
     fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
@@ -320,12 +343,18 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: f64,
         timestamps_to_return: TimestampsToReturn,
     ) -> Vec<DataValue> {
-        self.asked(context);
-        let space = address_space.read();
-        nodes
-            .iter()
-            .map(|node| self.read(context, &space, node, timestamps_to_return))
-            .collect()
+        let caller = self.sessions.asked(context);
+        let now = DateTime::now();
+        let groups = self.parts.tags.0.read();
+        let mut space = None;
+        let read = |node: &&ParsedReadValueId| {
+            let read = self.read(&groups, node, &caller, timestamps_to_return, now);
+            read.unwrap_or_else(|| {
+                let space = space.get_or_insert_with(|| address_space.read());
+                space.read(context, node, 0.0, timestamps_to_return)
+            })
+        };
+        nodes.iter().map(read).collect()
     }
 
     async fn create_value_monitored_items(
@@ -334,16 +363,18 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         address_space: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
-        self.asked(context);
+        self.sessions.asked(context);
         let space = address_space.read();
         for item in items {
             let node = item.item_to_monitor().clone();
             match space.validate_node_read(context, &node) {
                 Ok(_) => {
-                    let first = self.read(context, &space, &node, TimestampsToReturn::Both);
-                    item.set_initial_value(first);
                     item.set_status(StatusCode::Good);
-                    self.monitor(item);
+                    if !self.monitor(item) {
+                        // A property, which does not change.
+                        let both = TimestampsToReturn::Both;
+                        item.set_initial_value(space.read(context, &node, 0.0, both));
+                    }
                 }
                 Err(status) => item.set_status(status),
             }
@@ -362,9 +393,17 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     async fn set_monitoring_mode(
         &self,
         _: &RequestContext,
-        _: MonitoringMode,
-        _: &[&MonitoredItemRef],
+        mode: MonitoringMode,
+        items: &[&MonitoredItemRef],
     ) {
+        if mode == MonitoringMode::Disabled {
+            return;
+        }
+        for item in items {
+            if let Some(group) = self.group_of(item.node_id()) {
+                group.refresh(item.handle());
+            }
+        }
     }
 
     async fn create_event_monitored_items(
@@ -373,7 +412,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
-        self.asked(context);
+        self.sessions.asked(context);
         for item in items {
             self.parts.listeners.enrol(context, item);
         }
@@ -389,23 +428,30 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         }
     }
 
-    /// Nothing here can be written: what a machine said is not SCADA's to change.
     async fn write(
         &self,
         context: &RequestContext,
         address_space: &RwLock<AddressSpace>,
         nodes_to_write: &mut [&mut WriteNode],
     ) -> Result<(), StatusCode> {
-        let space = address_space.read();
-        for node in nodes_to_write {
-            let known = space.node_exists(&node.value().node_id);
-            let user = &context.token.0;
-            tracing::debug!(user, node = %node.value().node_id, "a write was refused");
-            node.set_status(match known {
-                true => StatusCode::BadNotWritable,
-                false => StatusCode::BadNodeIdUnknown,
-            });
+        let caller = self.sessions.asked(context);
+        let mut known = Vec::with_capacity(nodes_to_write.len());
+        {
+            let space = address_space.read();
+            for node in nodes_to_write {
+                match space.node_exists(&node.value().node_id) {
+                    true => known.push(&mut **node),
+                    false => node.set_status(StatusCode::BadNodeIdUnknown),
+                }
+            }
         }
+        writes::write(
+            &self.parts,
+            self.ports.control.as_ref(),
+            &caller,
+            &mut known,
+        )
+        .await;
         Ok(())
     }
 
@@ -416,7 +462,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.raw(&caller, details, nodes, timestamps_to_return)
             .await
@@ -429,7 +475,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.processed(&caller, details, nodes, timestamps_to_return)
             .await
@@ -442,7 +488,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.at_time(&caller, details, nodes, timestamps_to_return)
             .await
@@ -454,7 +500,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: &RwLock<AddressSpace>,
         methods_to_call: &mut [&mut &mut MethodCall],
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         for call in methods_to_call {
             self.parts.call(context, &caller, call).await;
         }

@@ -109,7 +109,7 @@ impl History {
         if !node.data_encoding().is_null() {
             return Err(StatusCode::BadDataEncodingUnsupported);
         }
-        let tag = self.tags.of(node.node_id());
+        let tag = self.tags.shown_by(node.node_id());
         let (device, tag) = tag.ok_or(StatusCode::BadHistoryOperationUnsupported)?;
         Ok((device, tag.to_string()))
     }
