@@ -119,9 +119,11 @@ impl Hub {
         });
         let opcua = match &faces.opcua {
             Some(config) => {
-                let mut ports =
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone());
-                ports.alarms = Some(Arc::new(self.alarms().clone()));
+                let ports = ScadaPorts {
+                    alarms: Some(Arc::new(self.alarms().clone())),
+                    history: Some(self.past().clone()),
+                    ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
+                };
                 let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }

@@ -9,6 +9,7 @@ mod device;
 mod edges;
 mod error;
 mod faces;
+mod history;
 mod plan;
 mod setup;
 mod threads;
@@ -18,6 +19,7 @@ pub use device::DeviceSetup;
 pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
+pub use history::HubHistory;
 
 use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
@@ -184,9 +186,10 @@ impl HubBuilder {
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
+        let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
         let planner = Planner {
             chain: ledger.state().chain().to_owned(),
-            opener: Opener::new(store, sealing.clone(), signer.id()),
+            opener: opener.clone(),
             signer: signer.clone(),
             reader: sealing.public().clone(),
             live: live.clone(),
@@ -200,6 +203,9 @@ impl HubBuilder {
         }
         let acts = act_sealers(&ledger, &planner)?;
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
+        let totals = ledger.state().totals();
+        let stored = totals.accepted + totals.out_of_control;
+        let recorded = (ledger.tip().height, stored);
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (ledger, self.blocks, plans),
@@ -207,9 +213,11 @@ impl HubBuilder {
             alarms,
             (&stats, &history, &workers),
         )?;
+        let past = HubHistory::start(store, opener, recorded, actors.journal.clone(), workers)?;
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
             edges,
+            past: Arc::new(past),
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -369,6 +377,7 @@ pub struct Hub {
     stats: Arc<Stats>,
     history: Arc<ChartHistory>,
     explorer: Explorer,
+    past: Arc<HubHistory>,
     actors: Actors,
     planner: Arc<Planner>,
     threads: Option<Threads>,
@@ -409,6 +418,11 @@ impl Hub {
     /// Blocks and records.
     pub fn explorer(&self) -> &Explorer {
         &self.explorer
+    }
+
+    /// What was recorded, decrypted for who may see it.
+    pub fn past(&self) -> &Arc<HubHistory> {
+        &self.past
     }
 
     /// The ledger's state, to be watched.
@@ -459,6 +473,7 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        self.past.end();
         if let Some(edges) = self.edges.take() {
             threads.io.block_on(edges.stop());
         }

@@ -8,6 +8,7 @@ mod damage;
 mod demo;
 mod devices;
 mod disk;
+mod edge;
 mod faces;
 mod floors;
 mod kill;

@@ -87,7 +87,9 @@ impl Method for GetEvidence {
                 Err(match error {
                     HistoryError::Denied(_) => StatusCode::BadUserAccessDenied,
                     HistoryError::Unknown(_) => StatusCode::BadNotFound,
-                    HistoryError::Unreadable(_) => StatusCode::BadResourceUnavailable,
+                    HistoryError::Unreadable(_) | HistoryError::NotRecorded(_) => {
+                        StatusCode::BadResourceUnavailable
+                    }
                 })
             }
         }

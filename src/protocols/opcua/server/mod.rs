@@ -8,6 +8,7 @@ mod config;
 mod diagnostics;
 mod flow;
 pub mod guard;
+mod history;
 mod methods;
 mod nodes;
 mod pace;
@@ -30,6 +31,7 @@ use crate::live_view::LiveView;
 use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort};
 use callers::Callers;
 use guard::{Guard, GuardRules, GuardStats};
+use history::{History, MAX_CONTINUATIONS};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
@@ -147,6 +149,11 @@ impl ScadaServer {
         let callers = Arc::new(Callers::new(&config));
         let parts = Arc::new(Parts::default());
         let sessions = Arc::new(Sessions::new(ports.sessions.clone(), callers.clone()));
+        if let Some(port) = &ports.history {
+            let past = History::new(port.clone(), parts.tags.clone());
+            // Nobody else sets it.
+            let _ = parts.past.set(Arc::new(past));
+        }
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -388,7 +395,7 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
         max_message_size: configured.message_bytes,
         max_chunk_count: configured.message_bytes.div_ceil(8_192).max(1),
         max_browse_continuation_points: 100,
-        max_history_continuation_points: 1,
+        max_history_continuation_points: MAX_CONTINUATIONS,
         max_query_continuation_points: 1,
         max_sessions: configured.sessions,
         subscriptions: SubscriptionLimits {
@@ -399,7 +406,8 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
             max_lifetime_count: 9_000,
             max_monitored_items_per_sub: configured.monitored_items,
             max_monitored_item_queue_size: configured.queue_size,
-            max_notifications_per_publish: 4_096,
+            // Clients of the same stack take arrays of 1,000 by default.
+            max_notifications_per_publish: 1_000,
             max_queued_notifications: 64,
             ..Default::default()
         },

@@ -2,6 +2,7 @@
 
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
+use super::history::capabilities::historize;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
 use super::sessions::Sessions;
@@ -139,6 +140,9 @@ impl LiveNodes {
             &live.tags,
             self.ports.control.is_some(),
         );
+        if self.ports.history.is_some() {
+            historize(&mut space, &nodes);
+        }
         let group = Arc::new(Group::new(Origin::Device(live.clone()), nodes));
         if let Some((_, old)) = &old {
             let lost = group.inherit(old);

@@ -2,6 +2,7 @@
 //! done here.
 
 use super::diagnostics;
+use super::history::capabilities;
 use super::parts::Parts;
 use super::sessions::Sessions;
 use crate::access::Right;
@@ -9,6 +10,7 @@ use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
 use opcua::server::diagnostics::NamespaceMetadata;
+use opcua::server::node_manager::memory::CoreNodeManager;
 use opcua::server::node_manager::{
     BrowseNode, BrowsePathItem, DynNodeManager, ExternalReferenceRequest, MethodCall,
     MonitoredItemRef, MonitoredItemUpdateRef, NodeManager, NodeManagerBuilder, ReadNode,
@@ -29,9 +31,14 @@ pub(super) struct Standard {
 
 impl NodeManagerBuilder for Standard {
     fn build(self: Box<Self>, context: ServerContext) -> Arc<DynNodeManager> {
+        let status = context.status.clone();
+        let stack = Box::new(Core(Extent::Server)).build(context);
+        if let Ok(core) = stack.clone().into_any_arc().downcast::<CoreNodeManager>() {
+            capabilities::add_functions(&mut core.address_space().write());
+        }
         Arc::new(StandardNodes {
-            status: context.status.clone(),
-            stack: Box::new(Core(Extent::Server)).build(context),
+            status,
+            stack,
             parts: self.parts,
             sessions: self.sessions,
         })
@@ -47,6 +54,17 @@ struct StandardNodes {
 }
 
 impl StandardNodes {
+    /// The stack says that there is no history.
+    fn tell_of_history(&self, node: &mut ReadNode) {
+        let wanted = node.node();
+        if wanted.attribute_id == AttributeId::Value
+            && self.parts.past.get().is_some()
+            && let Some(value) = capabilities::capability(&wanted.node_id)
+        {
+            node.set_result(DataValue::new_at(value, DateTime::now()));
+        }
+    }
+
     /// The stack gives the time at which it last changed the state.
     fn keep_time(&self, node: &mut ReadNode) {
         let whole = NodeId::from(VariableId::Server_ServerStatus);
@@ -109,6 +127,7 @@ impl NodeManager for StandardNodes {
         for node in nodes_to_read {
             self.keep_time(node);
             diagnostics::read(node, context, &self.sessions, may_see_others);
+            self.tell_of_history(node);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The server, seen by a client.
 
+mod history;
 mod hostile;
 mod log_in;
 mod notifications;
@@ -13,9 +14,9 @@ use opcua::client::{
 };
 use opcua::crypto::{CertificateStore, SecurityPolicy};
 use opcua::types::{
-    BrowsePath, DataValue, EUInformation, Error, MonitoredItemCreateRequest, NodeId, ObjectId,
-    QualifiedName, Range, ReadValueId, ReferenceTypeId, RelativePath, RelativePathElement,
-    StatusCode, TimestampsToReturn, UserTokenPolicy, Variant,
+    AttributeId, BrowsePath, DataValue, EUInformation, Error, MonitoredItemCreateRequest, NodeId,
+    ObjectId, QualifiedName, Range, ReadValueId, ReferenceTypeId, RelativePath,
+    RelativePathElement, StatusCode, TimestampsToReturn, UserTokenPolicy, Variant,
 };
 use std::path::Path;
 use tempfile::TempDir;
@@ -111,6 +112,13 @@ fn good(value: Value) -> LiveSample {
 }
 
 async fn hub(adjust: impl FnOnce(&Path, &mut OpcUaServerConfig)) -> Hub {
+    hub_with(adjust, |_| {}).await
+}
+
+async fn hub_with(
+    adjust: impl FnOnce(&Path, &mut OpcUaServerConfig),
+    add: impl FnOnce(&mut ScadaPorts),
+) -> Hub {
     let dir = tempfile::tempdir().unwrap();
     let mut config = OpcUaServerConfig {
         bind: "127.0.0.1:0".parse().unwrap(),
@@ -137,11 +145,12 @@ async fn hub(adjust: impl FnOnce(&Path, &mut OpcUaServerConfig)) -> Hub {
     let ledger = FakeLedger::new();
     let sessions = Arc::new(FakeSessions::default());
     let control = Arc::new(write::FakeControl::default());
-    let ports = ScadaPorts {
+    let mut ports = ScadaPorts {
         control: Some(control.clone()),
         history: Some(Arc::new(write::FakeHistory)),
         ..ScadaPorts::new(live.clone(), ledger.clone(), sessions.clone())
     };
+    add(&mut ports);
     let server = ScadaServer::start(config, ports).await.unwrap();
     Hub {
         live,

@@ -4,9 +4,9 @@ use super::*;
 use crate::access::{Caller, Right, Role};
 use crate::model::Nanos;
 use crate::protocols::control::{MethodCall, WriteFault, Written};
-use crate::protocols::ports::{ControlError, HistoryError, HistoryPage};
+use crate::protocols::ports::{ControlError, HistoryError, PastRequest, PastTag};
 use async_trait::async_trait;
-use opcua::types::{AttributeId, CallMethodRequest, DateTime, WriteValue};
+use opcua::types::{CallMethodRequest, DateTime, WriteValue};
 
 /// Bits of an access level (OPC 10000-3, 8.57).
 const READ: u8 = 1;
@@ -65,15 +65,12 @@ pub(super) struct FakeHistory;
 
 #[async_trait]
 impl HistoryPort for FakeHistory {
-    async fn raw(
+    async fn open(
         &self,
         _: &Caller,
-        _: &str,
-        tag: &str,
-        _: (Nanos, Nanos),
-        _: usize,
-    ) -> Result<HistoryPage, HistoryError> {
-        Err(HistoryError::Unknown(tag.to_owned()))
+        request: PastRequest,
+    ) -> Result<Vec<Arc<dyn PastTag>>, HistoryError> {
+        Err(HistoryError::Unknown(format!("{request:?}")))
     }
 
     async fn evidence(
@@ -103,7 +100,7 @@ pub(super) async fn user_access_level(session: &Session, node: &NodeId) -> u8 {
     let neither = TimestampsToReturn::Neither;
     let level = session.read(&[read], neither, 0.0).await.unwrap().remove(0);
     match level.value {
-        Some(Variant::Byte(bits)) => bits,
+        Some(Variant::Byte(bits)) => bits & READ_AND_WRITE,
         other => panic!("{other:?}"),
     }
 }
