@@ -34,7 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 use weighbridge_verifier::Hash;
 
 /// The bare server's namespace.
-const BARE: &str = "urn:weighbridge:bench";
+const BARE: &str = "urn:weighbridge:bench:values";
 /// Tags of one device of the hub's server.
 const TAGS: usize = 100;
 /// 1970-01-01 in the ticks of OPC UA: 100 ns since 1601-01-01.
@@ -332,6 +332,9 @@ fn client() -> io::Result<Client> {
         .pki_dir(std::env::temp_dir().join("weighbridge-bench-pki"))
         .session_retry_limit(0)
         .min_publish_interval(Duration::from_millis(1))
+        .max_array_length(100_000)
+        .max_message_size(16 << 20)
+        .max_chunk_count(1_000)
         .client()
         .map_err(|reasons| io::Error::other(reasons.join(", ")))
 }

@@ -136,7 +136,9 @@ impl Gate {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
         let most = (self.rules.connections, self.rules.connections_per_address);
-        let Some((place, displaced)) = Places::take(&self.places, peer.ip(), most) else {
+        let Some((place, displaced)) =
+            Places::take(&self.places, peer.ip(), most, Instant::now().into_std())
+        else {
             self.stats.turned_away.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%peer, "turned away from the OPC UA server: too many connections");
             let message = error_message(TOO_BUSY, "too many connections");
@@ -262,7 +264,7 @@ async fn requests(
             }
             if header.last {
                 unfinished = 0;
-                shared.place.asked();
+                shared.place.asked(Instant::now().into_std());
             }
         }
         // Who does not take the answers gets no more: they would pile up in the stack.

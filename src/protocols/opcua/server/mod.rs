@@ -155,12 +155,12 @@ impl ScadaServer {
         let live = ports.live.clone();
         let callers = Arc::new(Callers::new(&config));
         let parts = Arc::new(Parts::default());
+        let sessions = Arc::new(Sessions::new(ports.sessions.clone(), callers.clone()));
         if let Some(port) = &ports.history {
             let past = History::new(port.clone(), parts.tags.clone());
             // Nobody else sets it.
             let _ = parts.past.set(Arc::new(past));
         }
-        let sessions = Arc::new(Sessions::new(ports.sessions.clone(), callers.clone()));
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -413,7 +413,8 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
             max_lifetime_count: 9_000,
             max_monitored_items_per_sub: configured.monitored_items,
             max_monitored_item_queue_size: configured.queue_size,
-            max_notifications_per_publish: 4_096,
+            // Clients of the same stack take arrays of 1,000 by default.
+            max_notifications_per_publish: 1_000,
             max_queued_notifications: 64,
             ..Default::default()
         },

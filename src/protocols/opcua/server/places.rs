@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Who has asked for nothing for this long, and waits for no answer, may be displaced. A subscriber
@@ -39,21 +38,22 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Takes a place for a connection from `address`, where there may be so many in all and so many from
+    /// Takes a place `now` for a connection from `address`, where there may be so many in all and so many from
     /// one address; says whether another lost its place for it. `None` when there is none.
     pub(super) fn take(
         places: &Arc<Self>,
         address: IpAddr,
         (most, most_here): (usize, usize),
+        now: Instant,
     ) -> Option<(Place, bool)> {
         let address = grouped(address);
         let mut taken = places.taken.lock();
         let from_here = |place: &&Arc<Taken>| place.address == address;
         let here = taken.values().filter(from_here).count();
         let displaced = if here >= most_here {
-            Some(longest_idle(taken.values().filter(from_here))?)
+            Some(longest_idle(taken.values().filter(from_here), now)?)
         } else if taken.len() >= most {
-            Some(longest_idle(taken.values())?)
+            Some(longest_idle(taken.values(), now)?)
         } else {
             None
         };
@@ -64,7 +64,7 @@ impl Places {
         let id = places.next.fetch_add(1, Ordering::Relaxed);
         let place = Arc::new(Taken {
             address,
-            began: Instant::now(),
+            began: now,
             asked_at: AtomicU64::new(0),
             waiting: AtomicI64::new(0),
             lost: CancellationToken::new(),
@@ -79,27 +79,31 @@ impl Places {
     }
 }
 
-fn longest_idle<'a>(places: impl Iterator<Item = &'a Arc<Taken>>) -> Option<Arc<Taken>> {
-    let idle = places.filter_map(|place| Some((place.idle()?, place)));
+fn longest_idle<'a>(
+    places: impl Iterator<Item = &'a Arc<Taken>>,
+    now: Instant,
+) -> Option<Arc<Taken>> {
+    let idle = places.filter_map(|place| Some((place.idle(now)?, place)));
     let longest = idle.max_by_key(|(idle, _)| *idle)?;
     Some(longest.1.clone())
 }
 
 impl Taken {
     /// For how long it may have been displaced.
-    fn idle(&self) -> Option<Duration> {
+    fn idle(&self, now: Instant) -> Option<Duration> {
         let asked_at = Duration::from_millis(self.asked_at.load(Ordering::Relaxed));
-        let idle = self.began.elapsed().saturating_sub(asked_at);
+        let idle = now.duration_since(self.began).saturating_sub(asked_at);
         let waits = self.waiting.load(Ordering::Relaxed) > 0;
         (!waits && idle >= IDLE).then_some(idle)
     }
 }
 
 impl Place {
-    /// Something was asked.
-    pub(super) fn asked(&self) {
-        let now = self.taken.began.elapsed().as_millis() as u64;
-        self.taken.asked_at.store(now, Ordering::Relaxed);
+    /// Something was asked `now`.
+    pub(super) fn asked(&self, now: Instant) {
+        let asked_at = now.duration_since(self.taken.began).as_millis();
+        let asked_at = u64::try_from(asked_at).unwrap_or(u64::MAX);
+        self.taken.asked_at.store(asked_at, Ordering::Relaxed);
         self.taken.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -142,37 +146,36 @@ mod tests {
         text.parse().unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn places_are_bounded_and_who_idles_loses_theirs() {
+    #[test]
+    fn places_are_bounded_and_who_idles_loses_theirs() {
         let places = Arc::new(Places::default());
-        let take = |from: &str| Places::take(&places, address(from), MOST);
-        let (idle, _) = take("10.0.0.1").unwrap();
-        let (subscriber, _) = take("10.0.0.1").unwrap();
-        subscriber.asked();
-        assert!(take("10.0.0.1").is_none(), "nobody idles yet");
-        let (other, displaced) = take("10.0.0.2").unwrap();
+        let now = Instant::now();
+        let take = |from: &str, at| Places::take(&places, address(from), MOST, at);
+        let (idle, _) = take("10.0.0.1", now).unwrap();
+        let (subscriber, _) = take("10.0.0.1", now).unwrap();
+        subscriber.asked(now);
+        assert!(take("10.0.0.1", now).is_none(), "nobody idles yet");
+        let (other, displaced) = take("10.0.0.2", now).unwrap();
         assert!(!displaced);
-        assert!(take("10.0.0.3").is_none(), "there is no place at all");
+        assert!(take("10.0.0.3", now).is_none(), "there is no place at all");
 
-        tokio::time::advance(IDLE).await;
-        other.asked();
+        let later = now + IDLE;
+        other.asked(later);
         other.answered();
-        let (_third, displaced) = take("10.0.0.1").unwrap();
-        assert!(displaced);
-        idle.lost().await;
-        assert!(
-            take("10.0.0.3").is_none(),
-            "one waits for an answer, the others just asked"
-        );
+        let (_third, displaced) = take("10.0.0.1", later).unwrap();
+        assert!(displaced && idle.taken.lost.is_cancelled());
+        // One waits for an answer, the others asked or came just now.
+        assert!(take("10.0.0.3", later).is_none());
         drop(subscriber);
-        let (_fourth, displaced) = take("10.0.0.3").unwrap();
+        let (_fourth, displaced) = take("10.0.0.3", later).unwrap();
         assert!(!displaced);
     }
 
     #[test]
     fn an_ipv6_host_counts_once() {
         let places = Arc::new(Places::default());
-        let take = |from: &str| Places::take(&places, address(from), MOST).map(|p| p.0);
+        let now = Instant::now();
+        let take = |from: &str| Places::take(&places, address(from), MOST, now).map(|p| p.0);
         let _held = [take("2001:db8::1"), take("2001:db8::2")];
         assert!(take("2001:db8::3").is_none());
         assert!(take("2001:db8:0:1::3").is_some());

@@ -126,8 +126,8 @@ impl NodeManager for StandardNodes {
         let may_see_others = caller.may(Right::Call);
         for node in nodes_to_read {
             self.keep_time(node);
-            self.tell_of_history(node);
             diagnostics::read(node, context, &self.sessions, may_see_others);
+            self.tell_of_history(node);
         }
         Ok(())
     }

@@ -15,9 +15,9 @@ use opcua::client::{
 };
 use opcua::crypto::{CertificateStore, SecurityPolicy};
 use opcua::types::{
-    BrowsePath, DataValue, EUInformation, Error, MonitoredItemCreateRequest, NodeId, ObjectId,
-    QualifiedName, Range, ReadValueId, ReferenceTypeId, RelativePath, RelativePathElement,
-    StatusCode, TimestampsToReturn, UserTokenPolicy, Variant,
+    AttributeId, BrowsePath, DataValue, EUInformation, Error, MonitoredItemCreateRequest, NodeId,
+    ObjectId, QualifiedName, Range, ReadValueId, ReferenceTypeId, RelativePath,
+    RelativePathElement, StatusCode, TimestampsToReturn, UserTokenPolicy, Variant,
 };
 use std::path::Path;
 use tempfile::TempDir;

@@ -6,7 +6,7 @@ use crate::model::Nanos;
 use crate::protocols::control::{MethodCall, WriteFault, Written};
 use crate::protocols::ports::{ControlError, HistoryError, PastRequest, PastTag};
 use async_trait::async_trait;
-use opcua::types::{AttributeId, CallMethodRequest, DateTime, WriteValue};
+use opcua::types::{CallMethodRequest, DateTime, WriteValue};
 
 /// Bits of an access level (OPC 10000-3, 8.57).
 const READ: u8 = 1;
@@ -70,7 +70,7 @@ impl HistoryPort for FakeHistory {
         _: &Caller,
         request: PastRequest,
     ) -> Result<Vec<Arc<dyn PastTag>>, HistoryError> {
-        Err(HistoryError::Unknown(request.device))
+        Err(HistoryError::Unknown(format!("{request:?}")))
     }
 
     async fn evidence(
@@ -100,7 +100,7 @@ pub(super) async fn user_access_level(session: &Session, node: &NodeId) -> u8 {
     let neither = TimestampsToReturn::Neither;
     let level = session.read(&[read], neither, 0.0).await.unwrap().remove(0);
     match level.value {
-        Some(Variant::Byte(bits)) => bits,
+        Some(Variant::Byte(bits)) => bits & READ_AND_WRITE,
         other => panic!("{other:?}"),
     }
 }
