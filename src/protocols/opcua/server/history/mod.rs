@@ -111,7 +111,7 @@ impl History {
         }
         let tag = self.tags.shown_by(node.node_id());
         let (device, tag) = tag.ok_or(StatusCode::BadHistoryOperationUnsupported)?;
-        Ok((device, tag.name.to_string()))
+        Ok((device, tag.to_string()))
     }
 }
 
