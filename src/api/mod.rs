@@ -15,6 +15,7 @@ mod devices;
 mod events;
 mod feed;
 mod guard;
+mod history;
 mod ledger;
 mod loaded;
 mod metrics;

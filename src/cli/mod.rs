@@ -13,6 +13,7 @@ mod data_dir;
 mod demo;
 mod edge;
 mod ending;
+mod history;
 mod http_get;
 mod init;
 mod ledger_from;
@@ -93,6 +94,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Run a hub
     Run(run::RunArgs),
+    /// Show what was recorded of a tag
+    History(history::HistoryArgs),
     /// Write a file that proves one sample
     Prove(prove::ProveArgs),
     /// Check a ledger or an evidence file, offline
@@ -138,6 +141,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scan(args) => scan::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
+        Command::History(args) => history::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),

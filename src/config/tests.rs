@@ -224,6 +224,13 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
         ("user_certificate" | "user_key" | "user_certificates", _) => return None,
         ("ca" | "certificate" | "key" | "serial", _) => return None,
         ("name", _) if table == ".opcua_server.users" => return None,
+        // What is on a nameplate is for people too.
+        (key, Kind::Text)
+            if table == ".device.machinery"
+                && !matches!(key, "kind" | "motion_device_category") =>
+        {
+            return None;
+        }
         ("offset" | "center" | "lcl" | "ucl", _) => "inf",
         ("scale", _) => "0.0",
         ("range", _) => "[5.0, 5.0]",

@@ -12,6 +12,7 @@ mod disk;
 mod edge;
 mod faces;
 mod floors;
+mod history;
 mod kill;
 mod lifecycle;
 mod machines;

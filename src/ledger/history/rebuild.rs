@@ -15,6 +15,18 @@ pub fn is_complete(store: &dyn Store, stored: u64) -> Result<bool, PastError> {
     Ok(batches(store)? >= stored)
 }
 
+/// How many batches the blocks up to height `tip` store.
+pub fn stored(explorer: &Explorer, tip: u64) -> Result<u64, PastError> {
+    let mut stored = 0;
+    for height in 1..=tip {
+        let block = explorer.block(height)?;
+        let records = block.iter().flat_map(|b| &b.records);
+        let batches = records.filter_map(|r| r.body.batch());
+        stored += batches.filter(|b| b.sealed.is_some()).count() as u64;
+    }
+    Ok(stored)
+}
+
 /// Writes the entries of all batches up to height `tip`; returns how many. Those that are there are
 /// written as they are. `progress` is told of every block's height, and ends it by answering `false`.
 pub fn rebuild(
