@@ -43,7 +43,8 @@ impl Site {
         self.keys.path().join(name)
     }
 
-    fn sealing(&self) -> SealingKey {
+    /// The key that opens what was recorded.
+    pub fn sealing(&self) -> SealingKey {
         SealingKey::load(&self.key(HubKeys::SEALING)).unwrap()
     }
 
