@@ -203,6 +203,6 @@ impl EdgeIntake {
         };
         // The edge node tries by itself, all the time.
         let retry_at = now();
-        self.live.set_link(Link::Down { reason, retry_at });
+        self.live.set_down(reason, "", retry_at);
     }
 }

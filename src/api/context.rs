@@ -6,7 +6,7 @@ use super::problem::Problem;
 use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
-use crate::protocols::ports::{AlarmPort, SessionPort};
+use crate::protocols::ports::{AlarmPort, ControlPort, SessionPort};
 use crate::stats::Stats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -72,6 +72,8 @@ pub struct ApiContext {
     pub sessions: Arc<dyn SessionPort>,
     /// How the configuration is.
     pub config: ConfigStatus,
+    /// Acts upon the machines; without it nothing can be written.
+    pub control: Option<Arc<dyn ControlPort>>,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
 }

@@ -86,7 +86,11 @@ pub(super) fn run(args: AlarmsArgs) -> anyhow::Result<ExitCode> {
                 body["minutes"] = json!(minutes);
             }
             let path = format!("/api/v1/alarms/{action}");
-            let alarm = post_json(&args.url, &path, &body)?;
+            let (status, alarm) = post_json(&args.url, &path, &body)?;
+            if status != 200 {
+                let detail = alarm["detail"].as_str().unwrap_or("without a reason");
+                anyhow::bail!("the hub answered {status}: {detail}");
+            }
             match args.json {
                 true => alarm,
                 false => json!({ "alarms": [alarm] }),

@@ -15,8 +15,10 @@ mod ending;
 mod http_get;
 mod init;
 mod ledger_from;
+mod live;
 mod output;
 mod prove;
+mod read;
 mod records;
 mod replay;
 mod run;
@@ -24,6 +26,8 @@ mod sim;
 mod status;
 mod temporary;
 mod verify;
+mod watch;
+mod write;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -64,6 +68,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
+    /// Show the newest values of a device's tags
+    Read(read::ReadArgs),
+    /// Write tags of a device, and show what was read back
+    Write(write::WriteArgs),
+    /// Show values as they change
+    Watch(watch::WatchArgs),
     /// List the newest blocks of a ledger
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
@@ -108,6 +118,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
+        Command::Read(args) => read::run(args),
+        Command::Write(args) => write::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Alarms(args) => alarms::run(args),

@@ -88,16 +88,15 @@ pub struct HttpConfig {
     /// Where it listens. Only loopback: it has neither encryption nor log-in.
     #[serde(deserialize_with = "value::bind")]
     pub bind: SocketAddr,
-    /// What its users are, all of them: who may do more than look is said here, because nobody logs in.
+    /// What whoever asks is, for there is no log-in: operators and engineers may write to machines.
     pub roles: Vec<Role>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self {
-            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            roles: vec![Role::Observer],
-        }
+        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        let roles = vec![Role::Observer];
+        Self { bind, roles }
     }
 }
 

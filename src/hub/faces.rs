@@ -24,7 +24,7 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
-    /// What the users of HTTP are, all of them.
+    /// What users of HTTP are: it has no log-in.
     pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
@@ -117,11 +117,15 @@ impl Hub {
             status: self.ledger_status(),
             heights: self.heights(),
         });
+        let control = self.control();
         let opcua = match &faces.opcua {
             Some(config) => {
-                let mut ports =
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone());
-                ports.alarms = Some(Arc::new(self.alarms().clone()));
+                let ports = ScadaPorts {
+                    control: Some(control.clone()),
+                    alarms: Some(Arc::new(self.alarms().clone())),
+                    history: Some(self.past().clone()),
+                    ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
+                };
                 let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
@@ -141,6 +145,7 @@ impl Hub {
                     ledger: view,
                     charts: self.charts().clone(),
                     alarms: Arc::new(self.alarms().clone()),
+                    control: Some(control),
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),

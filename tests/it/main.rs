@@ -5,10 +5,12 @@
 mod alarms;
 mod attest;
 mod cli;
+mod control;
 mod damage;
 mod demo;
 mod devices;
 mod disk;
+mod edge;
 mod faces;
 mod floors;
 mod kill;
