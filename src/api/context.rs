@@ -70,10 +70,10 @@ pub struct ApiContext {
     pub roles: Arc<[Role]>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
-    /// How the configuration is.
-    pub config: ConfigStatus,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
+    /// How the configuration is.
+    pub config: ConfigStatus,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
 }

@@ -301,9 +301,9 @@ impl FakeHub {
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),
-            alarms: FakeAlarms::new(),
             control: Some(Arc::new(FakeControl)),
-            roles: [Role::Engineer].into(),
+            alarms: FakeAlarms::new(),
+            roles: [Role::Operator].into(),
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
         };
         Self { context, ledger }

@@ -22,6 +22,7 @@ mod read;
 mod records;
 mod replay;
 mod run;
+mod scan;
 mod sim;
 mod status;
 mod temporary;
@@ -80,6 +81,8 @@ enum Command {
     Records(records::RecordsArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
+    /// Find out what is there, before anybody has described it
+    Scan(scan::ScanArgs),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
     /// Run a hub
@@ -124,6 +127,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Alarms(args) => alarms::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::Prove(args) => prove::run(args),

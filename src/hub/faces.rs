@@ -24,7 +24,7 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
-    /// What users of HTTP are: it has no log-in.
+    /// What the users of HTTP are, all of them.
     pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
@@ -48,8 +48,8 @@ impl Faces {
 pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
     let (protocol, address) = match (&device.modbus, &device.opcua) {
         (Some(modbus), _) => {
-            let address = format!("{} unit {}", modbus.address.as_str(), modbus.unit_id);
-            ("Modbus TCP", address)
+            let address = format!("{} unit {}", modbus.transport, modbus.unit_id);
+            (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
         (None, None) => ("", String::new()),
@@ -144,8 +144,8 @@ impl Hub {
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
-                    alarms: Arc::new(self.alarms().clone()),
                     control: Some(control),
+                    alarms: Arc::new(self.alarms().clone()),
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
