@@ -5,7 +5,8 @@
 
 A hub reads a simulated PLC, whose pressure is beyond its limits, and a device that is not there. Both
 clients subscribe to conditions, refresh, acknowledge with a comment, and see the change; what they did
-is then listed by `weighbridge records`. node-opcua is found through NODE_PATH, or installed with npm.
+is then listed by `weighbridge records`. node-opcua is looked for in target/interop-node, where .ci/run
+installs it, or where WEIGHBRIDGE_NODE_MODULES says.
 """
 
 import asyncio
@@ -25,7 +26,6 @@ import urllib.request
 from asyncua import Client, ua
 
 HERE = pathlib.Path(__file__).resolve().parent
-NODE_OPCUA = "node-opcua@2.182.2"
 TAG_ALARM, DEVICE_ALARM = "plc-1/pressure", "plc-2"
 
 
@@ -159,22 +159,16 @@ async def with_asyncua(url):
         return f"{len(events.all)} events; severity {raised.Severity}: {raised.Message.Text[:80]}"
 
 
-def node_modules(folder):
-    """Where node-opcua is; installs it below `folder` where it is not."""
-    given = os.environ.get("NODE_PATH")
-    if given:
-        return given
-    subprocess.run(
-        ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, NODE_OPCUA],
-        check=True, timeout=600, stdin=subprocess.DEVNULL,
-    )
-    return str(folder / "node_modules")
+def node_modules():
+    """Where node-opcua is: .ci/run installs it."""
+    given = os.environ.get("WEIGHBRIDGE_NODE_MODULES")
+    return given or str(HERE.parent.parent / "target" / "interop-node" / "node_modules")
 
 
-def with_node_opcua(url, folder):
+def with_node_opcua(url):
     done = subprocess.run(
         ["node", HERE / "opcua_alarms.js", url, DEVICE_ALARM],
-        env={**os.environ, "NODE_PATH": node_modules(folder / "node")},
+        env={**os.environ, "NODE_PATH": node_modules()},
         capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
     )
     if done.returncode != 0:
@@ -249,7 +243,7 @@ def run(weighbridge_binary, tempdir):
         url = f"opc.tcp://127.0.0.1:{opcua}/"
         for name, check in [
             ("asyncua subscribes, refreshes, acknowledges, shelves", lambda: asyncio.run(with_asyncua(url))),
-            ("node-opcua subscribes, refreshes, acknowledges, confirms", lambda: with_node_opcua(url, folder)),
+            ("node-opcua subscribes, refreshes, acknowledges, confirms", lambda: with_node_opcua(url)),
             ("the command line confirms, and may not shelve", lambda: over_http(weighbridge_binary, http)),
             ("acknowledgements and refusals are records", lambda: records(weighbridge_binary, http)),
         ]:
