@@ -248,7 +248,8 @@ impl Reading {
                 deadline = Some(now + self.limits.age);
             }
             let due = deadline.is_some_and(|deadline| now >= deadline);
-            if due || builder.samples() >= self.limits.samples {
+            let ended = self.source.batch_ended() && builder.samples() > 0;
+            if due || ended || builder.samples() >= self.limits.samples {
                 self.show(builder);
                 return None;
             }

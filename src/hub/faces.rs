@@ -13,6 +13,7 @@ use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::LedgerPort;
+use crate::store::BufferedStore;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -52,7 +53,10 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
             (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
-        (None, None) => ("", String::new()),
+        (None, None) => match &device.edge {
+            Some(edge) => ("edge node", edge.clone()),
+            None => ("", String::new()),
+        },
     };
     DeviceInfo {
         id: device.id.clone(),
@@ -116,6 +120,7 @@ impl Hub {
             explorer: self.explorer().clone(),
             status: self.ledger_status(),
             heights: self.heights(),
+            buffer: self.buffer.clone(),
         });
         let control = self.control();
         let opcua = match &faces.opcua {
@@ -184,6 +189,7 @@ struct LedgerView {
     explorer: Explorer,
     status: watch::Receiver<LedgerStatus>,
     heights: watch::Receiver<u64>,
+    buffer: Option<Arc<BufferedStore>>,
 }
 
 impl LedgerPort for LedgerView {
@@ -223,7 +229,13 @@ impl LedgerReader for LedgerView {
 
     fn trouble(&self) -> Option<String> {
         match &self.status.borrow().health {
-            LedgerHealth::Up => None,
+            LedgerHealth::Up => {
+                let buffer = self.buffer.as_ref()?.status();
+                let (waiting, reason) = (buffer.waiting, buffer.reason);
+                (waiting > 0).then(|| {
+                    format!("{waiting} blocks wait in the buffer, safe, until the ledger's disk takes them: {reason}")
+                })
+            }
             LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
             LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
         }

@@ -11,5 +11,6 @@ pub mod notepad;
 pub mod opcua_robot;
 pub mod panel;
 pub mod plc;
+pub mod register_image;
 pub mod robot;
 pub mod signal;

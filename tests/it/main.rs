@@ -22,6 +22,7 @@ mod modbus_lines;
 mod modbus_maps;
 mod modbus_scan;
 mod modbus_writes;
+mod outage;
 mod panics;
 mod plc;
 mod reload;

@@ -86,7 +86,7 @@ mod tests {
             tables: vec![(
                 Table::Coil,
                 ReadableRanges {
-                    ranges: vec![3..5],
+                    ranges: std::iter::once(3..5).collect(),
                     complete: true,
                     exists: true,
                     requests: 1,
