@@ -6,7 +6,6 @@
 
 mod alarms;
 mod bench;
-mod bench_opcua;
 mod blocks;
 mod check;
 mod completions;
@@ -16,15 +15,20 @@ mod ending;
 mod http_get;
 mod init;
 mod ledger_from;
+mod live;
 mod output;
 mod prove;
+mod read;
 mod records;
 mod replay;
 mod run;
+mod scan;
 mod sim;
 mod status;
 mod temporary;
 mod verify;
+mod watch;
+mod write;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -65,12 +69,20 @@ enum Command {
     Check(check::CheckArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
+    /// Show the newest values of a device's tags
+    Read(read::ReadArgs),
+    /// Write tags of a device, and show what was read back
+    Write(write::WriteArgs),
+    /// Show values as they change
+    Watch(watch::WatchArgs),
     /// List the newest blocks of a ledger
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
     Records(records::RecordsArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
+    /// Find out what is there, before anybody has described it
+    Scan(scan::ScanArgs),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
     /// Run a hub
@@ -109,9 +121,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
+        Command::Read(args) => read::run(args),
+        Command::Write(args) => write::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Alarms(args) => alarms::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::Prove(args) => prove::run(args),

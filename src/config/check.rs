@@ -5,6 +5,7 @@ use super::tree::Step::{Index, Key};
 use super::tree::{self, Removed, Spot, Step};
 use super::{DeviceConfig, HubConfig, TagConfig};
 use crate::model::{TagSpec, ValueKind};
+use crate::protocols::modbus::ModbusConfig;
 use crate::protocols::opcua::server::ConfigError;
 use crate::validation::{DeviceValidator, ValidationError};
 use std::collections::HashMap;
@@ -167,6 +168,31 @@ fn devices(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
         edge::feeding(config, device, at, input, found);
         one_device(device, at, input, found);
     }
+    serial_ports(config, input, found);
+}
+
+/// A serial port that two devices want to be set differently.
+fn serial_ports(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
+    let mut ports: HashMap<String, (usize, &ModbusConfig)> = HashMap::new();
+    for (at, device) in config.devices.iter().enumerate() {
+        let Some(modbus) = device.modbus.as_ref().filter(|m| m.is_serial()) else {
+            continue;
+        };
+        let (first, other) = *ports
+            .entry(modbus.transport.to_string())
+            .or_insert((at, modbus));
+        if let Some(conflict) = modbus.conflict(other) {
+            let spot = |at| input.spot(&[Key("device"), Index(at), Key("modbus")]).key;
+            let (what, remedy) = conflict.split_once(": ").unwrap_or((&conflict, ""));
+            let mut d = input.error(&spot(at), what.to_owned(), "set like this");
+            d.related.push(Related {
+                place: input.source.place(&spot(first)),
+                label: "and otherwise here".to_owned(),
+            });
+            d.help.push(remedy.to_owned());
+            found.push(d);
+        }
+    }
 }
 
 fn one_device(device: &DeviceConfig, at: usize, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
@@ -272,6 +298,12 @@ fn one_tag(
             ));
         }
         _ => {}
+    }
+    if let (Some(modbus), Some(point)) = (&device.modbus, &tag.modbus)
+        && let Some(fault) = modbus.fault(point, tag.writable)
+    {
+        let message = format!("tag `{}` cannot be as it is", tag.name);
+        found.push(input.error(&key("modbus"), message, &fault));
     }
     if let Err(ValidationError::Settings { reason, .. }) = judging(device, tag) {
         let message = format!("tag `{}` cannot be judged like this", tag.name);

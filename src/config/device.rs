@@ -53,7 +53,17 @@ impl DeviceConfig {
         format!("WEIGHBRIDGE_PASSWORD_FILE_{id}")
     }
 
+    /// The same device with every element of its arrays as a tag of its own: `name[0]`, `name[1]` …
+    pub fn expanded(&self) -> Self {
+        let mut device = self.clone();
+        device.tags = self.tags.iter().flat_map(TagConfig::expanded).collect();
+        device
+    }
+
     pub(super) fn resolve(&mut self, base: &Path) {
+        if let Some(modbus) = &mut self.modbus {
+            modbus.resolve(base);
+        }
         if let Some(opcua) = &mut self.opcua {
             opcua.pki_dir = base.join(&opcua.pki_dir);
             let files = [
@@ -127,4 +137,20 @@ pub struct TagConfig {
     /// Where it is in an OPC UA server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opcua: Option<OpcUaPoint>,
+}
+
+impl TagConfig {
+    /// Its elements, where it is an array; else itself.
+    fn expanded(&self) -> Vec<Self> {
+        let array = self.modbus.as_ref().filter(|p| p.elements.is_some());
+        let Some(point) = array else {
+            return vec![self.clone()];
+        };
+        let element = |(index, point)| Self {
+            name: format!("{}[{index}]", self.name),
+            modbus: Some(point),
+            ..self.clone()
+        };
+        point.expanded().enumerate().map(element).collect()
+    }
 }

@@ -19,7 +19,7 @@ use crate::actors::reading::{BatchLimits, Reading};
 use crate::crypto::pinned_tls::{self, TlsError};
 use crate::crypto::{Identity, OpenError, SealingPublicKey, Signer};
 use crate::hub::DeviceSetup;
-use crate::live_view::{DeviceLive, Link, LiveView};
+use crate::live_view::{DeviceLive, LiveView};
 use crate::model::now;
 use crate::protocols::edge::{Packer, UploadError};
 use crate::store::spool::{SpoolError, SpoolLimits};
@@ -292,10 +292,11 @@ impl Reader {
             };
             tracing::error!(device = %self.live.id, %error, "the reading task died, starting it anew");
             let retry_at = now() + AFTER_PANIC.as_nanos() as i64;
-            self.live.set_link(Link::Down {
-                reason: "the edge node failed over this device and starts it again".to_owned(),
+            self.live.set_down(
+                "the edge node failed over this device and starts it again",
+                "its reading task died; the log says why",
                 retry_at,
-            });
+            );
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(AFTER_PANIC) => {}

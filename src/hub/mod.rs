@@ -5,6 +5,7 @@
 //! ```
 
 mod apply;
+mod control;
 mod device;
 mod edges;
 mod error;
@@ -22,6 +23,7 @@ pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
 
 use crate::actors::alarms::{AlarmDesk, recorded_alarm};
+use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
@@ -213,7 +215,13 @@ impl HubBuilder {
             alarms,
             (&stats, &history, &workers),
         )?;
-        let past = HubHistory::start(store, opener, recorded, actors.journal.clone(), workers)?;
+        let past = HubHistory::start(
+            store,
+            opener,
+            recorded,
+            actors.doors.journal().clone(),
+            workers,
+        )?;
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
             edges,
@@ -233,7 +241,10 @@ impl HubBuilder {
 }
 
 /// Makes the sealers of what users do, from the first key epoch on that was never used.
-fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64), HubError> {
+fn act_sealers(
+    ledger: &Ledger,
+    planner: &Planner,
+) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
     let object = hub_object(planner.signer.id());
     let epoch = planner.opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
@@ -242,11 +253,12 @@ fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64
     })?;
     let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
     let reader = planner.reader.clone();
-    let make = move |epoch| {
+    let make: MakeActSealer = Arc::new(move |epoch| {
         let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
         Ok(ActSealer::new(key, wrap))
-    };
-    Ok((Arc::new(make), epoch))
+    });
+    let first = make(epoch).map_err(HubError::Journal)?;
+    Ok((make, (epoch, first)))
 }
 
 /// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
@@ -303,15 +315,15 @@ struct Actors {
     /// Listens since before the first device was read.
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
-    journal: Journal,
+    doors: ControlDoors,
     alarms: AlarmDesk,
 }
 
 impl Actors {
     fn start(
         (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
-        ((make_act_sealer, act_epoch), id, runtime): (
-            (MakeActSealer, u64),
+        ((make_act_sealer, first_act_sealer), id, runtime): (
+            (MakeActSealer, (u64, ActSealer)),
             &str,
             &tokio::runtime::Handle,
         ),
@@ -329,18 +341,13 @@ impl Actors {
                 let first = committed.subscribe();
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
-                let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
-                let journal = match journal {
-                    Ok(journal) => journal,
-                    Err(error) => {
-                        let _ = started.send(Err(error));
-                        return;
-                    }
-                };
+                let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
                 let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
+                let doors = ControlDoors::new(journal, workers.clone());
                 let both = (history, alarms.clone());
-                let hub = HubActor::new(ledger.clone(), both, workers, plans).start();
-                let _ = started.send(Ok((hub, ledger, seen, journal, alarms)));
+                let hub =
+                    HubActor::new(ledger.clone(), both, workers, doors.clone(), plans).start();
+                let _ = started.send((hub, ledger, seen, doors, alarms));
                 let _ = stopped.await;
             });
         };
@@ -351,8 +358,8 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, ledger, (status, (committed, first), sessions), journal, alarms) =
-            wait.recv().map_err(|_| HubError::Gone)??;
+        let (hub, ledger, (status, (committed, first), sessions), doors, alarms) =
+            wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
@@ -362,7 +369,7 @@ impl Actors {
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
-            journal,
+            doors,
             alarms,
         })
     }
@@ -443,7 +450,7 @@ impl Hub {
 
     /// Records what users do: durable before it is answered.
     pub fn journal(&self) -> &Journal {
-        &self.actors.journal
+        self.actors.doors.journal()
     }
 
     /// The alarms.

@@ -7,6 +7,7 @@ pub mod device;
 pub mod fault;
 pub mod modbus_server;
 pub mod noise;
+pub mod notepad;
 pub mod opcua_bench;
 pub mod opcua_robot;
 pub mod panel;

@@ -4,6 +4,7 @@
 
 mod attest;
 mod cli;
+mod control;
 mod damage;
 mod demo;
 mod devices;
@@ -14,6 +15,12 @@ mod floors;
 mod kill;
 mod lifecycle;
 mod machines;
+mod modbus_device;
+mod modbus_interop;
+mod modbus_lines;
+mod modbus_maps;
+mod modbus_scan;
+mod modbus_writes;
 mod panics;
 mod plc;
 mod reload;

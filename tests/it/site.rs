@@ -118,7 +118,19 @@ impl Site {
                         let object = record.body.object;
                         recorded.documents.push((object, document));
                     }
-                    Content::Identity(_) | Content::Commitment(_) | Content::Message(_) => {}
+                    Content::Message(message) => {
+                        let details = opener.open_act(&record.body.hub, &message).unwrap();
+                        recorded.acts.push(RecordedAct {
+                            height,
+                            subject: record.body.subject,
+                            action: record.body.action,
+                            object: record.body.object,
+                            response: record.body.response,
+                            kind: message.kind,
+                            details,
+                        });
+                    }
+                    Content::Identity(_) | Content::Commitment(_) => {}
                 }
             }
         }
@@ -132,6 +144,19 @@ pub struct Recorded {
     pub batches: Vec<RecordedBatch>,
     /// Object and document.
     pub documents: Vec<(String, DocumentContent)>,
+    pub acts: Vec<RecordedAct>,
+}
+
+/// What a user did, as it is recorded.
+#[derive(Debug)]
+pub struct RecordedAct {
+    pub height: u64,
+    pub subject: String,
+    pub action: Action,
+    pub object: String,
+    pub response: Response,
+    pub kind: String,
+    pub details: serde_json::Value,
 }
 
 /// A batch as it is recorded.
@@ -242,7 +267,7 @@ pub fn device<T>(
 /// Waits until a device is down, and says why.
 pub fn down(hub: &Hub, id: &str) -> String {
     device(hub, id, "is down", |live| match live.link() {
-        Link::Down { reason, .. } => Some(reason),
+        Link::Down(trouble) => Some(trouble.to_string()),
         Link::Starting | Link::Up => None,
     })
 }

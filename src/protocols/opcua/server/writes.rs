@@ -156,6 +156,7 @@ fn outcome(written: Result<Value, WriteFault>) -> StatusCode {
                 WriteFault::ReadOnly(_) => StatusCode::BadNotWritable,
                 WriteFault::Value(_) => StatusCode::BadOutOfRange,
                 WriteFault::Refused(_) => StatusCode::BadDeviceFailure,
+                WriteFault::Withheld => StatusCode::BadOperationAbandoned,
                 // The device took it, and made something else of it.
                 WriteFault::ReadBack(_) => StatusCode::GoodClamped,
                 WriteFault::NotReadBack(_) => StatusCode::GoodCompletesAsynchronously,

@@ -358,10 +358,7 @@ async fn changes_are_pushed_also_when_only_the_status_changes() {
     let source_time = data.source_timestamp.unwrap().as_chrono();
     assert_eq!(source_time.timestamp_nanos_opt(), Some(time));
 
-    hub.plc.set_link(crate::live_view::Link::Down {
-        reason: "unplugged".into(),
-        retry_at: 0,
-    });
+    hub.plc.set_down("unplugged", "", 0);
     let lost = StatusCode::from(Quality::BAD_NO_COMMUNICATION.0);
     news(&mut values, |data| data.status() == lost).await;
 
