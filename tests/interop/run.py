@@ -26,6 +26,7 @@ import urllib.request
 from pathlib import Path
 
 import modbus
+import opcua_clients
 
 HERE = Path(__file__).resolve().parent
 USER, PASSWORD = "scada", "interop-only"
@@ -530,10 +531,13 @@ def main():
                 expected = isinstance(error, (Failed, OSError))
                 why = error if expected else traceback.format_exc()
                 print(f"FAILED  {name}\n    {why}", flush=True)
-        (folder / "modbus").mkdir(exist_ok=True)
-        for name, well, detail in modbus.run(binary, folder.resolve() / "modbus"):
-            passed, failed = passed + well, failed + (not well)
-            print(f"ok      {name} ({detail})" if well else f"FAILED  {name}\n    {detail}", flush=True)
+        for peers in (modbus, opcua_clients):
+            own = folder.resolve() / peers.__name__
+            own.mkdir(exist_ok=True)
+            for name, well, detail in peers.run(binary, own):
+                passed, failed = passed + well, failed + (not well)
+                line = f"ok      {name} ({detail})" if well else f"FAILED  {name}\n    {detail}"
+                print(line, flush=True)
     finally:
         for process in reversed(Process.started):
             try:

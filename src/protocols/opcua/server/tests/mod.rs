@@ -1,9 +1,11 @@
 //! The server, seen by a client.
 
+mod conversation;
 mod history;
 mod hostile;
 mod log_in;
 mod notifications;
+mod standard;
 mod write;
 
 use super::*;
