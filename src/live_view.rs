@@ -140,7 +140,7 @@ impl Inner {
     }
 
     fn as_shown(&self, index: usize, mut sample: LiveSample) -> LiveSample {
-        if matches!(self.link, Link::Down { .. }) {
+        if matches!(self.link, Link::Down(_)) {
             sample.quality = Quality::BAD_NO_COMMUNICATION;
         } else if let Some(judged) = self.judged.get(index) {
             sample.quality = sample.quality.worse(*judged);
