@@ -15,6 +15,7 @@ mod lifecycle;
 mod machines;
 mod panics;
 mod plc;
+mod recovery;
 mod restart;
 mod site;
 mod support;
