@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod actors;
+pub mod alarms;
 pub mod api;
 pub mod cli;
 pub mod config;

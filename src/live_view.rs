@@ -175,6 +175,11 @@ impl LiveView {
         live
     }
 
+    /// Takes a device out. Whoever holds its live state keeps it as it was last.
+    pub fn remove(&self, id: &str) {
+        self.devices.write().remove(id);
+    }
+
     /// The device of this id.
     pub fn device(&self, id: &str) -> Option<Arc<DeviceLive>> {
         self.devices.read().get(id).cloned()

@@ -6,12 +6,13 @@
 //! from what the ledger holds.
 
 use super::credit::Credit;
-use super::reading::Reading;
 use super::validator::{JudgeBatch, ValidatorActor};
 use super::work::Workers;
+use crate::ledger::seal::Origin;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, VerdictClass};
 use actix::prelude::*;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
@@ -19,8 +20,10 @@ use tokio_util::task::TaskTracker;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct BatchRead {
-    /// The batch, not yet numbered.
+    /// The batch; numbered only if an edge node has read it.
     pub batch: Batch,
+    /// How it came.
+    pub origin: Origin,
     /// Leave to have it under way.
     pub credit: Credit,
 }
@@ -37,15 +40,20 @@ pub struct BatchSettled {
     pub height: u64,
 }
 
-/// What the reading task is made from, once the actor's address is known.
-pub type MakeReading = Box<dyn FnOnce(Recipient<BatchRead>) -> Reading + Send>;
+/// The device is taken out of the hub: nothing of it is under way any more. With its actor the rest of
+/// its pipeline ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave;
+
+/// Makes the reading task, once the actor's address is known.
+pub type MakeReading = Box<dyn FnOnce(Recipient<BatchRead>) -> BoxFuture<'static, ()> + Send>;
 
 /// One device.
 pub struct DeviceActor {
     live: Arc<DeviceLive>,
     epoch: u64,
     next_sequence: u64,
-    acknowledged: u64,
     validator: Addr<ValidatorActor>,
     reading: Option<MakeReading>,
     readers: TaskTracker,
@@ -66,7 +74,6 @@ impl DeviceActor {
             live,
             epoch,
             next_sequence,
-            acknowledged: next_sequence - 1,
             validator,
             reading: Some(reading),
             readers,
@@ -84,7 +91,7 @@ impl Actor for DeviceActor {
         };
         let reading = make(ctx.address().recipient());
         let runtime = self.workers.runtime();
-        let task = self.readers.spawn_on(reading.run(), runtime);
+        let task = self.readers.spawn_on(reading, runtime);
         // A source that panics takes its actor with it, and the watchdog builds both anew.
         let watch = task.into_actor(self);
         ctx.spawn(watch.map(|ended, actor, ctx| {
@@ -101,13 +108,23 @@ impl Handler<BatchRead> for DeviceActor {
 
     fn handle(
         &mut self,
-        BatchRead { mut batch, credit }: BatchRead,
+        BatchRead {
+            mut batch,
+            origin,
+            credit,
+        }: BatchRead,
         _: &mut Self::Context,
     ) -> Self::Result {
-        batch.epoch = self.epoch;
-        batch.sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let sent = self.validator.send(JudgeBatch { batch, credit });
+        if matches!(origin, Origin::Read) {
+            batch.epoch = self.epoch;
+            batch.sequence = self.next_sequence;
+            self.next_sequence += 1;
+        }
+        let sent = self.validator.send(JudgeBatch {
+            batch,
+            origin,
+            credit,
+        });
         let sent = sent.into_actor(self);
         AtomicResponse::new(Box::pin(sent.map(|sent, actor, ctx| {
             if let Err(error) = sent {
@@ -122,8 +139,14 @@ impl Handler<BatchSettled> for DeviceActor {
     type Result = ();
 
     fn handle(&mut self, settled: BatchSettled, _: &mut Self::Context) {
-        debug_assert_eq!(settled.sequence, self.acknowledged + 1);
-        self.acknowledged = settled.sequence;
         tracing::trace!(device = %self.live.id, sequence = settled.sequence, height = settled.height, "durable");
+    }
+}
+
+impl Handler<Leave> for DeviceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

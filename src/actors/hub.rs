@@ -1,25 +1,31 @@
 //! The hub's own actor: admission and supervision.
 //!
-//! Receives [`Shutdown`] and its own watchdog's ticks. Holds one pipeline a device (device, validator,
+//! Receives [`Shutdown`], [`Retire`] and [`Adopt`], and its own watchdog's ticks. Holds one pipeline a device (device, validator,
 //! sealer). An actor that panicked is dead for good, so the watchdog looks for dead ones, waits until
 //! what they had under way is settled or given up, and builds the device's pipeline anew from its plan,
-//! numbering from what the ledger holds. Other devices notice nothing.
+//! numbering from what the ledger holds. Other devices notice nothing, and neither do they when one is
+//! taken out or put in.
 
+use super::alarms::AlarmDesk;
 use super::credit::Credits;
-use super::device::DeviceActor;
-use super::ledger::{Append, Close, LedgerActor, NextBatch};
+use super::device::{DeviceActor, Leave, MakeReading};
+use super::edge_intake::{EdgeFeed, EdgeIntake};
+use super::ledger::{Append, Close, Follow, LedgerActor, NextBatch};
 use super::reading::{BatchLimits, Reading};
 use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
 use super::validator::{MakeValidator, ValidatorActor};
 use super::work::Workers;
 use crate::ledger::seal::BatchSealer;
 use crate::live_view::{DeviceLive, Link};
-use crate::model::now;
+use crate::model::{DeviceId, now};
 use crate::protocols::Source;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
+use futures_util::FutureExt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,8 +39,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct DevicePlan {
     /// Its live state.
     pub live: Arc<DeviceLive>,
-    /// Makes its source.
-    pub make_source: Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>,
+    /// Where its batches come from.
+    pub intake: Intake,
     /// When its batches close.
     pub batch: BatchLimits,
     /// Makes its validator.
@@ -49,11 +55,30 @@ pub struct DevicePlan {
     pub settings: Option<Vec<u8>>,
 }
 
+/// Where a device's batches come from.
+#[derive(Clone)]
+pub enum Intake {
+    /// The hub reads it, through what this makes.
+    Source(MakeSource),
+    /// An edge node reads it.
+    Edge(EdgeFeed),
+}
+
+/// Makes a device's source, whenever it is needed.
+pub type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
+
+/// The number of a device's next batch, and what the ledger has of it, to be watched.
+type Next = ((u64, u64), watch::Receiver<(u64, u64)>);
+
 /// One device.
 struct Pipeline {
     plan: DevicePlan,
     running: Option<Running>,
     building: bool,
+    /// It is being taken out: nothing is built for it any more.
+    retiring: bool,
+    /// Tells it from another of the same device that was here before.
+    number: u64,
 }
 
 /// One device's actors, and what bounds and stops its reading task.
@@ -75,8 +100,10 @@ impl Running {
 pub struct HubActor {
     ledger: Addr<LedgerActor>,
     history: Arc<ChartHistory>,
+    alarms: AlarmDesk,
     workers: Workers,
-    pipelines: Vec<Pipeline>,
+    pipelines: BTreeMap<DeviceId, Pipeline>,
+    adopted: u64,
     readers: TaskTracker,
     ending: bool,
 }
@@ -87,31 +114,56 @@ pub struct HubActor {
 #[rtype(result = "bool")]
 pub struct Shutdown(pub Duration);
 
+/// Takes devices out: reading ends, what was read becomes durable, then their actors end. Answers when
+/// that is done; devices that are not there are no error. A hub whose disk refuses answers late.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire(pub Vec<DeviceId>);
+
+/// Puts devices in, none of which may be there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Adopt(pub Vec<DevicePlan>);
+
 impl HubActor {
     /// A hub with these devices.
     pub fn new(
         ledger: Addr<LedgerActor>,
-        history: Arc<ChartHistory>,
+        (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         workers: Workers,
         plans: Vec<DevicePlan>,
     ) -> Self {
-        let pipeline = |plan| Pipeline {
-            plan,
-            running: None,
-            building: false,
-        };
-        Self {
+        let mut this = Self {
             ledger,
             history,
+            alarms,
             workers,
-            pipelines: plans.into_iter().map(pipeline).collect(),
+            pipelines: BTreeMap::new(),
+            adopted: 0,
             readers: TaskTracker::new(),
             ending: false,
+        };
+        this.adopt(plans);
+        this
+    }
+
+    fn adopt(&mut self, plans: Vec<DevicePlan>) {
+        for plan in plans {
+            self.adopted += 1;
+            let pipeline = Pipeline {
+                running: None,
+                building: false,
+                retiring: false,
+                number: self.adopted,
+                plan,
+            };
+            self.pipelines
+                .insert(pipeline.plan.live.id.clone(), pipeline);
         }
     }
 
-    /// Builds one device's actors; they go on with batch `next`.
-    fn build(&self, plan: &mut DevicePlan, next: (u64, u64)) -> Result<Running, String> {
+    /// Builds one device's actors; they go on with batch `next`, after what the ledger has.
+    fn build(&self, plan: &mut DevicePlan, (next, standing): Next) -> Result<Running, String> {
         let (credits, stop) = (Credits::default(), CancellationToken::new());
         let mut sealer = (plan.make_sealer)(plan.key_epoch)?;
         if let Some(settings) = plan.settings.take() {
@@ -126,19 +178,37 @@ impl HubActor {
             self.workers.clone(),
         )
         .start();
+        self.alarms.watch(&plan.live);
         let validator = ValidatorActor::new(
             plan.live.clone(),
             plan.make_validator.clone(),
             plan.limits.lock().clone(),
-            self.history.clone(),
+            (self.history.clone(), self.alarms.clone()),
             sealer.clone(),
             self.workers.clone(),
         )
         .start();
-        let source = ((plan.make_source)(), plan.batch);
-        let (live, of_reading, stopped) = (plan.live.clone(), credits.clone(), stop.clone());
-        let reading =
-            Box::new(move |batches| Reading::new(source, batches, live, of_reading, stopped));
+        let (live, of_reading) = (plan.live.clone(), (credits.clone(), stop.clone()));
+        let reading: MakeReading = match &plan.intake {
+            Intake::Source(make) => {
+                let source = (make(), plan.batch);
+                Box::new(move |batches| {
+                    let (credits, stop) = of_reading;
+                    let reading = Reading::new(source, Box::new(batches), live, credits, stop);
+                    reading.run().boxed()
+                })
+            }
+            Intake::Edge(feed) => {
+                let (feed, workers) = (feed.clone(), self.workers.clone());
+                let newest = (next.0, next.1 - 1);
+                Box::new(move |batches| {
+                    let from = (newest, standing);
+                    EdgeIntake::new(feed, from, batches, live, of_reading, workers)
+                        .run()
+                        .boxed()
+                })
+            }
+        };
         let tasks = (self.readers.clone(), self.workers.clone());
         let live = plan.live.clone();
         let device = DeviceActor::new(live, next, validator.clone(), reading, tasks).start();
@@ -166,14 +236,13 @@ impl HubActor {
 
     /// Builds what is not alive, at the start and whenever something died.
     fn watch(&mut self, ctx: &mut Context<Self>) {
-        for at in 0..self.pipelines.len() {
-            let pipeline = &mut self.pipelines[at];
+        for pipeline in self.pipelines.values_mut() {
             let alive = pipeline.running.as_ref().is_some_and(Running::alive);
-            if alive || pipeline.building || self.ending {
+            if alive || pipeline.building || pipeline.retiring || self.ending {
                 continue;
             }
             pipeline.building = true;
-            let device = pipeline.plan.live.id.clone();
+            let (device, number) = (pipeline.plan.live.id.clone(), pipeline.number);
             let before = pipeline.running.as_ref();
             let before = before.map(|r| (r.stop.clone(), r.credits.clone()));
             if before.is_some() {
@@ -185,32 +254,43 @@ impl HubActor {
                 // The dead sealer may have used its key for messages nobody can count any more.
                 pipeline.plan.key_epoch += 1 << 32;
             }
-            let ledger = self.ledger.clone();
+            let (ledger, of_device) = (self.ledger.clone(), device.clone());
             let next = async move {
                 if let Some((stop, credits)) = before {
                     stop.cancel();
                     credits.drain().await;
                 }
-                ledger.send(NextBatch(device)).await
+                let standing = ledger.send(Follow(of_device.clone())).await?;
+                Ok::<_, MailboxError>((ledger.send(NextBatch(of_device)).await?, standing))
             };
-            ctx.spawn(next.into_actor(self).map(move |next, actor, _| {
-                // A ledger that is gone takes the hub with it; nothing to build for.
-                let Ok(next) = next else { return };
-                if actor.ending {
-                    return;
-                }
-                let mut plan = actor.pipelines[at].plan.clone();
-                match actor.build(&mut plan, next) {
-                    Ok(running) => actor.pipelines[at].running = Some(running),
-                    Err(error) => {
-                        let device = &plan.live.id;
-                        tracing::error!(%device, error, "the device's pipeline cannot be built, trying again");
+            ctx.spawn(
+                actix::fut::wrap_future::<_, Self>(next).map(move |next, actor, _| {
+                    // A ledger that is gone takes the hub with it; nothing to build for.
+                    if let Ok(next) = next {
+                        actor.go_on(&device, number, next);
                     }
-                }
-                actor.pipelines[at].plan = plan;
-                actor.pipelines[at].building = false;
-            }));
+                }),
+            );
         }
+    }
+
+    /// Builds a device's pipeline, unless it was taken out meanwhile.
+    fn go_on(&mut self, device: &DeviceId, number: u64, next: Next) {
+        let wanted = |p: &Pipeline| p.number == number && !p.retiring;
+        if self.ending || !self.pipelines.get(device).is_some_and(wanted) {
+            return;
+        }
+        let Some(mut pipeline) = self.pipelines.remove(device) else {
+            return;
+        };
+        match self.build(&mut pipeline.plan, next) {
+            Ok(running) => pipeline.running = Some(running),
+            Err(error) => {
+                tracing::error!(%device, error, "the device's pipeline cannot be built, trying again");
+            }
+        }
+        pipeline.building = false;
+        self.pipelines.insert(device.clone(), pipeline);
     }
 }
 
@@ -229,7 +309,7 @@ impl Handler<Shutdown> for HubActor {
     fn handle(&mut self, Shutdown(wait): Shutdown, _: &mut Self::Context) -> Self::Result {
         self.ending = true;
         let mut under_way = Vec::new();
-        for running in self.pipelines.iter().filter_map(|p| p.running.as_ref()) {
+        for running in self.pipelines.values().filter_map(|p| p.running.as_ref()) {
             running.stop.cancel();
             under_way.push(running.credits.clone());
         }
@@ -251,5 +331,52 @@ impl Handler<Shutdown> for HubActor {
             let _ = timeout(GOODBYE, readers.wait()).await;
             durable
         })
+    }
+}
+
+impl Handler<Retire> for HubActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, Retire(devices): Retire, _: &mut Self::Context) -> Self::Result {
+        let mut leaving = Vec::new();
+        for device in devices {
+            let Some(pipeline) = self.pipelines.get_mut(&device) else {
+                continue;
+            };
+            pipeline.retiring = true;
+            let running = pipeline.running.as_ref();
+            let running = running.map(|r| (r.stop.clone(), r.credits.clone(), r.device.clone()));
+            if let Some((stop, ..)) = &running {
+                stop.cancel();
+            }
+            leaving.push((device, pipeline.number, running));
+        }
+        let left = async move {
+            for (_, _, running) in &leaving {
+                if let Some((_, credits, device)) = running {
+                    credits.drain().await;
+                    // Nothing is under way: its mailbox takes this, or it is dead already.
+                    device.do_send(Leave);
+                }
+            }
+            leaving
+        };
+        Box::pin(left.into_actor(self).map(|leaving, actor, _| {
+            for (device, number, _) in leaving {
+                let same = |p: &Pipeline| p.number == number;
+                if actor.pipelines.get(&device).is_some_and(same) {
+                    actor.pipelines.remove(&device);
+                }
+            }
+        }))
+    }
+}
+
+impl Handler<Adopt> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(plans): Adopt, ctx: &mut Self::Context) {
+        self.adopt(plans);
+        self.watch(ctx);
     }
 }

@@ -9,6 +9,8 @@
 use super::credit::{Credit, SourceTimes};
 use super::device::BatchSettled;
 use super::work::Workers;
+use crate::ledger::act::SealedAct;
+use crate::ledger::facts::Document;
 use crate::ledger::store::{Put, StoreError};
 use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
@@ -75,6 +77,33 @@ pub struct Settle {
     pub credit: Credit,
 }
 
+/// Make an act of a user durable now: the block closes at once, whatever else it holds, and acts that
+/// come while a block is written share the next one. Answers with the block's height when the act is
+/// durable.
+#[derive(Message)]
+#[rtype(result = "Result<u64, RecordFault>")]
+pub struct Record(pub SealedAct);
+
+/// Why an act is not known to be durable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordFault {
+    /// The disk refuses. An act that was under way when it began to may still become durable.
+    #[error("the ledger cannot be written: {0}")]
+    Waiting(String),
+    /// Too many acts wait for their block.
+    #[error("too many acts wait to be recorded")]
+    Busy,
+    /// The ledger is gone, or ended before the act was written.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+/// Acts that may wait for one block.
+const MAX_ACTS: usize = 1_024;
+
+/// Who waits for an act to be durable.
+type ActDone = oneshot::Sender<Result<u64, RecordFault>>;
+
 /// The hub is ending: from now on no record waits for others to share its block with. Answers when
 /// nothing is left to write.
 #[derive(Message)]
@@ -85,6 +114,17 @@ pub struct Close;
 #[derive(Message)]
 #[rtype(result = "(u64, u64)")]
 pub struct NextBatch(pub DeviceId);
+
+/// Asks for what the durable ledger has of a device, to be watched: epoch and sequence of its newest
+/// batch, zeros for none.
+#[derive(Message)]
+#[rtype(result = "watch::Receiver<(u64, u64)>")]
+pub struct Follow(pub DeviceId);
+/// Asks for the validation settings and limits in force for a device. Answers when all that came
+/// before is durable, so that nothing is under way that would change them.
+#[derive(Message)]
+#[rtype(result = "Option<Document>")]
+pub struct RecordedSettings(pub DeviceId);
 
 /// A block is durable: what was acknowledged with it.
 #[derive(Clone, Debug)]
@@ -148,6 +188,8 @@ struct Open {
     drafts: Vec<Draft>,
     puts: Vec<Put>,
     settles: Vec<Settle>,
+    /// Who waits for an act in it.
+    acts: Vec<ActDone>,
 }
 
 /// The ledger of one chain.
@@ -161,11 +203,15 @@ pub struct LedgerActor {
     timer: Option<SpawnHandle>,
     /// Who waits until nothing is left to write.
     closing: Vec<oneshot::Sender<()>>,
+    /// Blocks written since the start.
+    written: u64,
+    /// Who waits for a device's settings, and how many blocks must be written before.
+    asking: Vec<(u64, DeviceId, oneshot::Sender<Option<Document>>)>,
     status: watch::Sender<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     tip: LedgerTip,
     /// Epoch and sequence of every device's newest durable batch.
-    newest: BTreeMap<DeviceId, (u64, u64)>,
+    newest: BTreeMap<DeviceId, watch::Sender<(u64, u64)>>,
     stats: Arc<Stats>,
     workers: Workers,
 }
@@ -176,7 +222,10 @@ impl LedgerActor {
         let tip = LedgerTip::of(ledger.tip(), ledger.state().totals().records);
         let newest = ledger.state().devices().iter();
         let newest = newest
-            .map(|(device, at)| (device.as_str().into(), (at.epoch, at.sequence)))
+            .map(|(device, at)| {
+                let at = watch::Sender::new((at.epoch, at.sequence));
+                (device.as_str().into(), at)
+            })
             .collect();
         Self {
             ledger: Some(ledger),
@@ -185,6 +234,8 @@ impl LedgerActor {
             refused: None,
             timer: None,
             closing: Vec::new(),
+            written: 0,
+            asking: Vec::new(),
             status: watch::Sender::new(LedgerStatus {
                 tip,
                 health: LedgerHealth::Up,
@@ -207,11 +258,15 @@ impl LedgerActor {
         self.committed.clone()
     }
 
+    fn standing(&mut self, device: DeviceId) -> &watch::Sender<(u64, u64)> {
+        self.newest.entry(device).or_default()
+    }
+
     fn schedule(&mut self, ctx: &mut Context<Self>) {
         if self.ledger.is_none() || self.refused.is_some() || self.open.drafts.is_empty() {
             return;
         }
-        if self.open.drafts.len() >= self.limits.records {
+        if self.open.drafts.len() >= self.limits.records || !self.open.acts.is_empty() {
             self.write(ctx);
         } else if self.timer.is_none() {
             self.timer = Some(ctx.run_later(self.limits.age, |actor, ctx| {
@@ -243,6 +298,7 @@ impl LedgerActor {
             drafts,
             puts,
             settles,
+            acts,
         } = open;
         let settles = refused.unwrap_or(settles);
         let (workers, stats) = (self.workers.clone(), self.stats.clone());
@@ -258,31 +314,33 @@ impl LedgerActor {
                 stats.commit.observe(took, 1);
                 (ledger, written)
             });
-            (written.await, settles)
+            (written.await, settles, acts)
         };
-        ctx.spawn(
-            writing
-                .into_actor(self)
-                .map(|(written, settles), actor, ctx| match written {
-                    Ok((ledger, Ok(block))) => {
-                        actor.ledger = Some(ledger);
-                        actor.settle(&block, settles);
-                        if actor.open.drafts.is_empty() {
-                            for done in actor.closing.drain(..) {
-                                // Whoever asked may have stopped waiting.
-                                let _ = done.send(());
-                            }
+        ctx.spawn(writing.into_actor(self).map(
+            |(written, settles, acts), actor, ctx| match written {
+                Ok((ledger, Ok(block))) => {
+                    actor.ledger = Some(ledger);
+                    actor.settle(&block, settles);
+                    answer(acts, &Ok(actor.tip.height));
+                    actor.written += 1;
+                    actor.answer_asking();
+                    if actor.open.drafts.is_empty() {
+                        for done in actor.closing.drain(..) {
+                            // Whoever asked may have stopped waiting.
+                            let _ = done.send(());
                         }
-                        actor.schedule(ctx);
                     }
-                    Ok((ledger, Err(LedgerError::Store(error)))) => {
-                        actor.ledger = Some(ledger);
-                        actor.try_again(settles, &error, ctx);
-                    }
-                    Ok((_, Err(error))) => actor.broken(error.to_string(), ctx),
-                    Err(panic) => actor.broken(panic.to_string(), ctx),
-                }),
-        );
+                    actor.schedule(ctx);
+                }
+                Ok((ledger, Err(LedgerError::Store(error)))) => {
+                    actor.ledger = Some(ledger);
+                    answer(acts, &Err(RecordFault::Waiting(error.to_string())));
+                    actor.try_again(settles, &error, ctx);
+                }
+                Ok((_, Err(error))) => actor.broken(error.to_string(), ctx),
+                Err(panic) => actor.broken(panic.to_string(), ctx),
+            },
+        ));
     }
 
     fn settle(&mut self, block: &Block, settles: Vec<Settle>) {
@@ -297,7 +355,7 @@ impl LedgerActor {
             self.stats.count_batch(settle.class, settle.points);
             let newest = (settle.epoch, settle.sequence);
             batches.push((settle.device.clone(), newest.0, newest.1, settle.class));
-            self.newest.insert(settle.device, newest);
+            self.standing(settle.device).send_replace(newest);
             for (time, samples) in settle.times.0 {
                 self.stats
                     .latency
@@ -331,12 +389,28 @@ impl LedgerActor {
     fn try_again(&mut self, settles: Vec<Settle>, error: &StoreError, ctx: &mut Context<Self>) {
         tracing::error!(%error, "the block cannot be written, trying again");
         let reason = error.to_string();
+        // Whoever acts upon a machine must hear soon that it was not recorded. The act itself stays.
+        let waiting = std::mem::take(&mut self.open.acts);
+        answer(waiting, &Err(RecordFault::Waiting(reason.clone())));
         self.show(LedgerHealth::Waiting(reason));
         self.refused = Some(settles);
         self.timer = Some(ctx.run_later(RETRY, |actor, ctx| {
             actor.timer = None;
             actor.write(ctx);
         }));
+    }
+
+    fn answer_asking(&mut self) {
+        let Some(ledger) = &self.ledger else { return };
+        let asking = std::mem::take(&mut self.asking);
+        for (blocks, device, answer) in asking {
+            if blocks > self.written {
+                self.asking.push((blocks, device, answer));
+            } else {
+                // Whoever asked may have stopped waiting.
+                let _ = answer.send(ledger.state().device_settings(&device).cloned());
+            }
+        }
     }
 
     fn show(&self, health: LedgerHealth) {
@@ -348,6 +422,13 @@ impl LedgerActor {
         tracing::error!(reason, "the ledger is broken, the hub stops");
         self.show(LedgerHealth::Broken(reason));
         ctx.stop();
+    }
+}
+
+fn answer(acts: Vec<ActDone>, result: &Result<u64, RecordFault>) {
+    for done in acts {
+        // Whoever asked may have stopped waiting.
+        let _ = done.send(result.clone());
     }
 }
 
@@ -366,12 +447,60 @@ impl Handler<Append> for LedgerActor {
     }
 }
 
+impl Handler<Record> for LedgerActor {
+    type Result = ResponseFuture<Result<u64, RecordFault>>;
+
+    fn handle(&mut self, Record(act): Record, ctx: &mut Self::Context) -> Self::Result {
+        if self.refused.is_some()
+            && let LedgerHealth::Waiting(reason) = &self.status.borrow().health
+        {
+            let fault = RecordFault::Waiting(reason.clone());
+            return Box::pin(async { Err(fault) });
+        }
+        if self.open.acts.len() >= MAX_ACTS {
+            return Box::pin(async { Err(RecordFault::Busy) });
+        }
+        let (draft, puts) = act.into_parts();
+        self.open.drafts.push(draft);
+        self.open.puts.extend(puts);
+        let (done, wait) = oneshot::channel();
+        self.open.acts.push(done);
+        self.schedule(ctx);
+        Box::pin(async move { wait.await.unwrap_or(Err(RecordFault::Stopped)) })
+    }
+}
+
 impl Handler<NextBatch> for LedgerActor {
     type Result = MessageResult<NextBatch>;
 
     fn handle(&mut self, NextBatch(device): NextBatch, _: &mut Self::Context) -> Self::Result {
-        let newest = self.newest.get(&device);
-        MessageResult(newest.map_or((1, 1), |(epoch, sequence)| (*epoch, sequence + 1)))
+        let newest = self.newest.get(&device).map_or((0, 0), |n| *n.borrow());
+        MessageResult((newest.0.max(1), newest.1 + 1))
+    }
+}
+
+impl Handler<Follow> for LedgerActor {
+    type Result = MessageResult<Follow>;
+
+    fn handle(&mut self, Follow(device): Follow, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.standing(device).subscribe())
+    }
+}
+
+impl Handler<RecordedSettings> for LedgerActor {
+    type Result = ResponseFuture<Option<Document>>;
+
+    fn handle(
+        &mut self,
+        RecordedSettings(device): RecordedSettings,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let (answer, wait) = oneshot::channel();
+        let being_written = self.ledger.is_none() || self.refused.is_some();
+        let before = u64::from(being_written) + u64::from(!self.open.drafts.is_empty());
+        self.asking.push((self.written + before, device, answer));
+        self.answer_asking();
+        Box::pin(async move { wait.await.unwrap_or(None) })
     }
 }
 

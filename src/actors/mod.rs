@@ -5,9 +5,12 @@
 //! stops the reading instead of filling memory. Actors only pass messages: judging, sealing and
 //! writing run on worker threads.
 
+pub mod alarms;
 pub mod credit;
 pub mod device;
+pub mod edge_intake;
 pub mod hub;
+pub mod journal;
 pub mod ledger;
 pub mod reading;
 pub mod sealer;

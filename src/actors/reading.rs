@@ -5,10 +5,12 @@
 
 use super::credit::{Credit, Credits};
 use super::device::BatchRead;
+use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
 use crate::model::{Batch, BatchBuilder, now};
 use crate::protocols::{Mode, Source, SourceError};
 use actix::Recipient;
+use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -56,11 +58,25 @@ impl Backoff {
 /// How often a source that waits for a credit is asked what it lost.
 const LOST_EVERY: Duration = Duration::from_secs(1);
 
+/// Where a reading task's batches go.
+#[async_trait]
+pub trait BatchSink: Send {
+    /// Takes a batch; false when there is nobody to take any more.
+    async fn take(&mut self, batch: BatchRead) -> bool;
+}
+
+#[async_trait]
+impl BatchSink for Recipient<BatchRead> {
+    async fn take(&mut self, batch: BatchRead) -> bool {
+        self.send(batch).await.is_ok()
+    }
+}
+
 /// One device's reader.
 pub struct Reading {
     source: Box<dyn Source>,
     limits: BatchLimits,
-    batches: Recipient<BatchRead>,
+    batches: Box<dyn BatchSink>,
     live: Arc<DeviceLive>,
     credits: Credits,
     stop: CancellationToken,
@@ -98,7 +114,7 @@ impl Reading {
     /// what was gathered is still handed over.
     pub fn new(
         (source, limits): (Box<dyn Source>, BatchLimits),
-        batches: Recipient<BatchRead>,
+        batches: Box<dyn BatchSink>,
         live: Arc<DeviceLive>,
         credits: Credits,
         stop: CancellationToken,
@@ -266,11 +282,17 @@ impl Reading {
     async fn hand_over(&mut self, batch: Batch, mut credit: Credit) -> bool {
         let samples = batch.samples() as u64;
         credit.carry(self.live.clone(), samples);
-        let sent = self.batches.send(BatchRead { batch, credit }).await;
-        if sent.is_err() {
-            tracing::error!(device = %self.live.id, samples, "the device's actor is gone, samples dropped");
+        let origin = Origin::Read;
+        let taken = self.batches.take(BatchRead {
+            batch,
+            origin,
+            credit,
+        });
+        let taken = taken.await;
+        if !taken {
+            tracing::error!(device = %self.live.id, samples, "nobody takes its batches, samples dropped");
         }
-        sent.is_ok()
+        taken
     }
 }
 

@@ -9,7 +9,7 @@ use super::credit::{Credit, SourceTimes};
 use super::device::{BatchSettled, DeviceActor};
 use super::ledger::{Append, LedgerActor, Settle};
 use super::work::Workers;
-use crate::ledger::seal::{BatchSealer, Judged, SealError};
+use crate::ledger::seal::{BatchSealer, Judged, Origin, SealError};
 use crate::model::{Batch, DeviceId, VerdictClass, now};
 use crate::stats::Refusal;
 use crate::validation::{Limits, Verdict};
@@ -29,6 +29,8 @@ const KEY_AGE: Duration = Duration::from_secs(24 * 3600);
 pub struct SealBatch {
     /// The batch.
     pub batch: Arc<Batch>,
+    /// How it came.
+    pub origin: Origin,
     /// What validation said.
     pub verdict: Arc<Verdict>,
     /// The charts' state before it.
@@ -138,6 +140,7 @@ impl Handler<SealBatch> for SealerActor {
         let sealing = async move {
             let SealBatch {
                 batch,
+                origin,
                 verdict,
                 state_before,
                 learned,
@@ -146,12 +149,24 @@ impl Handler<SealBatch> for SealerActor {
             workers
                 .run(move || {
                     let time = now();
-                    let judged = Judged {
-                        batch: &batch,
-                        verdict: &verdict,
-                        state_before: &state_before,
+                    let (draft, mut puts) = match &origin {
+                        Origin::Refused(refused) => {
+                            let which = (batch.epoch, batch.sequence);
+                            (sealer.refuse_batch(which, refused, time), Vec::new())
+                        }
+                        Origin::Read | Origin::Edge(_) => {
+                            let judged = Judged {
+                                batch: &batch,
+                                verdict: &verdict,
+                                state_before: &state_before,
+                                attested: match &origin {
+                                    Origin::Edge(attested) => Some(attested),
+                                    _ => None,
+                                },
+                            };
+                            sealer.seal_batch(&judged, time)?
+                        }
                     };
-                    let (draft, mut puts) = sealer.seal_batch(&judged, time)?;
                     let mut drafts = vec![draft];
                     if let Some(learned) = learned {
                         let document = &learned.document;
@@ -171,7 +186,10 @@ impl Handler<SealBatch> for SealerActor {
                             time,
                             device: batch.device.clone(),
                             sequence: batch.sequence,
-                            reason: verdict.summary(),
+                            reason: match origin {
+                                Origin::Refused(refused) => refused.reason,
+                                Origin::Read | Origin::Edge(_) => verdict.summary(),
+                            },
                         }),
                         settled,
                         credit,

@@ -1,13 +1,19 @@
 //! A worker that fails while it judges: the batch is refused and recorded, and the next one is judged.
 
+use super::alarms::AlarmDesk;
 use super::credit::Credits;
+use super::journal::Journal;
 use super::ledger::{BlockLimits, Close, LedgerActor};
 use super::sealer::SealerActor;
 use super::validator::{JudgeBatch, ValidatorActor};
 use super::work::Workers;
+use crate::alarms::AlarmConfig;
 use crate::crypto::{EpochKey, Identity, Signer};
+use crate::ledger::act::ActSealer;
 use crate::ledger::query::Explorer;
+use crate::ledger::seal::Origin;
 use crate::ledger::seal::{BatchSealer, InForce};
+use crate::ledger::store::{Put, Space};
 use crate::ledger::{ChainConfig, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Batch, BatchBuilder, TagSpec, ValueKind, VerdictClass};
@@ -73,6 +79,19 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
             workers.clone(),
         )
         .start();
+        let make_acts = |epoch| {
+            let key = EpochKey::generate("hub:hub-1", epoch).map_err(|e| e.to_string())?;
+            let wrap = Put {
+                space: Space::Keys,
+                key: b"wrap".to_vec(),
+                value: Vec::new(),
+            };
+            Ok(ActSealer::new(key, wrap))
+        };
+        let journal = Journal::new(ledger.clone(), Arc::new(make_acts), 1).unwrap();
+        let (config, runtime) = (AlarmConfig::default(), working.handle());
+        let alarms = AlarmDesk::open("hub-1", config, Vec::new(), journal, runtime);
+        alarms.watch(&live);
         let (of_make, count) = (tags.clone(), made.clone());
         let make = move |limits| {
             count.fetch_add(1, Ordering::SeqCst);
@@ -83,7 +102,7 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
             live.clone(),
             Arc::new(make),
             None,
-            Arc::new(ChartHistory::default()),
+            (Arc::new(ChartHistory::default()), alarms),
             sealer,
             failing,
         )
@@ -92,7 +111,14 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         for sequence in 1..=2 {
             let credit = credits.take().await.unwrap();
             let batch = batch(&tags, sequence);
-            validator.send(JudgeBatch { batch, credit }).await.unwrap();
+            validator
+                .send(JudgeBatch {
+                    batch,
+                    origin: Origin::Read,
+                    credit,
+                })
+                .await
+                .unwrap();
         }
         ledger.send(Close).await.unwrap();
         credits.drain().await;

@@ -4,12 +4,14 @@
 //! device's sealer. Holds the device's charts. One batch at a time, in order: the charts have memory.
 //! A validator that panics over a batch refuses that batch and starts its charts anew.
 
+use super::alarms::AlarmDesk;
 use super::credit::Credit;
 use super::sealer::{Learned, SealBatch, SealerActor};
 use super::work::Workers;
+use crate::ledger::seal::{Origin, RefusedBatch};
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, Quality, VerdictClass, now};
-use crate::validation::{ChartHistory, DeviceValidator, Finding, Judgement, Limits, Rule, Verdict};
+use crate::validation::{ChartHistory, DeviceValidator, Judgement, Limits, Verdict};
 use actix::prelude::*;
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ use std::sync::Arc;
 pub struct JudgeBatch {
     /// The batch.
     pub batch: Batch,
+    /// How it came.
+    pub origin: Origin,
     /// Leave to have it under way.
     pub credit: Credit,
 }
@@ -37,6 +41,7 @@ pub struct ValidatorActor {
     /// The limits that the validator uses, for the charts.
     in_force: Option<Arc<Limits>>,
     history: Arc<ChartHistory>,
+    alarms: AlarmDesk,
     sealer: Addr<SealerActor>,
     workers: Workers,
 }
@@ -55,7 +60,7 @@ impl ValidatorActor {
         live: Arc<DeviceLive>,
         make: MakeValidator,
         limits: Option<Limits>,
-        history: Arc<ChartHistory>,
+        (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         sealer: Addr<SealerActor>,
         workers: Workers,
     ) -> Self {
@@ -66,6 +71,7 @@ impl ValidatorActor {
             validator: None,
             in_force: None,
             history,
+            alarms,
             sealer,
             workers,
         }
@@ -76,24 +82,24 @@ impl ValidatorActor {
     }
 
     fn show(&self, batch: &Batch, verdict: &Verdict) {
-        let (whole, named) = match verdict.class {
-            VerdictClass::Accepted => (Quality::GOOD, Quality::GOOD),
-            // Samples that are missing are Bad themselves; that says nothing of their neighbours.
-            VerdictClass::OutOfControl if only_missing(verdict) => (Quality::GOOD, Quality::GOOD),
-            VerdictClass::OutOfControl => (
-                Quality::UNCERTAIN,
-                Quality::UNCERTAIN_ENGINEERING_UNITS_EXCEEDED,
-            ),
-            VerdictClass::Invalid => (Quality::BAD, Quality::BAD_OUT_OF_RANGE),
-        };
-        let mut judged = vec![whole; batch.tags.len()];
-        for finding in &verdict.findings {
-            if let Some(tag) = judged.get_mut(finding.tag as usize) {
-                *tag = named;
-            }
-        }
+        let judged = verdict.qualities(batch.tags.len());
         self.live
             .set_verdict(verdict.class, now(), verdict.summary(), judged);
+    }
+
+    /// What was refused unseen says nothing of the values that are shown.
+    fn show_refused(&self, refused: &RefusedBatch) {
+        let judged = vec![Quality::GOOD; self.live.tags.len()];
+        let reason = refused.reason.clone();
+        self.live
+            .set_verdict(VerdictClass::Invalid, now(), reason, judged);
+    }
+
+    fn passed_on(sent: Result<(), MailboxError>, actor: &mut Self, ctx: &mut Context<Self>) {
+        if let Err(error) = sent {
+            tracing::error!(device = %actor.live.id, %error, "the device's sealer is gone");
+            ctx.stop();
+        }
     }
 }
 
@@ -110,9 +116,25 @@ impl Handler<JudgeBatch> for ValidatorActor {
 
     fn handle(
         &mut self,
-        JudgeBatch { batch, credit }: JudgeBatch,
+        JudgeBatch {
+            batch,
+            origin,
+            credit,
+        }: JudgeBatch,
         _: &mut Self::Context,
     ) -> Self::Result {
+        if let Origin::Refused(refused) = &origin {
+            self.show_refused(refused);
+            let sent = self.sealer.send(SealBatch {
+                batch: Arc::new(batch),
+                origin,
+                verdict: Arc::new(Verdict::failed()),
+                state_before: Vec::new(),
+                learned: None,
+                credit,
+            });
+            return AtomicResponse::new(Box::pin(sent.into_actor(self).map(Self::passed_on)));
+        }
         let mut validator = match self.validator.take() {
             Some(validator) => validator,
             None => self.make_validator(),
@@ -166,11 +188,13 @@ impl Handler<JudgeBatch> for ValidatorActor {
             });
             actor.show(&judged.batch, &judged.judgement.verdict);
             let verdict = Arc::new(judged.judgement.verdict);
+            actor.alarms.judged(&actor.live.id, &verdict);
             let limits = actor.in_force.clone();
             let (batch, shown) = (judged.batch.clone(), verdict.clone());
             actor.history.push(batch, shown, limits);
             actor.sealer.send(SealBatch {
                 batch: judged.batch,
+                origin,
                 verdict,
                 state_before: judged.state_before,
                 learned,
@@ -178,16 +202,6 @@ impl Handler<JudgeBatch> for ValidatorActor {
             })
         });
         let passing_on = judging.then(|sent, actor, _| sent.into_actor(actor));
-        AtomicResponse::new(Box::pin(passing_on.map(|sent, actor, ctx| {
-            if let Err(error) = sent {
-                tracing::error!(device = %actor.live.id, %error, "the device's sealer is gone");
-                ctx.stop();
-            }
-        })))
+        AtomicResponse::new(Box::pin(passing_on.map(Self::passed_on)))
     }
-}
-
-fn only_missing(verdict: &Verdict) -> bool {
-    let missing = |finding: &Finding| finding.rule == Rule::Missing;
-    verdict.unlisted == 0 && verdict.findings.iter().all(missing)
 }

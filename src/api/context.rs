@@ -1,11 +1,15 @@
 //! What the HTTP face is given by the hub.
 
+use super::loaded::ConfigStatus;
 use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
+use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
-use crate::protocols::ports::SessionPort;
+use crate::protocols::ports::{AlarmPort, SessionPort};
 use crate::stats::Stats;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is configured about a device, and worth showing.
@@ -21,6 +25,27 @@ pub struct DeviceInfo {
     pub address: String,
 }
 
+/// What is configured about the devices, in the order in which they are shown; it may change while
+/// the hub runs.
+#[derive(Clone, Default)]
+pub struct DeviceList(Arc<RwLock<Arc<[DeviceInfo]>>>);
+
+impl DeviceList {
+    /// A list that holds `devices`.
+    pub fn new(devices: impl Into<Arc<[DeviceInfo]>>) -> Self {
+        Self(Arc::new(RwLock::new(devices.into())))
+    }
+
+    /// Puts others in their place.
+    pub fn set(&self, devices: impl Into<Arc<[DeviceInfo]>>) {
+        *self.0.write() = devices.into();
+    }
+
+    fn get(&self) -> Arc<[DeviceInfo]> {
+        self.0.read().clone()
+    }
+}
+
 /// Everything the HTTP face reads from a running hub.
 #[derive(Clone)]
 pub struct ApiContext {
@@ -32,37 +57,43 @@ pub struct ApiContext {
     pub live: LiveView,
     /// What is configured about the devices, in the order in which they are shown. A device of
     /// `live` that is not listed is shown last, without group and address.
-    pub devices: Arc<[DeviceInfo]>,
+    pub devices: DeviceList,
     /// The counters.
     pub stats: Arc<Stats>,
     /// The ledger.
     pub ledger: Arc<dyn LedgerReader>,
     /// The control charts.
     pub charts: Arc<dyn ChartReader>,
+    /// The alarms.
+    pub alarms: Arc<dyn AlarmPort>,
+    /// What the users of this face are.
+    pub roles: Arc<[Role]>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
+    /// How the configuration is.
+    pub config: ConfigStatus,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
 }
 
 impl ApiContext {
     /// The devices in the order in which they are shown, each with what is configured about it.
-    pub(super) fn ordered_devices(&self) -> Vec<(Arc<DeviceLive>, Option<&DeviceInfo>)> {
-        let listed = self.devices.iter();
-        let mut all: Vec<_> = listed
-            .filter_map(|info| Some((self.live.device(&info.id)?, Some(info))))
-            .collect();
-        for device in self.live.devices() {
-            if !self.devices.iter().any(|info| info.id == device.id) {
-                all.push((device, None));
-            }
+    pub(super) fn ordered_devices(&self) -> Vec<(Arc<DeviceLive>, Option<DeviceInfo>)> {
+        let listed = self.devices.get();
+        let live = self.live.devices();
+        let mut rest: BTreeMap<_, _> = live.into_iter().map(|d| (d.id.clone(), d)).collect();
+        let mut all = Vec::with_capacity(rest.len());
+        for info in listed.iter() {
+            all.extend(rest.remove(&info.id).map(|live| (live, Some(info.clone()))));
         }
+        all.extend(rest.into_values().map(|live| (live, None)));
         all
     }
 
     /// What is configured about device `id`.
-    pub(super) fn info(&self, id: &str) -> Option<&DeviceInfo> {
-        self.devices.iter().find(|info| &*info.id == id)
+    pub(super) fn info(&self, id: &str) -> Option<DeviceInfo> {
+        let listed = self.devices.get();
+        listed.iter().find(|info| &*info.id == id).cloned()
     }
 
     /// Device `id`, or the answer that there is none.

@@ -89,7 +89,7 @@ async fn devices(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         .iter()
         .skip(from)
         .take(limit)
-        .map(|(live, info)| DeviceView::new(live, *info))
+        .map(|(live, info)| DeviceView::new(live, info.as_ref()))
         .collect();
     let next = part.last().filter(|_| from + limit < all.len());
     let next = next.map(|last| &last.id);
@@ -104,7 +104,7 @@ async fn device(
 ) -> Result<HttpResponse, Problem> {
     let params = Params::parse(request.query_string(), &["limit"])?;
     let live = api.context.device(&path)?;
-    let device = DeviceView::new(&live, api.context.info(&path));
+    let device = DeviceView::new(&live, api.context.info(&path).as_ref());
     let tags = tag_views(&live, 0, params.limit()?);
     #[derive(Serialize)]
     struct Whole {

@@ -1,11 +1,14 @@
 //! A small hub made of plain values, for the tests of this module.
 
-use super::context::{ApiContext, DeviceInfo};
+use super::context::{ApiContext, DeviceInfo, DeviceList};
 use super::feed::Feed;
+use super::loaded::ConfigStatus;
 use super::ports::*;
 use super::server::Api;
+use crate::access::Role;
 use crate::live_view::{Link, LiveSample, LiveView};
 use crate::model::{Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
+use crate::protocols::fake_alarms::FakeAlarms;
 use crate::stats::{Refusal, Stats};
 use crate::validation::{ChartPoint, TagChart};
 use actix_web::web;
@@ -288,10 +291,13 @@ impl FakeHub {
             hub_id: "hub-1".into(),
             started: NEW_YEAR,
             live,
-            devices: [info].into(),
+            devices: DeviceList::new([info]),
+            config: ConfigStatus::default(),
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),
+            alarms: FakeAlarms::new(),
+            roles: [Role::Operator].into(),
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
         };
         Self { context, ledger }

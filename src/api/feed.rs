@@ -151,7 +151,7 @@ impl Feed {
             .into_iter()
             .map(|(live, info)| {
                 json!({
-                    "device": DeviceView::new(&live, info),
+                    "device": DeviceView::new(&live, info.as_ref()),
                     "tags": tag_views(&live, 0, STREAMED_TAGS),
                 })
             })

@@ -28,13 +28,17 @@ const HEADERS: [(&str, &str); 6] = [
     ("x-frame-options", "DENY"),
 ];
 
-/// Middleware: refuses foreign hosts and every method that writes, then adds the headers.
+/// Below this address something can be done, by POST.
+const ACTS: &str = "/api/v1/alarms/";
+
+/// Middleware: refuses foreign hosts and, but where something can be done, every method that writes;
+/// then adds the headers.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let refusal = check_host(&request)
-        .and_then(|()| check_method(request.method()))
+        .and_then(|()| check_method(&request))
         .err();
     let mut response = match refusal {
         Some(problem) => request.error_response(problem).map_into_right_body(),
@@ -52,11 +56,33 @@ pub(super) async fn guard(
     Ok(response)
 }
 
-fn check_method(method: &Method) -> Result<(), Problem> {
-    match *method {
+fn check_method(request: &ServiceRequest) -> Result<(), Problem> {
+    match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
+        Method::POST if request.path().starts_with(ACTS) => check_origin(request),
         _ => Err(Problem::method()),
     }
+}
+
+/// A browser says where the page comes from that acts: only this hub's own pages may. Programs say
+/// nothing, and are not lured by other sites.
+fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
+    let text = |name| {
+        let value = request.headers().get(name);
+        value.and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    let host = text(header::HOST).unwrap_or_default();
+    if origin.strip_prefix("http://") == Some(host) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(format!(
+        "a page of `{}` may not act here: only this hub's own pages may",
+        shortened(origin)
+    )))
 }
 
 fn check_host(request: &ServiceRequest) -> Result<(), Problem> {

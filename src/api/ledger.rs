@@ -19,7 +19,7 @@ const VERDICTS: [VerdictClass; 3] = [
 ];
 
 /// Every action with its name, as records are filtered by it.
-const ACTIONS: [(&str, Action); 14] = [
+const ACTIONS: [(&str, Action); 16] = [
     ("enrol", Action::Enrol),
     ("revoke", Action::Revoke),
     ("configure", Action::Configure),
@@ -34,6 +34,8 @@ const ACTIONS: [(&str, Action); 14] = [
     ("exchange", Action::Exchange),
     ("membership", Action::Membership),
     ("erase", Action::Erase),
+    ("acknowledge", Action::Acknowledge),
+    ("alarm", Action::Alarm),
 ];
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {

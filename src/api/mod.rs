@@ -1,18 +1,21 @@
-//! The HTTP face: a read-only REST API, a stream of live values, metrics for Prometheus, and the
-//! dashboard. The only module that knows actix-web.
+//! The HTTP face: a REST API, a stream of live values, metrics for Prometheus, and the dashboard. The
+//! only module that knows actix-web.
 //!
-//! It listens on loopback and refuses anything else, because it has neither TLS nor users yet. It
-//! only reads: nothing here changes a device, the ledger or the configuration.
+//! It listens on loopback and refuses anything else, because it has neither TLS nor users yet. Alarms
+//! can be acknowledged, confirmed and shelved here, by whom the configuration allows; everything else
+//! only reads: nothing here changes a device or the configuration.
 //!
 //! Everything is bounded: entries of an answer, clients of the stream, what is queued for a slow
 //! one, and how many blocks one search looks through.
 
+mod alarms;
 mod context;
 mod devices;
 mod events;
 mod feed;
 mod guard;
 mod ledger;
+mod loaded;
 mod metrics;
 mod page;
 mod ports;
@@ -30,7 +33,8 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 
-pub use context::{ApiContext, DeviceInfo};
+pub use context::{ApiContext, DeviceInfo, DeviceList};
+pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{
     ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,
 };

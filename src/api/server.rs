@@ -4,7 +4,7 @@ use super::context::ApiContext;
 use super::feed::Feed;
 use super::guard::guard;
 use super::problem::Problem;
-use super::{devices, events, ledger, metrics, page, status};
+use super::{alarms, devices, events, ledger, metrics, page, status};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::{App, HttpServer, web};
@@ -186,6 +186,7 @@ pub(super) fn app(
         .configure(metrics::routes)
         .configure(devices::routes)
         .configure(ledger::routes)
+        .configure(alarms::routes)
         .configure(events::routes)
         .default_service(web::to(nothing_here))
 }
@@ -193,7 +194,7 @@ pub(super) fn app(
 async fn nothing_here() -> Result<&'static str, Problem> {
     Err(Problem::not_found(
         "there is nothing at this address: the dashboard is at /, the API under /api/v1/ \
-         (status, devices, tags, blocks, records, batches, refusals, events), and there are \
+         (status, devices, tags, alarms, blocks, records, batches, refusals, events), and there are \
          /healthz and /metrics",
     ))
 }

@@ -2,6 +2,7 @@
 
 use super::context::ApiContext;
 use super::feed::Feed;
+use super::loaded::ConfigState;
 use super::problem::Problem;
 use super::process;
 use super::query::Params;
@@ -68,6 +69,8 @@ pub(super) struct StatusView {
     /// Bytes of ciphertext stored since the start.
     pub(super) sealed_bytes: u64,
     pub(super) devices: Links,
+    /// How the configuration is: what was taken over, what was refused, what waits for a restart.
+    pub(super) config: ConfigState,
     pub(super) opcua_url: Option<String>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) cpu_seconds: Option<f64>,
@@ -119,6 +122,7 @@ impl StatusView {
             },
             sealed_bytes: read(&stats.sealed_bytes),
             devices: links,
+            config: context.config.get(),
             opcua_url: context.opcua_url.clone(),
             memory_bytes: process::resident_bytes(),
             cpu_seconds: process::cpu_seconds(),

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET to a hub on this machine: enough for the hub's own API, and nothing else. No TLS,
+//! One HTTP/1.1 GET or POST to a hub on this machine: enough for the hub's own API, and nothing else. No TLS,
 //! no redirects, no compression; every step and every size is bounded.
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -86,7 +86,21 @@ pub(super) fn get_json(url: &HubUrl, path: &str, query: &[(&str, String)]) -> an
         .build()
         .context("the asynchronous runtime cannot be started")?;
     let target = target(path, query);
-    let answer = runtime.block_on(get(url, &target))?;
+    let answer = runtime.block_on(ask(url, &target, None))?;
+    read_json(url, &target, &answer)
+}
+
+/// POSTs a JSON body to `path` of the hub at `url`; the answer as JSON.
+pub(super) fn post_json(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<Json> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime cannot be started")?;
+    let answer = runtime.block_on(ask(url, path, Some(&body.to_string())))?;
+    read_json(url, path, &answer)
+}
+
+fn read_json(url: &HubUrl, target: &str, answer: &Answer) -> anyhow::Result<Json> {
     let json: Result<Json, _> = serde_json::from_slice(&answer.body);
     if answer.status != 200 {
         let detail = json.ok().and_then(|j| {
@@ -124,7 +138,7 @@ struct Answer {
     body: Vec<u8>,
 }
 
-async fn get(url: &HubUrl, target: &str) -> anyhow::Result<Answer> {
+async fn ask(url: &HubUrl, target: &str, body: Option<&str>) -> anyhow::Result<Answer> {
     let unreachable = |reason: String| Unreachable {
         address: url.to_string(),
         reason,
@@ -139,18 +153,32 @@ async fn get(url: &HubUrl, target: &str) -> anyhow::Result<Answer> {
         Ok(Err(e)) => bail!(unreachable(e.to_string())),
         Ok(Ok(stream)) => stream,
     };
-    tokio::time::timeout(ANSWER, exchange(stream, url, target))
+    tokio::time::timeout(ANSWER, exchange(stream, url, target, body))
         .await
         .map_err(|_| anyhow!("{url} did not answer within {} s", ANSWER.as_secs()))?
         .with_context(|| format!("the answer of {url} cannot be read"))
 }
 
-async fn exchange(mut stream: TcpStream, url: &HubUrl, target: &str) -> anyhow::Result<Answer> {
+async fn exchange(
+    mut stream: TcpStream,
+    url: &HubUrl,
+    target: &str,
+    body: Option<&str>,
+) -> anyhow::Result<Answer> {
     let (host, port) = (&url.host, url.port);
+    let (method, content) = match body {
+        None => ("GET", String::new()),
+        Some(body) => {
+            let length = body.len();
+            let of_body = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+            ("POST", of_body)
+        }
+    };
     let request = format!(
-        "GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json\r\n\
-         User-Agent: weighbridge/{}\r\nConnection: close\r\n\r\n",
-        env!("CARGO_PKG_VERSION")
+        "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json\r\n\
+         User-Agent: weighbridge/{}\r\nConnection: close\r\n{content}\r\n{}",
+        env!("CARGO_PKG_VERSION"),
+        body.unwrap_or_default()
     );
     stream.write_all(request.as_bytes()).await?;
     read_answer(&mut BufReader::new(stream)).await

@@ -4,6 +4,7 @@
 //! why; 2 the command line is wrong; 69 no hub answers; 78 a configuration is wrong. The last two are
 //! `EX_UNAVAILABLE` and `EX_CONFIG` of BSD's sysexits.
 
+mod alarms;
 mod bench;
 mod blocks;
 mod check;
@@ -67,6 +68,8 @@ enum Command {
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
     Records(records::RecordsArgs),
+    /// List what is wrong, and acknowledge, confirm or shelve it
+    Alarms(alarms::AlarmsArgs),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
     /// Run a hub
@@ -107,6 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
+        Command::Alarms(args) => alarms::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::Prove(args) => prove::run(args),

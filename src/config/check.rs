@@ -111,6 +111,10 @@ fn faces(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
         d.help.push(remedy.to_owned());
         found.push(d);
     }
+    if let Some((key, why)) = config.alarms.fault() {
+        let spot = input.spot(&[Key("alarms"), Key(key)]);
+        found.push(input.error(&spot.value, format!("`{key}` is no use like this"), why));
+    }
     same_port(config, input, found);
 }
 

@@ -23,6 +23,7 @@ pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
 pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
+use crate::alarms::AlarmConfig;
 use crate::protocols::opcua::OpcUaServerConfig;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -64,6 +65,9 @@ pub struct HubConfig {
     /// The OPC UA server that SCADA reads.
     #[serde(default)]
     pub opcua_server: OpcUaServerConfig,
+    /// The alarms.
+    #[serde(default)]
+    pub alarms: AlarmConfig,
     /// What is said on standard error.
     #[serde(default)]
     pub log: LogConfig,
@@ -85,6 +89,7 @@ impl HubConfig {
             ledger: LedgerConfig::default(),
             http: HttpConfig::default(),
             opcua_server: OpcUaServerConfig::default(),
+            alarms: AlarmConfig::default(),
             log: LogConfig::default(),
             devices: Vec::new(),
         }

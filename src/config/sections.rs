@@ -1,6 +1,7 @@
 //! The sections that belong to no other module: `[hub]`, `[ledger]`, `[http]`, `[log]`.
 
 use super::value;
+use crate::access::Role;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -87,12 +88,16 @@ pub struct HttpConfig {
     /// Where it listens. Only loopback: it has neither encryption nor log-in.
     #[serde(deserialize_with = "value::bind")]
     pub bind: SocketAddr,
+    /// What its users are, all of them: who may do more than look is said here, because nobody logs in.
+    pub roles: Vec<Role>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-        Self { bind }
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            roles: vec![Role::Observer],
+        }
     }
 }
 

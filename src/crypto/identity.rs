@@ -5,7 +5,7 @@ use super::signer::Signer;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::{Signature as EcdsaSignature, SigningKey};
 use p256::elliptic_curve::Generate;
-use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding, SecretDocument};
 use std::path::Path;
 use weighbridge_verifier::{Hash, PublicKey, Signature};
 
@@ -46,6 +46,14 @@ impl Identity {
             path: path.to_owned(),
         })?;
         Ok(Self::new(id, key))
+    }
+
+    /// The private key as PKCS#8 DER, for TLS.
+    pub(super) fn pkcs8_der(&self) -> SecretDocument {
+        match self.key.to_pkcs8_der() {
+            Ok(der) => der,
+            Err(error) => unreachable!("a P-256 key has a PKCS#8 form: {error}"),
+        }
     }
 
     /// Writes the key to a new file of mode 0600.

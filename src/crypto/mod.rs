@@ -4,11 +4,14 @@
 pub mod envelope;
 pub mod identity;
 mod key_file;
+pub mod pinned_tls;
+mod salts;
 pub mod sealing;
 pub mod signer;
 
 pub use envelope::{EpochKey, OpenError};
 pub use identity::Identity;
 pub use key_file::KeyFileError;
+pub use salts::SaltSeed;
 pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};
 pub use signer::Signer;

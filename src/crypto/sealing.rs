@@ -12,9 +12,10 @@ use hpke::kem::DhP256HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use p256::SecretKey;
 use p256::elliptic_curve::Generate;
+use p256::elliptic_curve::sec1::ToSec1Point;
 use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use std::path::Path;
-use weighbridge_verifier::encode;
+use weighbridge_verifier::{PublicKey, encode};
 use zeroize::Zeroizing;
 
 type Kem256 = DhP256HkdfSha256;
@@ -110,6 +111,26 @@ impl SealingKey {
 }
 
 impl SealingPublicKey {
+    /// Reads the key from its compressed point.
+    pub fn from_compressed(key: &PublicKey) -> Result<Self, OpenError> {
+        let point = p256::PublicKey::from_sec1_bytes(&key.0).map_err(|_| OpenError::Form)?;
+        let bytes = point.to_sec1_point(false);
+        <Kem256 as Kem>::PublicKey::from_bytes(bytes.as_bytes())
+            .map(Self)
+            .map_err(|_| OpenError::Form)
+    }
+
+    /// The key as a compressed point, which is how files and people write it.
+    pub fn compressed(&self) -> PublicKey {
+        let point = match p256::PublicKey::from_sec1_bytes(&self.0.to_bytes()) {
+            Ok(key) => key.to_sec1_point(true),
+            Err(error) => unreachable!("a DHKEM(P-256) key is a point: {error}"),
+        };
+        let mut compressed = [0; 33];
+        compressed.copy_from_slice(point.as_bytes());
+        PublicKey(compressed)
+    }
+
     /// Wraps `key` so that the owner of this key can open it.
     pub fn wrap(&self, key: &EpochKey) -> Result<WrappedKey, OpenError> {
         let (enc, ciphertext) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, Kem256>(
@@ -158,5 +179,9 @@ mod tests {
         let key = EpochKey::generate("a", 1).unwrap();
         let wrapped = first.public().wrap(&key).unwrap();
         assert!(again.unwrap("a", 1, &wrapped).is_ok());
+        let public = SealingPublicKey::from_compressed(&first.public().compressed()).unwrap();
+        let wrapped = public.wrap(&key).unwrap();
+        assert!(again.unwrap("a", 1, &wrapped).is_ok());
+        assert!(SealingPublicKey::from_compressed(&PublicKey([9; 33])).is_err());
     }
 }

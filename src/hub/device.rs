@@ -1,6 +1,7 @@
 //! One device, as a program that embeds a hub describes it.
 
 use super::HubError;
+use crate::actors::hub::MakeSource;
 use crate::actors::reading::BatchLimits;
 use crate::config::id_fault;
 use crate::crypto::Signer;
@@ -10,7 +11,13 @@ use crate::validation::{DeviceValidator, Limits, TagValidation, ValidationConfig
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub(super) type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
+/// Where a device's batches come from.
+pub(super) enum Feed {
+    /// The hub reads it.
+    Source(MakeSource),
+    /// The edge node of this id reads it.
+    Edge(String),
+}
 
 /// One device, as the hub needs it.
 pub struct DeviceSetup {
@@ -29,7 +36,7 @@ pub struct DeviceSetup {
     /// The device's own key, where it has one: it signs what the hub read, beside the hub. Its id must
     /// be the device's; the key is enrolled in the ledger at the first start.
     pub attester: Option<Arc<dyn Signer>>,
-    pub(super) make_source: MakeSource,
+    pub(super) feed: Feed,
 }
 
 impl DeviceSetup {
@@ -40,6 +47,15 @@ impl DeviceSetup {
         tags: Arc<[TagSpec]>,
         make_source: impl Fn() -> Box<dyn Source> + Send + Sync + 'static,
     ) -> Self {
+        Self::fed(id, tags, Feed::Source(Arc::new(make_source)))
+    }
+
+    /// A device with default settings that the edge node `edge` reads, with these tags in this order.
+    pub fn at_edge(id: DeviceId, tags: Arc<[TagSpec]>, edge: &str) -> Self {
+        Self::fed(id, tags, Feed::Edge(edge.to_owned()))
+    }
+
+    fn fed(id: DeviceId, tags: Arc<[TagSpec]>, feed: Feed) -> Self {
         Self {
             id,
             tags,
@@ -48,7 +64,7 @@ impl DeviceSetup {
             tag_validation: Vec::new(),
             grade: 0,
             attester: None,
-            make_source: Arc::new(make_source),
+            feed,
         }
     }
 

@@ -42,12 +42,29 @@ pub enum HubError {
         /// Why.
         reason: String,
     },
+    /// The key under which users' acts are sealed.
+    #[error("what users do cannot be recorded: {0}")]
+    Journal(#[from] crate::actors::journal::JournalError),
     /// The HTTP face.
     #[error(transparent)]
     Http(#[from] crate::api::ApiError),
     /// The OPC UA server.
     #[error(transparent)]
     OpcUa(#[from] crate::protocols::opcua::ScadaError),
+    /// An edge node.
+    #[error("the edge node `{edge}` cannot be used: {reason}")]
+    Edge {
+        /// Which.
+        edge: String,
+        /// Why.
+        reason: String,
+    },
+    /// The connections of edge nodes.
+    #[error(transparent)]
+    EdgeTls(#[from] crate::crypto::pinned_tls::TlsError),
+    /// Where edge nodes connect.
+    #[error(transparent)]
+    EdgeListen(#[from] crate::protocols::edge::ListenError),
     /// Threads and files.
     #[error("{what}: {source}")]
     Io {

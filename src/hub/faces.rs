@@ -1,10 +1,11 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::{Hub, HubError};
+use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
-    self, ApiContext, DeviceInfo, LedgerReadError, LedgerReader, RecordAt, RecordFilter,
-    RecordPage, Tip,
+    self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
+    RecordAt, RecordFilter, RecordPage, Tip,
 };
 use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
@@ -23,6 +24,8 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
+    /// What the users of HTTP are, all of them.
+    pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
     /// What is known of the devices besides their tags.
@@ -34,6 +37,7 @@ impl Faces {
     pub fn from_config(config: &HubConfig) -> Self {
         Self {
             http: Some(config.http.bind),
+            http_roles: config.http.roles.clone(),
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
         }
@@ -62,6 +66,8 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
 pub struct OpenFaces {
     http: Option<api::Running>,
     opcua: Option<ScadaServer>,
+    devices: DeviceList,
+    config: ConfigStatus,
 }
 
 impl OpenFaces {
@@ -73,6 +79,21 @@ impl OpenFaces {
     /// Where SCADA connects.
     pub fn opcua_url(&self) -> Option<String> {
         self.opcua.as_ref().map(|server| server.url().to_owned())
+    }
+
+    /// Where the state of the configuration is shown.
+    pub fn config_status(&self) -> &ConfigStatus {
+        &self.config
+    }
+
+    /// Shows the devices that the hub has now, with what is known of them besides their tags. Blocks
+    /// for a moment; it is called when devices have come or gone.
+    pub fn refresh(&self, devices: Vec<DeviceInfo>, runtime: &Handle) {
+        self.devices.set(devices);
+        if let Some(opcua) = &self.opcua {
+            let _inside = runtime.enter();
+            opcua.refresh();
+        }
     }
 
     /// Closes them and waits until they are.
@@ -98,24 +119,29 @@ impl Hub {
         });
         let opcua = match &faces.opcua {
             Some(config) => {
-                let server = ScadaServer::start(
-                    config.clone(),
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone()),
-                );
+                let mut ports =
+                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone());
+                ports.alarms = Some(Arc::new(self.alarms().clone()));
+                let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
             None => None,
         };
+        let devices = DeviceList::new(faces.devices.clone());
+        let config = ConfigStatus::default();
         let http = match faces.http {
             Some(bind) => {
                 let context = ApiContext {
                     hub_id: self.id().to_owned(),
                     started: self.started(),
                     live: self.live().clone(),
-                    devices: faces.devices.clone().into(),
+                    devices: devices.clone(),
+                    config: config.clone(),
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
+                    alarms: Arc::new(self.alarms().clone()),
+                    roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };
@@ -123,7 +149,12 @@ impl Hub {
             }
             None => None,
         };
-        Ok(OpenFaces { http, opcua })
+        Ok(OpenFaces {
+            http,
+            opcua,
+            devices,
+            config,
+        })
     }
 
     /// The newest height, to be watched.

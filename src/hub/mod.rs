@@ -4,35 +4,48 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod apply;
 mod device;
+mod edges;
 mod error;
 mod faces;
 mod plan;
 mod setup;
 mod threads;
 
+pub use apply::NotApplied;
 pub use device::DeviceSetup;
+pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 
+use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
+use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
 use crate::actors::session::{SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
+use crate::alarms::{Alarm, AlarmConfig};
 use crate::crypto::{Identity, SealingKey, Signer};
+use crate::ledger::act::ActSealer;
+use crate::ledger::facts::AlarmWord;
 use crate::ledger::head::HeadSlot;
+use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
 use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
+use crate::protocols::edge::EdgeListener;
 use crate::stats::Stats;
 use crate::store::{FjallStore, HeadFile};
 use crate::validation::ChartHistory;
 use actix::prelude::*;
+use edges::Edges;
 use parking_lot::Mutex;
-use plan::plan;
+use plan::{Planner, new_key, plan};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,7 +87,9 @@ pub struct HubBuilder {
     storage: Storage,
     chain: ChainConfig,
     blocks: BlockLimits,
+    alarms: AlarmConfig,
     devices: Vec<DeviceSetup>,
+    edges: Option<EdgesSetup>,
     shutdown_wait: Duration,
 }
 
@@ -103,7 +118,9 @@ impl HubBuilder {
                 id: "main".to_owned(),
             },
             blocks: BlockLimits::default(),
+            alarms: AlarmConfig::default(),
             devices: Vec::new(),
+            edges: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -120,9 +137,21 @@ impl HubBuilder {
         self
     }
 
+    /// When its alarms end, and how many there may be.
+    pub fn alarms(mut self, alarms: AlarmConfig) -> Self {
+        self.alarms = alarms;
+        self
+    }
+
     /// One more device.
     pub fn device(mut self, device: DeviceSetup) -> Self {
         self.devices.push(device);
+        self
+    }
+
+    /// Lets these edge nodes in.
+    pub fn edges(mut self, edges: EdgesSetup) -> Self {
+        self.edges = Some(edges);
         self
     }
 
@@ -144,29 +173,43 @@ impl HubBuilder {
                 Box::new(HeadFile::new(&data)),
             ),
         };
-        let signer: Arc<dyn Signer> = Arc::new(self.keys.signing);
+        let sealing = Arc::new(self.keys.sealing);
+        let signing = self.keys.signing;
+        let mut edges = Edges::new(self.edges, &signing, signing.id(), sealing.clone())?;
+        let signer: Arc<dyn Signer> = Arc::new(signing);
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
         enrol_attesters(&mut ledger, &self.devices)?;
+        edges.enrol(&mut ledger)?;
         let explorer = Explorer::new(store.clone());
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
-        let sealing = Arc::new(self.keys.sealing);
-        let opener = Opener::new(store, sealing.clone(), signer.id());
-        let reader = sealing.public().clone();
+        let planner = Planner {
+            chain: ledger.state().chain().to_owned(),
+            opener: Opener::new(store, sealing.clone(), signer.id()),
+            signer: signer.clone(),
+            reader: sealing.public().clone(),
+            live: live.clone(),
+            history: history.clone(),
+        };
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
-            plans.push(plan(
-                device,
-                &ledger,
-                &opener,
-                (&signer, &reader),
-                &live,
-                &history,
-            )?);
+            let intake = edges.intake(&device)?;
+            let recorded = ledger.state().device_settings(&device.id);
+            plans.push(plan(device, recorded, intake, &planner)?);
         }
-        let actors = Actors::start(ledger, self.blocks, plans, &stats, &history, &workers)?;
+        let acts = act_sealers(&ledger, &planner)?;
+        let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
+        let runtime = threads.io.handle();
+        let actors = Actors::start(
+            (ledger, self.blocks, plans),
+            (acts, signer.id(), runtime),
+            alarms,
+            (&stats, &history, &workers),
+        )?;
+        let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
+            edges,
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -174,10 +217,48 @@ impl HubBuilder {
             history,
             explorer,
             actors,
+            planner: Arc::new(planner),
             threads: Some(threads),
             shutdown_wait: self.shutdown_wait,
         })
     }
+}
+
+/// Makes the sealers of what users do, from the first key epoch on that was never used.
+fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64), HubError> {
+    let object = hub_object(planner.signer.id());
+    let epoch = planner.opener.next_key_epoch(&object);
+    let epoch = epoch.map_err(|source| HubError::Settings {
+        device: object.clone(),
+        source,
+    })?;
+    let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
+    let reader = planner.reader.clone();
+    let make = move |epoch| {
+        let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
+        Ok(ActSealer::new(key, wrap))
+    };
+    Ok((Arc::new(make), epoch))
+}
+
+/// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
+/// read is left out: the verdicts to come say anew what is wrong.
+fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
+    let open = |(object, word): (&String, &AlarmWord)| {
+        let details = opener.open_act(&word.hub, &word.message);
+        let alarm = match &details {
+            Ok(details) => recorded_alarm(details),
+            Err(error) => {
+                tracing::error!(object, %error, "a recorded alarm cannot be read");
+                None
+            }
+        };
+        if alarm.is_none() && details.is_ok() {
+            tracing::error!(object, "a recorded alarm was written by another version");
+        }
+        alarm
+    };
+    ledger.state().alarms().iter().filter_map(open).collect()
 }
 
 /// Enrols the keys of devices that have one, and are not in the ledger with it yet.
@@ -207,34 +288,51 @@ fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), H
 struct Actors {
     thread: Option<JoinHandle<()>>,
     hub: Addr<HubActor>,
+    ledger: Addr<LedgerActor>,
     stop: Option<oneshot::Sender<()>>,
     status: watch::Receiver<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     /// Listens since before the first device was read.
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
+    journal: Journal,
+    alarms: AlarmDesk,
 }
 
 impl Actors {
     fn start(
-        ledger: Ledger,
-        blocks: BlockLimits,
-        plans: Vec<DevicePlan>,
-        stats: &Arc<Stats>,
-        history: &Arc<ChartHistory>,
-        workers: &Workers,
+        (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
+        ((make_act_sealer, act_epoch), id, runtime): (
+            (MakeActSealer, u64),
+            &str,
+            &tokio::runtime::Handle,
+        ),
+        (config, alarms): (AlarmConfig, Vec<Alarm>),
+        (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
     ) -> Result<Self, HubError> {
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
+        let (id, runtime) = (id.to_owned(), runtime.clone());
         let run = move || {
             System::new().block_on(async move {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
                 let committed = ledger.committed();
                 let first = committed.subscribe();
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
-                let hub = HubActor::new(ledger.start(), history, workers, plans).start();
-                let _ = started.send((hub, seen));
+                let ledger = ledger.start();
+                let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
+                let journal = match journal {
+                    Ok(journal) => journal,
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                };
+                let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
+                let both = (history, alarms.clone());
+                let hub = HubActor::new(ledger.clone(), both, workers, plans).start();
+                let _ = started.send(Ok((hub, ledger, seen, journal, alarms)));
                 let _ = stopped.await;
             });
         };
@@ -245,22 +343,26 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, (status, (committed, first), sessions)) =
-            wait.recv().map_err(|_| HubError::Gone)?;
+        let (hub, ledger, (status, (committed, first), sessions), journal, alarms) =
+            wait.recv().map_err(|_| HubError::Gone)??;
         Ok(Self {
             thread: Some(thread),
             hub,
+            ledger,
             stop: Some(stop),
             status,
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
+            journal,
+            alarms,
         })
     }
 }
 
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
+    edges: Option<EdgeListener>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -268,6 +370,7 @@ pub struct Hub {
     history: Arc<ChartHistory>,
     explorer: Explorer,
     actors: Actors,
+    planner: Arc<Planner>,
     threads: Option<Threads>,
     shutdown_wait: Duration,
 }
@@ -281,6 +384,11 @@ impl Hub {
     /// When it started.
     pub fn started(&self) -> Nanos {
         self.started
+    }
+
+    /// Where edge nodes connect; `None` when the hub has none.
+    pub fn edge_address(&self) -> Option<SocketAddr> {
+        self.edges.as_ref().map(EdgeListener::address)
     }
 
     /// The newest sample of every tag.
@@ -319,6 +427,16 @@ impl Hub {
         &self.actors.sessions
     }
 
+    /// Records what users do: durable before it is answered.
+    pub fn journal(&self) -> &Journal {
+        &self.actors.journal
+    }
+
+    /// The alarms.
+    pub fn alarms(&self) -> &AlarmDesk {
+        &self.actors.alarms
+    }
+
     /// The runtime that servers may run on.
     pub fn runtime(&self) -> tokio::runtime::Handle {
         match &self.threads {
@@ -341,6 +459,9 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        if let Some(edges) = self.edges.take() {
+            threads.io.block_on(edges.stop());
+        }
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
         let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));

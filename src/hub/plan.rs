@@ -1,9 +1,9 @@
 //! How a device goes on from what the ledger holds: its limits, its keys, its settings.
 
 use super::{DeviceSetup, HubError};
-use crate::actors::hub::DevicePlan;
+use crate::actors::hub::{DevicePlan, Intake};
 use crate::crypto::{EpochKey, SealingPublicKey, Signer};
-use crate::ledger::Ledger;
+use crate::ledger::facts::Document;
 use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::opening::Opener;
 use crate::ledger::seal::{BatchSealer, InForce};
@@ -13,23 +13,49 @@ use crate::validation::{ChartHistory, DeviceValidator};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// How one device goes on from what the ledger holds.
+/// What all devices are planned from.
+pub(super) struct Planner {
+    pub chain: String,
+    pub opener: Opener,
+    pub signer: Arc<dyn Signer>,
+    pub reader: SealingPublicKey,
+    pub live: LiveView,
+    pub history: Arc<ChartHistory>,
+}
+
+/// A new epoch key of `object`, and its wrap to the hub itself.
+pub(super) fn new_key(
+    chain: &str,
+    (object, epoch): (&str, u64),
+    reader: &SealingPublicKey,
+    signer: &dyn Signer,
+) -> Result<(EpochKey, Put), String> {
+    let key = EpochKey::generate(object, epoch).map_err(|e| e.to_string())?;
+    let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
+    let wrapped = (wrapped.enc, wrapped.ciphertext);
+    // The hub is the reader: it judges again what it has sealed.
+    let wrap = KeyWrap::sign(chain, object, epoch, signer.id(), wrapped, signer);
+    let put = Put {
+        space: Space::Keys,
+        key: wrap.key(),
+        value: wrap.to_bytes(),
+    };
+    Ok((key, put))
+}
+
+/// How one device goes on from the settings that the ledger holds for it.
 pub(super) fn plan(
     device: DeviceSetup,
-    ledger: &Ledger,
-    opener: &Opener,
-    (signer, reader): (&Arc<dyn Signer>, &SealingPublicKey),
-    live: &LiveView,
-    history: &ChartHistory,
+    recorded: Option<&Document>,
+    intake: Intake,
+    planner: &Planner,
 ) -> Result<DevicePlan, HubError> {
+    let Planner { opener, .. } = planner;
     let id = device.id.clone();
     let wrong = |source| HubError::Settings {
         device: id.to_string(),
         source,
     };
-    let recorded = ledger
-        .state()
-        .document(&format!("device:{id}"), "validation");
     let (document, in_force) = match recorded {
         Some(recorded) => {
             let document = opener.open_document(&id, &recorded.sealed).map_err(wrong)?;
@@ -54,24 +80,15 @@ pub(super) fn plan(
     let settings = validator.settings_document();
     let changed = document.as_deref() != Some(&settings);
     let key_epoch = opener.next_key_epoch(&id).map_err(wrong)?;
-    history.register(id.clone());
+    planner.history.register(id.clone());
     let in_force = Arc::new(Mutex::new(in_force));
-    let (grade, signer) = (device.grade, signer.clone());
-    let (reader, chain) = (reader.clone(), ledger.state().chain().to_owned());
+    let (grade, signer) = (device.grade, planner.signer.clone());
+    let (reader, chain) = (planner.reader.clone(), planner.chain.clone());
     let attester = device.attester.clone();
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
-            let key = EpochKey::generate(&id, epoch).map_err(|e| e.to_string())?;
-            let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
-            let wrapped = (wrapped.enc, wrapped.ciphertext);
-            // The hub is the reader: it judges again what it has sealed.
-            let wrap = KeyWrap::sign(&chain, &id, epoch, signer.id(), wrapped, signer.as_ref());
-            let wrap = Put {
-                space: Space::Keys,
-                key: wrap.key(),
-                value: wrap.to_bytes(),
-            };
+            let (key, wrap) = new_key(&chain, (&id, epoch), &reader, signer.as_ref())?;
             Ok(
                 BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
                     .attested_by(attester.clone()),
@@ -80,8 +97,8 @@ pub(super) fn plan(
     };
     let device = Arc::new(device);
     Ok(DevicePlan {
-        live: live.register(id, device.tags.clone()),
-        make_source: device.make_source.clone(),
+        live: planner.live.register(id, device.tags.clone()),
+        intake,
         batch: device.batch,
         make_validator: Arc::new(move |limits| match device.validator(limits) {
             Ok(validator) => validator,

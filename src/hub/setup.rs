@@ -29,6 +29,7 @@ impl HubBuilder {
                 records: config.ledger.max_records,
                 age: Duration::from_millis(config.ledger.max_delay_ms),
             });
+        builder = builder.alarms(config.alarms.clone());
         for device in &config.devices {
             builder = builder.device(DeviceSetup::from_config(device)?);
         }

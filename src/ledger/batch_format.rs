@@ -6,12 +6,17 @@
 //! memory in the order of [`MAX_SAMPLES`] numbers.
 
 use super::number_stream::{pack_bits, pack_numbers, unpack_bits, unpack_numbers};
+use crate::crypto::SaltSeed;
 use crate::model::{Batch, Column, Nanos, Quality, QualityColumn, TagSpec, ValueKind, Values};
 use borsh::{BorshDeserialize, BorshSerialize};
 use weighbridge_verifier::{DecodeError, decode, encode};
 
 /// Version of the format this code writes.
 pub const BATCH_VERSION: u8 = 1;
+
+/// Version of a batch whose salts somebody else drew: this byte, the salts' secret (32 bytes), and the
+/// batch as [`BATCH_VERSION`] has it.
+pub const SALTED_VERSION: u8 = 2;
 
 /// The most samples in one batch.
 pub const MAX_SAMPLES: usize = 1 << 22;
@@ -41,6 +46,8 @@ pub struct UnpackedBatch {
     pub state_before: Vec<u8>,
     /// The verdict with its findings, as the validator encoded it.
     pub verdict: Vec<u8>,
+    /// Where the salts of its leaves come from, when that is not the key it was sealed under.
+    pub salts: Option<SaltSeed>,
 }
 
 #[derive(BorshSerialize, BorshDeserialize)]
@@ -112,8 +119,33 @@ pub fn pack(batch: &Batch, state_before: &[u8], verdict: &[u8]) -> Result<Vec<u8
     Ok(encode(&packed))
 }
 
+/// The plaintext of a batch whose salts come from `salts`.
+pub fn pack_salted(
+    batch: &Batch,
+    state_before: &[u8],
+    verdict: &[u8],
+    salts: &SaltSeed,
+) -> Result<Vec<u8>, PackError> {
+    let mut bytes = vec![SALTED_VERSION];
+    bytes.extend(salts.as_bytes());
+    bytes.extend(pack(batch, state_before, verdict)?);
+    Ok(bytes)
+}
+
 /// Reads the plaintext of a batch.
 pub fn unpack(bytes: &[u8]) -> Result<UnpackedBatch, DecodeError> {
+    let Some((&SALTED_VERSION, rest)) = bytes.split_first() else {
+        return unpack_plain(bytes);
+    };
+    let Some((seed, rest)) = rest.split_first_chunk() else {
+        return wrong("the secret of its salts is cut short".to_owned());
+    };
+    let mut unpacked = unpack_plain(rest)?;
+    unpacked.salts = Some(SaltSeed::from_bytes(*seed));
+    Ok(unpacked)
+}
+
+fn unpack_plain(bytes: &[u8]) -> Result<UnpackedBatch, DecodeError> {
     // The version stands first, so that a later one is named instead of called rubbish.
     match bytes.first() {
         Some(&BATCH_VERSION) => {}
@@ -181,6 +213,7 @@ pub fn unpack(bytes: &[u8]) -> Result<UnpackedBatch, DecodeError> {
         },
         state_before: packed.state_before,
         verdict: packed.verdict,
+        salts: None,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use borsh::BorshSerialize;
 use serde::Serialize;
-use weighbridge_verifier::{Hash, IdentityKind, PublicKey, SealedRef};
+use weighbridge_verifier::{Hash, IdentityKind, MessageContent, PublicKey, SealedRef};
 
 /// An identity in force.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
@@ -44,6 +44,15 @@ pub struct Document {
     pub commitment: Hash,
     /// Where the sealed document is.
     pub sealed: SealedRef,
+}
+
+/// The newest record of an alarm that is not at rest.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+pub struct AlarmWord {
+    /// The hub that recorded it, whose key it is sealed under.
+    pub hub: String,
+    /// What it recorded.
+    pub message: MessageContent,
 }
 
 /// Sums over the whole chain.

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use weighbridge_verifier::evidence::Evidence;
 use weighbridge_verifier::{
-    Block, DocumentContent, IdentityContent, IdentityKind, Record, Salt, SealedRef, decode, encode,
-    sha256,
+    Action, Block, Content, DocumentContent, IdentityContent, IdentityKind, MessageContent, Record,
+    Response, Salt, SealedRef, decode, encode, sha256,
 };
 
 fn golden(name: &str, written_now: &[u8]) -> Vec<u8> {
@@ -142,6 +142,41 @@ fn blocks_and_records() {
         hashes.map(|h| h.0).concat(),
         golden("hashes_v1", &hashes.map(|h| h.0).concat())
     );
+}
+
+/// A record of a user's act: a content that came later than the others.
+#[test]
+fn acts() {
+    let content = Content::Message(MessageContent {
+        kind: "control".to_owned(),
+        commitment: sha256(&[b"act"]),
+        sealed: SealedRef {
+            hash: sha256(&[b"sealed act"]),
+            length: 281,
+            key_epoch: 1,
+        },
+    });
+    let hub = IdentityContent {
+        id: "hub-1".to_owned(),
+        kind: IdentityKind::Hub,
+        key: Some(signer().public_key()),
+    };
+    let act = Draft {
+        time: 5,
+        subject: "user:anna".to_owned(),
+        action: Action::Acknowledge,
+        object: "device:press-1".to_owned(),
+        permit: None,
+        content,
+        response: Response::Accepted,
+    };
+    let drafts = [Draft::enrol(1, "hub:hub-1", hub), act];
+    let state = State::new("plant");
+    let (block, _) = assemble(&drafts, &state, &Tip::NONE, &signer(), 10).unwrap();
+    let record = &block.records[1];
+    let stored = golden("record_act_v1", &encode(record));
+    assert_eq!(&decode::<Record>("record", &stored).unwrap(), record);
+    assert_eq!(encode(record), stored);
 }
 
 #[test]

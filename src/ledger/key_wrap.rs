@@ -5,6 +5,7 @@
 
 use crate::crypto::Signer;
 use borsh::{BorshDeserialize, BorshSerialize};
+use std::borrow::Cow;
 use weighbridge_verifier::{
     Content, DecodeError, Hash, PublicKey, Record, Signature, SignatureCheck, SignatureError,
     decode, encode, sha256,
@@ -22,7 +23,7 @@ pub struct KeyWrap {
     pub version: u8,
     /// Id of the chain.
     pub chain: String,
-    /// The device whose data the key seals.
+    /// The device whose data the key seals; `hub:` and the hub's id for what users did.
     pub device: String,
     /// Which of the device's keys.
     pub key_epoch: u64,
@@ -117,17 +118,23 @@ pub fn wrap_prefix(device: &str, key_epoch: u64) -> Vec<u8> {
     key
 }
 
-/// The device under whose epoch key a record's sealed bytes are sealed, and which of its keys. A
-/// document's object is `kind:device`.
-pub fn sealing_key(record: &Record) -> Option<(&str, u64)> {
+/// Whose epoch key a record's sealed bytes are sealed under, and which of its keys: the device's, or
+/// for a message the hub's own. A document's object is `kind:device`.
+pub fn sealing_key(record: &Record) -> Option<(Cow<'_, str>, u64)> {
     let body = &record.body;
     let sealed = body.sealed()?;
-    let device = match &body.content {
-        Content::Batch(batch) => &*batch.device,
-        _ => body
-            .object
-            .split_once(':')
-            .map_or(&*body.object, |(_, d)| d),
+    let owner = match &body.content {
+        Content::Batch(batch) => Cow::from(&*batch.device),
+        Content::Message(_) => Cow::from(hub_object(&body.hub)),
+        _ => {
+            let of_object = body.object.split_once(':');
+            Cow::from(of_object.map_or(&*body.object, |(_, d)| d))
+        }
     };
-    Some((device, sealed.key_epoch))
+    Some((owner, sealed.key_epoch))
+}
+
+/// What a hub's own epoch keys belong to. No device has an id with a colon in it.
+pub fn hub_object(hub: &str) -> String {
+    format!("hub:{hub}")
 }

@@ -1,10 +1,12 @@
 //! Records, blocks, proofs, and what the records add up to.
 
+pub mod act;
 pub mod assemble;
 pub mod batch_format;
 pub mod draft;
 pub mod facts;
 pub mod head;
+pub mod history;
 pub mod inner_tree;
 pub mod key_wrap;
 pub mod keys;

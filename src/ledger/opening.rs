@@ -1,12 +1,13 @@
 //! Opening what was sealed: the reader's side of [`super::seal`].
 
 use super::batch_format::{self, UnpackedBatch};
-use super::key_wrap::{KeyWrap, wrap_key, wrap_prefix};
+use super::key_wrap::{KeyWrap, hub_object, wrap_key, wrap_prefix};
 use super::keys::sealed_key;
 use super::store::{Space, Store, StoreError};
 use crate::crypto::{EpochKey, OpenError, SealingKey, WrappedKey};
+use serde_json::Value as Json;
 use std::sync::Arc;
-use weighbridge_verifier::{DecodeError, Hash, Salt, SealedRef};
+use weighbridge_verifier::{DecodeError, Hash, MessageContent, Salt, SealedRef, sha256};
 use zeroize::Zeroizing;
 
 /// Why sealed bytes cannot be opened.
@@ -36,6 +37,12 @@ pub enum OpeningError {
     /// What was inside cannot be read.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// What was inside is not what the record commits to.
+    #[error("the sealed bytes {0} are not what the record commits to")]
+    Commitment(Hash),
+    /// The details of an act are no JSON.
+    #[error("the details cannot be read: {0}")]
+    Details(String),
 }
 
 /// Opens sealed values with a reader's key.
@@ -83,8 +90,25 @@ impl Opener {
         let key = self.epoch_key(device, sealed.key_epoch)?;
         let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
         let content = batch_format::unpack(&plain)?;
-        let salts = key.salts(number, content.batch.samples());
+        let samples = content.batch.samples();
+        let salts = match &content.salts {
+            Some(seed) => seed.salts(samples),
+            None => key.salts(number, samples),
+        };
         Ok(OpenedBatch { content, salts })
+    }
+
+    /// Opens the details of an act that `hub` recorded.
+    pub fn open_act(&self, hub: &str, message: &MessageContent) -> Result<Json, OpeningError> {
+        let sealed = &message.sealed;
+        let key = self.epoch_key(&hub_object(hub), sealed.key_epoch)?;
+        let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
+        let salts = key.salts(number, 1);
+        let salt = salts.first().map_or(&[][..], |salt| &salt[..]);
+        if sha256(&[&[0], salt, &plain]) != message.commitment {
+            return Err(OpeningError::Commitment(sealed.hash));
+        }
+        serde_json::from_slice(&plain).map_err(|e| OpeningError::Details(e.to_string()))
     }
 
     /// The first key epoch of `device` that was never used.
@@ -107,12 +131,22 @@ impl Opener {
         Ok(next)
     }
 
+    /// What is in a sealed batch, without the salts of its leaves; `key` is its epoch's.
+    pub(super) fn open_content(
+        &self,
+        key: &EpochKey,
+        sealed: &SealedRef,
+    ) -> Result<UnpackedBatch, OpeningError> {
+        let (_, plain) = key.open(&self.ciphertext(sealed)?)?;
+        Ok(batch_format::unpack(&plain)?)
+    }
+
     fn ciphertext(&self, sealed: &SealedRef) -> Result<Vec<u8>, OpeningError> {
         let found = self.store.get(Space::Sealed, &sealed_key(&sealed.hash))?;
         found.ok_or(OpeningError::Missing(sealed.hash))
     }
 
-    fn epoch_key(&self, device: &str, key_epoch: u64) -> Result<EpochKey, OpeningError> {
+    pub(super) fn epoch_key(&self, device: &str, key_epoch: u64) -> Result<EpochKey, OpeningError> {
         let at = wrap_key(device, key_epoch, &self.recipient);
         let no_key = || OpeningError::NoKey {
             device: device.to_owned(),

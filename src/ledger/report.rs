@@ -37,6 +37,11 @@ pub enum Where {
         /// The key, hexadecimal.
         key: String,
     },
+    /// In the entry of the history's index under this key.
+    History {
+        /// The key, hexadecimal.
+        key: String,
+    },
     /// In a keyspace as a whole.
     Store {
         /// Its name.
@@ -52,6 +57,7 @@ impl fmt::Display for Where {
             Self::Record { height, index } => write!(f, "block {height}, record {index}"),
             Self::Sealed { key } => write!(f, "sealed {key}"),
             Self::Keys { key } => write!(f, "wrapped key {key}"),
+            Self::History { key } => write!(f, "history {key}"),
             Self::Store { name } => write!(f, "keyspace {name}"),
         }
     }

@@ -6,10 +6,11 @@
 
 use super::Draft;
 use super::batch_format::{self, PackError};
+use super::history::index::Span;
 use super::inner_tree::{self, InnerTree, MalformedColumn};
 use super::keys::sealed_key;
 use super::store::{Put, Space};
-use crate::crypto::{EpochKey, Signer};
+use crate::crypto::{EpochKey, SaltSeed, Signer};
 use crate::model::{Batch, Nanos, VerdictClass};
 use crate::validation::Verdict;
 use parking_lot::Mutex;
@@ -39,6 +40,46 @@ pub enum SealError {
     Pack(#[from] PackError),
 }
 
+/// How a batch came to the hub.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// The hub read it.
+    Read,
+    /// An edge node read it, numbered it and signed it, and all of that was found to hold.
+    Edge(Attested),
+    /// An edge node sent word of it, and there is nothing in it that may be stored.
+    Refused(RefusedBatch),
+}
+
+/// What an edge node said of a batch, and what was found to hold.
+#[derive(Clone, Debug)]
+pub struct Attested {
+    /// Root of the inner tree over the edge's salts.
+    pub inner_root: Hash,
+    /// Where the salts come from.
+    pub salts: SaltSeed,
+    /// The edge's signature.
+    pub attestation: Attestation,
+}
+
+/// A batch that is refused before it could be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedBatch {
+    /// The samples it is said to have had, at least one.
+    pub samples: u32,
+    /// The root it is said to have had.
+    pub inner_root: Hash,
+    /// The signature over that, where it holds.
+    pub attester: Option<Attestation>,
+    /// Why, as the record names it.
+    pub rule: &'static str,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// In the place of a chart's name: the record is about how a batch travelled, not what was in it.
+pub const TRANSPORT: &str = "transport";
+
 /// A batch with what validation said of it.
 pub struct Judged<'a> {
     /// The batch.
@@ -47,6 +88,8 @@ pub struct Judged<'a> {
     pub verdict: &'a Verdict,
     /// The charts' state before it.
     pub state_before: &'a [u8],
+    /// What an edge node said of it, where it came from one.
+    pub attested: Option<&'a Attested>,
 }
 
 /// Seals one device's batches and documents under one epoch key.
@@ -101,25 +144,30 @@ impl BatchSealer {
             batch,
             verdict,
             state_before,
+            attested,
         } = judged;
         let number = self.key.next_message();
         let samples = batch.samples();
-        let salts = self.key.salts(number.get(), samples);
-        let tree = self.tree.take().filter(|tree| tree.fits(batch));
-        let tree = tree.unwrap_or_else(|| InnerTree::of(batch));
-        let mut salts = salts.into_iter();
-        let leaves = tree.leaves(batch, |_| salts.next().unwrap_or_default())?;
-        self.tree = Some(tree);
-        let inner_root = inner_tree::inner_root(leaves);
+        let inner_root = match attested {
+            Some(attested) => attested.inner_root,
+            None => self.inner_root(batch, number.get())?,
+        };
         let refused = verdict.class == VerdictClass::Invalid;
         let mut puts = Vec::new();
         let sealed = if refused {
             None
         } else {
-            let plain = batch_format::pack(batch, state_before, &verdict.encode())?;
+            let verdict = verdict.encode();
+            let plain = match attested {
+                Some(attested) => {
+                    batch_format::pack_salted(batch, state_before, &verdict, &attested.salts)?
+                }
+                None => batch_format::pack(batch, state_before, &verdict)?,
+            };
             let (sealed, put) = self.put(self.key.seal(number, &plain));
             puts.append(&mut self.wraps);
             puts.push(put);
+            puts.push(Span::of(batch, time, sealed).put(&self.device));
             Some(sealed)
         };
         let mut content = BatchContent {
@@ -138,16 +186,53 @@ impl BatchSealer {
             judged_by: self.in_force.lock().commitment,
             attester: None,
         };
-        content.attester = self.attester.as_ref().map(|attester| Attestation {
+        let own = self.attester.as_ref().map(|attester| Attestation {
             key: attester.public_key(),
             signature: attester.sign(&attestation_message(&content)),
         });
+        content.attester = attested.map(|a| a.attestation).or(own);
         let draft = if refused {
             Draft::refuse(time, content)
         } else {
             Draft::store(time, content)
         };
         Ok((draft, puts))
+    }
+
+    /// The record of a batch that is refused before it could be judged.
+    pub fn refuse_batch(
+        &self,
+        (epoch, sequence): (u64, u64),
+        refused: &RefusedBatch,
+        time: Nanos,
+    ) -> Draft {
+        let content = BatchContent {
+            device: self.device.clone(),
+            epoch,
+            sequence,
+            samples: refused.samples.max(1),
+            grade: self.grade,
+            inner_root: refused.inner_root,
+            sealed: None,
+            verdict: VerdictSummary {
+                class: VerdictClass::Invalid,
+                chart: TRANSPORT.to_owned(),
+                rule: refused.rule.to_owned(),
+            },
+            judged_by: self.in_force.lock().commitment,
+            attester: refused.attester,
+        };
+        Draft::refuse(time, content)
+    }
+
+    fn inner_root(&mut self, batch: &Batch, number: u64) -> Result<Hash, MalformedColumn> {
+        let salts = self.key.salts(number, batch.samples());
+        let tree = self.tree.take().filter(|tree| tree.fits(batch));
+        let tree = tree.unwrap_or_else(|| InnerTree::of(batch));
+        let mut salts = salts.into_iter();
+        let leaves = tree.leaves(batch, |_| salts.next().unwrap_or_default())?;
+        self.tree = Some(tree);
+        Ok(inner_tree::inner_root(leaves))
     }
 
     /// Record and values of a document about the device; from now on its batches refer to it.

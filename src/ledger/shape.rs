@@ -145,12 +145,25 @@ pub(super) fn check_shape(body: &RecordBody) -> Result<(), ApplyError> {
             | Action::Session
             | Action::Summary
             | Action::Exchange
-            | Action::Erase,
+            | Action::Erase
+            | Action::Acknowledge,
             Content::Commitment(_),
         ) => Ok(()),
+        (action, Content::Message(message)) if tells(action) => {
+            if message.kind.is_empty() || message.kind.len() > MAX_NAME {
+                return wrong("the kind of a message has 1 to 256 bytes");
+            }
+            Ok(())
+        }
         (Action::Membership, _) => wrong("votes need more than one hub"),
         _ => wrong("the content is of another kind than the action needs"),
     }
+}
+
+/// Whether a record of `action` may tell of an act by a sealed message.
+pub(super) fn tells(action: Action) -> bool {
+    use Action::{Configure, Enrol, Membership, Revoke, Store};
+    !matches!(action, Store | Configure | Enrol | Revoke | Membership)
 }
 
 fn check_batch_names(batch: &weighbridge_verifier::BatchContent) -> Result<(), &'static str> {

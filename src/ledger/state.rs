@@ -4,15 +4,17 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
-use super::facts::{DeviceTip, Document, HubTip, Identity, Totals};
+use super::act::{ALARM_OBJECT, ALARM_OVER};
+use super::facts::{AlarmWord, DeviceTip, Document, HubTip, Identity, Totals};
 use super::section::Section;
 use super::shape::{ApplyError, check_shape};
 use borsh::BorshSerialize;
 use std::collections::BTreeMap;
 use weighbridge_verifier::signature::DirectCheck;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, IdentityKind, PublicKey,
-    Record, RecordBody, SignatureCheck, ValidatorSet, VerdictClass, encode, sha256,
+    Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, IdentityKind,
+    MessageContent, PublicKey, Record, RecordBody, SignatureCheck, ValidatorSet, VerdictClass,
+    encode, sha256,
 };
 
 const STATE_DOMAIN: &[u8] = b"weighbridge/state/v1\0";
@@ -26,6 +28,7 @@ pub struct State {
     hubs: Section<BTreeMap<String, HubTip>>,
     devices: Section<BTreeMap<String, DeviceTip>>,
     documents: Section<BTreeMap<(String, String), Document>>,
+    alarms: Section<BTreeMap<String, AlarmWord>>,
     totals: Section<Totals>,
 }
 
@@ -39,6 +42,7 @@ impl State {
             hubs: Section::default(),
             devices: Section::default(),
             documents: Section::default(),
+            alarms: Section::default(),
             totals: Section::default(),
         }
     }
@@ -81,6 +85,16 @@ impl State {
     /// The document of `kind` in force for `object`.
     pub fn document(&self, object: &str, kind: &str) -> Option<&Document> {
         self.documents.get(&(object.to_owned(), kind.to_owned()))
+    }
+
+    /// The newest record of every alarm that is not at rest, by object.
+    pub fn alarms(&self) -> &BTreeMap<String, AlarmWord> {
+        &self.alarms
+    }
+
+    /// The validation settings and limits in force for a device.
+    pub fn device_settings(&self, device: &str) -> Option<&Document> {
+        self.document(&format!("device:{device}"), "validation")
     }
 
     /// Sums over the whole chain.
@@ -135,6 +149,7 @@ impl State {
     /// out, so that a part added by a later version does not change the hashes of old chains.
     pub fn hash(&self) -> Hash {
         let parts = [
+            ("alarms", filled(&self.alarms)),
             ("chain", Some(self.chain.hash())),
             ("devices", filled(&self.devices)),
             ("documents", filled(&self.documents)),
@@ -167,7 +182,7 @@ impl State {
             Content::Batch(batch) => self.check_batch(batch),
             Content::Document(document) => self.check_document(&body.object, document),
             Content::Identity(identity) => self.check_identity(body.action, identity),
-            Content::Commitment(_) => Ok(()),
+            Content::Commitment(_) | Content::Message(_) => Ok(()),
         }
     }
 
@@ -287,8 +302,28 @@ impl State {
                 self.documents.change().insert(key, document);
             }
             Content::Identity(identity) => self.enter_identity(body, identity),
+            Content::Message(message) => self.enter_message(body, message),
             Content::Commitment(_) => {}
         }
+    }
+
+    /// Keeps what was last recorded of each alarm, as long as there is something to remember.
+    fn enter_message(&mut self, body: &RecordBody, message: &MessageContent) {
+        let of_alarm = matches!(body.action, Action::Alarm | Action::Acknowledge);
+        if !of_alarm || !body.object.starts_with(ALARM_OBJECT) {
+            return;
+        }
+        if message.kind == ALARM_OVER {
+            if self.alarms.contains_key(&body.object) {
+                self.alarms.change().remove(&body.object);
+            }
+            return;
+        }
+        let word = AlarmWord {
+            hub: body.hub.clone(),
+            message: message.clone(),
+        };
+        self.alarms.change().insert(body.object.clone(), word);
     }
 
     fn enter_batch(&mut self, batch: &BatchContent) {

@@ -14,11 +14,14 @@ pub enum Space {
     Sealed,
     /// Object, key epoch, recipient → wrapped epoch key. The only space whose values are overwritten.
     Keys,
+    /// Device, length class, newest source time, batch → where its sealed batch is. Says nothing that
+    /// blocks and sealed batches do not say, and can be made up from them.
+    History,
 }
 
 impl Space {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Blocks, Self::Sealed, Self::Keys];
+    pub const ALL: [Self; 4] = [Self::Blocks, Self::Sealed, Self::Keys, Self::History];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -26,6 +29,7 @@ impl Space {
             Self::Blocks => "blocks",
             Self::Sealed => "sealed",
             Self::Keys => "keys",
+            Self::History => "history",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the ledger's tests are made of: a signer with a fixed key, drafts, and a small store.
 
 use super::draft::Draft;
+use super::history::index::Span;
 use super::key_wrap::KeyWrap;
 use super::store::{Put, Space};
 use crate::crypto::{Identity, Signer};
@@ -113,9 +114,19 @@ pub(crate) fn sealed_puts(drafts: &[Draft]) -> Vec<Put> {
         let value = sealed_bytes(&b.device, b.epoch, b.sequence);
         let key = sha256(&[&value]).0.to_vec();
         let space = Space::Sealed;
-        Put { space, key, value }
+        let time = i64::try_from(b.sequence).unwrap_or(i64::MAX);
+        let span = b.sealed.map(|sealed| Span {
+            first: time,
+            last: time,
+            epoch: b.epoch,
+            sequence: b.sequence,
+            recorded: time,
+            sealed,
+        });
+        let entry = span.map(|span| span.put(&b.device));
+        [Put { space, key, value }].into_iter().chain(entry)
     };
-    batches.map(put).collect()
+    batches.flat_map(put).collect()
 }
 
 /// The wrapped key that the drafts' batches need.

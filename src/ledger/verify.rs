@@ -2,9 +2,11 @@
 //!
 //! Blocks are followed in order (form, place, Merkle root, every record against the state so far,
 //! certificate, state hash). Then every sealed value must hash to what a record names, every record's
-//! sealed value must be there, every wrapped key must be signed, and the signed head must agree.
+//! sealed value must be there, every wrapped key must be signed, the index of the history must name
+//! what records name, and the signed head must agree.
 
 use super::head::{Head, HeadReading};
+use super::history::index;
 use super::key_wrap::{KeyWrap, sealing_key, wrap_prefix};
 use super::keys::height_of;
 use super::replay::{FollowError, Follower};
@@ -54,6 +56,7 @@ pub fn verify_store_with(
     verification.trust(trust);
     verification.sealed()?;
     verification.wraps()?;
+    verification.history()?;
     verification.heads(&heads, head);
     Ok(verification.report)
 }
@@ -64,6 +67,8 @@ struct Named {
     height: u64,
     index: usize,
     seen: bool,
+    /// Of a batch, whether the history's index has it; of anything else nothing.
+    indexed: Option<bool>,
 }
 
 struct Verification<'a> {
@@ -229,10 +234,11 @@ impl Verification<'_> {
                 height,
                 index,
                 seen: false,
+                indexed: record.body.batch().map(|_| false),
             };
             self.sealed.insert(sealed.hash, named);
             if let Some((device, epoch)) = sealing_key(record) {
-                let key = (device.to_owned(), epoch);
+                let key = (device.into_owned(), epoch);
                 self.wraps.entry(key).or_insert((height, index));
             }
         }
@@ -338,6 +344,55 @@ impl Verification<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The index of the history says nothing that cannot be made up again, but what it does say must be
+    /// so: whoever reads through it would miss samples.
+    fn history(&mut self) -> Result<(), StoreError> {
+        let batches = self.sealed.values().filter(|n| n.indexed.is_some());
+        let (what, total) = ("entries of the history", batches.count() as u64);
+        let store = self.store;
+        let mut entries = 0;
+        for (done, entry) in (0u64..).zip(store.scan(Space::History, &[])) {
+            (self.progress)(Progress { what, done, total });
+            let (key, value) = match entry {
+                Ok(pair) => pair,
+                Err(e) => return self.unreadable_space(Space::History, e),
+            };
+            entries += 1;
+            if let Err(what) = self.history_entry(&key, &value) {
+                let place = Where::History { key: hex(&key) };
+                self.report.find(place, what);
+            }
+        }
+        let missing = self.sealed.values().filter(|n| n.indexed == Some(false));
+        let missing = missing.count();
+        // A ledger that an earlier version wrote has none until its hub starts.
+        if entries > 0 && missing > 0 {
+            let name = Space::History.name();
+            let what = format!(
+                "{missing} of {total} stored batches have no entry; the hub makes them up when it starts"
+            );
+            self.report.find(Where::Store { name }, what);
+        }
+        Ok(())
+    }
+
+    fn history_entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        let (_, _, span) = index::read(key, value).ok_or("the entry is changed")?;
+        let named = self.sealed.get_mut(&span.sealed.hash);
+        let Some(named) = named.filter(|n| n.length == span.sealed.length) else {
+            // What an unreadable block names is not known.
+            return match self.unreadable {
+                true => Ok(()),
+                false => Err("no record names the batch that the entry names"),
+            };
+        };
+        match named.indexed.replace(true) {
+            Some(false) => Ok(()),
+            Some(true) => Err("the batch has another entry"),
+            None => Err("the entry names what is no batch"),
+        }
     }
 
     /// Checks one wrap and returns it if it is wrapped to a hub; what is wrong with it is the error.

@@ -1,6 +1,9 @@
 //! Adapters: one folder a protocol. They know bytes and sockets; they know no actor.
 
 pub mod control;
+pub mod edge;
+#[cfg(test)]
+pub(crate) mod fake_alarms;
 pub mod modbus;
 pub mod opcua;
 pub mod ports;

@@ -2,9 +2,10 @@
 
 use super::control::{MethodCall, WriteFault, Written};
 use crate::access::Caller;
-use crate::model::{DeviceId, Nanos, Quality, Value};
+pub use crate::alarms::{Alarm, AlarmAction, AlarmError, Severity};
+use crate::model::{Nanos, Quality, Value};
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use weighbridge_verifier::Hash;
 
@@ -76,81 +77,17 @@ pub trait ControlPort: Send + Sync + 'static {
     ) -> Result<Result<Vec<Value>, WriteFault>, ControlError>;
 }
 
-/// How serious an alarm is, 1 to 1000 as OPC UA counts (OPC 10000-5, 6.4.2, Severity).
-pub type Severity = u16;
-
-/// The state of one alarm: a device's tag, or a device as a whole, that validation found out of
-/// control or invalid (OPC 10000-9, 5.7 and 5.8).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Alarm {
-    /// Its id, unique in the hub and the same after a restart: `device` or `device/tag`.
-    pub id: String,
-    /// The device.
-    pub device: DeviceId,
-    /// The tag; `None` for an alarm of the device as a whole.
-    pub tag: Option<Arc<str>>,
-    /// Whether the cause is there now.
-    pub active: bool,
-    /// Whether somebody has said that they saw it.
-    pub acknowledged: bool,
-    /// Whether somebody has said that they dealt with it.
-    pub confirmed: bool,
-    /// Until when it is shelved; `i64::MAX` until it is unshelved or goes away ("one shot").
-    pub shelved_until: Option<Nanos>,
-    /// How serious it is.
-    pub severity: Severity,
-    /// One sentence: chart, rule, value, limit.
-    pub message: String,
-    /// When its state last changed.
-    pub time: Nanos,
-    /// Since when it is active, or was.
-    pub since: Nanos,
-    /// Counts the changes of state: names one occurrence for an acknowledgement.
-    pub event: u64,
-    /// Who last acknowledged, confirmed or shelved it, and what they said.
-    pub comment: Option<(String, String)>,
-}
-
-/// What a user does with an alarm.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AlarmAction {
-    /// They saw it.
-    Acknowledge,
-    /// They dealt with it.
-    Confirm,
-    /// They want to hear nothing of it for this long, or until it goes away when `None`.
-    Shelve(Option<std::time::Duration>),
-    /// They want to hear of it again.
-    Unshelve,
-    /// They only say something about it.
-    Comment,
-}
-
-/// Why an alarm was not changed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum AlarmError {
-    /// The caller lacks the right; recorded.
-    #[error("{0}")]
-    Denied(String),
-    /// There is none of this id.
-    #[error("there is no alarm {0}")]
-    Unknown(String),
-    /// The event is not the alarm's newest.
-    #[error("the alarm has changed since")]
-    Outdated,
-    /// It is in the state already.
-    #[error("{0}")]
-    Already(&'static str),
-    /// It could not be made durable, so nothing was changed.
-    #[error("nothing was done, because it could not be recorded: {0}")]
-    NotRecorded(String),
-}
-
 /// The alarms of the hub. What users do with them is durable in the record before it is answered.
 #[async_trait]
 pub trait AlarmPort: Send + Sync + 'static {
-    /// All alarms that are active, not acknowledged, not confirmed or shelved.
+    /// All alarms that are active, not acknowledged, not confirmed or shelved, by id.
     fn alarms(&self) -> Vec<Alarm>;
+
+    /// Alarms that were raised and found no room.
+    fn beyond(&self) -> u64;
+
+    /// For how long an alarm may be shelved.
+    fn max_shelved(&self) -> Duration;
 
     /// Every change of state from now on.
     fn changes(&self) -> broadcast::Receiver<Alarm>;

@@ -28,7 +28,7 @@ fn memtable_bytes(space: Space) -> u64 {
     match space {
         Space::Sealed => 4 << 20,
         Space::Blocks => 2 << 20,
-        Space::Keys => 1 << 20,
+        Space::Keys | Space::History => 1 << 20,
     }
 }
 
@@ -44,6 +44,7 @@ struct Inner {
     blocks: Keyspace,
     sealed: Keyspace,
     keys: Keyspace,
+    history: Keyspace,
 }
 
 impl FjallStore {
@@ -139,6 +140,7 @@ impl Inner {
                 blocks: keyspace(Space::Blocks)?,
                 sealed: keyspace(Space::Sealed)?,
                 keys: keyspace(Space::Keys)?,
+                history: keyspace(Space::History)?,
                 database,
             })
         };
@@ -150,6 +152,7 @@ impl Inner {
             Space::Blocks => &self.blocks,
             Space::Sealed => &self.sealed,
             Space::Keys => &self.keys,
+            Space::History => &self.history,
         }
     }
 

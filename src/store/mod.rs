@@ -1,10 +1,12 @@
-//! Implementations of [`crate::ledger::store::Store`], and the signed head outside of it.
+//! Implementations of [`crate::ledger::store::Store`], the signed head outside of it, and the durable
+//! queue for what cannot go on yet.
 
 mod faulty;
 mod fjall_store;
 mod head;
 mod lock;
 mod manifest;
+pub mod spool;
 
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;

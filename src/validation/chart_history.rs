@@ -71,6 +71,11 @@ impl ChartHistory {
         self.devices.write().entry(device).or_default();
     }
 
+    /// Forgets what was kept of `device`, and keeps no more of it.
+    pub fn remove(&self, device: &str) {
+        self.devices.write().remove(device);
+    }
+
     /// Keeps a judged batch. `limits` are those now in force, when they are new.
     pub fn push(&self, batch: Arc<Batch>, verdict: Arc<Verdict>, limits: Option<Arc<Limits>>) {
         let Some(device) = self.device(&batch.device) else {

@@ -1,7 +1,7 @@
 //! What validation says of a batch: a class, and findings that name chart, rule, sample and limit.
 
 use super::bits::{read_f64, write_f64};
-use crate::model::{Nanos, VerdictClass, rfc3339};
+use crate::model::{Nanos, Quality, VerdictClass, rfc3339};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 use std::fmt;
@@ -309,6 +309,33 @@ impl Verdict {
             1 => format!("{first}; and 1 more finding"),
             n => format!("{first}; and {n} more findings"),
         }
+    }
+
+    /// What it says of each of a device's `tags` tags: the quality that the tag's samples are worsened
+    /// to. Tags that it names are worse off than their neighbours.
+    pub fn qualities(&self, tags: usize) -> Vec<Quality> {
+        let (whole, named) = match self.class {
+            VerdictClass::Accepted => (Quality::GOOD, Quality::GOOD),
+            // Samples that are missing are Bad themselves; that says nothing of their neighbours.
+            VerdictClass::OutOfControl if self.only_missing() => (Quality::GOOD, Quality::GOOD),
+            VerdictClass::OutOfControl => (
+                Quality::UNCERTAIN,
+                Quality::UNCERTAIN_ENGINEERING_UNITS_EXCEEDED,
+            ),
+            VerdictClass::Invalid => (Quality::BAD, Quality::BAD_OUT_OF_RANGE),
+        };
+        let mut judged = vec![whole; tags];
+        for finding in &self.findings {
+            if let Some(tag) = judged.get_mut(finding.tag as usize) {
+                *tag = named;
+            }
+        }
+        judged
+    }
+
+    fn only_missing(&self) -> bool {
+        let missing = |finding: &Finding| finding.rule == Rule::Missing;
+        self.unlisted == 0 && self.findings.iter().all(missing)
     }
 
     /// Canonical bytes, for the sealed batch.

@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("validation", 2),
     ("access", 2),
     ("ledger", 3),
+    ("alarms", 3),
     ("protocols", 4),
     ("store", 4),
     ("cluster", 4),

@@ -166,6 +166,11 @@ impl Counting {
         setup
     }
 
+    /// What reads it.
+    pub fn source(&self) -> impl Source + use<> {
+        self.clone()
+    }
+
     /// How many scans were read.
     pub fn scans(&self) -> u64 {
         self.next.load(Ordering::SeqCst)

@@ -16,6 +16,7 @@ mod machines;
 mod panics;
 mod plc;
 mod recovery;
+mod reload;
 mod restart;
 mod site;
 mod support;

@@ -97,7 +97,7 @@ impl Site {
                         let object = record.body.object;
                         recorded.documents.push((object, document));
                     }
-                    Content::Identity(_) | Content::Commitment(_) => {}
+                    Content::Identity(_) | Content::Commitment(_) | Content::Message(_) => {}
                 }
             }
         }

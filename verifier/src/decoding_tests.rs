@@ -3,8 +3,9 @@
 use crate::evidence::Evidence;
 use crate::{
     Action, Attestation, BatchContent, Block, BlockHeader, CommitCertificate, CommitSignature,
-    Content, DocumentContent, Hash, IdentityContent, IdentityKind, PublicKey, Record, RecordBody,
-    Response, SealedRef, Signature, Value, VerdictClass, VerdictSummary, decode, encode,
+    Content, DocumentContent, Hash, IdentityContent, IdentityKind, MessageContent, PublicKey,
+    Record, RecordBody, Response, SealedRef, Signature, Value, VerdictClass, VerdictSummary,
+    decode, encode,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -65,11 +66,17 @@ fn block() -> Block {
         kind: IdentityKind::User,
         key: None,
     });
+    let message = Content::Message(MessageContent {
+        kind: "control".to_owned(),
+        commitment: Hash([5; 32]),
+        sealed,
+    });
     let records = [
         batch,
         document,
         identity,
         Content::Commitment(Hash([9; 32])),
+        message,
     ]
     .map(record);
     Block {
@@ -79,7 +86,7 @@ fn block() -> Block {
             height: 2,
             previous_hash: Hash([1; 32]),
             time: 5,
-            record_count: 4,
+            record_count: 5,
             merkle_root: Block::merkle_root(&records),
             state_hash: Hash([2; 32]),
             validators_hash: Hash([3; 32]),

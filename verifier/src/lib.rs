@@ -26,7 +26,7 @@ pub use codec::{DecodeError, decode, encode};
 pub use hash::{Hash, sha256};
 pub use record::{
     Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, IdentityKind,
-    Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,
+    MessageContent, Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,
 };
 pub use sample::{Quality, Salt, TagDigest, Value};
 pub use signature::{KeyCache, PublicKey, Signature, SignatureCheck, SignatureError};

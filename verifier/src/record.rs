@@ -48,6 +48,10 @@ pub enum Action {
     Membership,
     /// Key wraps were overwritten.
     Erase,
+    /// An alarm was acknowledged, confirmed, shelved or commented upon.
+    Acknowledge,
+    /// An alarm was raised, became worse, or is over.
+    Alarm,
 }
 
 /// The hub's answer (Wan et al. 2019, Table 1, "response").
@@ -154,6 +158,18 @@ pub struct DocumentContent {
     pub sealed: SealedRef,
 }
 
+/// What somebody asked for or did, sealed under a key of the hub's own, object `hub:` and the hub's
+/// id: only a holder of that key reads the details.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct MessageContent {
+    /// What it is, for example `control` or `control-result`.
+    pub kind: String,
+    /// Salted commitment to the plaintext: `H(0x00 ‖ salt ‖ plaintext)`.
+    pub commitment: Hash,
+    /// The sealed details.
+    pub sealed: SealedRef,
+}
+
 /// Kinds of identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -193,6 +209,8 @@ pub enum Content {
     Identity(IdentityContent),
     /// Anything else, by its salted commitment.
     Commitment(Hash),
+    /// Something that was asked for or done, with sealed details.
+    Message(MessageContent),
 }
 
 /// Everything of a record that is signed.
@@ -259,6 +277,7 @@ impl Content {
         match self {
             Self::Batch(batch) => batch.sealed.as_ref(),
             Self::Document(document) => Some(&document.sealed),
+            Self::Message(message) => Some(&message.sealed),
             Self::Identity(_) | Self::Commitment(_) => None,
         }
     }

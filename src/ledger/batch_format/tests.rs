@@ -107,7 +107,7 @@ proptest! {
     fn what_is_packed_is_unpacked_to_the_bit(batch in any_batch(), state: Vec<u8>, verdict: Vec<u8>) {
         let bytes = pack(&batch, &state, &verdict).unwrap();
         let unpacked = unpack(&bytes).unwrap();
-        let expected = UnpackedBatch { batch, state_before: state, verdict };
+        let expected = UnpackedBatch { batch, state_before: state, verdict, salts: None };
         prop_assert!(same(&unpacked, &expected));
     }
 

@@ -5,7 +5,7 @@ use crate::ledger::assemble::{AssembleError, Tip, assemble};
 use crate::ledger::testing::{TestSigner, batch_content, refuse_draft, store_draft};
 use proptest::prelude::*;
 use weighbridge_verifier::record::attestation_message;
-use weighbridge_verifier::{Attestation, Response, SealedRef, SignatureError};
+use weighbridge_verifier::{Attestation, MessageContent, Response, SealedRef, SignatureError};
 
 fn signer() -> TestSigner {
     TestSigner::new("hub-1", 1)
@@ -224,6 +224,21 @@ fn action_content_and_response_must_fit() {
     assert!(shape(batch(|b| b.verdict.rule = "x".repeat(257))));
     let refuse = Draft::refuse(10, batch_content("press-1", 1, 1));
     assert!(shape(refuse));
+    let act = |action: Action, kind: &str| Draft {
+        action,
+        content: Content::Message(MessageContent {
+            kind: kind.to_owned(),
+            commitment: Hash([1; 32]),
+            sealed: batch_content("press-1", 1, 1).sealed.unwrap(),
+        }),
+        ..store_draft("press-1", 1, 10)
+    };
+    assert!(shape(act(Action::Store, "control")));
+    assert!(shape(act(Action::Configure, "control")));
+    assert!(shape(act(Action::Control, "")));
+    assert!(shape(act(Action::Refuse, "control")));
+    let applied = apply_all(&records(&[act(Action::Control, "control")])).unwrap();
+    assert!(applied.totals().sealed_bytes > 0);
 }
 
 #[test]

@@ -36,7 +36,8 @@ pub(crate) fn server_builder(extent: Extent) -> ServerBuilder {
         .with_node_manager(DiagnosticsNodeManagerBuilder)
 }
 
-struct Core(Extent);
+/// The stack's manager of namespace 0, of this extent.
+pub(crate) struct Core(pub(crate) Extent);
 
 impl NodeManagerBuilder for Core {
     fn build(self: Box<Self>, context: ServerContext) -> Arc<DynNodeManager> {

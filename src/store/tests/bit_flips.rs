@@ -31,6 +31,7 @@ fn names(place: &Where, space: Space, key: &[u8]) -> bool {
         }
         (Space::Sealed, Where::Sealed { key: named }) => *named == hex(key),
         (Space::Keys, Where::Keys { key: named }) => *named == hex(key),
+        (Space::History, Where::History { key: named }) => *named == hex(key),
         _ => false,
     }
 }

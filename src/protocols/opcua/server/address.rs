@@ -3,10 +3,12 @@
 use super::points::LEDGER_FIELDS;
 use super::units::engineering_units;
 use crate::model::{TagSpec, ValueKind};
-use opcua::server::address_space::{AddressSpace, ObjectBuilder, VariableBuilder};
+use opcua::server::address_space::{
+    AddressSpace, EventNotifier, ObjectBuilder, ReferenceDirection, VariableBuilder,
+};
 use opcua::types::{
     DataTypeId, LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, Range,
-    VariableTypeId, Variant,
+    ReferenceTypeId, VariableTypeId, Variant,
 };
 
 /// URI of the namespace that the hub's nodes are in. It stays the same for all hubs, so that a
@@ -71,7 +73,13 @@ pub(super) fn add_device(
     let (browse_name, display_name) = names(namespace, device);
     ObjectBuilder::new(&id(namespace, &path), browse_name, display_name)
         .has_type_definition(ObjectTypeId::BaseObjectType)
+        .event_notifier(EventNotifier::SUBSCRIBE_TO_EVENTS)
         .organized_by(id(namespace, DEVICES))
+        .reference(
+            ObjectId::Server,
+            ReferenceTypeId::HasNotifier,
+            ReferenceDirection::Inverse,
+        )
         .insert(space);
     tags.iter()
         .map(|tag| add_tag(space, namespace, &path, tag))

@@ -1,12 +1,15 @@
 //! The server that SCADA connects to: live values with quality, and the state of the ledger.
 
 mod address;
+mod alarms;
 mod callers;
 mod chunk;
 mod config;
 pub mod guard;
 mod nodes;
+mod parts;
 mod points;
+mod standard;
 mod units;
 mod users;
 
@@ -14,7 +17,6 @@ pub use address::NAMESPACE;
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
 pub use users::UsersError;
 
-use super::core::{Extent, server_builder};
 use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::live_view::LiveView;
@@ -23,6 +25,7 @@ use callers::Callers;
 use guard::{Guard, GuardRules, GuardStats};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
+use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
 use opcua::server::node_manager::ServerContext;
 use opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
 use opcua::server::{
@@ -31,7 +34,9 @@ use opcua::server::{
 };
 use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
+use parts::Parts;
 use points::Group;
+use standard::Standard;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -119,6 +124,7 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
 }
 
@@ -128,7 +134,8 @@ impl ScadaServer {
     pub async fn start(config: OpcUaServerConfig, ports: ScadaPorts) -> Result<Self, ScadaError> {
         config.check()?;
         let live = ports.live.clone();
-        let callers = Callers::new(&config);
+        let callers = Arc::new(Callers::new(&config));
+        let parts = Arc::new(Parts::default());
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -138,10 +145,22 @@ impl ScadaServer {
         let users = prepare(config.clone()).await?;
 
         let slot = Arc::new(Mutex::new(None));
-        let (builder, ledger_slot) = (builder(&config, &host, address.port()), slot.clone());
-        let most = config.limits.monitored_items;
+        let standard = Standard {
+            parts: parts.clone(),
+            callers: callers.clone(),
+        };
+        let builder = builder(&config, &host, address.port())
+            .without_node_managers()
+            .with_node_manager(standard)
+            .with_node_manager(DiagnosticsNodeManagerBuilder);
+        let ledger_slot = slot.clone();
+        let (most, alarms, of_nodes) = (
+            config.limits.monitored_items,
+            ports.alarms.clone(),
+            parts.clone(),
+        );
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -154,6 +173,8 @@ impl ScadaServer {
             .node_managers()
             .get_of_type::<InMemoryNodeManager<LiveNodes>>()
             .ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
+
+        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
 
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let inner = TcpListener::bind(loopback)
@@ -179,6 +200,7 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
         let ledger_group = slot.lock().take();
@@ -206,8 +228,13 @@ impl ScadaServer {
     }
 
     /// Takes in the devices that have been registered in the live view, or registered anew, since
-    /// the start or the last call.
+    /// the start or the last call, and takes out those that it has no more.
     pub fn refresh(&self) {
+        let space = self.nodes.address_space();
+        let subscriptions = self.handle.subscriptions();
+        self.nodes
+            .inner()
+            .remove_gone(space, &self.live, subscriptions);
         for live in self.live.devices() {
             let space = self.nodes.address_space();
             if let Some(group) = self.nodes.inner().add(space, &live) {
@@ -299,7 +326,7 @@ fn rules(config: &OpcUaServerConfig) -> GuardRules {
 
 fn builder(config: &OpcUaServerConfig, host: &str, port: u16) -> ServerBuilder {
     let version = env!("CARGO_PKG_VERSION");
-    let mut builder = server_builder(Extent::Server)
+    let mut builder = ServerBuilder::new()
         .application_name("Weighbridge")
         .application_uri(application_uri())
         .product_uri("urn:weighbridge")

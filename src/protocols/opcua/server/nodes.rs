@@ -3,21 +3,24 @@
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
 use super::callers::Callers;
+use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
-use crate::live_view::DeviceLive;
+use crate::access::Caller;
+use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, now};
 use async_trait::async_trait;
-use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use opcua::server::node_manager::{
-    MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, RequestContext, ServerContext,
-    WriteNode,
+    HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId,
+    RequestContext, ServerContext, WriteNode,
 };
+use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
-    DataValue, MonitoringMode, NodeId, NumericRange, StatusCode, TimestampsToReturn, Variant,
+    DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails, ReadProcessedDetails,
+    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,10 +34,31 @@ const NO_PACE: f64 = 1e-6;
 pub(super) struct LiveNodes {
     namespace: u16,
     ports: ScadaPorts,
-    callers: Callers,
+    callers: Arc<Callers>,
+    parts: Arc<Parts>,
     most_items: usize,
     items: AtomicUsize,
-    groups: RwLock<Groups>,
+}
+
+/// Which variables there are.
+#[derive(Clone, Default)]
+pub(super) struct Tags(Arc<RwLock<Groups>>);
+
+impl Tags {
+    /// The device and the tag of a node; `None` when it is not a tag's.
+    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
+        let groups = self.0.read();
+        let (group, index) = groups.points.get(node)?;
+        let Origin::Device(live) = &group.origin else {
+            return None;
+        };
+        let tag = live.tags.get(*index)?;
+        Some((live.id.clone(), tag.name.clone()))
+    }
+
+    fn point(&self, node: &NodeId) -> Option<(Arc<Group>, usize)> {
+        self.0.read().points.get(node).cloned()
+    }
 }
 
 #[derive(Default)]
@@ -44,9 +68,20 @@ struct Groups {
 }
 
 impl LiveNodes {
-    fn asked(&self, context: &RequestContext) {
+    fn asked(&self, context: &RequestContext) -> Caller {
         let caller = self.callers.of(context);
         self.ports.sessions.asked(&caller.session, &caller.user);
+        caller
+    }
+
+    /// Index of the hub's namespace.
+    pub(super) fn namespace(&self) -> u16 {
+        self.namespace
+    }
+
+    fn past(&self) -> Result<&Arc<dyn Past>, StatusCode> {
+        let past = self.parts.past.get();
+        past.ok_or(StatusCode::BadHistoryOperationUnsupported)
     }
 
     /// Puts the folders and the ledger into the address space; returns the ledger's group too.
@@ -54,7 +89,8 @@ impl LiveNodes {
         context: &ServerContext,
         space: &mut AddressSpace,
         ports: ScadaPorts,
-        callers: Callers,
+        callers: Arc<Callers>,
+        parts: Arc<Parts>,
         most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
@@ -73,11 +109,11 @@ impl LiveNodes {
             namespace,
             ports,
             callers,
+            parts,
             most_items,
             items: AtomicUsize::new(0),
-            groups: RwLock::default(),
         };
-        this.groups.write().enrol(&group);
+        this.parts.tags.0.write().enrol(&group);
         (this, group)
     }
 
@@ -87,7 +123,7 @@ impl LiveNodes {
         space: &RwLock<AddressSpace>,
         live: &Arc<DeviceLive>,
     ) -> Option<Arc<Group>> {
-        let mut groups = self.groups.write();
+        let mut groups = self.parts.tags.0.write();
         let old = match groups.devices.get(&live.id) {
             Some((same, _)) if Arc::ptr_eq(same, live) => return None,
             other => other.cloned(),
@@ -112,6 +148,32 @@ impl LiveNodes {
         Some(group)
     }
 
+    /// Takes out the devices that `live` has no more.
+    pub(super) fn remove_gone(
+        &self,
+        space: &RwLock<AddressSpace>,
+        live: &LiveView,
+        subscriptions: &SubscriptionCache,
+    ) {
+        let mut groups = self.parts.tags.0.write();
+        let ids = groups.devices.keys();
+        let gone: Vec<_> = ids
+            .filter(|id| live.device(id).is_none())
+            .cloned()
+            .collect();
+        for id in gone {
+            let Some((device, group)) = groups.devices.remove(&id) else {
+                continue;
+            };
+            remove_device(&mut space.write(), self.namespace, &id, &device.tags);
+            for node in &group.nodes {
+                groups.points.remove(node);
+            }
+            self.items
+                .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
+        }
+    }
+
     fn read(
         &self,
         context: &RequestContext,
@@ -119,8 +181,7 @@ impl LiveNodes {
         node: &ParsedReadValueId,
         timestamps: TimestampsToReturn,
     ) -> DataValue {
-        let point = self.groups.read().points.get(&node.node_id).cloned();
-        let Some((group, index)) = point else {
+        let Some((group, index)) = self.parts.tags.point(&node.node_id) else {
             return space.read(context, node, 0.0, timestamps);
         };
         let mut data = match space.validate_node_read(context, node) {
@@ -151,7 +212,7 @@ impl LiveNodes {
 
     fn monitor(&self, item: &mut CreateMonitoredItem) {
         let node = &item.item_to_monitor().node_id;
-        let Some((group, index)) = self.groups.read().points.get(node).cloned() else {
+        let Some((group, index)) = self.parts.tags.point(node) else {
             // Properties, which do not change.
             return;
         };
@@ -170,7 +231,7 @@ impl LiveNodes {
     }
 
     fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
-        self.groups.read().points.get(node).map(|p| p.0.clone())
+        Some(self.parts.tags.point(node)?.0)
     }
 }
 
@@ -266,7 +327,20 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     ) {
     }
 
+    async fn create_event_monitored_items(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        items: &mut [&mut &mut CreateMonitoredItem],
+    ) {
+        self.asked(context);
+        for item in items {
+            self.parts.listeners.enrol(context, item);
+        }
+    }
+
     async fn delete_monitored_items(&self, _: &RequestContext, items: &[&MonitoredItemRef]) {
+        self.parts.listeners.forget(items);
         for item in items {
             let group = self.group_of(item.node_id());
             if group.is_some_and(|g| g.forget(item.handle())) {
@@ -291,6 +365,58 @@ impl InMemoryNodeManagerImpl for LiveNodes {
                 true => StatusCode::BadNotWritable,
                 false => StatusCode::BadNodeIdUnknown,
             });
+        }
+        Ok(())
+    }
+
+    async fn history_read_raw_modified(
+        &self,
+        context: &RequestContext,
+        details: &ReadRawModifiedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps_to_return: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        let past = self.past()?;
+        past.raw(&caller, details, nodes, timestamps_to_return)
+            .await
+    }
+
+    async fn history_read_processed(
+        &self,
+        context: &RequestContext,
+        details: &ReadProcessedDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps_to_return: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        let past = self.past()?;
+        past.processed(&caller, details, nodes, timestamps_to_return)
+            .await
+    }
+
+    async fn history_read_at_time(
+        &self,
+        context: &RequestContext,
+        details: &ReadAtTimeDetails,
+        nodes: &mut [&mut &mut HistoryNode],
+        timestamps_to_return: TimestampsToReturn,
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        let past = self.past()?;
+        past.at_time(&caller, details, nodes, timestamps_to_return)
+            .await
+    }
+
+    async fn call(
+        &self,
+        context: &RequestContext,
+        _: &RwLock<AddressSpace>,
+        methods_to_call: &mut [&mut &mut MethodCall],
+    ) -> Result<(), StatusCode> {
+        let caller = self.asked(context);
+        for call in methods_to_call {
+            self.parts.call(context, &caller, call).await;
         }
         Ok(())
     }

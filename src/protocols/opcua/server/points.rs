@@ -206,7 +206,29 @@ impl Group {
         lost
     }
 
-    /// Tells the monitored items what is new, as it becomes new. Ends when another group inherited.
+    /// Its device is there no more: tells the monitored items so, for the last time; returns how many
+    /// they were.
+    pub(super) fn part(&self, subscriptions: &SubscriptionCache) -> usize {
+        self.retired.store(true, Ordering::Release);
+        self.woken.notify_one();
+        let items = std::mem::take(&mut *self.items.lock());
+        let mut notifier = subscriptions.data_notifier();
+        for (handle, item) in &items {
+            let node = self.nodes.get(item.index);
+            if let Some(mut batch) = node.and_then(|id| notifier.notify_for(id, AttributeId::Value))
+            {
+                let gone = DataValue {
+                    status: Some(StatusCode::BadNodeIdUnknown),
+                    ..DataValue::null()
+                };
+                batch.data_value_to_item(gone, handle);
+            }
+        }
+        items.len()
+    }
+
+    /// Tells the monitored items what is new, as it becomes new. Ends when another group inherited,
+    /// or its device is gone.
     pub(super) async fn push(self: Arc<Self>, subscriptions: Arc<SubscriptionCache>) {
         let mut changes = self.origin.changes();
         loop {

@@ -1,0 +1,208 @@
+//! The task that takes one device's batches from the edge node that reads it.
+//!
+//! It stands where a reading task stands for other devices: it takes a credit before it takes a batch,
+//! opens and checks the batch on a worker, shows its newest values, and hands it to the device's actor.
+//! A batch that does not hold is handed on as refused, so that its record says why.
+
+use super::credit::{Credit, Credits};
+use super::device::BatchRead;
+use super::work::Workers;
+use crate::crypto::SealingKey;
+use crate::ledger::seal::Origin;
+use crate::live_view::{DeviceLive, Link, LiveSample};
+use crate::model::{Batch, now};
+use crate::protocols::edge::wire::DeviceLink;
+use crate::protocols::edge::{Contact, Gate, Unpacker, Upload};
+use actix::Recipient;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use weighbridge_verifier::PublicKey;
+
+/// How a device is fed by an edge node.
+#[derive(Clone)]
+pub struct EdgeFeed {
+    /// Where its batches come in.
+    pub gate: Arc<Gate>,
+    /// The edge node's key.
+    pub key: PublicKey,
+    /// Opens what is sealed to this hub.
+    pub sealing: Arc<SealingKey>,
+}
+
+/// The intake of one device.
+pub struct EdgeIntake {
+    feed: EdgeFeed,
+    uploads: mpsc::Receiver<Upload>,
+    contact: watch::Receiver<Contact>,
+    unpacker: Option<Unpacker>,
+    batches: Recipient<BatchRead>,
+    live: Arc<DeviceLive>,
+    credits: Credits,
+    stop: CancellationToken,
+    workers: Workers,
+}
+
+impl EdgeIntake {
+    /// An intake that goes on after batch `newest`; `standing` is what the ledger has of the device.
+    pub fn new(
+        feed: EdgeFeed,
+        (newest, standing): ((u64, u64), watch::Receiver<(u64, u64)>),
+        batches: Recipient<BatchRead>,
+        live: Arc<DeviceLive>,
+        (credits, stop): (Credits, CancellationToken),
+        workers: Workers,
+    ) -> Self {
+        Self {
+            uploads: feed.gate.open(newest, standing),
+            contact: feed.gate.contact(),
+            feed,
+            unpacker: None,
+            batches,
+            live,
+            credits,
+            stop,
+            workers,
+        }
+    }
+
+    /// Takes batches until stopped.
+    pub async fn run(mut self) {
+        self.contact.mark_changed();
+        loop {
+            let Some(credit) = self.credit().await else {
+                return;
+            };
+            let Some(upload) = self.upload().await else {
+                return;
+            };
+            if !self.take(upload, credit).await {
+                tracing::error!(device = %self.live.id, "nobody takes its batches");
+                return;
+            }
+        }
+    }
+
+    async fn credit(&mut self) -> Option<Credit> {
+        let (credits, stop) = (self.credits.clone(), self.stop.clone());
+        let credit = credits.take();
+        tokio::pin!(credit);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                credit = &mut credit => return credit,
+                Ok(()) = self.contact.changed() => self.show_contact(),
+            }
+        }
+    }
+
+    async fn upload(&mut self) -> Option<Upload> {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                upload = self.uploads.recv() => return upload,
+                Ok(()) = self.contact.changed() => self.show_contact(),
+            }
+        }
+    }
+
+    /// False when the device's actor is gone.
+    async fn take(&mut self, upload: Upload, mut credit: Credit) -> bool {
+        let unpacker = self.unpacker.take().unwrap_or_else(|| self.new_unpacker());
+        let which = (upload.epoch, upload.sequence);
+        let samples = upload.samples;
+        let unpacked = self.workers.run(move || {
+            let mut unpacker = unpacker;
+            let unpacked = unpacker.unpack(&upload);
+            (unpacker, unpacked)
+        });
+        let unpacked = match unpacked.await {
+            Ok((unpacker, unpacked)) => {
+                self.unpacker = Some(unpacker);
+                unpacked
+            }
+            Err(panic) => {
+                // The edge node keeps the batch, and sends it again to the intake that is built anew.
+                tracing::error!(device = %self.live.id, %panic, "a batch of an edge node cannot be read");
+                return false;
+            }
+        };
+        let (batch, origin) = match unpacked {
+            Ok((batch, attested)) => {
+                self.live.count_points(batch.samples() as u64);
+                self.show(&batch);
+                (batch, Origin::Edge(attested))
+            }
+            Err(refused) => {
+                let (epoch, sequence) = which;
+                tracing::error!(
+                    device = %self.live.id, epoch, sequence, reason = refused.reason,
+                    "a batch of an edge node is refused"
+                );
+                let samples = u64::from(samples);
+                self.live.dropped.fetch_add(samples, Ordering::Relaxed);
+                (self.empty(which), Origin::Refused(refused))
+            }
+        };
+        // What is lost on the way is not lost: the edge node still has it. So nothing is carried that
+        // would be counted as dropped.
+        credit.carry(self.live.clone(), 0);
+        let read = BatchRead {
+            batch,
+            origin,
+            credit,
+        };
+        self.batches.send(read).await.is_ok()
+    }
+
+    fn new_unpacker(&self) -> Unpacker {
+        let gate = &self.feed.gate;
+        let (key, sealing) = (self.feed.key, self.feed.sealing.clone());
+        Unpacker::new(gate.tags.clone(), gate.grade, key, sealing)
+    }
+
+    fn empty(&self, (epoch, sequence): (u64, u64)) -> Batch {
+        Batch {
+            device: self.live.id.clone(),
+            epoch,
+            sequence,
+            tags: self.feed.gate.tags.clone(),
+            timelines: Vec::new(),
+            columns: Vec::new(),
+        }
+    }
+
+    fn show(&self, batch: &Batch) {
+        let newest = batch.columns.iter().enumerate().filter_map(|(at, column)| {
+            let last = column.values.len().checked_sub(1)?;
+            let sample = LiveSample {
+                time: *batch.times(column).get(last)?,
+                value: column.values.get(last)?,
+                quality: column.quality.get(last),
+            };
+            Some((at, sample))
+        });
+        self.live.update(newest);
+    }
+
+    fn show_contact(&mut self) {
+        let contact = self.contact.borrow_and_update().clone();
+        let reason = match contact {
+            Contact::Here(DeviceLink::Up) => {
+                if matches!(self.live.link(), Link::Down { .. }) {
+                    self.live.reconnects.fetch_add(1, Ordering::Relaxed);
+                }
+                self.live.set_link(Link::Up);
+                return;
+            }
+            Contact::Here(DeviceLink::Down(reason)) => {
+                format!("{}: {reason}", self.feed.gate.edge)
+            }
+            Contact::Away(reason) => reason,
+        };
+        // The edge node tries by itself, all the time.
+        let retry_at = now();
+        self.live.set_link(Link::Down { reason, retry_at });
+    }
+}

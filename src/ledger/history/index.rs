@@ -1,0 +1,219 @@
+//! The index: which sealed batches have samples in a range of source times.
+//!
+//! An entry is an interval, from the oldest to the newest source time of a batch. Intervals are kept by
+//! their newest time within classes of like length: class *c* holds those no longer than 2^*c* ns. Whoever
+//! overlaps a range in class *c* ends less than 2^*c* ns after it, so a search reads about as many
+//! entries as it finds, wherever in time it looks, however late or out of order batches came, and
+//! although a batch may hold one sample that is days older than the rest.
+
+use super::PastError;
+use crate::ledger::store::{Put, Space, Store};
+use crate::model::{Batch, Nanos};
+use borsh::{BorshDeserialize, BorshSerialize};
+use weighbridge_verifier::{SealedRef, decode, encode, sha256};
+
+/// Version of the format this code writes.
+const VERSION: u8 = 1;
+/// Intervals up to 2^20 ns, about a millisecond, are one class.
+const SHORTEST: u8 = 20;
+/// The whole of time.
+const LONGEST: u8 = 64;
+/// Bytes of the checksum at the end of an entry.
+const CHECK: usize = 8;
+
+/// A sealed batch, by what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Oldest source time in it.
+    pub first: Nanos,
+    /// Newest source time in it.
+    pub last: Nanos,
+    /// Fencing epoch of the batch.
+    pub epoch: u64,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// When it was recorded, at the latest.
+    pub recorded: Nanos,
+    /// The sealed batch.
+    pub sealed: SealedRef,
+}
+
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Entry {
+    version: u8,
+    first: i64,
+    recorded: i64,
+    sealed: Sealed,
+}
+
+#[derive(BorshSerialize, BorshDeserialize)]
+struct Sealed {
+    hash: [u8; 32],
+    length: u64,
+    key_epoch: u64,
+}
+
+impl Span {
+    /// Of `batch`, recorded at `recorded` as `sealed`.
+    pub fn of(batch: &Batch, recorded: Nanos, sealed: SealedRef) -> Self {
+        let times = || batch.timelines.iter().flatten().copied();
+        Self {
+            first: times().min().unwrap_or(recorded),
+            last: times().max().unwrap_or(recorded),
+            epoch: batch.epoch,
+            sequence: batch.sequence,
+            recorded,
+            sealed,
+        }
+    }
+
+    /// The entry for it.
+    pub fn put(&self, device: &str) -> Put {
+        let class = class(self.first, self.last);
+        let mut key = from_key(device, class, self.last);
+        key.extend(self.epoch.to_be_bytes());
+        key.extend(self.sequence.to_be_bytes());
+        let entry = Entry {
+            version: VERSION,
+            first: self.first,
+            recorded: self.recorded,
+            sealed: Sealed {
+                hash: self.sealed.hash.0,
+                length: self.sealed.length,
+                key_epoch: self.sealed.key_epoch,
+            },
+        };
+        let mut value = encode(&entry);
+        value.extend(checksum(&key, &value));
+        Put {
+            space: Space::History,
+            key,
+            value,
+        }
+    }
+}
+
+/// The class of an interval.
+fn class(first: Nanos, last: Nanos) -> u8 {
+    // Its end is not before its beginning, so this is its length even where that is no i64.
+    let length = last.wrapping_sub(first) as u64;
+    let bits = u64::BITS - length.leading_zeros();
+    u8::try_from(bits).unwrap_or(LONGEST).max(SHORTEST)
+}
+
+/// Bytes that are in the order of times.
+fn ordered(time: Nanos) -> [u8; 8] {
+    ((time as u64) ^ (1 << 63)).to_be_bytes()
+}
+
+fn time_of(ordered: [u8; 8]) -> Nanos {
+    (u64::from_be_bytes(ordered) ^ (1 << 63)) as Nanos
+}
+
+/// The device's length (u32, big-endian) and id.
+fn device_prefix(device: &str) -> Vec<u8> {
+    let mut key = (device.len() as u32).to_be_bytes().to_vec();
+    key.extend(device.as_bytes());
+    key
+}
+
+/// Device, class, newest time.
+fn from_key(device: &str, class: u8, last: Nanos) -> Vec<u8> {
+    let mut key = device_prefix(device);
+    key.push(class);
+    key.extend(ordered(last));
+    key
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECK] {
+    let hash = sha256(&[b"weighbridge/history/v1\0", key, value]);
+    let mut check = [0; CHECK];
+    check.copy_from_slice(&hash.0[..CHECK]);
+    check
+}
+
+/// Reads an entry: its device, class and interval; `None` when it is not one that was written here.
+pub fn read(key: &[u8], value: &[u8]) -> Option<(String, u8, Span)> {
+    let (length, rest) = key.split_first_chunk::<4>()?;
+    let (device, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    let (class, rest) = rest.split_first()?;
+    let (last, rest) = rest.split_first_chunk()?;
+    let (epoch, rest) = rest.split_first_chunk()?;
+    let sequence = u64::from_be_bytes(rest.try_into().ok()?);
+    let (value, check) = value.split_at_checked(value.len().checked_sub(CHECK)?)?;
+    if checksum(key, value) != check {
+        return None;
+    }
+    let entry: Entry = decode("entry of the history", value).ok()?;
+    let span = Span {
+        first: entry.first,
+        last: time_of(*last),
+        epoch: u64::from_be_bytes(*epoch),
+        sequence,
+        recorded: entry.recorded,
+        sealed: SealedRef {
+            hash: weighbridge_verifier::Hash(entry.sealed.hash),
+            length: entry.sealed.length,
+            key_epoch: entry.sealed.key_epoch,
+        },
+    };
+    (entry.version == VERSION).then_some(())?;
+    let device = String::from_utf8(device.to_vec()).ok()?;
+    Some((device, *class, span))
+}
+
+/// The batches of `device` with an interval that overlaps the times from `low` (included) to `high`
+/// (not included); `None` when there are more than `most`.
+pub fn overlapping(
+    store: &dyn Store,
+    device: &str,
+    (low, high): (Nanos, Nanos),
+    most: usize,
+) -> Result<Option<Vec<Span>>, PastError> {
+    let prefix = device_prefix(device);
+    let mut found = Vec::new();
+    let mut class = SHORTEST;
+    'classes: while class <= LONGEST {
+        // Whoever ends later began after the range.
+        let end = i128::from(high) + (1i128 << class);
+        for entry in store.scan(Space::History, &from_key(device, class, low)) {
+            let (key, value) = entry?;
+            if !key.starts_with(&prefix) {
+                break 'classes;
+            }
+            let damaged = || PastError::Index(hex(&key));
+            let (_, of, span) = read(&key, &value).ok_or_else(damaged)?;
+            if of > class {
+                // Nothing more of this class; the next one that there is.
+                class = of;
+                continue 'classes;
+            }
+            if i128::from(span.last) >= end {
+                class += 1;
+                continue 'classes;
+            }
+            if span.first < high {
+                if found.len() == most {
+                    return Ok(None);
+                }
+                found.push(span);
+            }
+        }
+        break;
+    }
+    Ok(Some(found))
+}
+
+/// How many entries there are.
+pub fn entries(store: &dyn Store) -> Result<u64, PastError> {
+    let mut count = 0;
+    for entry in store.scan(Space::History, &[]) {
+        entry?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

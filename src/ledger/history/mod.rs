@@ -1,0 +1,55 @@
+//! What was recorded, found again: by device, tag and source time.
+//!
+//! Blocks are in the order in which they were made, and so says nothing about source times: a device
+//! that was read late, an edge that was cut off, a server that filled a gap all record old samples in
+//! new blocks. So every sealed batch has an entry in an index ([`index`]), written in the same atomic
+//! commit as its block; what is missing there is made up from the blocks ([`rebuild`]).
+
+pub mod evidence;
+pub mod index;
+pub mod reader;
+pub mod rebuild;
+
+#[cfg(test)]
+mod tests;
+
+use super::opening::OpeningError;
+use super::proof::ProofError;
+use super::query::QueryError;
+use super::store::StoreError;
+
+/// Why what was recorded cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PastError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A batch cannot be opened.
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
+    /// The blocks.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// An entry of the index is not what was written.
+    #[error(
+        "the index of the history is damaged at entry {0}; stop the hub, remove the folder of the \
+         keyspace `history` from its store, and start it: it is made anew from the blocks"
+    )]
+    Index(String),
+    /// A batch that the index names is in no block near where it should be.
+    #[error("the batch {epoch}.{sequence} of `{device}` is in no block")]
+    NoRecord {
+        /// Its device.
+        device: String,
+        /// Its fencing epoch.
+        epoch: u64,
+        /// Its sequence number.
+        sequence: u64,
+    },
+    /// The ledger does not begin with its hub's enrolment.
+    #[error("the ledger does not begin with its hub's enrolment")]
+    Genesis,
+    /// A sample cannot be proven.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+}

@@ -1,0 +1,59 @@
+//! Making up the index from the blocks: for a ledger that an earlier version wrote, and for one whose
+//! index was lost.
+
+use super::PastError;
+use super::index::{Span, entries};
+use crate::ledger::opening::Opener;
+use crate::ledger::query::Explorer;
+use crate::ledger::store::{Put, Store};
+
+/// Entries written at a time.
+const TOGETHER: usize = 256;
+
+/// Whether every one of the `stored` batches has its entry.
+pub fn is_complete(store: &dyn Store, stored: u64) -> Result<bool, PastError> {
+    Ok(entries(store)? >= stored)
+}
+
+/// Writes the entries of all batches up to height `tip`; returns how many. Those that are there are
+/// written as they are. `progress` is told of every block's height, and ends it by answering `false`.
+pub fn rebuild(
+    store: &dyn Store,
+    explorer: &Explorer,
+    opener: &Opener,
+    tip: u64,
+    mut progress: impl FnMut(u64) -> bool,
+) -> Result<u64, PastError> {
+    let mut puts: Vec<Put> = Vec::new();
+    let mut written = 0;
+    let mut write = |puts: &mut Vec<Put>| -> Result<(), PastError> {
+        store.commit(puts)?;
+        written += puts.len() as u64;
+        puts.clear();
+        Ok(())
+    };
+    for height in 1..=tip {
+        if !progress(height) {
+            break;
+        }
+        let Some(block) = explorer.block(height)? else {
+            continue;
+        };
+        for record in &block.records {
+            let Some(batch) = record.body.batch() else {
+                continue;
+            };
+            let Some(sealed) = batch.sealed else { continue };
+            let opened = opener.open_batch(&batch.device, &sealed)?;
+            let span = Span::of(&opened.content.batch, record.body.time, sealed);
+            puts.push(span.put(&batch.device));
+        }
+        if puts.len() >= TOGETHER {
+            write(&mut puts)?;
+        }
+    }
+    if !puts.is_empty() {
+        write(&mut puts)?;
+    }
+    Ok(written)
+}

@@ -1,0 +1,424 @@
+use super::evidence::evidence;
+use super::index::{Span, overlapping};
+use super::reader::{Archive, Cursor, Direction, PastSample};
+use super::rebuild::rebuild;
+use crate::crypto::{EpochKey, SealingKey, Signer};
+use crate::ledger::Draft;
+use crate::ledger::assemble::{Tip, assemble};
+use crate::ledger::key_wrap::KeyWrap;
+use crate::ledger::keys::height_key;
+use crate::ledger::opening::Opener;
+use crate::ledger::query::Explorer;
+use crate::ledger::seal::{BatchSealer, Judged};
+use crate::ledger::state::State;
+use crate::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
+use crate::ledger::testing::TestSigner;
+use crate::model::{BatchBuilder, Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
+use crate::validation::Verdict;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use weighbridge_verifier::evidence::{Evidence, Trust};
+use weighbridge_verifier::{IdentityContent, IdentityKind, encode};
+
+/// A store in memory that counts what is read of it.
+#[derive(Default)]
+struct Memory {
+    values: Mutex<BTreeMap<(Space, Vec<u8>), Vec<u8>>>,
+    reads: AtomicUsize,
+}
+
+impl Store for Memory {
+    fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
+        let mut values = self.values.lock();
+        for put in puts {
+            values.insert((put.space, put.key.clone()), put.value.clone());
+        }
+        Ok(())
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        Ok(self.values.lock().get(&(space, key.to_vec())).cloned())
+    }
+
+    fn last(&self, space: Space) -> Result<Option<Pair>, StoreError> {
+        let values = self.values.lock();
+        let of_space = values.iter().filter(|((s, _), _)| *s == space);
+        Ok(of_space.last().map(|((_, k), v)| (k.clone(), v.clone())))
+    }
+
+    fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a> {
+        let mut at = Some(from.to_vec());
+        Box::new(std::iter::from_fn(move || {
+            let from = (space, at.take()?);
+            let values = self.values.lock();
+            let ((_, key), value) = values.range(from..).find(|((s, _), _)| *s == space)?;
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            at = Some([key.as_slice(), &[0]].concat());
+            Some(Ok((key.clone(), value.clone())))
+        }))
+    }
+}
+
+/// A ledger of sealed batches, and every sample that should be found again.
+struct Plant {
+    store: Arc<Memory>,
+    signer: TestSigner,
+    sealing: Arc<SealingKey>,
+    state: State,
+    tip: Tip,
+    sealer: Option<BatchSealer>,
+    key_epoch: u64,
+    sequence: u64,
+    told: Vec<PastSample>,
+}
+
+const TAG: &str = "force";
+
+fn tags() -> Arc<[TagSpec]> {
+    let tag = |name: &str| TagSpec {
+        name: name.into(),
+        kind: ValueKind::I64,
+        unit: String::new(),
+        description: String::new(),
+        range: None,
+        writable: false,
+    };
+    [tag("other"), tag(TAG)].into()
+}
+
+impl Plant {
+    fn new() -> Self {
+        let signer = TestSigner::new("hub-1", 1);
+        let hub = IdentityContent {
+            id: "hub-1".to_owned(),
+            kind: IdentityKind::Hub,
+            key: Some(signer.public_key()),
+        };
+        let enrol = Draft::enrol(1, "hub:hub-1", hub);
+        let mut plant = Self {
+            store: Arc::default(),
+            signer,
+            sealing: Arc::new(SealingKey::generate()),
+            state: State::new("plant"),
+            tip: Tip::NONE,
+            sealer: None,
+            key_epoch: 0,
+            sequence: 0,
+            told: Vec::new(),
+        };
+        plant.block(&[enrol], Vec::new());
+        plant
+    }
+
+    fn block(&mut self, drafts: &[Draft], mut puts: Vec<Put>) {
+        let now = self.tip.time + 10;
+        let made = assemble(drafts, &self.state, &self.tip, &self.signer, now);
+        let (block, state) = made.unwrap();
+        self.state = state;
+        self.tip = Tip::of(&block.header);
+        puts.push(Put {
+            space: Space::Blocks,
+            key: height_key(self.tip.height),
+            value: encode(&block),
+        });
+        self.store.commit(&puts).unwrap();
+    }
+
+    /// A key of its own for what follows, as after a restart.
+    fn restart(&mut self) {
+        self.key_epoch += 1;
+        let key = EpochKey::generate("press-1", self.key_epoch).unwrap();
+        let wrapped = self.sealing.public().wrap(&key).unwrap();
+        let wrapped = (wrapped.enc, wrapped.ciphertext);
+        let (epoch, signer) = (self.key_epoch, &self.signer);
+        let wrap = KeyWrap::sign("plant", "press-1", epoch, "hub-1", wrapped, signer);
+        let wrap = Put {
+            space: Space::Keys,
+            key: wrap.key(),
+            value: wrap.to_bytes(),
+        };
+        let sealer = BatchSealer::new("press-1", 0, key, vec![wrap], Arc::default());
+        self.sealer = Some(sealer);
+    }
+
+    /// Records samples of the tag with these times, in a block of their own.
+    fn record(&mut self, times: &[Nanos], class: VerdictClass) {
+        if self.sealer.is_none() {
+            self.restart();
+        }
+        self.sequence += 1;
+        let mut builder = BatchBuilder::subscribing("press-1".into(), tags());
+        builder.push(0, 5, Some(Value::I64(0)), Quality::GOOD);
+        for time in times {
+            let value = Value::I64(self.told.len() as i64);
+            builder.push(1, *time, Some(value.clone()), Quality::GOOD);
+            let quality = match class {
+                VerdictClass::Accepted => Quality::GOOD,
+                _ => Quality::UNCERTAIN,
+            };
+            if class != VerdictClass::Invalid {
+                let time = *time;
+                self.told.push(PastSample {
+                    time,
+                    value,
+                    quality,
+                });
+            }
+        }
+        let batch = builder.take(1, self.sequence).unwrap();
+        let verdict = Verdict {
+            class,
+            // Else it would be taken for one that only misses samples.
+            unlisted: u32::from(class != VerdictClass::Accepted),
+            ..Verdict::accepted()
+        };
+        let judged = Judged {
+            batch: &batch,
+            verdict: &verdict,
+            state_before: &[],
+            attested: None,
+        };
+        let time = self.tip.time + 7;
+        let sealer = self.sealer.as_mut().unwrap();
+        let (draft, puts) = sealer.seal_batch(&judged, time).unwrap();
+        self.block(&[draft], puts);
+    }
+
+    fn archive(&self) -> Archive {
+        let opener = Opener::new(self.store.clone(), self.sealing.clone(), "hub-1");
+        Archive::new(self.store.clone(), opener)
+    }
+
+    fn explorer(&self) -> Explorer {
+        Explorer::new(self.store.clone())
+    }
+
+    /// What should be found: stable in the order of recording for equal times.
+    fn expected(&self, (low, high): (Nanos, Nanos), direction: Direction) -> Vec<PastSample> {
+        let within = |s: &&PastSample| (low..high).contains(&s.time);
+        let mut samples: Vec<_> = self.told.iter().filter(within).cloned().collect();
+        samples.sort_by_key(|s| s.time);
+        if direction == Direction::Backward {
+            samples.reverse();
+        }
+        samples
+    }
+
+    /// The whole range in pages of `limit`, each asked of a reader of its own.
+    fn paged(&self, range: (Nanos, Nanos), direction: Direction, limit: usize) -> Vec<PastSample> {
+        let mut samples = Vec::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let tag = self.archive().tag("press-1", TAG);
+            let page = tag.page(range, direction, after, limit).unwrap();
+            assert!(page.samples.len() <= limit);
+            samples.extend(page.samples);
+            let Some(next) = page.next else {
+                return samples;
+            };
+            assert_ne!(after, Some(next), "a page must move on");
+            after = Some(next);
+        }
+    }
+}
+
+/// Times that crowd, lie far apart, and come at the ends of what there is.
+fn time() -> impl Strategy<Value = Nanos> {
+    prop_oneof![
+        4 => 0i64..40,
+        3 => 0i64..5_000_000_000,
+        1 => -3_000_000_000_000_000_000i64..3_000_000_000_000_000_000,
+        1 => prop_oneof![Just(i64::MIN), Just(i64::MAX - 1)],
+    ]
+}
+
+fn class() -> impl Strategy<Value = VerdictClass> {
+    prop_oneof![
+        4 => Just(VerdictClass::Accepted),
+        1 => Just(VerdictClass::OutOfControl),
+        1 => Just(VerdictClass::Invalid),
+    ]
+}
+
+type Recorded = (Vec<Nanos>, VerdictClass, bool);
+
+fn batches() -> impl Strategy<Value = Vec<Recorded>> {
+    let times = proptest::collection::vec(time(), 1..8);
+    proptest::collection::vec((times, class(), proptest::bool::weighted(0.2)), 0..25)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// However batches lie in time, over however many keys: a range read in pages of any size is what
+    /// was recorded in it, in order, each sample once.
+    #[test]
+    fn pages_are_the_range(
+        batches in batches(),
+        ends in (time(), time()),
+        limit in 1usize..12,
+        forward: bool,
+    ) {
+        let mut plant = Plant::new();
+        for (times, class, restart) in &batches {
+            if *restart {
+                plant.restart();
+            }
+            plant.record(times, *class);
+        }
+        let range = (ends.0.min(ends.1), ends.0.max(ends.1));
+        let direction = match forward {
+            true => Direction::Forward,
+            false => Direction::Backward,
+        };
+        prop_assert_eq!(
+            plant.paged(range, direction, limit),
+            plant.expected(range, direction)
+        );
+    }
+
+    /// An index made up from the blocks is the one that was written with them.
+    #[test]
+    fn a_rebuilt_index_finds_the_same(batches in batches()) {
+        let mut plant = Plant::new();
+        for (times, class, _) in &batches {
+            plant.record(times, *class);
+        }
+        let index = |plant: &Plant| {
+            let spans = overlapping(&*plant.store, "press-1", (Nanos::MIN, Nanos::MAX), 1_000);
+            let mut spans = spans.unwrap().unwrap();
+            // The record's time may be later than the draft's.
+            spans.iter_mut().for_each(|s| s.recorded = 0);
+            spans
+        };
+        let written = index(&plant);
+        plant.store.values.lock().retain(|(space, _), _| *space != Space::History);
+        let (explorer, opener) = (plant.explorer(), plant.archive().opener().clone());
+        let tip = plant.tip.height;
+        let made = rebuild(&*plant.store, &explorer, &opener, tip, |_| true).unwrap();
+        prop_assert_eq!(made, written.len() as u64);
+        prop_assert_eq!(index(&plant), written);
+    }
+}
+
+#[test]
+fn the_far_past_costs_no_more_than_yesterday() {
+    let mut plant = Plant::new();
+    let second = 1_000_000_000;
+    for i in 0..2_000 {
+        plant.record(
+            &[i * second, i * second + second / 2],
+            VerdictClass::Accepted,
+        );
+    }
+    let cost = |from: Nanos| {
+        let tag = plant.archive().tag("press-1", TAG);
+        let before = plant.store.reads.load(Ordering::Relaxed);
+        let range = (from * second, (from + 10) * second);
+        let page = tag.page(range, Direction::Forward, None, 100).unwrap();
+        assert_eq!(page.samples.len(), 20);
+        plant.store.reads.load(Ordering::Relaxed) - before
+    };
+    let (far, near) = (cost(3), cost(1_980));
+    assert!(far <= 120 && near <= 120, "{far} reads, and {near}");
+    // A range in which there is nothing.
+    let tag = plant.archive().tag("press-1", TAG);
+    let before = plant.store.reads.load(Ordering::Relaxed);
+    let nothing = (3_000 * second, 2_000_000_000 * second);
+    let page = tag.page(nothing, Direction::Backward, None, 100).unwrap();
+    assert_eq!(page.samples, []);
+    let reads = plant.store.reads.load(Ordering::Relaxed) - before;
+    assert!(reads <= 60, "{reads} reads");
+}
+
+#[test]
+fn one_old_sample_in_a_batch_hides_nothing() {
+    let mut plant = Plant::new();
+    let day = 86_400_000_000_000;
+    plant.record(&[10 * day, 10 * day + 1], VerdictClass::Accepted);
+    // A subscription begins with the value that a tag has had for days.
+    plant.record(&[2 * day, 11 * day], VerdictClass::Accepted);
+    plant.record(&[12 * day], VerdictClass::Accepted);
+    let times = |range, direction| -> Vec<Nanos> {
+        let samples = plant.paged(range, direction, 10);
+        samples.iter().map(|s| s.time / day).collect()
+    };
+    assert_eq!(times((day, 3 * day), Direction::Forward), [2]);
+    assert_eq!(
+        times((0, 20 * day), Direction::Backward),
+        [12, 11, 10, 10, 2]
+    );
+    let tag = plant.archive().tag("press-1", TAG);
+    assert_eq!(tag.newest_before(9 * day).unwrap().unwrap().time, 2 * day);
+    assert_eq!(tag.newest_before(2 * day).unwrap(), None);
+}
+
+#[test]
+fn evidence_of_a_sample_holds_for_who_trusts_the_hub() {
+    let mut plant = Plant::new();
+    for i in 0..30 {
+        plant.record(&[i * 100, i * 100 + 50], VerdictClass::Accepted);
+        if i % 10 == 0 {
+            plant.restart();
+        }
+    }
+    let (archive, explorer) = (plant.archive(), plant.explorer());
+    for (at, time, value) in [(1_000, 1_000, 20), (1_049, 1_000, 20), (9_999, 2_950, 59)] {
+        let found = evidence(&archive, &explorer, ("press-1", TAG), at);
+        let bytes = found.unwrap().unwrap().to_bytes();
+        let read = Evidence::from_bytes(&bytes).unwrap();
+        let key = plant.signer.public_key();
+        assert_eq!(read.verify(Some(&key)).unwrap(), Trust::Key);
+        assert_eq!((read.sample.time, &*read.sample.tag), (time, TAG));
+        assert_eq!(read.sample.value, Value::I64(value));
+    }
+    let none = evidence(&archive, &explorer, ("press-1", TAG), -1);
+    assert!(none.unwrap().is_none());
+    let none = evidence(&archive, &explorer, ("press-1", "nothing"), 1_000);
+    assert!(none.unwrap().is_none());
+}
+
+#[test]
+fn a_changed_entry_is_noticed() {
+    let mut plant = Plant::new();
+    plant.record(&[1], VerdictClass::Accepted);
+    {
+        let mut values = plant.store.values.lock();
+        let entry = values.iter_mut().find(|((s, _), _)| *s == Space::History);
+        entry.unwrap().1[3] ^= 1;
+    }
+    let tag = plant.archive().tag("press-1", TAG);
+    let error = tag.page((0, 9), Direction::Forward, None, 5).unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+#[test]
+fn entries_are_read_back() {
+    let span = Span {
+        first: -5,
+        last: i64::MAX,
+        epoch: 3,
+        sequence: 9,
+        recorded: 77,
+        sealed: weighbridge_verifier::SealedRef {
+            hash: weighbridge_verifier::Hash([7; 32]),
+            length: 12,
+            key_epoch: 2,
+        },
+    };
+    let put = span.put("press-1");
+    let (device, class, read) = super::index::read(&put.key, &put.value).unwrap();
+    assert_eq!((&*device, class, read), ("press-1", 64, span));
+    for bit in 0..put.value.len() * 8 {
+        let mut changed = put.value.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(
+            super::index::read(&put.key, &changed).is_none(),
+            "bit {bit}"
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! Where the two sides of an edge-fed device meet on the hub: the edge's connection, which comes and
+//! goes, and the device's intake, which may be built anew.
+
+use super::upload::Upload;
+use super::wire::{DeviceLink, WINDOW};
+use crate::model::{DeviceId, TagSpec};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// How an edge-fed device is, as far as the hub can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// Its edge node is not connected, and why.
+    Away(String),
+    /// Its edge node is connected, and says so of it.
+    Here(DeviceLink),
+}
+
+/// The gate of one device.
+pub struct Gate {
+    /// The device.
+    pub device: DeviceId,
+    /// The edge node that reads it.
+    pub edge: String,
+    /// Its tags.
+    pub tags: Arc<[TagSpec]>,
+    /// Privacy grade of its data.
+    pub grade: u8,
+    entrance: Mutex<Option<Entrance>>,
+    contact: watch::Sender<Contact>,
+}
+
+/// The way into a device's pipeline.
+#[derive(Clone)]
+pub struct Entrance {
+    uploads: mpsc::Sender<Upload>,
+    /// The newest that went in, epoch and sequence.
+    newest: Arc<Mutex<(u64, u64)>>,
+    /// Epoch and sequence of the newest batch in the ledger.
+    pub standing: watch::Receiver<(u64, u64)>,
+}
+
+/// Why an upload does not go in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntranceError {
+    /// Batches are missing before it.
+    #[error("batch {0}.{1} came where another one was due")]
+    Gap(u64, u64),
+    /// More are on their way than may be.
+    #[error("it sends more than {WINDOW} batches ahead")]
+    Crowd,
+    /// The device's pipeline is being built anew.
+    #[error("the hub starts this device again")]
+    Closed,
+}
+
+impl Entrance {
+    /// Lets an upload in, once: one that went in already is not taken again, whatever connection it
+    /// came by.
+    pub fn offer(&self, upload: Upload) -> Result<(), EntranceError> {
+        let which = (upload.epoch, upload.sequence);
+        let mut newest = self.newest.lock();
+        if which <= *newest {
+            return Ok(());
+        }
+        let goes_on = which.0 == newest.0 && which.1 == newest.1 + 1;
+        if !goes_on && which.1 != 1 {
+            return Err(EntranceError::Gap(which.0, which.1));
+        }
+        match self.uploads.try_send(upload) {
+            Ok(()) => {
+                *newest = which;
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err(EntranceError::Crowd),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(EntranceError::Closed),
+        }
+    }
+
+    /// Returns when nothing can go in here any more.
+    pub async fn closed(&self) {
+        self.uploads.closed().await;
+    }
+}
+
+impl Gate {
+    /// A gate that is closed from both sides.
+    pub fn new(device: DeviceId, edge: &str, tags: Arc<[TagSpec]>, grade: u8) -> Self {
+        let away = Contact::Away(format!("the edge node `{edge}` has not connected yet"));
+        Self {
+            device,
+            edge: edge.to_owned(),
+            tags,
+            grade,
+            entrance: Mutex::new(None),
+            contact: watch::Sender::new(away),
+        }
+    }
+
+    /// Opens it for the device's intake, which has batch `newest`; an intake before this one gets
+    /// nothing any more.
+    pub fn open(
+        &self,
+        newest: (u64, u64),
+        standing: watch::Receiver<(u64, u64)>,
+    ) -> mpsc::Receiver<Upload> {
+        // Twice, because an edge node that came back from another hub begins a new epoch while the old
+        // one's last batches may still be here.
+        let (uploads, receiver) = mpsc::channel(2 * WINDOW as usize);
+        *self.entrance.lock() = Some(Entrance {
+            uploads,
+            newest: Arc::new(Mutex::new(newest)),
+            standing,
+        });
+        receiver
+    }
+
+    /// The way in; `None` while the device's pipeline is being built.
+    pub fn entrance(&self) -> Option<Entrance> {
+        let entrance = self.entrance.lock().clone();
+        entrance.filter(|e| !e.uploads.is_closed())
+    }
+
+    /// Says how the device is.
+    pub fn set_contact(&self, contact: Contact) {
+        self.contact.send_replace(contact);
+    }
+
+    /// How the device is, to be watched.
+    pub fn contact(&self) -> watch::Receiver<Contact> {
+        self.contact.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Identity;
+
+    #[test]
+    fn every_batch_goes_in_once_and_in_order() {
+        let edge = Identity::generate("edge-1");
+        let gate = Gate::new("press-1".into(), "edge-1", Arc::new([]), 0);
+        assert!(gate.entrance().is_none());
+        let (_ledger, standing) = watch::channel((3, 4));
+        let mut intake = gate.open((3, 4), standing);
+        let entrance = gate.entrance().unwrap();
+        let offer = |which| entrance.offer(Upload::damaged("press-1", 0, which, &edge));
+        assert_eq!(offer((3, 4)), Ok(()));
+        assert_eq!(offer((3, 6)), Err(EntranceError::Gap(3, 6)));
+        assert_eq!(offer((3, 5)), Ok(()));
+        assert_eq!(offer((3, 5)), Ok(()));
+        assert_eq!(offer((4, 2)), Err(EntranceError::Gap(4, 2)));
+        assert_eq!(offer((7, 1)), Ok(()));
+        assert_eq!(offer((4, 1)), Ok(()), "older than what went in");
+        let taken: Vec<_> = std::iter::from_fn(|| intake.try_recv().ok())
+            .map(|u| (u.epoch, u.sequence))
+            .collect();
+        assert_eq!(taken, [(3, 5), (7, 1)]);
+        for sequence in 0..2 * WINDOW {
+            assert_eq!(offer((7, 2 + sequence)), Ok(()));
+        }
+        assert_eq!(offer((7, 2 + 2 * WINDOW)), Err(EntranceError::Crowd));
+        drop(intake);
+        assert_eq!(offer((8, 1)), Err(EntranceError::Closed));
+        assert!(gate.entrance().is_none());
+    }
+}

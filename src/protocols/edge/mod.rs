@@ -1,0 +1,26 @@
+//! The wire between edge nodes and hubs: TLS 1.3 with pinned keys, batches one way, what is durable the
+//! other (ADR 13).
+
+use crate::model::{TagSpec, ValueKind};
+
+mod gate;
+mod hub_side;
+mod upload;
+pub mod wire;
+
+pub use gate::{Contact, Entrance, Gate};
+pub use hub_side::{EdgeEntry, EdgeListener, HubCard, ListenError};
+pub use upload::{Content, Packer, Unpacker, Upload, UploadError, UploadFault};
+
+/// Name and kind of a tag, as both sides compare them.
+pub fn tag_card(tag: &TagSpec) -> (String, String) {
+    let kind = match tag.kind {
+        ValueKind::Bool => "bool",
+        ValueKind::I64 => "i64",
+        ValueKind::U64 => "u64",
+        ValueKind::F64 => "f64",
+        ValueKind::Text => "text",
+        ValueKind::Bytes => "bytes",
+    };
+    (tag.name.to_string(), kind.to_owned())
+}

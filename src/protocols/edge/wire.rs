@@ -1,0 +1,170 @@
+//! What an edge node and a hub say to each other: frames of `length(u32, little-endian) ‖ borsh`.
+//!
+//! The edge speaks first ([`Hello`]), the hub answers for every device where its ledger stands
+//! ([`Welcome`]), then uploads go one way and what is durable the other. Bytes from the other side cost
+//! at most memory in the order of [`MAX_FRAME`].
+
+use super::upload::Upload;
+use borsh::{BorshDeserialize, BorshSerialize};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use weighbridge_verifier::{PublicKey, decode, encode};
+
+/// Version of what is spoken.
+pub const EDGE_PROTOCOL: u16 = 1;
+/// Longest frame, in bytes: the largest batch, sealed.
+pub const MAX_FRAME: usize = 64 << 20;
+/// Batches of a device that may be on their way: sent, and not yet durable.
+pub const WINDOW: u64 = 8;
+
+/// The first word of an edge node.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Hello {
+    /// [`EDGE_PROTOCOL`].
+    pub version: u16,
+    /// What it reads.
+    pub devices: Vec<DeviceHello>,
+}
+
+/// A device that an edge node reads.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct DeviceHello {
+    /// Its id.
+    pub id: String,
+    /// Privacy grade of its data.
+    pub grade: u8,
+    /// Name and kind of its tags, in order.
+    pub tags: Vec<(String, String)>,
+}
+
+/// A hub's answer to [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Welcome {
+    /// Its id.
+    pub hub: String,
+    /// The key that uploads must be sealed to.
+    pub sealing: PublicKey,
+    /// For each device of the hello, in its order.
+    pub devices: Vec<DeviceWelcome>,
+}
+
+/// Whether a hub takes a device's batches.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum DeviceWelcome {
+    /// It does; epoch and sequence number of the newest batch in its ledger, zeros for none.
+    Standing(u64, u64),
+    /// It does not, and why.
+    Refused(String),
+}
+
+/// How a device is, seen by the edge node that reads it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum DeviceLink {
+    /// It answers.
+    Up,
+    /// It does not, and why.
+    Down(String),
+}
+
+/// From the edge node, after [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum FromEdge {
+    /// A batch.
+    Upload(Box<Upload>),
+    /// How a device is.
+    Link(String, DeviceLink),
+    /// Is anybody there?
+    Ping,
+}
+
+/// From the hub, after [`Welcome`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum FromHub {
+    /// Everything up to this batch is in the ledger: device, epoch, sequence.
+    Durable(String, u64, u64),
+    /// Somebody is there.
+    Pong,
+    /// The hub ends the connection, and why.
+    Goodbye(String),
+}
+
+/// Why a frame cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The connection.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Longer than any frame may be.
+    #[error("a frame of {0} bytes is longer than any may be")]
+    TooLong(usize),
+    /// Not what was due.
+    #[error(transparent)]
+    Form(#[from] weighbridge_verifier::DecodeError),
+}
+
+/// Writes one frame; it leaves with the next flush.
+pub async fn write<T: BorshSerialize>(
+    out: &mut (impl AsyncWrite + Unpin),
+    message: &T,
+) -> Result<(), WireError> {
+    let bytes = encode(message);
+    if bytes.len() > MAX_FRAME {
+        return Err(WireError::TooLong(bytes.len()));
+    }
+    out.write_all(&(bytes.len() as u32).to_le_bytes()).await?;
+    out.write_all(&bytes).await?;
+    Ok(())
+}
+
+/// Reads one frame of at most `bound` bytes. Not cancel-safe.
+pub async fn read<T: BorshDeserialize>(
+    from: &mut (impl AsyncRead + Unpin),
+    what: &'static str,
+    bound: usize,
+) -> Result<T, WireError> {
+    let length = from.read_u32_le().await? as usize;
+    if length > bound {
+        return Err(WireError::TooLong(length));
+    }
+    // The bytes come before the memory for them: a length alone costs nothing.
+    let mut bytes = Vec::with_capacity(length.min(64 << 10));
+    let read = from.take(length as u64).read_to_end(&mut bytes).await?;
+    if read < length {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(decode(what, &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_are_read_as_they_were_written_and_never_longer() {
+        let hello = Hello {
+            version: EDGE_PROTOCOL,
+            devices: vec![DeviceHello {
+                id: "press-1".to_owned(),
+                grade: 2,
+                tags: vec![("force".to_owned(), "f64".to_owned())],
+            }],
+        };
+        let mut bytes = Vec::new();
+        write(&mut bytes, &hello).await.unwrap();
+        let read_back: Hello = read(&mut bytes.as_slice(), "hello", MAX_FRAME)
+            .await
+            .unwrap();
+        assert_eq!(read_back, hello);
+        let bound = bytes.len() - 5;
+        let refused = read::<Hello>(&mut bytes.as_slice(), "hello", bound).await;
+        assert!(matches!(refused, Err(WireError::TooLong(_))));
+        for cut in 0..bytes.len() {
+            let cut = &bytes[..cut];
+            let error = read::<Hello>(&mut { cut }, "hello", MAX_FRAME).await;
+            assert!(matches!(error, Err(WireError::Io(_))));
+        }
+        let rubbish = [4, 0, 0, 0, 255, 255, 255, 255];
+        let error = read::<Hello>(&mut rubbish.as_slice(), "hello", MAX_FRAME).await;
+        assert!(matches!(error, Err(WireError::Form(_))));
+    }
+}
