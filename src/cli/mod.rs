@@ -7,6 +7,7 @@
 mod alarms;
 mod bench;
 mod blocks;
+mod certs;
 mod check;
 mod completions;
 mod data_dir;
@@ -20,6 +21,7 @@ mod prove;
 mod records;
 mod replay;
 mod run;
+mod scan;
 mod sim;
 mod status;
 mod temporary;
@@ -62,6 +64,10 @@ enum Command {
     Init(init::InitArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// List, trust and renew certificates
+    Certs(certs::CertsArgs),
+    /// Find out what a device offers
+    Scan(scan::ScanArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// List the newest blocks of a ledger
@@ -107,6 +113,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
+        Command::Certs(args) => certs::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Status(args) => status::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),

@@ -256,6 +256,7 @@ fn limits(plan: &ControllerPlan) -> Limits {
         subscriptions: SubscriptionLimits {
             min_sampling_interval_ms: 0.0,
             min_publishing_interval_ms: 20.0,
+            max_monitored_items_per_sub: 100_000,
             max_monitored_item_queue_size: 1_000,
             max_keep_alive_count: (plan.lifetime / 3).max(1),
             max_lifetime_count: plan.lifetime.max(3),
@@ -322,3 +323,6 @@ fn timestamp(time: Nanos) -> DateTime {
 fn nanos(time: &DateTime) -> Nanos {
     (time.ticks() - UNIX_EPOCH_TICKS).saturating_mul(100)
 }
+
+#[cfg(test)]
+mod tests;

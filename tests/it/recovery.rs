@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout_at};
 use weighbridge::hub::{DeviceSetup, Hub};
 use weighbridge::live_view::DeviceLive;
-use weighbridge::model::{Nanos, TagSpec, Value, ValueKind, now};
+use weighbridge::model::{BatchBuilder, Nanos, TagSpec, Value, ValueKind, now};
 use weighbridge::protocols::Source;
 use weighbridge::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource};
 use weighbridge::sim::controller::{Controller, ControllerPlan, NAMESPACE};
@@ -448,4 +448,99 @@ fn unjudged(mut setup: DeviceSetup) -> DeviceSetup {
     setup.batch.samples = 5_000;
     setup.batch.age = Duration::from_millis(200);
     setup
+}
+
+/// After every kind of outage the history closes the gap: every step of the machine, in order, each
+/// once, with its own time.
+#[test]
+fn an_outage_is_filled_from_the_history() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut random = Random::from_env();
+        let period = Duration::from_millis(20);
+        let controller = Controller::new(ControllerPlan {
+            history: 3,
+            ..ControllerPlan::new(4, period)
+        });
+        let target = controller.start(&[]).await.unwrap();
+        let proxy = Proxy::start(target, random.fork()).await.unwrap();
+        let point = |index: usize| {
+            let node = format!("nsu={NAMESPACE};s=v{index}");
+            let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);
+            (tag, OpcUaPoint::new(node.parse().unwrap(), ValueKind::F64))
+        };
+        let config = OpcUaConfig {
+            // Every step, and a queue that is long enough for these but too short for an outage.
+            sampling_interval_ms: 0,
+            queue_size: 20,
+            ..OpcUaConfig::new(format!("opc.tcp://{}/", proxy.address()))
+        };
+        let points = (0..4).map(point).collect();
+        let mut source = OpcUaSource::new("c".into(), config, points).unwrap();
+        let mut out = BatchBuilder::subscribing("c".into(), source.tags());
+        connect(&mut source).await;
+        // It must have heard every tag, and know which have a history.
+        read_for(&mut source, &mut out, Duration::from_secs(1)).await;
+        for outage in ["restart", "cut", "hole", "restart"] {
+            match outage {
+                "restart" => {
+                    controller.stop().await;
+                    read_for(&mut source, &mut out, Duration::from_millis(1_500)).await;
+                    proxy.set_target(controller.start(&[]).await.unwrap());
+                }
+                "cut" | "hole" => {
+                    let weather = if outage == "cut" {
+                        Weather::Cut
+                    } else {
+                        Weather::Hole
+                    };
+                    proxy.set(weather);
+                    read_for(&mut source, &mut out, Duration::from_millis(1_500)).await;
+                    proxy.set(Weather::Clear);
+                }
+                _ => unreachable!(),
+            }
+            read_for(&mut source, &mut out, Duration::from_secs(5)).await;
+        }
+        let batch = out.take(1, 1).unwrap();
+        for (index, column) in batch.columns.iter().enumerate().take(3) {
+            let times = batch.times(column);
+            // The value that was there before us has no time of a step.
+            let got: Vec<_> = (0..times.len())
+                .filter_map(|i| Some((column.values.number(i)? as u64, times[i])))
+                .skip(1)
+                .collect();
+            let (from, to) = (got[0].1, got[got.len() - 1].1);
+            let mut steps = controller.steps_since(from);
+            steps.retain(|(_, time)| *time <= to);
+            let missing: Vec<_> = steps.iter().filter(|step| !got.contains(step)).collect();
+            let known = format!("v{index}: {} of {} steps", got.len(), steps.len());
+            assert!(missing.is_empty(), "{known}; missing {missing:?}");
+            assert_eq!(got, steps, "{known}");
+        }
+        // The one without a history has a gap, which shows that there was one to fill.
+        let without = batch.columns[3].values.len();
+        let with = batch.columns[0].values.len();
+        assert!(
+            without + 50 < with,
+            "{without} samples without, {with} with a history"
+        );
+    });
+}
+
+async fn connect(source: &mut OpcUaSource) {
+    let deadline = Instant::now() + AT_FIRST;
+    while let Err(error) = source.connect().await {
+        assert!(Instant::now() < deadline, "{error}");
+    }
+}
+
+/// Reads what comes for a while, connecting again as often as needed.
+async fn read_for(source: &mut OpcUaSource, out: &mut BatchBuilder, a_while: Duration) {
+    let deadline = tokio::time::Instant::now() + a_while;
+    while let Ok(read) = timeout_at(deadline, source.read(out)).await {
+        if read.is_err() && timeout_at(deadline, source.connect()).await.is_err() {
+            return;
+        }
+    }
 }

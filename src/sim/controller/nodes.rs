@@ -15,9 +15,9 @@ use opcua::server::node_manager::{
 };
 use opcua::sync::RwLock;
 use opcua::types::{
-    AttributeId, DataTypeId, DataValue, DateTime, EUInformation, HistoryData, LocalizedText,
-    NodeId, ObjectId, ObjectTypeId, QualifiedName, Range, ReadRawModifiedDetails, StatusCode,
-    TimestampsToReturn, VariableTypeId, Variant,
+    Argument, AttributeId, DataTypeId, DataValue, DateTime, EUInformation, HistoryData,
+    LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, Range, ReadRawModifiedDetails,
+    StatusCode, TimestampsToReturn, VariableTypeId, Variant,
 };
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -71,11 +71,25 @@ impl Nodes {
         .insert(space);
         for method in ["Add", "Refuse"] {
             let id = NodeId::new(namespace, method);
-            MethodBuilder::new(&id, QualifiedName::new(namespace, method), method)
+            let builder = MethodBuilder::new(&id, QualifiedName::new(namespace, method), method)
                 .component_of(machine.clone())
                 .executable(true)
-                .user_executable(true)
-                .insert(space);
+                .user_executable(true);
+            let builder = match method {
+                "Add" => {
+                    let arguments = NodeId::new(namespace, "Add#InputArguments");
+                    let numbers = ["a", "b"].map(|name| Argument {
+                        name: name.into(),
+                        data_type: DataTypeId::Double.into(),
+                        value_rank: -1,
+                        array_dimensions: None,
+                        description: LocalizedText::null(),
+                    });
+                    builder.input_args(space, &arguments, &numbers)
+                }
+                _ => builder,
+            };
+            builder.insert(space);
         }
         for (name, writable) in [("setpoint", true), ("stubborn", true), ("locked", false)] {
             let id = NodeId::new(namespace, name);

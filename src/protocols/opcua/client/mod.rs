@@ -12,6 +12,7 @@ mod names;
 mod node;
 mod publish;
 mod refusal;
+mod scan;
 mod session;
 mod source;
 mod subscription;
@@ -19,4 +20,5 @@ mod wanted;
 
 pub use config::{OpcUaConfig, OpcUaPoint, Report};
 pub use node::{NodeAddress, NodeAddressError};
+pub use scan::{FoundVariable, Scan, ScanBounds, scan};
 pub use source::{OpcUaError, OpcUaSource, ensure_certificate, subject};

@@ -170,6 +170,16 @@ impl Subscription {
             let results = match create.send(line.session.channel()).await {
                 Ok(created) if created.results.len() == chunk.len() => created.results,
                 Ok(_) => return Err(incomplete()),
+                // Fewer may fit; when not even one does, it has no room for the others either.
+                Err(error) if error.status() == StatusCode::BadTooManyMonitoredItems => {
+                    if chunk.len() > 1 {
+                        pace = Pace(chunk.len() / 2);
+                        continue;
+                    }
+                    let rest = found.get(done..).unwrap_or_default();
+                    refused.extend(rest.iter().map(|(column, _)| (*column, error.status())));
+                    return Ok(refused);
+                }
                 Err(error) => {
                     pace.slower(error, chunk.len())?;
                     continue;
