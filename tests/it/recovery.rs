@@ -515,7 +515,12 @@ fn an_outage_is_filled_from_the_history() {
             steps.retain(|(_, time)| *time <= to);
             let missing: Vec<_> = steps.iter().filter(|step| !got.contains(step)).collect();
             let known = format!("v{index}: {} of {} steps", got.len(), steps.len());
-            assert!(missing.is_empty(), "{known}; missing {missing:?}");
+            let strange: Vec<_> = got.iter().filter(|step| !steps.contains(step)).collect();
+            let back: Vec<_> = got.windows(2).filter(|w| w[1].1 <= w[0].1).collect();
+            assert!(
+                missing.is_empty() && strange.is_empty() && back.is_empty(),
+                "{known}; missing {missing:?}; strange {strange:?}; not in order {back:?}"
+            );
             assert_eq!(got, steps, "{known}");
         }
         // The one without a history has a gap, which shows that there was one to fill.

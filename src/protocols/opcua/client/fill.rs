@@ -11,6 +11,7 @@ use opcua::types::{
     HistoryReadValueId, NodeId, ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Values of a variable in one answer.
 const PAGE: u32 = 1_000;
@@ -21,6 +22,8 @@ const AHEAD: Nanos = 3_600_000_000_000;
 /// `HistoryRead` among the bits of an access level (OPC 10000-3, 8.57).
 const HISTORY_READ: u8 = 0x04;
 
+/// How long to wait for changes before the history is read; slow variables have few to miss.
+const FLOWING: Duration = Duration::from_millis(500);
 /// Answers in a row without anything new after which a server is not believed to have more.
 const IDLE_PAGES: usize = 3;
 
@@ -64,6 +67,9 @@ impl Line {
 pub(super) async fn fill(line: Arc<Line>) {
     let columns = line.to_fill();
     let began = std::time::Instant::now();
+    if !columns.is_empty() {
+        line.inbox.flowing(FLOWING).await;
+    }
     let mut filled = 0;
     let found: Vec<_> = columns
         .into_iter()

@@ -8,10 +8,14 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Bytes of text and byte strings that wait at most.
 const MAX_BYTES: usize = 16 << 20;
+
+/// How often it is looked whether changes come.
+const POLL: Duration = Duration::from_millis(20);
 
 /// A sample on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +49,20 @@ pub(super) struct Inbox {
     taken: Notify,
 }
 
+impl State {
+    /// Whether the history brought a sample already. The same time with another quality is news.
+    fn is_known(&mut self, arrival: &Arrival) -> bool {
+        let Some(until) = self.filled.get(&arrival.column) else {
+            return false;
+        };
+        let known = arrival.time < *until || (arrival.time == *until && !arrival.quality.is_bad());
+        if arrival.time > *until {
+            self.filled.remove(&arrival.column);
+        }
+        known
+    }
+}
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arrival>,
@@ -54,8 +72,12 @@ struct State {
     held_back: usize,
     /// What only repeats a sample that came before the outage.
     repeated: Vec<Arrival>,
+    /// Until when the gap of a column was filled: the server may still bring what was in it.
+    filled: HashMap<usize, Nanos>,
     /// Samples that passed since columns were held.
     passed: u64,
+    /// Whether changes came since columns were held.
+    flows: bool,
     closed: Option<String>,
 }
 
@@ -80,12 +102,18 @@ impl Inbox {
             let mut state = self.state.lock();
             let mut last = self.last.lock();
             for arrival in arrivals {
+                if state.is_known(&arrival) {
+                    continue;
+                }
                 let full = state.waiting.len() + state.held_back >= self.capacity;
                 match state.held.get_mut(&arrival.column) {
                     Some(_) if full => lost += 1,
                     Some(held) => {
                         held.push(arrival);
+                        // Two: the value that was there when it was subscribed, and a change.
+                        let flows = held.len() > 1;
                         state.held_back += 1;
+                        state.flows |= flows;
                     }
                     None => lost += u64::from(!self.admit(&mut state, &mut last, arrival)),
                 }
@@ -137,9 +165,11 @@ impl Inbox {
     pub(super) fn hold(&self, columns: impl IntoIterator<Item = usize>) {
         let mut state = self.state.lock();
         state.passed = 0;
+        state.flows = false;
         for column in columns {
             state.held.entry(column).or_default();
         }
+        state.filled.clear();
     }
 
     /// Puts in samples of the past, oldest first; those that came before are left out. How many
@@ -185,9 +215,21 @@ impl Inbox {
                 }
             }
             state.repeated.extend(repeated);
+            state.filled.extend(known.map(|known| (column, known)));
         }
         self.lose(lost);
         self.ready.notify_one();
+    }
+
+    /// Waits until changes come, or for a while. A history that is read after that reaches up to
+    /// what is held back.
+    pub(super) async fn flowing(&self, at_most: Duration) {
+        let flowing = async {
+            while !self.state.lock().flows {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(at_most, flowing).await;
     }
 
     /// Ends the holding. A machine that stood still during the outage says again what it said
@@ -351,6 +393,23 @@ mod tests {
         inbox.release_all();
         assert_eq!(times(inbox.take(9)), [3, 4, 5, 6, 7, 8]);
         assert_eq!(dropped.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_comes_late_and_was_in_the_gap_is_known() {
+        let (inbox, _) = inbox(100);
+        inbox.put([small(0, 1)]);
+        inbox.hold([0]);
+        inbox.put_past((2..6).map(|time| small(0, time)));
+        inbox.release_all();
+        inbox.put([small(0, 3), small(0, 5)]);
+        let bad = Arrival {
+            quality: Quality::BAD_NO_DATA,
+            ..small(0, 5)
+        };
+        inbox.put([bad.clone()]);
+        inbox.put([small(0, 6), small(0, 7)]);
+        assert_eq!(times(inbox.take(9)), [1, 2, 3, 4, 5, 5, 6, 7]);
     }
 
     #[test]
