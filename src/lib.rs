@@ -10,6 +10,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod edge;
 pub mod hub;
 pub mod ledger;
 pub mod live_view;

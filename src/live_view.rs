@@ -3,11 +3,12 @@
 //! Writers are the device actors, readers the faces. Nobody waits: a reader that is late sees only
 //! the newest value, which is what "live" means.
 
-use crate::model::{DeviceId, Nanos, Quality, TagSpec, Value, VerdictClass};
+use crate::model::{DeviceId, Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// The newest sample of a tag.
@@ -28,13 +29,43 @@ pub enum Link {
     Starting,
     /// Answering.
     Up,
-    /// Not answering: why, and when the next attempt is due.
-    Down {
-        /// In plain words.
-        reason: String,
-        /// When the next attempt is due.
-        retry_at: Nanos,
-    },
+    /// Not answering.
+    Down(Trouble),
+}
+
+/// What is said of a device in trouble, everywhere in the same two layers: plain words first, then
+/// the exact error, the last success and the next attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In plain words: what is wrong, and what to look at.
+    pub plain: String,
+    /// The exact error, as the protocol or the operating system gave it; may be empty.
+    pub exact: String,
+    /// When a value was last read; `None` when none was since the hub started.
+    pub last_success: Option<Nanos>,
+    /// When the next attempt is due.
+    pub retry_at: Nanos,
+}
+
+impl Trouble {
+    /// What is wrong, plain and exact, without the times.
+    pub fn in_short(&self) -> String {
+        match self.exact.as_str() {
+            "" => self.plain.clone(),
+            exact => format!("{} ({exact})", self.plain),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_short())?;
+        match self.last_success {
+            Some(time) => write!(f, "; last read {}", rfc3339(time))?,
+            None => f.write_str("; never read since the hub started")?,
+        }
+        write!(f, "; next attempt {}", rfc3339(self.retry_at))
+    }
 }
 
 /// The live state of one device.
@@ -49,6 +80,8 @@ pub struct DeviceLive {
     pub dropped: AtomicU64,
     /// Reconnections since start.
     pub reconnects: AtomicU64,
+    /// When a value was last read, by the hub's clock; 0 when none was.
+    heard: AtomicI64,
     inner: RwLock<Inner>,
     version: watch::Sender<u64>,
 }
@@ -89,6 +122,7 @@ impl DeviceLive {
             points: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            heard: AtomicI64::new(0),
             inner: RwLock::new(inner),
             version: watch::Sender::new(0),
         }
@@ -105,6 +139,27 @@ impl DeviceLive {
             }
         }
         self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Says that values were read, by the hub's clock.
+    pub fn set_heard(&self, time: Nanos) {
+        self.heard.store(time, Ordering::Relaxed);
+    }
+
+    /// When a value was last read.
+    pub fn heard(&self) -> Option<Nanos> {
+        let time = self.heard.load(Ordering::Relaxed);
+        (time != 0).then_some(time)
+    }
+
+    /// Says that the device does not answer: in plain words, exactly, and when it is tried again.
+    pub fn set_down(&self, plain: impl Into<String>, exact: impl Into<String>, retry_at: Nanos) {
+        self.set_link(Link::Down(Trouble {
+            plain: plain.into(),
+            exact: exact.into(),
+            last_success: self.heard(),
+            retry_at,
+        }));
     }
 
     /// Says how the connection is. While it is down every tag's quality is Bad_NoCommunication.

@@ -7,6 +7,7 @@
 //! taken out or put in.
 
 use super::alarms::AlarmDesk;
+use super::control::ControlDoors;
 use super::credit::Credits;
 use super::device::{DeviceActor, Leave, MakeReading};
 use super::edge_intake::{EdgeFeed, EdgeIntake};
@@ -16,7 +17,7 @@ use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
 use super::validator::{MakeValidator, ValidatorActor};
 use super::work::Workers;
 use crate::ledger::seal::BatchSealer;
-use crate::live_view::{DeviceLive, Link};
+use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
 use crate::protocols::Source;
 use crate::validation::ChartHistory;
@@ -102,6 +103,7 @@ pub struct HubActor {
     history: Arc<ChartHistory>,
     alarms: AlarmDesk,
     workers: Workers,
+    doors: ControlDoors,
     pipelines: BTreeMap<DeviceId, Pipeline>,
     adopted: u64,
     readers: TaskTracker,
@@ -131,6 +133,7 @@ impl HubActor {
         ledger: Addr<LedgerActor>,
         (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         workers: Workers,
+        doors: ControlDoors,
         plans: Vec<DevicePlan>,
     ) -> Self {
         let mut this = Self {
@@ -138,6 +141,7 @@ impl HubActor {
             history,
             alarms,
             workers,
+            doors,
             pipelines: BTreeMap::new(),
             adopted: 0,
             readers: TaskTracker::new(),
@@ -191,7 +195,9 @@ impl HubActor {
         let (live, of_reading) = (plan.live.clone(), (credits.clone(), stop.clone()));
         let reading: MakeReading = match &plan.intake {
             Intake::Source(make) => {
-                let source = (make(), plan.batch);
+                let source = make();
+                self.doors.open(&plan.live, source.control());
+                let source = (source, plan.batch);
                 Box::new(move |batches| {
                     let (credits, stop) = of_reading;
                     let reading = Reading::new(source, Box::new(batches), live, credits, stop);
@@ -199,6 +205,8 @@ impl HubActor {
                 })
             }
             Intake::Edge(feed) => {
+                // Whoever reads the device is elsewhere, and so is the way to act upon it.
+                self.doors.open(&plan.live, None);
                 let (feed, workers) = (feed.clone(), self.workers.clone());
                 let newest = (next.0, next.1 - 1);
                 Box::new(move |batches| {
@@ -247,10 +255,9 @@ impl HubActor {
             let before = before.map(|r| (r.stop.clone(), r.credits.clone()));
             if before.is_some() {
                 tracing::error!(%device, "a part of the device's pipeline died, building it anew");
-                pipeline.plan.live.set_link(Link::Down {
-                    reason: "the hub failed over this device and starts it again".to_owned(),
-                    retry_at: now(),
-                });
+                let plain = "the hub failed over this device and starts it again";
+                let exact = "a part of its pipeline died; the hub's log says which and why";
+                pipeline.plan.live.set_down(plain, exact, now());
                 // The dead sealer may have used its key for messages nobody can count any more.
                 pipeline.plan.key_epoch += 1 << 32;
             }
@@ -366,6 +373,7 @@ impl Handler<Retire> for HubActor {
                 let same = |p: &Pipeline| p.number == number;
                 if actor.pipelines.get(&device).is_some_and(same) {
                     actor.pipelines.remove(&device);
+                    actor.doors.close(&device);
                 }
             }
         }))

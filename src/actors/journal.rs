@@ -39,6 +39,14 @@ pub enum JournalError {
     Timeout,
 }
 
+impl JournalError {
+    /// Whether the act may still become durable. Who did nothing then says so by a
+    /// [`note`](Journal::note).
+    pub fn may_follow(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Ledger(RecordFault::Pending(_)))
+    }
+}
+
 /// Records what users did or asked for. Cheap to clone.
 #[derive(Clone)]
 pub struct Journal {
@@ -55,28 +63,26 @@ struct Current {
 }
 
 impl Journal {
-    /// A journal that writes to `ledger`, and begins with the key of epoch `key_epoch`, which was never
-    /// used.
+    /// A journal that writes to `ledger`, and begins with `sealer`, of key epoch `key_epoch`.
     pub fn new(
         ledger: Addr<LedgerActor>,
         make: MakeActSealer,
-        key_epoch: u64,
-    ) -> Result<Self, JournalError> {
+        (key_epoch, sealer): (u64, ActSealer),
+    ) -> Self {
         let current = Current {
-            sealer: Arc::new(make(key_epoch).map_err(JournalError::Key)?),
+            sealer: Arc::new(sealer),
             key_epoch,
             since: Instant::now(),
         };
-        Ok(Self {
+        Self {
             ledger,
             make,
             current: Arc::new(Mutex::new(current)),
-        })
+        }
     }
 
     /// Records an act and returns the height of its block once it is durable, or within seconds why it
-    /// is not. After [`RecordFault::Waiting`] and [`JournalError::Timeout`] it may still become so:
-    /// whoever did nothing then says so by [`note`](Self::note).
+    /// is not.
     pub async fn record(&self, act: &Act<'_>) -> Result<u64, JournalError> {
         let (sealer, sealed) = self.seal(act)?;
         let written = timeout(PATIENCE, self.ledger.send(Record(sealed))).await;
@@ -168,7 +174,7 @@ mod tests {
             let ledger = LedgerActor::new(ledger, limits, Arc::new(Stats::default()), workers);
             let sealing = Arc::new(SealingKey::generate());
             let reader = sealing.public().clone();
-            let make = move |epoch| {
+            let make: MakeActSealer = Arc::new(move |epoch| {
                 let object = hub_object("hub-1");
                 let key = crate::crypto::EpochKey::generate(&object, epoch).unwrap();
                 let wrapped = reader.wrap(&key).unwrap();
@@ -180,8 +186,9 @@ mod tests {
                     value: wrap.to_bytes(),
                 };
                 Ok(ActSealer::new(key, put))
-            };
-            let journal = Journal::new(ledger.start(), Arc::new(make), 1).unwrap();
+            });
+            let first = make(1).unwrap();
+            let journal = Journal::new(ledger.start(), make, (1, first));
             Self {
                 disk,
                 journal,
@@ -288,11 +295,11 @@ mod tests {
             let details = json!({});
             let accepted = act(&details, Response::Accepted);
             desk.disk.set_full(true);
-            for _ in 0..2 {
-                let fault = desk.journal.record(&accepted).await.unwrap_err();
-                let waiting = matches!(fault, JournalError::Ledger(RecordFault::Waiting(_)));
-                assert!(waiting, "{fault}");
-            }
+            let fault = desk.journal.record(&accepted).await.unwrap_err();
+            assert!(fault.may_follow(), "{fault}");
+            let fault = desk.journal.record(&accepted).await.unwrap_err();
+            let waiting = matches!(fault, JournalError::Ledger(RecordFault::Waiting(_)));
+            assert!(waiting && !fault.may_follow(), "{fault}");
             desk.journal.note(&accepted).await.unwrap();
             desk.disk.set_full(false);
             // Answered once the refused block, and so the ledger, is well again.

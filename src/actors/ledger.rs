@@ -87,9 +87,12 @@ pub struct Record(pub SealedAct);
 /// Why an act is not known to be durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordFault {
-    /// The disk refuses. An act that was under way when it began to may still become durable.
+    /// The disk refuses, and the act was not taken.
     #[error("the ledger cannot be written: {0}")]
     Waiting(String),
+    /// The disk began to refuse when the act was taken already: it may still become durable.
+    #[error("the ledger cannot be written for now: {0}")]
+    Pending(String),
     /// Too many acts wait for their block.
     #[error("too many acts wait to be recorded")]
     Busy,
@@ -334,7 +337,7 @@ impl LedgerActor {
                 }
                 Ok((ledger, Err(LedgerError::Store(error)))) => {
                     actor.ledger = Some(ledger);
-                    answer(acts, &Err(RecordFault::Waiting(error.to_string())));
+                    answer(acts, &Err(RecordFault::Pending(error.to_string())));
                     actor.try_again(settles, &error, ctx);
                 }
                 Ok((_, Err(error))) => actor.broken(error.to_string(), ctx),
@@ -391,7 +394,7 @@ impl LedgerActor {
         let reason = error.to_string();
         // Whoever acts upon a machine must hear soon that it was not recorded. The act itself stays.
         let waiting = std::mem::take(&mut self.open.acts);
-        answer(waiting, &Err(RecordFault::Waiting(reason.clone())));
+        answer(waiting, &Err(RecordFault::Pending(reason.clone())));
         self.show(LedgerHealth::Waiting(reason));
         self.refused = Some(settles);
         self.timer = Some(ctx.run_later(RETRY, |actor, ctx| {

@@ -6,6 +6,7 @@
 //! writing run on worker threads.
 
 pub mod alarms;
+pub mod control;
 pub mod credit;
 pub mod device;
 pub mod edge_intake;

@@ -7,7 +7,7 @@ use super::credit::{Credit, Credits};
 use super::device::BatchRead;
 use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
-use crate::model::{Batch, BatchBuilder, now};
+use crate::model::{Batch, BatchBuilder, now, rfc3339};
 use crate::protocols::{Mode, Source, SourceError};
 use actix::Recipient;
 use async_trait::async_trait;
@@ -164,11 +164,13 @@ impl Reading {
             if matches!(self.contact, Contact::There) {
                 self.contact = Contact::Lost;
             }
-            let reason = error.to_string();
             let wait = backoff.wait(tried.elapsed());
-            tracing::warn!(%device, reason, retry_ms = wait.as_millis() as u64, "not connected");
             let retry_at = now() + wait.as_nanos() as i64;
-            self.live.set_link(Link::Down { reason, retry_at });
+            let (plain, exact) = (error.plain(), error.exact());
+            let last = self.live.heard().map(rfc3339).unwrap_or_default();
+            let retry_ms = wait.as_millis() as u64;
+            tracing::warn!(%device, plain, exact, last_success = last, retry_ms, "not connected");
+            self.live.set_down(plain, exact, retry_at);
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => {}
@@ -256,6 +258,7 @@ impl Reading {
     /// Only a sample shows that a device is there: something that takes connections and never answers
     /// must not let old values look new.
     fn heard(&mut self) {
+        self.live.set_heard(now());
         if matches!(self.contact, Contact::There) {
             return;
         }

@@ -79,16 +79,17 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
             workers.clone(),
         )
         .start();
-        let make_acts = |epoch| {
+        let make_acts = |epoch| -> Result<_, String> {
             let key = EpochKey::generate("hub:hub-1", epoch).map_err(|e| e.to_string())?;
             let wrap = Put {
                 space: Space::Keys,
                 key: b"wrap".to_vec(),
                 value: Vec::new(),
             };
-            Ok(ActSealer::new(key, wrap))
+            Ok::<_, String>(ActSealer::new(key, wrap))
         };
-        let journal = Journal::new(ledger.clone(), Arc::new(make_acts), 1).unwrap();
+        let first = make_acts(1).unwrap();
+        let journal = Journal::new(ledger.clone(), Arc::new(make_acts), (1, first));
         let (config, runtime) = (AlarmConfig::default(), working.handle());
         let alarms = AlarmDesk::open("hub-1", config, Vec::new(), journal, runtime);
         alarms.watch(&live);

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
-use crate::protocols::ports::{AlarmPort, SessionPort};
+use crate::protocols::ports::{AlarmPort, ControlPort, SessionPort};
 use crate::stats::Stats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -70,6 +70,8 @@ pub struct ApiContext {
     pub roles: Arc<[Role]>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
+    /// Acts upon the machines; without it nothing can be written.
+    pub control: Option<Arc<dyn ControlPort>>,
     /// How the configuration is.
     pub config: ConfigStatus,
     /// Where the hub's OPC UA server can be reached.

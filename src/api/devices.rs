@@ -24,6 +24,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/devices", web::to(devices))
         .route("/api/v1/devices/{id}", web::to(device))
         .route("/api/v1/devices/{id}/charts", web::to(charts))
+        .route("/api/v1/devices/{id}/tags/{tag}", web::to(tag))
         .route("/api/v1/devices/{id}/tags/{tag}/chart", web::to(chart))
         .route("/api/v1/tags", web::to(tags));
 }
@@ -156,6 +157,39 @@ fn tag_name(live: &DeviceLive, index: usize) -> &str {
     live.tags.get(index).map_or("", |tag| &tag.name)
 }
 
+/// One tag, with its device's connection.
+async fn tag(
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    Params::parse(request.query_string(), &[])?;
+    let (device, name) = path.into_inner();
+    let live = api.context.device(&device)?;
+    let index = tag_index(&live, &name)?;
+    #[derive(Serialize)]
+    struct Whole {
+        #[serde(flatten)]
+        tag: Option<TagView>,
+        link: LinkView,
+    }
+    let tag = tag_views(&live, index, 1).pop();
+    let link = LinkView::from(&live.link());
+    Ok(HttpResponse::Ok().json(Whole { tag, link }))
+}
+
+/// Which tag of the device `name` is, or the answer that there is none.
+fn tag_index(live: &DeviceLive, name: &str) -> Result<usize, Problem> {
+    let index = live.tags.iter().position(|tag| *tag.name == *name);
+    index.ok_or_else(|| {
+        let device = &live.id;
+        Problem::not_found(format!(
+            "device `{device}` has no tag `{}`: /api/v1/tags?device={device} lists those it has",
+            shortened(name)
+        ))
+    })
+}
+
 /// The control chart of one tag.
 async fn chart(
     request: HttpRequest,
@@ -166,11 +200,9 @@ async fn chart(
     let points = params.number("points", 1..=MAX_POINTS)?;
     let (device, name) = path.into_inner();
     let live = api.context.device(&device)?;
-    let Some(tag) = live.tags.iter().find(|tag| *tag.name == *name) else {
-        return Err(Problem::not_found(format!(
-            "device `{device}` has no tag `{}`: /api/v1/tags?device={device} lists those it has",
-            shortened(&name)
-        )));
+    let index = tag_index(&live, &name)?;
+    let Some(tag) = live.tags.get(index) else {
+        return Err(Problem::internal("the tag is gone"));
     };
     let view = chart_of(&api.context, &live, tag, points.unwrap_or(DEFAULT_POINTS));
     Ok(HttpResponse::Ok().json(view))

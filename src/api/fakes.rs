@@ -5,13 +5,16 @@ use super::feed::Feed;
 use super::loaded::ConfigStatus;
 use super::ports::*;
 use super::server::Api;
-use crate::access::Role;
+use crate::access::{Caller, Right, Role};
 use crate::live_view::{Link, LiveSample, LiveView};
 use crate::model::{Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
+use crate::protocols::control::{MethodCall, WriteFault, Written};
 use crate::protocols::fake_alarms::FakeAlarms;
+use crate::protocols::ports::{ControlError, ControlPort};
 use crate::stats::{Refusal, Stats};
 use crate::validation::{ChartPoint, TagChart};
 use actix_web::web;
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -256,10 +259,12 @@ impl FakeHub {
             (2, sample(Value::U64(u64::MAX), Quality::GOOD)),
         ]);
         let robot = live.register("robot-1".into(), [tag("axis", ValueKind::F64, "°")].into());
-        robot.set_link(Link::Down {
-            reason: "connection refused".into(),
-            retry_at: NEW_YEAR + 2_000_000_000,
-        });
+        robot.set_heard(NEW_YEAR);
+        robot.set_down(
+            "127.0.0.1:4855 cannot be reached",
+            "connection refused",
+            NEW_YEAR + 2_000_000_000,
+        );
         let stats = Arc::new(Stats::default());
         stats.count_batch(VerdictClass::Accepted, 12);
         stats.count_batch(VerdictClass::Invalid, 0);
@@ -296,6 +301,7 @@ impl FakeHub {
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),
+            control: Some(Arc::new(FakeControl)),
             alarms: FakeAlarms::new(),
             roles: [Role::Operator].into(),
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
@@ -308,6 +314,40 @@ impl FakeHub {
         web::Data::new(Api {
             context: self.context.clone(),
             feed: Arc::new(Feed::new(CancellationToken::new())),
+        })
+    }
+}
+
+/// Writes whatever is asked for, but 13, and calls nothing.
+struct FakeControl;
+
+#[async_trait]
+impl ControlPort for FakeControl {
+    async fn write(
+        &self,
+        caller: &Caller,
+        _: &str,
+        writes: Vec<(String, Value)>,
+    ) -> Result<Written, ControlError> {
+        if !caller.may(Right::Write) {
+            return Err(ControlError::Denied("no".into()));
+        }
+        let write = |value: Value| match value.as_f64() {
+            Some(13.0) => Err(WriteFault::Value("it brings bad luck".into())),
+            _ => Ok(value),
+        };
+        Ok(writes.into_iter().map(|(_, value)| write(value)).collect())
+    }
+
+    async fn call(
+        &self,
+        _: &Caller,
+        _: &str,
+        call: MethodCall,
+    ) -> Result<Result<Vec<Value>, WriteFault>, ControlError> {
+        Ok(match call.method.as_str() {
+            "echo" => Ok(call.arguments),
+            other => Err(WriteFault::Refused(format!("{other} is no method"))),
         })
     }
 }

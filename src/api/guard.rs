@@ -3,13 +3,18 @@
 //! The hub listens on loopback only, but a web page of another site can still make a browser on this
 //! machine talk to it: by DNS rebinding (a name of theirs that suddenly means 127.0.0.1). So a
 //! request is answered only if its `Host` is a loopback name. No CORS header is ever sent.
+//!
+//! What acts upon a machine is guarded once more, because a page of another site may send a form
+//! without being able to read the answer: only JSON is taken, which a form cannot send, and only from
+//! the hub's own pages or from programs that are no browser.
 
+use super::control;
 use super::problem::Problem;
 use super::query::shortened;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::uri::Authority;
 use actix_web::middleware::Next;
 use std::net::IpAddr;
@@ -28,11 +33,10 @@ const HEADERS: [(&str, &str); 6] = [
     ("x-frame-options", "DENY"),
 ];
 
-/// Below this address something can be done, by POST.
-const ACTS: &str = "/api/v1/alarms/";
+/// Below this address something can be done to alarms.
+const ALARMS: &str = "/api/v1/alarms/";
 
-/// Middleware: refuses foreign hosts and, but where something can be done, every method that writes;
-/// then adds the headers.
+/// Middleware: refuses foreign hosts, and what acts but is not asked by our own, then adds the headers.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -59,30 +63,38 @@ pub(super) async fn guard(
 fn check_method(request: &ServiceRequest) -> Result<(), Problem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
-        Method::POST if request.path().starts_with(ACTS) => check_origin(request),
+        Method::POST if control::acts(request.path()) || request.path().starts_with(ALARMS) => {
+            check_origin(request.headers())
+        }
         _ => Err(Problem::method()),
     }
 }
 
-/// A browser says where the page comes from that acts: only this hub's own pages may. Programs say
-/// nothing, and are not lured by other sites.
-fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
-    let text = |name| {
-        let value = request.headers().get(name);
-        value.and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    let Some(origin) = request.headers().get(header::ORIGIN) else {
-        return Ok(());
-    };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = text(header::HOST).unwrap_or_default();
-    if origin.strip_prefix("http://") == Some(host) {
-        return Ok(());
+/// Whether whoever acts is no page of another site.
+fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or_default());
+    let kind = text(header::CONTENT_TYPE).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let detail = "this address takes JSON: send it with `Content-Type: application/json`";
+        return Err(Problem::unsupported(detail));
     }
-    Err(Problem::forbidden(format!(
-        "a page of `{}` may not act here: only this hub's own pages may",
-        shortened(origin)
-    )))
+    let origin = text(header::ORIGIN);
+    let foreign = || {
+        let page = shortened(origin.unwrap_or("another site"));
+        let detail = format!("a page of `{page}` may not act here: only this hub's own pages may");
+        Problem::forbidden(detail)
+    };
+    if let Some(site) = text(HeaderName::from_static("sec-fetch-site"))
+        && !matches!(site, "same-origin" | "none")
+    {
+        return Err(foreign());
+    }
+    let own = text(header::HOST).map(|host| format!("http://{host}"));
+    match origin {
+        Some(origin) if Some(origin) != own.as_deref() => Err(foreign()),
+        _ => Ok(()),
+    }
 }
 
 fn check_host(request: &ServiceRequest) -> Result<(), Problem> {

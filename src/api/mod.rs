@@ -10,6 +10,7 @@
 
 mod alarms;
 mod context;
+mod control;
 mod devices;
 mod events;
 mod feed;
@@ -26,6 +27,8 @@ mod server;
 mod status;
 pub(crate) mod views;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// An answer that is not what was asked for.
@@ -11,6 +13,10 @@ pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     parameter: Option<String>,
+    /// Methods that would do, for 405.
+    allow: &'static str,
+    /// A further member of the body (RFC 9457, 3.2).
+    more: Option<(&'static str, Json)>,
 }
 
 /// The body of the answer, `application/problem+json`.
@@ -22,6 +28,8 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<&'a str>,
+    #[serde(flatten)]
+    more: BTreeMap<&'static str, &'a Json>,
 }
 
 impl Problem {
@@ -31,6 +39,8 @@ impl Problem {
             status,
             detail,
             parameter: None,
+            allow: "GET, HEAD",
+            more: None,
         }
     }
 
@@ -68,6 +78,31 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, detail)
     }
 
+    /// 405: this address acts, and so is only POSTed to.
+    pub(super) fn post_only() -> Self {
+        let detail = "this address acts upon a machine: use POST";
+        Self {
+            allow: "POST",
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        }
+    }
+
+    /// 400: the body is not one we can use.
+    pub(super) fn body(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 422: understood, but not or not wholly done.
+    pub(super) fn not_done(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
+    /// The same problem with a further member in its body.
+    pub(super) fn with(mut self, name: &'static str, member: Json) -> Self {
+        self.more = Some((name, member));
+        self
+    }
+
     /// 421: the request was meant for another host.
     pub(super) fn misdirected(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::MISDIRECTED_REQUEST, detail)
@@ -102,13 +137,18 @@ impl ResponseError for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             parameter: self.parameter.as_deref(),
+            more: self
+                .more
+                .iter()
+                .map(|(name, member)| (*name, member))
+                .collect(),
         };
         let mut response = HttpResponse::build(self.status);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, "5"));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            response.insert_header((header::ALLOW, "GET, HEAD"));
+            response.insert_header((header::ALLOW, self.allow));
         }
         // A body of plain strings and numbers always serialises.
         let text = serde_json::to_string(&body).unwrap_or_default();

@@ -94,7 +94,9 @@ async fn devices_come_in_configured_order_with_link_and_verdict() {
     assert_eq!(robot["id"], "robot-1");
     assert_eq!(robot["group"], "cell-a");
     assert_eq!(robot["protocol"], "OPC UA");
-    let link = json!({"state": "down", "reason": "connection refused",
+    let link = json!({"state": "down", "reason": "127.0.0.1:4855 cannot be reached",
+        "error": "connection refused",
+        "last_success": "2026-01-01T00:00:00.000Z",
         "retry_at": "2026-01-01T00:00:02.000Z"});
     assert_eq!(robot["link"], link);
     assert_eq!(plc["id"], "plc-1");

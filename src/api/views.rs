@@ -19,7 +19,7 @@ const EXACT: u64 = 1 << 53;
 
 /// A value as JSON. What a JSON number cannot hold exactly becomes a text: "NaN", "Infinity",
 /// "-Infinity", and integers beyond ±2⁵³. Bytes become hexadecimal.
-pub(super) fn value(value: &Value) -> Json {
+pub(crate) fn value(value: &Value) -> Json {
     match value {
         Value::Bool(b) => json!(b),
         Value::I64(i) if i.unsigned_abs() > EXACT => json!(i.to_string()),
@@ -92,6 +92,8 @@ pub(super) struct TagView {
     pub(super) unit: String,
     pub(super) description: String,
     pub(super) range: Option<[Json; 2]>,
+    /// Whether users with the right to do so may write it.
+    pub(super) writable: bool,
     pub(super) sample: Option<SampleView>,
 }
 
@@ -104,6 +106,7 @@ impl TagView {
             unit: tag.unit.clone(),
             description: tag.description.clone(),
             range: tag.range.map(|(low, high)| [number(low), number(high)]),
+            writable: tag.writable,
             sample: sample.map(SampleView::from),
         }
     }
@@ -114,25 +117,29 @@ impl TagView {
 pub(super) struct LinkView {
     /// "starting", "up" or "down".
     pub(super) state: &'static str,
-    /// Why it is down.
+    /// Why it is down, in plain words.
     pub(super) reason: Option<String>,
+    /// The exact error.
+    pub(super) error: Option<String>,
+    /// When a value was last read before it went down.
+    pub(super) last_success: Option<String>,
     /// When the next attempt is due.
     pub(super) retry_at: Option<String>,
 }
 
 impl From<&Link> for LinkView {
     fn from(link: &Link) -> Self {
-        let (state, reason, retry_at) = match link {
-            Link::Starting => ("starting", None, None),
-            Link::Up => ("up", None, None),
-            Link::Down { reason, retry_at } => {
-                ("down", Some(reason.clone()), Some(rfc3339(*retry_at)))
-            }
+        let (state, trouble) = match link {
+            Link::Starting => ("starting", None),
+            Link::Up => ("up", None),
+            Link::Down(trouble) => ("down", Some(trouble)),
         };
         Self {
             state,
-            reason,
-            retry_at,
+            reason: trouble.map(|t| t.plain.clone()),
+            error: trouble.map(|t| t.exact.clone()),
+            last_success: trouble.and_then(|t| t.last_success).map(rfc3339),
+            retry_at: trouble.map(|t| rfc3339(t.retry_at)),
         }
     }
 }

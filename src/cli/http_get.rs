@@ -81,22 +81,14 @@ impl std::fmt::Display for HubUrl {
 
 /// GETs `path` with `query` from the hub at `url`; the answer as JSON.
 pub(super) fn get_json(url: &HubUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Json> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the asynchronous runtime cannot be started")?;
     let target = target(path, query);
-    let answer = runtime.block_on(ask(url, &target, None))?;
+    let answer = ask(url, &target, None)?;
     read_json(url, &target, &answer)
 }
 
 /// POSTs a JSON body to `path` of the hub at `url`; the answer as JSON.
 pub(super) fn post_json(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<Json> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the asynchronous runtime cannot be started")?;
-    let answer = runtime.block_on(ask(url, path, Some(&body.to_string())))?;
+    let answer = ask(url, path, Some(body))?;
     read_json(url, path, &answer)
 }
 
@@ -115,20 +107,52 @@ fn read_json(url: &HubUrl, target: &str, answer: &Answer) -> anyhow::Result<Json
     })
 }
 
+/// POSTs `body` to `path` of the hub at `url`; status and JSON of the answer, whatever the status.
+pub(super) fn post(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<(u16, Json)> {
+    let answer = ask(url, path, Some(body))?;
+    let json = serde_json::from_slice(&answer.body).with_context(|| {
+        let status = answer.status;
+        format!("{url}{path} answered {status} without JSON; is it a Weighbridge hub?")
+    })?;
+    Ok((answer.status, json))
+}
+
+fn ask(url: &HubUrl, target: &str, body: Option<&Json>) -> anyhow::Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime cannot be started")?;
+    runtime.block_on(request(url, target, body))
+}
+
+/// An absolute path of these segments, whatever is in them.
+pub(super) fn path(segments: &[&str]) -> String {
+    let mut path = String::new();
+    for segment in segments {
+        path.push('/');
+        escape(segment, &mut path);
+    }
+    path
+}
+
+fn escape(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                into.push(char::from(byte));
+            }
+            _ => into.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}
+
 fn target(path: &str, query: &[(&str, String)]) -> String {
     let mut target = path.to_owned();
     for (i, (name, value)) in query.iter().enumerate() {
         target.push(if i == 0 { '?' } else { '&' });
         target.push_str(name);
         target.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                    target.push(char::from(byte));
-                }
-                _ => target.push_str(&format!("%{byte:02X}")),
-            }
-        }
+        escape(value, &mut target);
     }
     target
 }
@@ -138,7 +162,7 @@ struct Answer {
     body: Vec<u8>,
 }
 
-async fn ask(url: &HubUrl, target: &str, body: Option<&str>) -> anyhow::Result<Answer> {
+async fn request(url: &HubUrl, target: &str, body: Option<&Json>) -> anyhow::Result<Answer> {
     let unreachable = |reason: String| Unreachable {
         address: url.to_string(),
         reason,
@@ -163,23 +187,24 @@ async fn exchange(
     mut stream: TcpStream,
     url: &HubUrl,
     target: &str,
-    body: Option<&str>,
+    body: Option<&Json>,
 ) -> anyhow::Result<Answer> {
     let (host, port) = (&url.host, url.port);
-    let (method, content) = match body {
-        None => ("GET", String::new()),
-        Some(body) => {
-            let length = body.len();
-            let of_body = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
-            ("POST", of_body)
-        }
-    };
-    let request = format!(
+    let method = if body.is_some() { "POST" } else { "GET" };
+    let mut request = format!(
         "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json\r\n\
-         User-Agent: weighbridge/{}\r\nConnection: close\r\n{content}\r\n{}",
-        env!("CARGO_PKG_VERSION"),
-        body.unwrap_or_default()
+         User-Agent: weighbridge/{}\r\nConnection: close\r\n",
+        env!("CARGO_PKG_VERSION")
     );
+    let body = body.map(Json::to_string);
+    if let Some(body) = &body {
+        let length = body.len();
+        request.push_str(&format!(
+            "Content-Type: application/json\r\nContent-Length: {length}\r\n"
+        ));
+    }
+    request.push_str("\r\n");
+    request.push_str(body.as_deref().unwrap_or_default());
     stream.write_all(request.as_bytes()).await?;
     read_answer(&mut BufReader::new(stream)).await
 }

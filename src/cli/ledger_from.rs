@@ -5,7 +5,10 @@ use super::data_dir::{data_dir, open_store};
 use super::http_get::{HubUrl, get_json};
 use crate::api::RecordAt;
 use crate::api::views::{BlockView, RecordView};
+use crate::crypto::SealingKey;
+use crate::ledger::opening::Opener;
 use crate::ledger::query::{Explorer, MAX_PAGE, RecordFilter};
+use crate::ledger::store::Store;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -13,6 +16,7 @@ use serde_json::{Value as Json, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use weighbridge_verifier::Content;
 
 /// Which ledger, and how much of it.
 #[derive(Debug, Args)]
@@ -53,12 +57,17 @@ impl Listing {
         Ok(json!({ "blocks": blocks, "next": next }))
     }
 
-    /// Records of `device`, or of all, newest first.
-    pub(super) fn records(&self, device: Option<&str>) -> anyhow::Result<Json> {
+    /// Records of `device`, or of all, newest first; with the sealing key of the hub in file `key`,
+    /// also the details of what users did.
+    pub(super) fn records(&self, device: Option<&str>, key: Option<&Path>) -> anyhow::Result<Json> {
         match &self.dir {
             Some(dir) => {
-                let explorer = explorer(dir)?;
-                self.pages(|before, limit| stored_records(&explorer, before, limit, device))
+                let store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
+                let explorer = Explorer::new(store.clone());
+                let opener = key.map(|key| opener(key, store, &explorer)).transpose()?;
+                self.pages(|before, limit| {
+                    stored_records((&explorer, opener.as_ref()), before, limit, device)
+                })
             }
             None => self.pages(|before, limit| {
                 let mut query = vec![("limit", limit.to_string())];
@@ -105,8 +114,16 @@ fn explorer(dir: &Path) -> anyhow::Result<Explorer> {
     Ok(Explorer::new(Arc::new(store)))
 }
 
+/// Opens what the hub of this ledger sealed, with its key.
+fn opener(key: &Path, store: Arc<dyn Store>, explorer: &Explorer) -> anyhow::Result<Opener> {
+    let key = Arc::new(SealingKey::load(key)?);
+    let genesis = explorer.genesis()?.context("the ledger is empty")?;
+    let hub = genesis.header.proposer;
+    Ok(Opener::new(store, key, &hub))
+}
+
 fn stored_records(
-    explorer: &Explorer,
+    (explorer, opener): (&Explorer, Option<&Opener>),
     before: Option<&str>,
     limit: usize,
     device: Option<&str>,
@@ -119,9 +136,14 @@ fn stored_records(
     let page = explorer.records(before, limit.min(MAX_PAGE), &filter)?;
     let view = page.items.iter().map(|item| {
         let (height, position) = item.place;
-        RecordView::new(RecordAt { height, position }, &item.record)
+        let view = RecordView::new(RecordAt { height, position }, &item.record);
+        let mut view = serde_json::to_value(view)?;
+        if let (Some(opener), Content::Message(message)) = (opener, &item.record.body.content) {
+            view["details"] = opener.open_act(&item.record.body.hub, message)?;
+        }
+        anyhow::Ok(view)
     });
-    let records: Vec<_> = view.collect();
+    let records: Vec<Json> = view.collect::<Result<_, _>>()?;
     let next = page.next.map(|(height, at)| format!("{height}-{at}"));
     Ok(json!({ "records": records, "next": next }))
 }

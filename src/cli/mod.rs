@@ -16,8 +16,10 @@ mod ending;
 mod http_get;
 mod init;
 mod ledger_from;
+mod live;
 mod output;
 mod prove;
+mod read;
 mod records;
 mod replay;
 mod run;
@@ -26,6 +28,8 @@ mod sim;
 mod status;
 mod temporary;
 mod verify;
+mod watch;
+mod write;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -66,16 +70,22 @@ enum Command {
     Check(check::CheckArgs),
     /// List, trust and renew certificates
     Certs(certs::CertsArgs),
-    /// Find out what a device offers
-    Scan(scan::ScanArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
+    /// Show the newest values of a device's tags
+    Read(read::ReadArgs),
+    /// Write tags of a device, and show what was read back
+    Write(write::WriteArgs),
+    /// Show values as they change
+    Watch(watch::WatchArgs),
     /// List the newest blocks of a ledger
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
     Records(records::RecordsArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
+    /// Find out what is there, before anybody has described it
+    Scan(scan::ScanArgs),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
     /// Run a hub
@@ -114,11 +124,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
         Command::Certs(args) => certs::run(args),
-        Command::Scan(args) => scan::run(args),
         Command::Status(args) => status::run(args),
+        Command::Read(args) => read::run(args),
+        Command::Write(args) => write::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Alarms(args) => alarms::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::Prove(args) => prove::run(args),

@@ -4,6 +4,7 @@ use super::ledger_from::Listing;
 use super::output::{self, Align, Style, cell, short};
 use clap::Args;
 use serde_json::Value as Json;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What `weighbridge records` is told.
@@ -13,6 +14,8 @@ Examples:
   weighbridge records                                  of the hub running on this machine
   weighbridge records --device plc-1 --limit 5 --json
   weighbridge records --dir plant                      of a stopped hub
+  weighbridge records --dir plant --key plant/keys/sealing.key
+                                                       also what users did, in every detail
 
 Exit codes: 0 listed, 1 the ledger cannot be read, 69 no hub answers.")]
 pub(super) struct RecordsArgs {
@@ -21,10 +24,15 @@ pub(super) struct RecordsArgs {
     /// Only records about this device
     #[arg(long, value_name = "ID")]
     device: Option<String>,
+    /// The hub's sealing key: shows the details of what users did
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    key: Option<PathBuf>,
 }
 
 pub(super) fn run(args: RecordsArgs) -> anyhow::Result<ExitCode> {
-    let answer = args.listing.records(args.device.as_deref())?;
+    let answer = args
+        .listing
+        .records(args.device.as_deref(), args.key.as_deref())?;
     if args.listing.json {
         output::print_json(&answer)?;
     } else {
@@ -39,11 +47,12 @@ fn text(answer: &Json, style: Style) -> String {
         ("#", Align::Right),
         ("time", Align::Left),
         ("action", Align::Left),
+        ("by", Align::Left),
         ("object", Align::Left),
         ("batch", Align::Right),
         ("samples", Align::Right),
         ("response", Align::Left),
-        ("verdict", Align::Left),
+        ("says", Align::Left),
         ("hash", Align::Left),
     ];
     let row = |record: &Json| {
@@ -52,11 +61,12 @@ fn text(answer: &Json, style: Style) -> String {
             cell(record, "/position"),
             cell(record, "/time"),
             cell(record, "/action"),
+            cell(record, "/subject"),
             cell(record, "/object"),
             cell(record, "/content/batch/sequence"),
             cell(record, "/content/batch/samples"),
             cell(record, "/response"),
-            verdict(record),
+            says(record),
             short(&cell(record, "/hash")),
         ]
     };
@@ -66,6 +76,19 @@ fn text(answer: &Json, style: Style) -> String {
         Some(records) => {
             let rows: Vec<_> = records.iter().map(row).collect();
             output::table(style, &headings, &rows)
+        }
+    }
+}
+
+/// What the record says in short: the verdict, or what was done.
+fn says(record: &Json) -> String {
+    let kind = cell(record, "/content/message/kind");
+    match record.get("details") {
+        _ if kind.is_empty() => verdict(record),
+        None => kind,
+        Some(details) => {
+            let details: String = details.to_string().chars().take(160).collect();
+            format!("{kind} {details}")
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `weighbridge status`: a running hub at a glance.
 
 use super::http_get::{HubUrl, get_json};
+use super::live;
 use super::output::{self, Style, bytes, cell, short};
 use clap::Args;
 use serde_json::Value as Json;
@@ -33,9 +34,33 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         output::print_json(&status)?;
     } else {
-        output::print(&text(&status, Style::stdout()))?;
+        let mut text = text(&status, Style::stdout());
+        if status.pointer("/devices/down").and_then(Json::as_u64) > Some(0) {
+            let limit = [("limit", "1000".to_owned())];
+            let devices = get_json(&args.url, "/api/v1/devices", &limit)?;
+            text.push_str(&troubles(&devices, Style::stdout()));
+        }
+        output::print(&text)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line for each device that is down, ten at most.
+fn troubles(devices: &Json, style: Style) -> String {
+    let devices = devices.get("devices").and_then(Json::as_array);
+    let down = devices.into_iter().flatten().filter_map(|device| {
+        let trouble = live::trouble(device.get("link")?)?;
+        Some(format!("{}: {trouble}", cell(device, "/id")))
+    });
+    let lines: Vec<String> = down.collect();
+    let mut text = String::new();
+    for line in lines.iter().take(10) {
+        text.push_str(&format!("{:<10}{}\n", style.red("down"), line));
+    }
+    if lines.len() > 10 {
+        text.push_str(&format!("          and {} more\n", lines.len() - 10));
+    }
+    text
 }
 
 fn text(status: &Json, style: Style) -> String {

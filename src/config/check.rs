@@ -5,12 +5,15 @@ use super::tree::Step::{Index, Key};
 use super::tree::{self, Removed, Spot, Step};
 use super::{DeviceConfig, HubConfig, TagConfig};
 use crate::model::{TagSpec, ValueKind};
+use crate::protocols::modbus::ModbusConfig;
 use crate::protocols::opcua::server::ConfigError;
 use crate::validation::{DeviceValidator, ValidationError};
 use std::collections::HashMap;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeTable;
+
+mod edge;
 
 /// The file that the configuration was read from.
 pub(super) struct Input<'a> {
@@ -51,8 +54,14 @@ impl Input<'_> {
 /// Everything that is wrong or odd, in no order.
 pub(super) fn check(config: &HubConfig, input: &Input<'_>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    hub(input, &mut found);
-    faces(config, input, &mut found);
+    match &config.edge {
+        Some(edge) => edge::edge_node(edge, input, &mut found),
+        None => {
+            hub(input, &mut found);
+            faces(config, input, &mut found);
+            edge::edges(config, input, &mut found);
+        }
+    }
     devices(config, input, &mut found);
     found
 }
@@ -153,13 +162,41 @@ fn devices(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
         vec![Key("device"), Index(i), Key("id")]
     });
     for (at, device) in config.devices.iter().enumerate() {
+        edge::feeding(config, device, at, input, found);
         one_device(device, at, input, found);
+    }
+    serial_ports(config, input, found);
+}
+
+/// A serial port that two devices want to be set differently.
+fn serial_ports(config: &HubConfig, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
+    let mut ports: HashMap<String, (usize, &ModbusConfig)> = HashMap::new();
+    for (at, device) in config.devices.iter().enumerate() {
+        let Some(modbus) = device.modbus.as_ref().filter(|m| m.is_serial()) else {
+            continue;
+        };
+        let (first, other) = *ports
+            .entry(modbus.transport.to_string())
+            .or_insert((at, modbus));
+        if let Some(conflict) = modbus.conflict(other) {
+            let spot = |at| input.spot(&[Key("device"), Index(at), Key("modbus")]).key;
+            let (what, remedy) = conflict.split_once(": ").unwrap_or((&conflict, ""));
+            let mut d = input.error(&spot(at), what.to_owned(), "set like this");
+            d.related.push(Related {
+                place: input.source.place(&spot(first)),
+                label: "and otherwise here".to_owned(),
+            });
+            d.help.push(remedy.to_owned());
+            found.push(d);
+        }
     }
 }
 
 fn one_device(device: &DeviceConfig, at: usize, input: &Input<'_>, found: &mut Vec<Diagnostic>) {
     let table = input.spot(&[Key("device"), Index(at)]).value;
-    let wrong = input.was_wrong(&table, "modbus") || input.was_wrong(&table, "opcua");
+    let wrong = ["modbus", "opcua", "edge"]
+        .iter()
+        .any(|key| input.was_wrong(&table, key));
     match (&device.modbus, &device.opcua) {
         (Some(_), Some(_)) => {
             let message = format!("device `{}` has both `modbus` and `opcua`", device.id);
@@ -167,7 +204,7 @@ fn one_device(device: &DeviceConfig, at: usize, input: &Input<'_>, found: &mut V
             let opcua = input.spot(&[Key("device"), Index(at), Key("opcua")]).key;
             found.push(exclusive(input, message, modbus, opcua, DEVICE_HELP));
         }
-        (None, None) if !wrong => {
+        (None, None) if !wrong && device.edge.is_none() => {
             let message = format!("device `{}` has no protocol", device.id);
             let mut d = input.error(&table, message, "neither `modbus` nor `opcua`");
             d.help.push(DEVICE_HELP.to_owned());
@@ -201,8 +238,8 @@ fn one_device(device: &DeviceConfig, at: usize, input: &Input<'_>, found: &mut V
     }
 }
 
-const DEVICE_HELP: &str =
-    "give exactly one: `modbus = { address = \"…\" }` or `opcua = { url = \"opc.tcp://…\" }`";
+const DEVICE_HELP: &str = "give exactly one: `modbus = { address = \"…\" }`, `opcua = { url = \"opc.tcp://…\" }` or \
+     `edge = \"edge-1\"`";
 
 fn one_tag(
     device: &DeviceConfig,
@@ -230,7 +267,7 @@ fn one_tag(
         }
         (None, None) => {
             let wrong = input.was_wrong(&table, "modbus") || input.was_wrong(&table, "opcua");
-            if !wrong {
+            if !wrong && device.edge.is_none() {
                 let message = format!("tag `{}` has no place in its device", tag.name);
                 let mut d = input.error(&table, message, "neither `modbus` nor `opcua`");
                 d.help.push(help.to_owned());
@@ -259,6 +296,12 @@ fn one_tag(
         }
         _ => {}
     }
+    if let (Some(modbus), Some(point)) = (&device.modbus, &tag.modbus)
+        && let Some(fault) = modbus.fault(point, tag.writable)
+    {
+        let message = format!("tag `{}` cannot be as it is", tag.name);
+        found.push(input.error(&key("modbus"), message, &fault));
+    }
     if let Err(ValidationError::Settings { reason, .. }) = judging(device, tag) {
         let message = format!("tag `{}` cannot be judged like this", tag.name);
         found.push(input.error(&key("validation"), message, &reason));
@@ -268,7 +311,9 @@ fn one_tag(
 /// Whether validation can be set up for a tag; the same question is asked again when the hub starts.
 fn judging(device: &DeviceConfig, tag: &TagConfig) -> Result<(), ValidationError> {
     let modbus = tag.modbus.as_ref().map(|point| point.value_kind());
-    let kind = modbus.or(tag.opcua.as_ref().map(|point| point.kind));
+    let kind = modbus
+        .or(tag.opcua.as_ref().map(|point| point.kind))
+        .or(tag.kind);
     let spec = TagSpec {
         name: tag.name.as_str().into(),
         kind: kind.unwrap_or(ValueKind::F64),

@@ -1,7 +1,7 @@
 //! `[[device]]` and `[[device.tag]]`.
 
 use super::value::{self, PhysicalRange};
-use crate::model::DeviceId;
+use crate::model::{DeviceId, ValueKind};
 use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
 use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint};
 use crate::validation::{TagValidation, ValidationConfig};
@@ -32,12 +32,15 @@ pub struct DeviceConfig {
     /// How its batches are judged.
     #[serde(default)]
     pub validation: ValidationConfig,
-    /// How it is reached over Modbus TCP. Exactly one of `modbus` and `opcua` is given.
+    /// How it is reached over Modbus TCP. Exactly one of `modbus`, `opcua` and `edge` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modbus: Option<ModbusConfig>,
     /// How it is reached over OPC UA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opcua: Option<OpcUaConfig>,
+    /// Id of the edge node that reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<String>,
     /// What is read from it.
     #[serde(default, rename = "tag")]
     pub tags: Vec<TagConfig>,
@@ -50,7 +53,17 @@ impl DeviceConfig {
         format!("WEIGHBRIDGE_PASSWORD_FILE_{id}")
     }
 
+    /// The same device with every element of its arrays as a tag of its own: `name[0]`, `name[1]` …
+    pub fn expanded(&self) -> Self {
+        let mut device = self.clone();
+        device.tags = self.tags.iter().flat_map(TagConfig::expanded).collect();
+        device
+    }
+
     pub(super) fn resolve(&mut self, base: &Path) {
+        if let Some(modbus) = &mut self.modbus {
+            modbus.resolve(base);
+        }
         if let Some(opcua) = &mut self.opcua {
             opcua.pki_dir = base.join(&opcua.pki_dir);
             let files = [
@@ -115,10 +128,29 @@ pub struct TagConfig {
     /// How this tag is judged, where it differs from its device.
     #[serde(default)]
     pub validation: TagValidation,
+    /// Type of its values, in a device that an edge node reads; `f64` when it is not given.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ValueKind>,
     /// Where it is in a Modbus device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modbus: Option<ModbusPoint>,
     /// Where it is in an OPC UA server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opcua: Option<OpcUaPoint>,
+}
+
+impl TagConfig {
+    /// Its elements, where it is an array; else itself.
+    fn expanded(&self) -> Vec<Self> {
+        let array = self.modbus.as_ref().filter(|p| p.elements.is_some());
+        let Some(point) = array else {
+            return vec![self.clone()];
+        };
+        let element = |(index, point)| Self {
+            name: format!("{}[{index}]", self.name),
+            modbus: Some(point),
+            ..self.clone()
+        };
+        point.expanded().enumerate().map(element).collect()
+    }
 }

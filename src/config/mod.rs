@@ -6,6 +6,7 @@
 mod check;
 mod device;
 mod diagnostic;
+mod edge;
 mod explain;
 mod reader;
 mod sections;
@@ -20,6 +21,9 @@ mod cell_tests;
 
 pub use device::{BatchConfig, DeviceConfig, TagConfig};
 pub use diagnostic::{Diagnostic, Place, Related, Severity};
+pub use edge::{
+    BufferConfig, EdgeHubConfig, EdgeNodeConfig, EdgeSection, EdgesConfig, WhenFullConfig,
+};
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
 pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
@@ -71,6 +75,15 @@ pub struct HubConfig {
     /// What is said on standard error.
     #[serde(default)]
     pub log: LogConfig,
+    /// The edge nodes that upload to this hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgesConfig>,
+    /// Where batches wait that cannot go on: at a hub optional, at an edge node always there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<BufferConfig>,
+    /// This is an edge node, not a hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeSection>,
     /// The machines.
     #[serde(default, rename = "device")]
     pub devices: Vec<DeviceConfig>,
@@ -91,6 +104,9 @@ impl HubConfig {
             opcua_server: OpcUaServerConfig::default(),
             alarms: AlarmConfig::default(),
             log: LogConfig::default(),
+            edges: None,
+            buffer: None,
+            edge: None,
             devices: Vec::new(),
         }
     }
@@ -105,6 +121,17 @@ impl HubConfig {
         for user in &mut server.users {
             user.password_file = base.join(&user.password_file);
         }
+        if let Some(buffer) = &mut self.buffer {
+            buffer.resolve(base);
+        }
+        if let Some(edge) = &mut self.edge {
+            edge.signing_key = base.join(&edge.signing_key);
+            self.buffer.get_or_insert_with(|| {
+                let mut buffer = BufferConfig::default();
+                buffer.resolve(base);
+                buffer
+            });
+        }
         self.devices.iter_mut().for_each(|d| d.resolve(base));
     }
 
@@ -112,7 +139,10 @@ impl HubConfig {
     fn override_paths(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
         let set = |name: &str| variable(name).filter(|v| !v.is_empty());
         if let Some(path) = set(SIGNING_KEY_VARIABLE) {
-            self.hub.signing_key = path.into();
+            match &mut self.edge {
+                Some(edge) => edge.signing_key = path.into(),
+                None => self.hub.signing_key = path.into(),
+            }
         }
         if let Some(path) = set(SEALING_KEY_VARIABLE) {
             self.hub.sealing_key = path.into();

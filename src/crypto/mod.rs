@@ -8,6 +8,7 @@ pub mod pinned_tls;
 mod salts;
 pub mod sealing;
 pub mod signer;
+pub mod tls;
 
 pub use envelope::{EpochKey, OpenError};
 pub use identity::Identity;
@@ -15,3 +16,4 @@ pub use key_file::KeyFileError;
 pub use salts::SaltSeed;
 pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};
 pub use signer::Signer;
+pub use tls::{TlsError, TlsFiles};

@@ -68,6 +68,14 @@ impl DeviceSetup {
         }
     }
 
+    /// Makes its source; `None` when an edge node reads it.
+    pub(crate) fn source(&self) -> Option<MakeSource> {
+        match &self.feed {
+            Feed::Source(make) => Some(make.clone()),
+            Feed::Edge(_) => None,
+        }
+    }
+
     pub(super) fn validator(&self, limits: Option<Limits>) -> Result<DeviceValidator, HubError> {
         DeviceValidator::new(
             self.tags.clone(),

@@ -44,7 +44,10 @@ pub enum HubError {
     },
     /// The key under which users' acts are sealed.
     #[error("what users do cannot be recorded: {0}")]
-    Journal(#[from] crate::actors::journal::JournalError),
+    Journal(String),
+    /// The index of what was recorded.
+    #[error("the history cannot be opened: {0}")]
+    History(#[from] crate::ledger::history::PastError),
     /// The HTTP face.
     #[error(transparent)]
     Http(#[from] crate::api::ApiError),

@@ -48,8 +48,8 @@ impl Faces {
 pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
     let (protocol, address) = match (&device.modbus, &device.opcua) {
         (Some(modbus), _) => {
-            let address = format!("{} unit {}", modbus.address.as_str(), modbus.unit_id);
-            ("Modbus TCP", address)
+            let address = format!("{} unit {}", modbus.transport, modbus.unit_id);
+            (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
         (None, None) => ("", String::new()),
@@ -117,11 +117,15 @@ impl Hub {
             status: self.ledger_status(),
             heights: self.heights(),
         });
+        let control = self.control();
         let opcua = match &faces.opcua {
             Some(config) => {
-                let mut ports =
-                    ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone());
-                ports.alarms = Some(Arc::new(self.alarms().clone()));
+                let ports = ScadaPorts {
+                    control: Some(control.clone()),
+                    alarms: Some(Arc::new(self.alarms().clone())),
+                    history: Some(self.past().clone()),
+                    ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
+                };
                 let server = ScadaServer::start(config.clone(), ports);
                 Some(self.runtime().block_on(server)?)
             }
@@ -140,6 +144,7 @@ impl Hub {
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
+                    control: Some(control),
                     alarms: Arc::new(self.alarms().clone()),
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),

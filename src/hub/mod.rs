@@ -5,10 +5,12 @@
 //! ```
 
 mod apply;
+mod control;
 mod device;
 mod edges;
 mod error;
 mod faces;
+mod history;
 mod plan;
 mod setup;
 mod threads;
@@ -18,8 +20,10 @@ pub use device::DeviceSetup;
 pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
+pub use history::HubHistory;
 
 use crate::actors::alarms::{AlarmDesk, recorded_alarm};
+use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
@@ -184,9 +188,10 @@ impl HubBuilder {
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
+        let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
         let planner = Planner {
             chain: ledger.state().chain().to_owned(),
-            opener: Opener::new(store, sealing.clone(), signer.id()),
+            opener: opener.clone(),
             signer: signer.clone(),
             reader: sealing.public().clone(),
             live: live.clone(),
@@ -200,6 +205,9 @@ impl HubBuilder {
         }
         let acts = act_sealers(&ledger, &planner)?;
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
+        let totals = ledger.state().totals();
+        let stored = totals.accepted + totals.out_of_control;
+        let recorded = (ledger.tip().height, stored);
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (ledger, self.blocks, plans),
@@ -207,9 +215,17 @@ impl HubBuilder {
             alarms,
             (&stats, &history, &workers),
         )?;
+        let past = HubHistory::start(
+            store,
+            opener,
+            recorded,
+            actors.doors.journal().clone(),
+            workers,
+        )?;
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
             edges,
+            past: Arc::new(past),
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -225,7 +241,10 @@ impl HubBuilder {
 }
 
 /// Makes the sealers of what users do, from the first key epoch on that was never used.
-fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64), HubError> {
+fn act_sealers(
+    ledger: &Ledger,
+    planner: &Planner,
+) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
     let object = hub_object(planner.signer.id());
     let epoch = planner.opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
@@ -234,11 +253,12 @@ fn act_sealers(ledger: &Ledger, planner: &Planner) -> Result<(MakeActSealer, u64
     })?;
     let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
     let reader = planner.reader.clone();
-    let make = move |epoch| {
+    let make: MakeActSealer = Arc::new(move |epoch| {
         let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
         Ok(ActSealer::new(key, wrap))
-    };
-    Ok((Arc::new(make), epoch))
+    });
+    let first = make(epoch).map_err(HubError::Journal)?;
+    Ok((make, (epoch, first)))
 }
 
 /// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
@@ -295,15 +315,15 @@ struct Actors {
     /// Listens since before the first device was read.
     from_the_start: Mutex<Option<broadcast::Receiver<Arc<BlockCommitted>>>>,
     sessions: Arc<SessionDoor>,
-    journal: Journal,
+    doors: ControlDoors,
     alarms: AlarmDesk,
 }
 
 impl Actors {
     fn start(
         (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
-        ((make_act_sealer, act_epoch), id, runtime): (
-            (MakeActSealer, u64),
+        ((make_act_sealer, first_act_sealer), id, runtime): (
+            (MakeActSealer, (u64, ActSealer)),
             &str,
             &tokio::runtime::Handle,
         ),
@@ -321,18 +341,13 @@ impl Actors {
                 let first = committed.subscribe();
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
-                let journal = Journal::new(ledger.clone(), make_act_sealer, act_epoch);
-                let journal = match journal {
-                    Ok(journal) => journal,
-                    Err(error) => {
-                        let _ = started.send(Err(error));
-                        return;
-                    }
-                };
+                let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
                 let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
+                let doors = ControlDoors::new(journal, workers.clone());
                 let both = (history, alarms.clone());
-                let hub = HubActor::new(ledger.clone(), both, workers, plans).start();
-                let _ = started.send(Ok((hub, ledger, seen, journal, alarms)));
+                let hub =
+                    HubActor::new(ledger.clone(), both, workers, doors.clone(), plans).start();
+                let _ = started.send((hub, ledger, seen, doors, alarms));
                 let _ = stopped.await;
             });
         };
@@ -343,8 +358,8 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, ledger, (status, (committed, first), sessions), journal, alarms) =
-            wait.recv().map_err(|_| HubError::Gone)??;
+        let (hub, ledger, (status, (committed, first), sessions), doors, alarms) =
+            wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
             hub,
@@ -354,7 +369,7 @@ impl Actors {
             committed,
             from_the_start: Mutex::new(Some(first)),
             sessions,
-            journal,
+            doors,
             alarms,
         })
     }
@@ -369,6 +384,7 @@ pub struct Hub {
     stats: Arc<Stats>,
     history: Arc<ChartHistory>,
     explorer: Explorer,
+    past: Arc<HubHistory>,
     actors: Actors,
     planner: Arc<Planner>,
     threads: Option<Threads>,
@@ -411,6 +427,11 @@ impl Hub {
         &self.explorer
     }
 
+    /// What was recorded, decrypted for who may see it.
+    pub fn past(&self) -> &Arc<HubHistory> {
+        &self.past
+    }
+
     /// The ledger's state, to be watched.
     pub fn ledger_status(&self) -> watch::Receiver<LedgerStatus> {
         self.actors.status.clone()
@@ -429,7 +450,7 @@ impl Hub {
 
     /// Records what users do: durable before it is answered.
     pub fn journal(&self) -> &Journal {
-        &self.actors.journal
+        self.actors.doors.journal()
     }
 
     /// The alarms.
@@ -459,6 +480,7 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        self.past.end();
         if let Some(edges) = self.edges.take() {
             threads.io.block_on(edges.stop());
         }

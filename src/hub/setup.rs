@@ -40,6 +40,7 @@ impl HubBuilder {
 impl DeviceSetup {
     /// A device as its section says.
     pub fn from_config(device: &DeviceConfig) -> Result<Self, HubError> {
+        let device = &device.expanded();
         let wrong = |reason: String| HubError::Device {
             device: device.id.to_string(),
             reason,

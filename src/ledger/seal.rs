@@ -167,7 +167,8 @@ impl BatchSealer {
             let (sealed, put) = self.put(self.key.seal(number, &plain));
             puts.append(&mut self.wraps);
             puts.push(put);
-            puts.push(Span::of(batch, time, sealed).put(&self.device));
+            let spans = Span::of(batch, time, sealed);
+            puts.extend(spans.iter().map(|span| span.put(&self.device)));
             Some(sealed)
         };
         let mut content = BatchContent {

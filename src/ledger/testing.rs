@@ -118,6 +118,8 @@ pub(crate) fn sealed_puts(drafts: &[Draft]) -> Vec<Put> {
         let span = b.sealed.map(|sealed| Span {
             first: time,
             last: time,
+            part: 0,
+            parts: 1,
             epoch: b.epoch,
             sequence: b.sequence,
             recorded: time,

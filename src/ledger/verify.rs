@@ -67,8 +67,8 @@ struct Named {
     height: u64,
     index: usize,
     seen: bool,
-    /// Of a batch, whether the history's index has it; of anything else nothing.
-    indexed: Option<bool>,
+    /// Of a batch, how many entries the history's index has for it, and should; of anything else nothing.
+    indexed: Option<(u8, u8)>,
 }
 
 struct Verification<'a> {
@@ -234,7 +234,7 @@ impl Verification<'_> {
                 height,
                 index,
                 seen: false,
-                indexed: record.body.batch().map(|_| false),
+                indexed: record.body.batch().map(|_| (0, 1)),
             };
             self.sealed.insert(sealed.hash, named);
             if let Some((device, epoch)) = sealing_key(record) {
@@ -365,13 +365,14 @@ impl Verification<'_> {
                 self.report.find(place, what);
             }
         }
-        let missing = self.sealed.values().filter(|n| n.indexed == Some(false));
+        let incomplete = |n: &&Named| n.indexed.is_some_and(|(there, of)| there < of);
+        let missing = self.sealed.values().filter(incomplete);
         let missing = missing.count();
         // A ledger that an earlier version wrote has none until its hub starts.
         if entries > 0 && missing > 0 {
             let name = Space::History.name();
             let what = format!(
-                "{missing} of {total} stored batches have no entry; the hub makes them up when it starts"
+                "{missing} of {total} stored batches lack entries; the hub makes them up when it starts"
             );
             self.report.find(Where::Store { name }, what);
         }
@@ -388,11 +389,14 @@ impl Verification<'_> {
                 false => Err("no record names the batch that the entry names"),
             };
         };
-        match named.indexed.replace(true) {
-            Some(false) => Ok(()),
-            Some(true) => Err("the batch has another entry"),
-            None => Err("the entry names what is no batch"),
+        let Some((there, of)) = &mut named.indexed else {
+            return Err("the entry names what is no batch");
+        };
+        if *there > 0 && *of != span.parts || *there >= span.parts {
+            return Err("the batch has other entries");
         }
+        (*there, *of) = (*there + 1, span.parts);
+        Ok(())
     }
 
     /// Checks one wrap and returns it if it is wrapped to a hub; what is wrong with it is the error.

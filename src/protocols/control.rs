@@ -28,6 +28,9 @@ pub enum WriteFault {
     /// The device took it, and then showed something else.
     #[error("the device took the write, but reads back {0}")]
     ReadBack(Value),
+    /// It was not tried, because another value of the request was refused before any was written.
+    #[error("nothing was written, because another value of the request was refused")]
+    Withheld,
     /// The device took it, and could not be read back.
     #[error("the device took the write, but could not be read back: {0}")]
     NotReadBack(String),

@@ -3,8 +3,10 @@
 use super::control::{MethodCall, WriteFault, Written};
 use crate::access::Caller;
 pub use crate::alarms::{Alarm, AlarmAction, AlarmError, Severity};
-use crate::model::{Nanos, Quality, Value};
+pub use crate::ledger::history::reader::{Cursor, Direction, PastPage, PastSample};
+use crate::model::{Nanos, Value};
 use async_trait::async_trait;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use weighbridge_verifier::Hash;
@@ -104,25 +106,19 @@ pub trait AlarmPort: Send + Sync + 'static {
     ) -> Result<Alarm, AlarmError>;
 }
 
-/// One recorded sample.
+/// What is asked of the history of a device.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PastSample {
-    /// Source time.
-    pub time: Nanos,
-    /// The value.
-    pub value: Value,
-    /// Quality, worsened by the verdict of the batch it was in.
-    pub quality: Quality,
-}
-
-/// A part of a tag's history.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HistoryPage {
-    /// In the order asked for.
-    pub samples: Vec<PastSample>,
-    /// Whether there is more; ask again from the last sample's time on, leaving out as many samples
-    /// of exactly that time as were given.
-    pub more: bool,
+pub struct PastRequest {
+    /// The device.
+    pub device: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// From this source time on.
+    pub from: Nanos,
+    /// Up to this source time, not included.
+    pub to: Nanos,
+    /// What for, for the record: `raw`, `processed`, `at-time`.
+    pub purpose: &'static str,
 }
 
 /// Why history was not given.
@@ -134,27 +130,50 @@ pub enum HistoryError {
     /// No such device or tag.
     #[error("{0}")]
     Unknown(String),
-    /// The ledger or its keys cannot be read.
+    /// The ledger or its keys cannot be read, or not yet.
     #[error("the record cannot be read: {0}")]
     Unreadable(String),
+    /// It could not be made durable, so nothing was read.
+    #[error("nothing was read, because it could not be recorded: {0}")]
+    NotRecorded(String),
 }
 
-/// What was recorded, decrypted for who may see it. Every read is a record.
+/// What was recorded of one tag, open for one read that is on record.
+#[async_trait]
+pub trait PastTag: Send + Sync + 'static {
+    /// A page of the range that was asked for, or the first page when `after` is `None`. At most
+    /// `limit` samples, and never more than [`MAX_PAGE`](crate::ledger::history::reader::MAX_PAGE).
+    async fn page(
+        &self,
+        direction: Direction,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<PastPage, HistoryError>;
+
+    /// The samples around a time within the range, which may lie beside the range: up to `limit` before
+    /// it, newest first, when `direction` is backward; up to `limit` from it on, oldest first, when it
+    /// is forward. Bounding values are made of them.
+    async fn near(
+        &self,
+        time: Nanos,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<PastSample>, HistoryError>;
+}
+
+/// What was recorded, decrypted for who may see it.
 #[async_trait]
 pub trait HistoryPort: Send + Sync + 'static {
-    /// At most `limit` samples of a tag with source times from `from` (included) to `to` (not
-    /// included), oldest first; newest first where `from` is after `to`.
-    async fn raw(
+    /// Opens tags of a device for reading, in the order asked for. That it was asked, by whom and for
+    /// which range, is durable in the record before this returns, and so is a refusal.
+    async fn open(
         &self,
         caller: &Caller,
-        device: &str,
-        tag: &str,
-        (from, to): (Nanos, Nanos),
-        limit: usize,
-    ) -> Result<HistoryPage, HistoryError>;
+        request: PastRequest,
+    ) -> Result<Vec<Arc<dyn PastTag>>, HistoryError>;
 
     /// The evidence of the newest sample of a tag at or before `time`: a file that is checked
-    /// offline.
+    /// offline. Recorded like a read.
     async fn evidence(
         &self,
         caller: &Caller,

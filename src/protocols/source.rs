@@ -43,6 +43,59 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// What is wrong, in plain words, and what to look at.
+    pub fn plain(&self) -> String {
+        match self {
+            Self::Unreachable { address, reason } => {
+                let hint = hint(reason);
+                format!("{address} cannot be reached: {hint}")
+            }
+            Self::Timeout { address, .. } => format!(
+                "{address} takes connections but does not answer: look whether the device is busy, or \
+                 listens to another unit"
+            ),
+            Self::Protocol { address, .. } => format!(
+                "what answers at {address} is not what was expected: look whether address and protocol \
+                 are those of this device"
+            ),
+        }
+    }
+
+    /// The exact error, as the protocol or the operating system gave it.
+    pub fn exact(&self) -> String {
+        match self {
+            Self::Unreachable { reason, .. } => reason.clone(),
+            Self::Timeout { milliseconds, .. } => {
+                format!("did not answer within {milliseconds} ms")
+            }
+            Self::Protocol { reason, .. } => format!("broke the protocol: {reason}"),
+        }
+    }
+}
+
+/// What to look at when a connection fails, as far as its error tells.
+fn hint(reason: &str) -> &'static str {
+    let reason = reason.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if says(&["refused"]) {
+        "the machine is there, but nothing listens at this port: look at the port, and whether the \
+         device's server is switched on"
+    } else if says(&["no route", "unreachable", "host is down"]) {
+        "no way leads there: look at the cable, the switch and the network address"
+    } else if says(&["lookup", "resolve", "name or service", "nodename"]) {
+        "the name means no address: look at its spelling and at the name server"
+    } else if says(&["reset", "closed", "broken pipe", "eof", "end of file"]) {
+        "the device ended the connection: look whether it restarted, or serves another client only"
+    } else if says(&["certificate", "security"]) {
+        "the two sides do not trust each other: look at the certificates and the security settings"
+    } else if says(&["timed out", "timeout", "no connection within", "no answer"]) {
+        "nobody answers: look whether the device is on and the address right"
+    } else {
+        "look whether the device is on, and at the exact error"
+    }
+}
+
 /// A device's side of a protocol.
 ///
 /// A device's exception for some tags is not an error: those tags get a Bad quality and the others
@@ -77,4 +130,30 @@ pub trait Source: Send {
 
     /// Ends the connection in good order.
     async fn close(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_a_plain_and_an_exact_layer() {
+        let refused = SourceError::Unreachable {
+            address: "10.0.0.7:502".into(),
+            reason: "Connection refused (os error 111)".into(),
+        };
+        assert!(
+            refused.plain().contains("nothing listens"),
+            "{}",
+            refused.plain()
+        );
+        assert!(!refused.plain().contains("os error"));
+        assert_eq!(refused.exact(), "Connection refused (os error 111)");
+        let silent = SourceError::Timeout {
+            address: "10.0.0.7:502".into(),
+            milliseconds: 500,
+        };
+        assert!(silent.plain().starts_with("10.0.0.7:502 takes connections"));
+        assert_eq!(silent.exact(), "did not answer within 500 ms");
+    }
 }

@@ -8,6 +8,7 @@ pub mod device;
 pub mod fault;
 pub mod modbus_server;
 pub mod noise;
+pub mod notepad;
 pub mod opcua_robot;
 pub mod panel;
 pub mod plc;

@@ -8,12 +8,18 @@
 //! | holding registers | the same | the same |
 //! | discrete inputs | [`SWITCHES`] | switches |
 //! | coils | the same | the same |
+//! | holding registers | [`NOTEPAD`] | a hundred that keep what is written |
+//! | coils | [`NOTEPAD`] | the same |
 //!
 //! Each kind follows the order of the machine's signals without gaps. What lies between is an illegal
-//! data address, and nothing can be written. Any unit id is answered, as devices without a gateway do.
+//! data address, and nothing else can be written. It says who it is (function 43/14). Any unit id is
+//! answered, as devices without a gateway do.
 
 use super::device::SimDevice;
 use super::fault::FaultSwitch;
+#[cfg(doc)]
+use super::notepad::NOTEPAD;
+use super::notepad::Notepad;
 use super::signal::{Signal, SignalKind};
 use crate::model::{TagSpec, Value};
 use crate::protocols::modbus::{
@@ -30,6 +36,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_modbus::prelude::{
+    ConformityLevel, DeviceIdObject, ReadCode, ReadDeviceIdentificationResponse,
+};
 use tokio_modbus::server::{Service, tcp::Server};
 use tokio_modbus::{ExceptionCode, Request, Response};
 use tokio_util::task::AbortOnDropHandle;
@@ -119,7 +128,7 @@ impl Tables {
     }
 }
 
-fn cells<T: Copy>(block: &[T], first: u16, count: u16) -> Result<Vec<T>, ExceptionCode> {
+pub(super) fn cells<T: Copy>(block: &[T], first: u16, count: u16) -> Result<Vec<T>, ExceptionCode> {
     let first = usize::from(first);
     let cells = block.get(first..first + usize::from(count));
     cells
@@ -133,6 +142,7 @@ struct Machine {
     started: Instant,
     sampled: Option<Instant>,
     tables: Tables,
+    notepad: Notepad,
 }
 
 impl Machine {
@@ -144,6 +154,46 @@ impl Machine {
             self.sampled = Some(Instant::now());
         }
         &self.tables
+    }
+
+    fn answer(&mut self, request: Request<'_>) -> Result<Response, ExceptionCode> {
+        if let Request::ReadDeviceIdentification(code, first) = request {
+            return Ok(self.identification(code, first));
+        }
+        if let Some(answer) = self.notepad.answer(&request) {
+            return answer;
+        }
+        let tables = self.tables();
+        match request {
+            Request::ReadCoils(at, n) => tables.bits(at, n).map(Response::ReadCoils),
+            Request::ReadDiscreteInputs(at, n) => {
+                tables.bits(at, n).map(Response::ReadDiscreteInputs)
+            }
+            Request::ReadHoldingRegisters(at, n) => {
+                tables.registers(at, n).map(Response::ReadHoldingRegisters)
+            }
+            Request::ReadInputRegisters(at, n) => {
+                tables.registers(at, n).map(Response::ReadInputRegisters)
+            }
+            _ => Err(ExceptionCode::IllegalFunction),
+        }
+    }
+
+    /// The three objects that every device with this function has to have.
+    fn identification(&self, code: ReadCode, first: u8) -> Response {
+        let texts = ["Weighbridge", self.device.id(), env!("CARGO_PKG_VERSION")];
+        let object = |(id, text): (u8, &str)| DeviceIdObject {
+            id,
+            value: text.as_bytes().to_vec().into(),
+        };
+        let objects = (0..).zip(texts).filter(|(id, _)| *id >= first).map(object);
+        Response::ReadDeviceIdentification(ReadDeviceIdentificationResponse {
+            read_code: code,
+            conformity_level: ConformityLevel::BasicIdentificationStreamOnly,
+            more_follows: false,
+            next_object_id: 0,
+            device_id_objects: objects.collect(),
+        })
     }
 }
 
@@ -157,21 +207,7 @@ impl Service for MachineService {
     type Future = Ready<Result<Response, ExceptionCode>>;
 
     fn call(&self, request: Self::Request) -> Self::Future {
-        let mut machine = self.0.lock();
-        let tables = machine.tables();
-        ready(match request {
-            Request::ReadCoils(at, n) => tables.bits(at, n).map(Response::ReadCoils),
-            Request::ReadDiscreteInputs(at, n) => {
-                tables.bits(at, n).map(Response::ReadDiscreteInputs)
-            }
-            Request::ReadHoldingRegisters(at, n) => {
-                tables.registers(at, n).map(Response::ReadHoldingRegisters)
-            }
-            Request::ReadInputRegisters(at, n) => {
-                tables.registers(at, n).map(Response::ReadInputRegisters)
-            }
-            _ => Err(ExceptionCode::IllegalFunction),
-        })
+        ready(self.0.lock().answer(request))
     }
 }
 
@@ -234,6 +270,7 @@ impl ModbusServer {
             started,
             sampled: None,
             tables: Tables::default(),
+            notepad: Notepad::default(),
         })));
         let task = tokio::spawn(run(listener, address, service, faults));
         Ok(Self {
@@ -392,8 +429,50 @@ mod tests {
         );
         assert_eq!(
             client.write_single_register(0, 1).await.unwrap(),
-            Err(ExceptionCode::IllegalFunction)
+            illegal_write()
         );
+        assert_eq!(
+            client
+                .write_multiple_registers(1099, &[1, 2])
+                .await
+                .unwrap(),
+            illegal_write()
+        );
+    }
+
+    fn illegal_write() -> Result<(), ExceptionCode> {
+        Err(ExceptionCode::IllegalDataAddress)
+    }
+
+    #[tokio::test]
+    async fn the_notepad_keeps_what_is_written() {
+        let (server, ..) = plc().await;
+        let mut client = tcp::connect(server.address()).await.unwrap();
+        client
+            .write_single_register(1000, 0x00ff)
+            .await
+            .unwrap()
+            .unwrap();
+        client
+            .write_multiple_registers(1001, &[2, 3])
+            .await
+            .unwrap()
+            .unwrap();
+        client
+            .masked_write_register(1000, !0x000f, 0x0003)
+            .await
+            .unwrap()
+            .unwrap();
+        let read = client.read_write_multiple_registers(1000, 4, 1003, &[4]);
+        assert_eq!(read.await.unwrap().unwrap(), [0x00f3, 2, 3, 4]);
+        client.write_single_coil(1005, true).await.unwrap().unwrap();
+        client
+            .write_multiple_coils(1006, &[false, true])
+            .await
+            .unwrap()
+            .unwrap();
+        let coils = client.read_coils(1005, 3).await.unwrap().unwrap();
+        assert_eq!(coils, [true, false, true]);
     }
 
     #[tokio::test]

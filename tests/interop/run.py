@@ -25,6 +25,8 @@ import traceback
 import urllib.request
 from pathlib import Path
 
+import modbus
+
 HERE = Path(__file__).resolve().parent
 USER, PASSWORD = "scada", "interop-only"
 
@@ -528,6 +530,10 @@ def main():
                 expected = isinstance(error, (Failed, OSError))
                 why = error if expected else traceback.format_exc()
                 print(f"FAILED  {name}\n    {why}", flush=True)
+        (folder / "modbus").mkdir(exist_ok=True)
+        for name, well, detail in modbus.run(binary, folder.resolve() / "modbus"):
+            passed, failed = passed + well, failed + (not well)
+            print(f"ok      {name} ({detail})" if well else f"FAILED  {name}\n    {detail}", flush=True)
     finally:
         for process in reversed(Process.started):
             try:

@@ -21,7 +21,9 @@ const FLOORS: &[(&str, u8)] = &[
     ("config", 6),
     ("api", 7),
     ("hub", 8),
-    ("cli", 9),
+    // An edge node is set up as a hub's device is.
+    ("edge", 9),
+    ("cli", 10),
 ];
 
 /// Crates that have one owner each.

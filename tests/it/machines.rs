@@ -1,7 +1,7 @@
 //! Machines inside the test's process: one says what the test tells it to, the other counts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use weighbridge::hub::DeviceSetup;
@@ -143,6 +143,7 @@ impl Source for ScriptedSource {
 #[derive(Clone)]
 pub struct Counting {
     next: Arc<AtomicU64>,
+    silent: Arc<AtomicBool>,
     pause: Duration,
 }
 
@@ -151,6 +152,7 @@ impl Counting {
     pub fn new(pause: Duration) -> Self {
         Self {
             next: Arc::default(),
+            silent: Arc::default(),
             pause,
         }
     }
@@ -164,6 +166,11 @@ impl Counting {
         setup.batch.samples = scans;
         setup.batch.age = Duration::from_secs(60);
         setup
+    }
+
+    /// It answers no more.
+    pub fn stop(&self) {
+        self.silent.store(true, Ordering::SeqCst);
     }
 
     /// What reads it.
@@ -193,6 +200,9 @@ impl Source for Counting {
 
     async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError> {
         tokio::time::sleep(self.pause).await;
+        if self.silent.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
         let count = self.next.fetch_add(1, Ordering::SeqCst);
         out.begin_scan(EPOCH + count as Nanos * MS);
         out.scan(0, Value::U64(count), Quality::GOOD);

@@ -4,15 +4,23 @@
 
 mod attest;
 mod cli;
+mod control;
 mod damage;
 mod demo;
 mod devices;
 mod disk;
+mod edge;
 mod faces;
 mod floors;
 mod kill;
 mod lifecycle;
 mod machines;
+mod modbus_device;
+mod modbus_interop;
+mod modbus_lines;
+mod modbus_maps;
+mod modbus_scan;
+mod modbus_writes;
 mod panics;
 mod plc;
 mod recovery;

@@ -15,7 +15,9 @@ use weighbridge::ledger::verify::verify_store;
 use weighbridge::live_view::{DeviceLive, Link};
 use weighbridge::model::{Batch, Values, VerdictClass};
 use weighbridge::store::FaultyDisk;
-use weighbridge_verifier::{Action, BatchContent, Content, DocumentContent, Response};
+use weighbridge_verifier::{
+    Action, BatchContent, Content, DocumentContent, IdentityKind, PublicKey, Response,
+};
 
 /// How long a test waits for what must come, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,14 +45,20 @@ impl Site {
         self.keys.path().join(name)
     }
 
-    fn sealing(&self) -> SealingKey {
+    /// The hub's signing key.
+    pub fn identity(&self) -> Identity {
+        Identity::load(&self.key(HubKeys::SIGNING), "hub-1").unwrap()
+    }
+
+    /// The hub's sealing key.
+    pub fn sealing(&self) -> SealingKey {
         SealingKey::load(&self.key(HubKeys::SEALING)).unwrap()
     }
 
     /// A hub on this disk that closes its blocks quickly.
     pub fn hub(&self) -> HubBuilder {
         let keys = HubKeys {
-            signing: Identity::load(&self.key(HubKeys::SIGNING), "hub-1").unwrap(),
+            signing: self.identity(),
             sealing: self.sealing(),
         };
         let (store, head) = (Arc::new(self.disk.store()), Box::new(self.disk.head()));
@@ -65,6 +73,19 @@ impl Site {
         let head = self.disk.head().read().unwrap();
         let report = verify_store(&self.disk.store(), &head, None, &mut |_| {}).unwrap();
         assert!(report.is_clean(), "{:#?}", report.findings);
+    }
+
+    /// All that were enrolled: kind and key.
+    pub fn identities(&self) -> BTreeMap<String, (IdentityKind, Option<PublicKey>)> {
+        let explorer = Explorer::new(Arc::new(self.disk.store()));
+        let tip = explorer.tip().unwrap().expect("there are blocks");
+        let blocks = (1..=tip.height).map(|height| explorer.block(height).unwrap().unwrap());
+        let records = blocks.flat_map(|block| block.records);
+        let identities = records.filter_map(|record| match record.body.content {
+            Content::Identity(known) => Some((known.id, (known.kind, known.key))),
+            _ => None,
+        });
+        identities.collect()
     }
 
     /// Everything that is recorded, in order. The hub may run.
@@ -97,7 +118,19 @@ impl Site {
                         let object = record.body.object;
                         recorded.documents.push((object, document));
                     }
-                    Content::Identity(_) | Content::Commitment(_) | Content::Message(_) => {}
+                    Content::Message(message) => {
+                        let details = opener.open_act(&record.body.hub, &message).unwrap();
+                        recorded.acts.push(RecordedAct {
+                            height,
+                            subject: record.body.subject,
+                            action: record.body.action,
+                            object: record.body.object,
+                            response: record.body.response,
+                            kind: message.kind,
+                            details,
+                        });
+                    }
+                    Content::Identity(_) | Content::Commitment(_) => {}
                 }
             }
         }
@@ -111,6 +144,19 @@ pub struct Recorded {
     pub batches: Vec<RecordedBatch>,
     /// Object and document.
     pub documents: Vec<(String, DocumentContent)>,
+    pub acts: Vec<RecordedAct>,
+}
+
+/// What a user did, as it is recorded.
+#[derive(Debug)]
+pub struct RecordedAct {
+    pub height: u64,
+    pub subject: String,
+    pub action: Action,
+    pub object: String,
+    pub response: Response,
+    pub kind: String,
+    pub details: serde_json::Value,
 }
 
 /// A batch as it is recorded.
@@ -221,7 +267,7 @@ pub fn device<T>(
 /// Waits until a device is down, and says why.
 pub fn down(hub: &Hub, id: &str) -> String {
     device(hub, id, "is down", |live| match live.link() {
-        Link::Down { reason, .. } => Some(reason),
+        Link::Down(trouble) => Some(trouble.to_string()),
         Link::Starting | Link::Up => None,
     })
 }

@@ -3,7 +3,7 @@
 import { drawSmall } from "./chart.js";
 import { addressOf, chosen } from "./detail.js";
 import { ask, repeat } from "./stream.js";
-import { count, element, qualityText, reasonText, say, seconds, shape, valueText, verdicts } from "./text.js";
+import { count, element, qualityText, reasonText, say, seconds, shape, timeOfDay, valueText, verdicts } from "./text.js";
 
 const FIRST_ROWS = 6;
 const SMALL = { width: 116, height: 30, points: 48 };
@@ -139,7 +139,9 @@ class Card {
     if (link.state === "down") {
       const left = (new Date(link.retry_at) - Date.now()) / 1000;
       const next = left > 0 ? `next attempt in ${seconds(left)}` : "trying again now";
-      say(this.trouble, `${link.reason}; ${next}`);
+      const last = link.last_success ? `last read ${timeOfDay(link.last_success, true)}` : "never read since the hub started";
+      const exact = link.error ? ` (${link.error})` : "";
+      say(this.trouble, `${link.reason}${exact}; ${last}; ${next}`);
     }
   }
 

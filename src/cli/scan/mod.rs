@@ -1,5 +1,7 @@
 //! `weighbridge scan`: what is there, before anybody has described it. One file a protocol.
 
+mod modbus;
+mod modbus_profile;
 mod opcua;
 
 use clap::{Args, Subcommand};
@@ -14,6 +16,8 @@ pub(super) struct ScanArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Units, readable ranges and guesses at types behind a Modbus address or serial port
+    Modbus(modbus::ModbusArgs),
     /// The variables of an OPC UA server, with types, units, ranges and addresses
     #[command(name = "opcua")]
     OpcUa(opcua::OpcUaArgs),
@@ -21,6 +25,7 @@ enum What {
 
 pub(super) fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
     match args.what {
+        What::Modbus(args) => modbus::run(args),
         What::OpcUa(args) => opcua::run(args),
     }
 }

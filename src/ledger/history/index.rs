@@ -1,10 +1,10 @@
 //! The index: which sealed batches have samples in a range of source times.
 //!
-//! An entry is an interval, from the oldest to the newest source time of a batch. Intervals are kept by
+//! An entry is an interval of source times in a batch. A batch has one, or a few where its times lie far
+//! apart: a subscription begins with values that a tag may have had for days. Intervals are kept by
 //! their newest time within classes of like length: class *c* holds those no longer than 2^*c* ns. Whoever
 //! overlaps a range in class *c* ends less than 2^*c* ns after it, so a search reads about as many
-//! entries as it finds, wherever in time it looks, however late or out of order batches came, and
-//! although a batch may hold one sample that is days older than the rest.
+//! entries as it finds, wherever in time it looks, however late or out of order batches came.
 
 use super::PastError;
 use crate::ledger::store::{Put, Space, Store};
@@ -20,14 +20,22 @@ const SHORTEST: u8 = 20;
 const LONGEST: u8 = 64;
 /// Bytes of the checksum at the end of an entry.
 const CHECK: usize = 8;
+/// Times further apart than this, ns, are in intervals of their own.
+const GAP: u64 = 60_000_000_000;
+/// Most intervals of one batch.
+const MOST_PARTS: usize = 8;
 
-/// A sealed batch, by what is asked for.
+/// A sealed batch, by an interval of its source times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Oldest source time in it.
+    /// Oldest source time of the interval.
     pub first: Nanos,
-    /// Newest source time in it.
+    /// Newest source time of the interval.
     pub last: Nanos,
+    /// Which of the batch's intervals it is, from 0.
+    pub part: u8,
+    /// How many the batch has.
+    pub parts: u8,
     /// Fencing epoch of the batch.
     pub epoch: u64,
     /// Its sequence number.
@@ -42,6 +50,8 @@ pub struct Span {
 struct Entry {
     version: u8,
     first: i64,
+    part: u8,
+    parts: u8,
     recorded: i64,
     sealed: Sealed,
 }
@@ -54,17 +64,24 @@ struct Sealed {
 }
 
 impl Span {
-    /// Of `batch`, recorded at `recorded` as `sealed`.
-    pub fn of(batch: &Batch, recorded: Nanos, sealed: SealedRef) -> Self {
-        let times = || batch.timelines.iter().flatten().copied();
-        Self {
-            first: times().min().unwrap_or(recorded),
-            last: times().max().unwrap_or(recorded),
+    /// The intervals of `batch`, recorded at `recorded` as `sealed`.
+    pub fn of(batch: &Batch, recorded: Nanos, sealed: SealedRef) -> Vec<Self> {
+        let mut intervals = intervals(&batch.timelines);
+        if intervals.is_empty() {
+            intervals.push((recorded, recorded));
+        }
+        let parts = intervals.len() as u8;
+        let span = |(part, (first, last)): (u8, (Nanos, Nanos))| Self {
+            first,
+            last,
+            part,
+            parts,
             epoch: batch.epoch,
             sequence: batch.sequence,
             recorded,
             sealed,
-        }
+        };
+        (0u8..).zip(intervals).map(span).collect()
     }
 
     /// The entry for it.
@@ -76,6 +93,8 @@ impl Span {
         let entry = Entry {
             version: VERSION,
             first: self.first,
+            part: self.part,
+            parts: self.parts,
             recorded: self.recorded,
             sealed: Sealed {
                 hash: self.sealed.hash.0,
@@ -91,6 +110,47 @@ impl Span {
             value,
         }
     }
+}
+
+/// The intervals in which there are times, in order.
+fn intervals(timelines: &[Vec<Nanos>]) -> Vec<(Nanos, Nanos)> {
+    let apart = |a: Nanos, b: Nanos| a.abs_diff(b) > GAP;
+    let mut found: Vec<(Nanos, Nanos)> = Vec::new();
+    for times in timelines {
+        for run in times.chunk_by(|a, b| !apart(*a, *b)) {
+            let ends = (run.iter().min(), run.iter().max());
+            if let (Some(first), Some(last)) = ends {
+                found.push((*first, *last));
+            }
+        }
+    }
+    found.sort_unstable();
+    let mut merged: Vec<(Nanos, Nanos)> = Vec::new();
+    for (first, last) in found {
+        match merged.last_mut() {
+            Some(before) if first <= before.1 || !apart(before.1, first) => {
+                before.1 = before.1.max(last);
+            }
+            _ => merged.push((first, last)),
+        }
+    }
+    while merged.len() > MOST_PARTS {
+        let gap = |pair: &[(Nanos, Nanos)]| match pair {
+            [a, b] => a.1.abs_diff(b.0),
+            _ => u64::MAX,
+        };
+        let closest = merged
+            .windows(2)
+            .map(gap)
+            .enumerate()
+            .min_by_key(|(_, gap)| *gap);
+        let Some((at, _)) = closest else { break };
+        let (_, last) = merged.remove(at + 1);
+        if let Some(before) = merged.get_mut(at) {
+            before.1 = last;
+        }
+    }
+    merged
 }
 
 /// The class of an interval.
@@ -148,6 +208,8 @@ pub fn read(key: &[u8], value: &[u8]) -> Option<(String, u8, Span)> {
     let span = Span {
         first: entry.first,
         last: time_of(*last),
+        part: entry.part,
+        parts: entry.parts,
         epoch: u64::from_be_bytes(*epoch),
         sequence,
         recorded: entry.recorded,
@@ -162,7 +224,7 @@ pub fn read(key: &[u8], value: &[u8]) -> Option<(String, u8, Span)> {
     Some((device, *class, span))
 }
 
-/// The batches of `device` with an interval that overlaps the times from `low` (included) to `high`
+/// The intervals of batches of `device` that overlap the times from `low` (included) to `high`
 /// (not included); `None` when there are more than `most`.
 pub fn overlapping(
     store: &dyn Store,
@@ -204,12 +266,13 @@ pub fn overlapping(
     Ok(Some(found))
 }
 
-/// How many entries there are.
-pub fn entries(store: &dyn Store) -> Result<u64, PastError> {
+/// How many batches have entries.
+pub fn batches(store: &dyn Store) -> Result<u64, PastError> {
     let mut count = 0;
     for entry in store.scan(Space::History, &[]) {
-        entry?;
-        count += 1;
+        let (key, value) = entry?;
+        let (_, _, span) = read(&key, &value).ok_or_else(|| PastError::Index(hex(&key)))?;
+        count += u64::from(span.part == 0);
     }
     Ok(count)
 }

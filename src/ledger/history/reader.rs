@@ -15,8 +15,10 @@ use weighbridge_verifier::decode;
 /// Most samples of one page.
 pub const MAX_PAGE: usize = 100_000;
 
-/// Batches opened for one step through time.
-const BATCHES_A_STEP: usize = 64;
+/// Batches opened for the first step through time, and at most for a later one: who wants little should
+/// not have much opened.
+const FIRST_BATCHES: usize = 4;
+const MOST_BATCHES: usize = 64;
 /// How far the first step goes, ns; it then doubles or halves as needed.
 const FIRST_STEP: i128 = 1_000_000_000;
 /// Batches whose samples of the tag are kept from one step to the next.
@@ -234,7 +236,7 @@ impl TagArchive {
         wanted: usize,
     ) -> Result<Vec<Placed>, PastError> {
         let (mut low, mut high) = (i128::from(low), i128::from(high));
-        let mut width = FIRST_STEP;
+        let (mut width, mut batches) = (FIRST_STEP, FIRST_BATCHES);
         let mut found = Vec::new();
         while low < high && found.len() < wanted {
             let step = match direction {
@@ -243,17 +245,16 @@ impl TagArchive {
             };
             let times = (nanos(step.0), nanos(step.1));
             // One instant must be taken as a whole, however many batches have it.
-            let most = if width > 1 {
-                BATCHES_A_STEP
-            } else {
-                usize::MAX
-            };
+            let most = if width > 1 { batches } else { usize::MAX };
             let Some(spans) = overlapping(self.archive.store(), &self.device, times, most)? else {
                 width /= 2;
                 continue;
             };
-            if spans.len() < BATCHES_A_STEP / 4 {
+            if spans.len() <= batches / 2 {
                 width = width.saturating_mul(2).min(1 << 64);
+            }
+            if !spans.is_empty() {
+                batches = batches.saturating_mul(2).min(MOST_BATCHES);
             }
             let mut of_step = self.within(&spans, times)?;
             match direction {
@@ -275,7 +276,10 @@ impl TagArchive {
         (low, high): (Nanos, Nanos),
     ) -> Result<Vec<Placed>, PastError> {
         let mut found = Vec::new();
-        for span in spans {
+        let mut batches: Vec<&Span> = spans.iter().collect();
+        batches.sort_unstable_by_key(|s| (s.epoch, s.sequence));
+        batches.dedup_by_key(|s| (s.epoch, s.sequence));
+        for span in batches {
             let opened = self.open(span)?;
             let inside = opened
                 .iter()

@@ -2,7 +2,7 @@
 //! index was lost.
 
 use super::PastError;
-use super::index::{Span, entries};
+use super::index::{Span, batches};
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::{Put, Store};
@@ -12,7 +12,7 @@ const TOGETHER: usize = 256;
 
 /// Whether every one of the `stored` batches has its entry.
 pub fn is_complete(store: &dyn Store, stored: u64) -> Result<bool, PastError> {
-    Ok(entries(store)? >= stored)
+    Ok(batches(store)? >= stored)
 }
 
 /// Writes the entries of all batches up to height `tip`; returns how many. Those that are there are
@@ -45,8 +45,8 @@ pub fn rebuild(
             };
             let Some(sealed) = batch.sealed else { continue };
             let opened = opener.open_batch(&batch.device, &sealed)?;
-            let span = Span::of(&opened.content.batch, record.body.time, sealed);
-            puts.push(span.put(&batch.device));
+            let spans = Span::of(&opened.content.batch, record.body.time, sealed);
+            puts.extend(spans.iter().map(|span| span.put(&batch.device)));
         }
         if puts.len() >= TOGETHER {
             write(&mut puts)?;

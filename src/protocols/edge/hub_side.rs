@@ -5,7 +5,8 @@
 
 use super::gate::{Contact, Entrance, Gate};
 use super::wire::{
-    self, DeviceHello, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello, MAX_FRAME, Welcome,
+    self, DeviceHello, DeviceLink, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello,
+    MAX_FRAME, Welcome,
 };
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use parking_lot::Mutex;
@@ -191,12 +192,6 @@ impl Door {
         tracing::info!(edge = id, %from, "edge node connected");
         let reason = self.talk(edge, stream, &own).await;
         tracing::warn!(edge = id, reason, "edge node disconnected");
-        if !own.is_cancelled() {
-            for gate in &edge.entry.gates {
-                let away = format!("the edge node `{id}` is not connected: {reason}");
-                gate.set_contact(Contact::Away(away));
-            }
-        }
     }
 
     /// Talks with an edge node until one of the two ends it; why it ended.
@@ -223,7 +218,7 @@ impl Door {
         let reason = tokio::select! {
             reason = receive(&mut reader, &lanes, &answers) => reason,
             Some(_) = reports.join_next() => "the hub starts one of its devices again".to_owned(),
-            _ = &mut sending => return "it takes no answers".to_owned(),
+            _ = &mut sending => "it takes no answers".to_owned(),
             () = self.stop.cancelled() => "the hub is ending".to_owned(),
             () = own.cancelled() => "it has connected again".to_owned(),
         };
@@ -231,7 +226,17 @@ impl Door {
         // If there is no room for it, or nobody reads it, the connection ends without a word.
         let _ = answers.try_send(FromHub::Goodbye(reason.clone()));
         drop(answers);
-        let _ = timeout(Duration::from_millis(500), sending).await;
+        if !sending.is_finished() {
+            let _ = timeout(Duration::from_millis(500), sending).await;
+        }
+        // Another connection of the same edge node knows better.
+        if !own.is_cancelled() {
+            for lane in lanes.values() {
+                let id = &edge.entry.id;
+                let away = format!("the edge node `{id}` is not connected: {reason}");
+                lane.gate.set_contact(Contact::Away(away));
+            }
+        }
         reason
     }
 
@@ -243,25 +248,30 @@ impl Door {
             let entrance = entrance.ok_or("the hub starts this device just now")?;
             let (epoch, sequence) = *entrance.standing.borrow();
             let gate = gate.clone();
+            let waiting = "the edge node has not reached it yet".to_owned();
+            gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
             lanes.insert(device.id.clone(), Lane { gate, entrance });
             Ok(DeviceWelcome::Standing(epoch, sequence))
         };
         let devices = hello.devices.iter().map(answer);
-        let devices = devices.map(|d: Result<_, String>| d.unwrap_or_else(DeviceWelcome::Refused));
+        let devices: Vec<_> = devices
+            .map(|d: Result<_, String>| d.unwrap_or_else(DeviceWelcome::Refused))
+            .collect();
+        for gate in &edge.entry.gates {
+            let answers = hello.devices.iter().zip(&devices);
+            let own = answers.filter(|(asked, _)| *gate.device == *asked.id);
+            let reason = match own.map(|(_, answer)| answer).next() {
+                Some(DeviceWelcome::Standing(..)) => continue,
+                Some(DeviceWelcome::Refused(reason)) => reason.clone(),
+                None => format!("the edge node `{}` has no such device", gate.edge),
+            };
+            gate.set_contact(Contact::Away(reason));
+        }
         let welcome = Welcome {
             hub: self.hub.id.clone(),
             sealing: self.hub.sealing,
-            devices: devices.collect(),
+            devices,
         };
-        for gate in &edge.entry.gates {
-            if !lanes.contains_key(&*gate.device) {
-                let reason = format!(
-                    "the edge node `{}` does not read it as the hub expects",
-                    gate.edge
-                );
-                gate.set_contact(Contact::Away(reason));
-            }
-        }
         (welcome, lanes)
     }
 }
@@ -357,7 +367,6 @@ async fn receive(
         let frame = timeout(SILENCE, wire::read(reader, "message", MAX_FRAME));
         let frame = match frame.await {
             Ok(Ok(frame)) => frame,
-            Ok(Err(wire::WireError::Io(error))) => return format!("the connection broke: {error}"),
             Ok(Err(error)) => return error.to_string(),
             Err(_) => return format!("nothing was heard for {} s", SILENCE.as_secs()),
         };

@@ -91,15 +91,28 @@ pub enum FromHub {
 /// Why a frame cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
+    /// The other side is gone.
+    #[error("the connection was closed")]
+    Closed,
     /// The connection.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    #[error("the connection broke: {0}")]
+    Io(io::Error),
     /// Longer than any frame may be.
     #[error("a frame of {0} bytes is longer than any may be")]
     TooLong(usize),
     /// Not what was due.
     #[error(transparent)]
     Form(#[from] weighbridge_verifier::DecodeError),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // Without TLS's own word of farewell, too: a process that was killed says none.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// Writes one frame; it leaves with the next flush.
@@ -130,7 +143,7 @@ pub async fn read<T: BorshDeserialize>(
     let mut bytes = Vec::with_capacity(length.min(64 << 10));
     let read = from.take(length as u64).read_to_end(&mut bytes).await?;
     if read < length {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        return Err(WireError::Closed);
     }
     Ok(decode(what, &bytes)?)
 }
@@ -161,7 +174,7 @@ mod tests {
         for cut in 0..bytes.len() {
             let cut = &bytes[..cut];
             let error = read::<Hello>(&mut { cut }, "hello", MAX_FRAME).await;
-            assert!(matches!(error, Err(WireError::Io(_))));
+            assert!(matches!(error, Err(WireError::Closed)));
         }
         let rubbish = [4, 0, 0, 0, 255, 255, 255, 255];
         let error = read::<Hello>(&mut rubbish.as_slice(), "hello", MAX_FRAME).await;

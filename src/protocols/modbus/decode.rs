@@ -169,23 +169,51 @@ impl Run {
             }
             DataType::U16 => self.unsigned::<1>(words, out),
             DataType::U32 => self.unsigned::<2>(words, out),
+            DataType::U48 => self.unsigned::<3>(words, out),
             DataType::U64 => self.unsigned::<4>(words, out),
+            DataType::Bcd16 => self.decimal::<1>(words, out),
+            DataType::Bcd32 => self.decimal::<2>(words, out),
             DataType::I16 => self.signed::<1>(words, out),
             DataType::I32 => self.signed::<2>(words, out),
+            DataType::I48 => self.signed::<3>(words, out),
             DataType::I64 => self.signed::<4>(words, out),
             DataType::F32 => self.float::<2>(words, out, |raw| f32::from_bits(raw as u32).into()),
             DataType::F64 => self.float::<4>(words, out, f64::from_bits),
-            DataType::Text(width) => {
-                for (i, words) in words.chunks_exact(width.max(1).into()).enumerate() {
-                    match text(codec.bytes(words)) {
+            DataType::Text(length) => {
+                for (i, bytes) in self.strings(words, length).enumerate() {
+                    match text(bytes) {
                         Some(text) => out.scan(column + i, Value::Text(text), Quality::GOOD),
                         None => out.scan_missing(column + i, BAD_DECODING),
                     }
                 }
             }
-            DataType::Bytes(width) => {
-                for (i, words) in words.chunks_exact(width.max(1).into()).enumerate() {
-                    out.scan(column + i, Value::Bytes(codec.bytes(words)), Quality::GOOD);
+            DataType::Bytes(length) => {
+                for (i, bytes) in self.strings(words, length).enumerate() {
+                    out.scan(column + i, Value::Bytes(bytes), Quality::GOOD);
+                }
+            }
+        }
+    }
+
+    /// Strings of `length` bytes; of an odd length the last byte of each belongs to something else.
+    fn strings<'w>(&self, words: &'w [u16], length: u16) -> impl Iterator<Item = Vec<u8>> + 'w {
+        let codec = self.codec;
+        let registers = usize::from(codec.data.width().max(1));
+        words.chunks_exact(registers).map(move |words| {
+            let mut bytes = codec.bytes(words);
+            bytes.truncate(length.into());
+            bytes
+        })
+    }
+
+    fn decimal<const N: usize>(&self, words: &[u16], out: &mut BatchBuilder) {
+        for (i, words) in words.chunks_exact(N).enumerate() {
+            let column = self.column + i;
+            match (from_bcd(self.codec.raw::<N>(words)), self.codec.scaling) {
+                (None, _) => out.scan_missing(column, BAD_DECODING),
+                (Some(x), None) => out.scan_u64s(column, [x]),
+                (Some(x), Some((scale, offset))) => {
+                    out.scan_f64(column, x as f64 * scale + offset);
                 }
             }
         }
@@ -232,6 +260,14 @@ impl Run {
     }
 }
 
+/// The number whose decimal digits are the nibbles of `raw`; `None` when one of them is none.
+fn from_bcd(raw: u64) -> Option<u64> {
+    (0..16).rev().try_fold(0u64, |number, digit| {
+        let nibble = raw >> (4 * digit) & 0xf;
+        (nibble <= 9).then(|| number * 10 + nibble)
+    })
+}
+
 /// The text up to the first NUL, without the blanks that fill its registers; `None` when it is not
 /// UTF-8.
 fn text(mut bytes: Vec<u8>) -> Option<String> {
@@ -244,17 +280,12 @@ fn text(mut bytes: Vec<u8>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Limits, Span, plan};
+    use super::super::config::ModbusConfig;
+    use super::super::plan::{Span, plan};
     use super::super::point::Table;
     use super::*;
     use crate::model::{TagSpec, Values};
     use proptest::prelude::*;
-
-    const LIMITS: Limits = Limits {
-        registers: 125,
-        coils: 2000,
-        gap: 0,
-    };
 
     fn builder(points: &[ModbusPoint]) -> BatchBuilder {
         let tag = |(i, point): (usize, &ModbusPoint)| TagSpec {
@@ -278,7 +309,11 @@ mod tests {
             let decoder = Decoder::new(&request, points);
             (request, decoder)
         };
-        plan(spans, LIMITS).into_iter().map(decoded).collect()
+        let config: ModbusConfig = toml::from_str("address = 'plc:502'").unwrap();
+        plan(spans, config.limits())
+            .into_iter()
+            .map(decoded)
+            .collect()
     }
 
     /// Decodes one point whose cells are exactly `words`.
@@ -387,6 +422,24 @@ mod tests {
                 &[0x6261],
                 Value::Text("ab".into()),
             ),
+            ("type = 'u48'", &[1, 2, 3], Value::U64(0x0001_0002_0003)),
+            ("type = 'i48'", &[0xffff, 0xffff, 0xfffe], Value::I64(-2)),
+            ("type = 'bcd16'", &[0x1234], Value::U64(1234)),
+            (
+                "type = 'bcd32'\nscale = 0.5",
+                &[0x1234, 0x5679],
+                Value::F64(6_172_839.5),
+            ),
+            (
+                "type = 'text'\nlength = 3",
+                &[0x4162, 0x6364],
+                Value::Text("Abc".into()),
+            ),
+            (
+                "type = 'bytes'\nlength = 3\nswap_bytes = true",
+                &[0x0201, 0xff03],
+                Value::Bytes(vec![1, 2, 3]),
+            ),
             (
                 "type = 'bytes'\nregisters = 2",
                 &[0xff00, 0x0102],
@@ -414,6 +467,8 @@ mod tests {
             "holding_register = 0\ntype = 'text'\nregisters = 1",
             &[0xfffe],
         );
+        assert_eq!(quality, BAD_DECODING);
+        let (_, quality) = one("holding_register = 0\ntype = 'bcd16'", &[0x12a4]);
         assert_eq!(quality, BAD_DECODING);
     }
 
@@ -453,8 +508,12 @@ mod tests {
             Just(DataType::I16),
             Just(DataType::U32),
             Just(DataType::I32),
+            Just(DataType::U48),
+            Just(DataType::I48),
             Just(DataType::U64),
             Just(DataType::I64),
+            Just(DataType::Bcd16),
+            Just(DataType::Bcd32),
             Just(DataType::F32),
             Just(DataType::F64),
             (1u16..9).prop_map(DataType::Text),

@@ -1,9 +1,10 @@
 //! The source against a server that others wrote. Needs pymodbus, so it runs only when asked for:
 //! `WEIGHBRIDGE_PYTHON=venv/bin/python cargo test -- --ignored pymodbus`.
 
-use super::config::{Endpoint, ModbusConfig};
+use super::config::ModbusConfig;
 use super::point::ModbusPoint;
 use super::source::ModbusSource;
+use super::transport::Endpoint;
 use crate::model::{BatchBuilder, Quality, TagSpec, Value};
 use crate::protocols::source::Source;
 use std::io::{BufRead, BufReader};

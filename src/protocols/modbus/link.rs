@@ -1,11 +1,9 @@
-//! One connection to a device: a request, its answer, and nothing else in flight.
+//! One connection: a request, its answer, and nothing else in flight.
 
-use super::config::ModbusConfig;
-use super::decode::Reply;
-use super::plan::ReadRequest;
-use super::point::Table;
-use super::polls::Refusal;
+use super::serial::OpenPort;
+use super::transport::{Endpoint, TlsSide, Transport};
 use super::wire::Wire;
+use crate::crypto::tls;
 use crate::protocols::source::SourceError;
 use std::fmt;
 use std::io;
@@ -13,129 +11,145 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_modbus::client::{Client, Context, tcp};
+use tokio_modbus::client::{Client, Context, rtu, tcp};
+use tokio_modbus::slave::SlaveContext;
 use tokio_modbus::{Error, ExceptionCode, ProtocolError, Request, Response, Slave};
+use tokio_rustls::TlsConnector;
 
-/// A connection. After an error it is to be dropped: an answer may still be under way, and would be
-/// taken for the next one's.
+/// How one device is asked over a connection that it may share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Station {
+    /// Its unit id.
+    pub unit_id: u8,
+    /// How long to wait for a connection, and for each answer.
+    pub timeout: Duration,
+    /// The silence that it needs before each request.
+    pub delay: Duration,
+}
+
+/// A connection. After an error an answer may still be under way, and would be taken for the next
+/// one's: see [`Link::after`].
 pub(super) struct Link {
     context: Context,
     address: String,
-    unit_id: u8,
-    timeout: Duration,
+    /// Of a serial line: the port, and the silence between two frames.
+    serial: Option<(OpenPort, Duration)>,
+    /// Whether the serial line may still carry something old.
+    unsettled: bool,
 }
 
 impl Link {
-    /// Connects to the device.
-    pub(super) async fn connect(config: &ModbusConfig) -> Result<Self, SourceError> {
-        let address = config.address.as_str();
-        let limit = Duration::from_millis(config.timeout_ms.get().into());
-        let stream = match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                return Err(SourceError::Unreachable {
-                    address: address.into(),
-                    reason: in_plain_words(&error),
-                });
-            }
-            Err(_) => {
-                return Err(SourceError::Timeout {
-                    address: address.into(),
-                    milliseconds: config.timeout_ms.get().into(),
-                });
+    /// Connects.
+    pub(super) async fn open(transport: &Transport, limit: Duration) -> Result<Self, SourceError> {
+        let address = transport.to_string();
+        let opening = async {
+            match transport {
+                Transport::Tcp(endpoint) => {
+                    Ok(Self::tcp(connect(endpoint).await?, address.clone()))
+                }
+                Transport::RtuOverTcp(endpoint) => {
+                    let stream = connect(endpoint).await?;
+                    Ok(Self::rtu(stream, address.clone(), None))
+                }
+                Transport::Tls(endpoint, side) => {
+                    let stream = handshake(endpoint, side).await?;
+                    Ok(Self::tcp(stream, address.clone()))
+                }
+                Transport::Serial(line) => {
+                    let port = OpenPort::open(line)?;
+                    let serial = Some((port.clone(), line.silence()));
+                    Ok(Self::rtu(port, address.clone(), serial))
+                }
             }
         };
-        // A request is one small segment; waiting to fill it would cost a round trip each.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(address, %error, "cannot set TCP_NODELAY");
+        match timeout(limit, opening).await {
+            Ok(opened) => opened.map_err(|reason| SourceError::Unreachable { address, reason }),
+            Err(_) => Err(timed_out(&address, limit)),
         }
-        Ok(Self::attach(stream, config))
     }
 
-    /// Speaks Modbus over a stream that is there already.
-    pub(super) fn attach<T>(stream: T, config: &ModbusConfig) -> Self
+    /// Speaks Modbus TCP over a stream that is there already.
+    pub(super) fn tcp<T>(stream: T, address: String) -> Self
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug + 'static,
     {
         Self {
-            context: tcp::attach_slave(Wire::new(stream), Slave(config.unit_id)),
-            address: config.address.to_string(),
-            unit_id: config.unit_id,
-            timeout: Duration::from_millis(config.timeout_ms.get().into()),
+            context: tcp::attach(Wire::new(stream)),
+            address,
+            serial: None,
+            unsettled: false,
         }
     }
 
-    /// Reads what `request` asks for. A refusal is an answer; an error ends the connection.
-    pub(super) async fn read(
+    fn rtu<T>(stream: T, address: String, serial: Option<(OpenPort, Duration)>) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug + 'static,
+    {
+        Self {
+            context: rtu::attach(stream),
+            address,
+            unsettled: serial.is_some(),
+            serial,
+        }
+    }
+
+    /// The least silence before a request.
+    pub(super) fn silence(&self) -> Duration {
+        self.serial
+            .as_ref()
+            .map_or(Duration::ZERO, |serial| serial.1)
+    }
+
+    /// Makes `request` to a device. An exception is an answer. `check` takes the response, or says
+    /// what is wrong with it.
+    pub(super) async fn call<T>(
         &mut self,
-        request: &ReadRequest,
-    ) -> Result<Result<Reply, Refusal>, SourceError> {
-        let (address, count) = (request.address, request.count);
-        let call = match request.table {
-            Table::Coil => Request::ReadCoils(address, count),
-            Table::DiscreteInput => Request::ReadDiscreteInputs(address, count),
-            Table::HoldingRegister => Request::ReadHoldingRegisters(address, count),
-            Table::InputRegister => Request::ReadInputRegisters(address, count),
-        };
+        station: &Station,
+        request: Request<'_>,
+        check: impl FnOnce(Response) -> Result<T, String>,
+    ) -> Result<Result<T, ExceptionCode>, SourceError> {
+        if let Some((port, _)) = &mut self.serial
+            && std::mem::take(&mut self.unsettled)
+        {
+            port.until_quiet(station.timeout).await;
+            self.context = rtu::attach(port.clone());
+        }
+        self.context.set_slave(Slave(station.unit_id));
         // Not `read_coils` and the like: these trust the count that the device sent.
-        match timeout(self.timeout, self.context.call(call)).await {
-            Ok(Ok(Ok(response))) => self.reply(request, response).map(Ok),
-            Ok(Ok(Err(exception))) => self.refusal(exception).map(Err),
+        match timeout(station.timeout, self.context.call(request)).await {
+            Ok(Ok(Ok(response))) => check(response).map(Ok).map_err(|r| self.broken(r)),
+            Ok(Ok(Err(exception))) => Ok(Err(exception)),
             Ok(Err(error)) => Err(self.error(error)),
-            Err(_) => Err(SourceError::Timeout {
-                address: self.address.clone(),
-                milliseconds: self.timeout.as_millis() as u64,
-            }),
+            Err(_) => Err(timed_out(&self.address, station.timeout)),
         }
     }
 
-    fn reply(&self, request: &ReadRequest, response: Response) -> Result<Reply, SourceError> {
-        let count = usize::from(request.count);
-        let (reply, got) = match response {
-            Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) => {
-                let got = words.len();
-                (Reply::Words(words), got)
-            }
-            Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits) => {
-                // Bits come in whole bytes; the last byte is filled up with zeroes.
-                let padded = bits.len() == count.next_multiple_of(8);
-                let got = if padded { count } else { bits.len() };
-                bits.truncate(got);
-                (Reply::Bits(bits), got)
-            }
-            other => {
-                return Err(self.broken(format!("function {} in answer", other.function_code())));
-            }
-        };
-        if got == count {
-            return Ok(reply);
-        }
-        Err(self.broken(format!(
-            "{got} values came for {count} {}s from address {}",
-            request.table, request.address
-        )))
+    /// What is left of the connection after `error`: nothing, for a late answer must find nobody; but
+    /// a serial line is only waited for until it is quiet.
+    pub(super) fn after(mut self, error: &SourceError) -> Option<Self> {
+        let open = !matches!(error, SourceError::Unreachable { .. });
+        self.unsettled = true;
+        (open && self.serial.is_some()).then_some(self)
     }
 
-    fn refusal(&self, exception: ExceptionCode) -> Result<Refusal, SourceError> {
-        match exception {
-            ExceptionCode::IllegalFunction => Ok(Refusal::Function),
-            ExceptionCode::Acknowledge | ExceptionCode::ServerDeviceBusy => Ok(Refusal::Busy),
-            ExceptionCode::ServerDeviceFailure | ExceptionCode::MemoryParityError => {
-                Ok(Refusal::Failure)
-            }
-            // Not a matter of some registers: nobody is there.
-            ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice => {
-                Err(SourceError::Unreachable {
-                    address: self.address.clone(),
-                    reason: format!(
-                        "the gateway gets no answer from unit {} (exception {})",
-                        self.unit_id,
-                        u8::from(exception)
-                    ),
-                })
-            }
-            _ => Ok(Refusal::Cells),
-        }
+    /// What an exception of a gateway means: not a matter of some registers, nobody is there.
+    pub(super) fn behind_gateway(
+        &self,
+        station: &Station,
+        exception: ExceptionCode,
+    ) -> Option<SourceError> {
+        let gateway = matches!(
+            exception,
+            ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice
+        );
+        gateway.then(|| SourceError::Unreachable {
+            address: self.address.clone(),
+            reason: format!(
+                "the gateway gets no answer from unit {} (exception {})",
+                station.unit_id,
+                u8::from(exception)
+            ),
+        })
     }
 
     fn error(&self, error: Error) -> SourceError {
@@ -161,11 +175,48 @@ impl Link {
     }
 
     /// Says goodbye.
-    pub(super) async fn close(mut self) {
-        let closing = timeout(self.timeout, self.context.disconnect()).await;
+    pub(super) async fn close(mut self, limit: Duration) {
+        let closing = timeout(limit, self.context.disconnect()).await;
         if let Ok(Err(error)) = closing {
             tracing::debug!(address = self.address, %error, "connection did not close in order");
         }
+    }
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {
+    let stream = TcpStream::connect(endpoint.as_str())
+        .await
+        .map_err(|error| in_plain_words(&error))?;
+    // A request is one small segment; waiting to fill it would cost a round trip each.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(address = %endpoint, %error, "cannot set TCP_NODELAY");
+    }
+    Ok(stream)
+}
+
+/// The files are read anew for every connection: whoever renews a certificate restarts nothing.
+async fn handshake(
+    endpoint: &Endpoint,
+    side: &TlsSide,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let settings = side.files.client().map_err(|e| e.to_string())?;
+    let name = side.server_name.as_deref().unwrap_or(endpoint.host());
+    let server = tls::server_name(name).map_err(|e| e.to_string())?;
+    let stream = connect(endpoint).await?;
+    let connected = TlsConnector::from(settings).connect(server, stream).await;
+    connected.map_err(|error| {
+        format!(
+            "the TLS handshake failed: {error}; the device's certificate must be for {name} and of an \
+             authority in {}, and the device must know the authority of ours",
+            side.files.ca.display()
+        )
+    })
+}
+
+fn timed_out(address: &str, limit: Duration) -> SourceError {
+    SourceError::Timeout {
+        address: address.to_owned(),
+        milliseconds: limit.as_millis() as u64,
     }
 }
 

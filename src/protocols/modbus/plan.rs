@@ -1,27 +1,7 @@
 //! Packs points into the fewest requests. Pure.
 
+use super::limits::Limits;
 use super::point::{ModbusPoint, Table};
-
-/// What one request may span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
-    /// Most registers.
-    pub registers: u32,
-    /// Most coils or discrete inputs.
-    pub coils: u32,
-    /// Most cells between two points that no point asks for.
-    pub gap: u32,
-}
-
-impl Limits {
-    pub(super) fn cells(&self, table: Table) -> u32 {
-        if table.is_bits() {
-            self.coils
-        } else {
-            self.registers
-        }
-    }
-}
 
 /// The cells of one point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +75,7 @@ impl ReadRequest {
 ///
 /// Going up the addresses and starting a new request only where a limit forces it is the classic
 /// greedy cover of intervals.
-pub(super) fn plan(mut spans: Vec<Span>, limits: Limits) -> Vec<ReadRequest> {
+pub(super) fn plan(mut spans: Vec<Span>, limits: Limits<'_>) -> Vec<ReadRequest> {
     spans.sort_by_key(|s| (s.table, s.address, s.point));
     let mut requests = Vec::new();
     let mut open: Vec<Span> = Vec::new();
@@ -103,7 +83,7 @@ pub(super) fn plan(mut spans: Vec<Span>, limits: Limits) -> Vec<ReadRequest> {
     for span in spans {
         let fits = open.first().is_some_and(|first| {
             first.table == span.table
-                && u32::from(span.address).saturating_sub(end) <= limits.gap
+                && limits.may_skip(span.table, end, span.address.into())
                 && span.end().max(end) - start <= limits.cells(span.table)
         });
         if fits {
@@ -121,6 +101,7 @@ pub(super) fn plan(mut spans: Vec<Span>, limits: Limits) -> Vec<ReadRequest> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::NoRead;
     use super::*;
     use proptest::prelude::*;
 
@@ -133,10 +114,18 @@ mod tests {
         }
     }
 
-    const LIMITS: Limits = Limits {
+    static ALL: NoRead = NoRead {
+        coil: Vec::new(),
+        discrete_input: Vec::new(),
+        holding_register: Vec::new(),
+        input_register: Vec::new(),
+    };
+
+    const LIMITS: Limits<'_> = Limits {
         registers: 125,
         coils: 2000,
         gap: 0,
+        no_read: &ALL,
     };
 
     #[test]
@@ -156,8 +145,15 @@ mod tests {
         let spans = vec![span(0, 10, 2), span(1, 15, 1)];
         assert_eq!(plan(spans.clone(), LIMITS).len(), 2);
         assert_eq!(plan(spans.clone(), Limits { gap: 2, ..LIMITS }).len(), 2);
-        let joined = plan(spans, Limits { gap: 3, ..LIMITS });
+        let joined = plan(spans.clone(), Limits { gap: 3, ..LIMITS });
         assert_eq!((joined.len(), joined[0].count), (1, 6));
+        let no_read = toml::from_str("holding_register = [[13, 13]]").unwrap();
+        let limits = Limits {
+            gap: 3,
+            no_read: &no_read,
+            ..LIMITS
+        };
+        assert_eq!(plan(spans, limits).len(), 2);
     }
 
     #[test]
@@ -209,17 +205,30 @@ mod tests {
         })
     }
 
-    fn gaps_within(spans: &[Span], gap: u32) -> bool {
+    /// No hole among `spans` that is too wide or holds a cell that must not be read.
+    fn gaps_within(spans: &[Span], limits: Limits<'_>) -> bool {
         let mut end = spans[0].end();
         spans.iter().all(|s| {
-            let fits = u32::from(s.address).saturating_sub(end) <= gap;
+            let mut gap = end..u32::from(s.address);
+            let fits = gap.len() as u32 <= limits.gap
+                && !gap.any(|cell| limits.no_read.touches(s.table, cell, cell + 1));
             end = end.max(s.end());
             fits
         })
     }
 
+    fn any_no_read() -> impl Strategy<Value = NoRead> {
+        let range = (0u16..300, 0u16..4)
+            .prop_map(|(first, more)| (first, first + more).try_into().unwrap());
+        prop::collection::vec(range, 0..6).prop_map(|ranges| NoRead {
+            coil: ranges.clone(),
+            holding_register: ranges,
+            ..NoRead::default()
+        })
+    }
+
     /// Fewest groups over all ways of grouping, by trying them all.
-    fn fewest(spans: &[Span], limits: Limits, groups: &mut Vec<Vec<Span>>) -> usize {
+    fn fewest(spans: &[Span], limits: Limits<'_>, groups: &mut Vec<Vec<Span>>) -> usize {
         let Some((first, rest)) = spans.split_first() else {
             let valid = groups.iter().all(|group| {
                 let mut group = group.clone();
@@ -227,7 +236,7 @@ mod tests {
                 let end = group.iter().map(Span::end).max().unwrap();
                 end - u32::from(group[0].address) <= limits.cells(group[0].table)
                     && group.iter().all(|s| s.table == group[0].table)
-                    && gaps_within(&group, limits.gap)
+                    && gaps_within(&group, limits)
             });
             return if valid { groups.len() } else { usize::MAX };
         };
@@ -247,8 +256,9 @@ mod tests {
         #[test]
         fn every_point_is_read_exactly_once_within_the_limits(
             spans in any_spans(200), registers in 20u32..=125, coils in 1u32..=2000, gap in 0u32..30,
+            no_read in any_no_read(),
         ) {
-            let limits = Limits { registers, coils, gap };
+            let limits = Limits { registers, coils, gap, no_read: &no_read };
             let requests = plan(spans.clone(), limits);
             let mut read: Vec<Span> = requests.iter().flat_map(|r| r.spans.clone()).collect();
             read.sort_by_key(|s| s.point);
@@ -261,17 +271,17 @@ mod tests {
                     && u32::from(s.address) >= start && s.end() <= end));
                 prop_assert_eq!(request.spans.iter().map(Span::end).max(), Some(end));
                 prop_assert_eq!(u32::from(request.spans[0].address), start);
-                prop_assert!(gaps_within(&request.spans, gap));
+                prop_assert!(gaps_within(&request.spans, limits));
             }
         }
 
         #[test]
         fn no_grouping_has_fewer_requests(
-            spans in any_spans(7), gap in 0u32..30,
+            spans in any_spans(7), gap in 0u32..30, no_read in any_no_read(),
         ) {
             let spans: Vec<Span> = spans.into_iter()
                 .map(|s| Span { address: s.address % 60, ..s }).collect();
-            let limits = Limits { registers: 24, coils: 10, gap };
+            let limits = Limits { registers: 24, coils: 10, gap, no_read: &no_read };
             let best = if spans.is_empty() { 0 } else { fewest(&spans, limits, &mut Vec::new()) };
             prop_assert_eq!(plan(spans, limits).len(), best);
         }

@@ -61,6 +61,10 @@ pub enum DataType {
     U32,
     /// Two's complement, two registers.
     I32,
+    /// Unsigned, three registers.
+    U48,
+    /// Two's complement, three registers.
+    I48,
     /// Unsigned, four registers.
     U64,
     /// Two's complement, four registers.
@@ -69,9 +73,14 @@ pub enum DataType {
     F32,
     /// IEEE 754 double precision, four registers.
     F64,
-    /// UTF-8, two bytes a register, high byte first, up to the first NUL; this many registers.
+    /// Binary-coded decimal, four digits in one register.
+    Bcd16,
+    /// Binary-coded decimal, eight digits in two registers.
+    Bcd32,
+    /// UTF-8, two bytes a register, high byte first, up to the first NUL; this many bytes. Of an odd
+    /// number the last register's high byte only.
     Text(u16),
-    /// Bytes as they are, two a register, high byte first; this many registers.
+    /// Bytes as they are, two a register, high byte first; this many bytes.
     Bytes(u16),
 }
 
@@ -79,10 +88,11 @@ impl DataType {
     /// How many cells of its table a value takes.
     pub fn width(self) -> u16 {
         match self {
-            Self::Bool | Self::Bit(_) | Self::U16 | Self::I16 => 1,
-            Self::U32 | Self::I32 | Self::F32 => 2,
+            Self::Bool | Self::Bit(_) | Self::U16 | Self::I16 | Self::Bcd16 => 1,
+            Self::U32 | Self::I32 | Self::F32 | Self::Bcd32 => 2,
+            Self::U48 | Self::I48 => 3,
             Self::U64 | Self::I64 | Self::F64 => 4,
-            Self::Text(registers) | Self::Bytes(registers) => registers,
+            Self::Text(bytes) | Self::Bytes(bytes) => bytes.div_ceil(2),
         }
     }
 
@@ -123,7 +133,12 @@ pub struct ModbusPoint {
     pub scale: f64,
     /// … and then this is added.
     pub offset: f64,
+    /// How many values of this kind follow one another; `None` where it is a single value.
+    pub elements: Option<u16>,
 }
+
+/// Most elements of an array.
+pub const MAX_ELEMENTS: u16 = 2000;
 
 impl ModbusPoint {
     /// An unscaled point with the high word first. Fails when the table cannot hold the type.
@@ -136,8 +151,41 @@ impl ModbusPoint {
             swap_bytes: false,
             scale: 1.0,
             offset: 0.0,
+            elements: None,
         }
         .checked()
+    }
+
+    /// The elements of an array, each as a point of its own; of a single value that value. The bits of
+    /// a register go on with bit 0 of the next one.
+    pub fn expanded(&self) -> impl Iterator<Item = Self> + '_ {
+        (0..self.elements.unwrap_or(1)).map(|index| self.element(index))
+    }
+
+    fn element(&self, index: u16) -> Self {
+        let (cells, data) = match self.data {
+            DataType::Bit(first) => {
+                let bit = u16::from(first) + index;
+                (bit / 16, DataType::Bit((bit % 16) as u8))
+            }
+            data => (index * self.width(), data),
+        };
+        Self {
+            address: self.address.saturating_add(cells),
+            data,
+            elements: None,
+            ..self.clone()
+        }
+    }
+
+    /// The address after its last cell, or after its last element's.
+    fn end(&self) -> u32 {
+        let cells = match (self.data, self.elements) {
+            (_, None) => u32::from(self.width()),
+            (DataType::Bit(first), Some(n)) => (u32::from(first) + u32::from(n)).div_ceil(16),
+            (_, Some(n)) => u32::from(n) * u32::from(self.width()),
+        };
+        u32::from(self.address) + cells
     }
 
     /// Whether the number read is scaled or shifted.
@@ -153,8 +201,9 @@ impl ModbusPoint {
             DataType::Bytes(_) => ValueKind::Bytes,
             _ if self.is_scaled() => ValueKind::F64,
             DataType::F32 | DataType::F64 => ValueKind::F64,
-            DataType::I16 | DataType::I32 | DataType::I64 => ValueKind::I64,
-            DataType::U16 | DataType::U32 | DataType::U64 => ValueKind::U64,
+            DataType::I16 | DataType::I32 | DataType::I48 | DataType::I64 => ValueKind::I64,
+            DataType::U16 | DataType::U32 | DataType::U48 | DataType::U64 => ValueKind::U64,
+            DataType::Bcd16 | DataType::Bcd32 => ValueKind::U64,
         }
     }
 
@@ -174,10 +223,17 @@ impl ModbusPoint {
         if width == 0 || width > self.table.max_cells() {
             return Err(PointError::Registers(width));
         }
-        if u32::from(self.address) + width > 0x1_0000 {
+        if self
+            .elements
+            .is_some_and(|n| !(1..=MAX_ELEMENTS).contains(&n))
+        {
+            return Err(PointError::Elements);
+        }
+        let end = self.end();
+        if end > 0x1_0000 {
             return Err(PointError::PastTheEnd {
                 address: self.address,
-                width,
+                width: end - u32::from(self.address),
             });
         }
         if !self.scale.is_finite() || !self.offset.is_finite() || self.scale == 0.0 {
@@ -209,11 +265,14 @@ pub enum PointError {
     /// `bit` beside a type that is not bool.
     #[error("`bit` picks a switch out of a register: leave `type` out, or set type = \"bool\"")]
     BitType,
-    /// `registers` where the type says how many, or the other way round.
+    /// A length where the type says how long, or the other way round.
     #[error(
-        "`registers` (1 to 125) goes with type = \"text\" and type = \"bytes\", and only with these"
+        "type = \"text\" and type = \"bytes\", and only these, need one of `registers` (1 to 125) and `length` (bytes, 1 to 250)"
     )]
     RegistersMismatch,
+    /// Too many elements, or none.
+    #[error("an array has 1 to {MAX_ELEMENTS} `elements`")]
+    Elements,
     /// Too long or empty.
     #[error("a value cannot take {0} registers: one request reads 1 to 125")]
     Registers(u32),
@@ -242,10 +301,14 @@ enum TypeName {
     I16,
     U32,
     I32,
+    U48,
+    I48,
     U64,
     I64,
     F32,
     F64,
+    Bcd16,
+    Bcd32,
     Text,
     Bytes,
 }
@@ -269,6 +332,8 @@ struct PointText {
     #[serde(skip_serializing_if = "Option::is_none")]
     registers: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    length: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     word_order: Option<WordOrder>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     swap_bytes: bool,
@@ -276,6 +341,8 @@ struct PointText {
     scale: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elements: Option<u16>,
 }
 
 impl TryFrom<PointText> for ModbusPoint {
@@ -301,9 +368,18 @@ impl TryFrom<PointText> for ModbusPoint {
             None if table.is_bits() => TypeName::Bool,
             None => TypeName::U16,
         });
-        let data = match (name, text.bit, text.registers) {
-            (TypeName::Text, None, Some(registers)) => DataType::Text(registers),
-            (TypeName::Bytes, None, Some(registers)) => DataType::Bytes(registers),
+        let length = match (text.registers, text.length) {
+            (Some(registers), None) => Some(
+                registers
+                    .checked_mul(2)
+                    .ok_or(PointError::Registers(registers.into()))?,
+            ),
+            (None, length) => length,
+            (Some(_), Some(_)) => return Err(PointError::RegistersMismatch),
+        };
+        let data = match (name, text.bit, length) {
+            (TypeName::Text, None, Some(bytes)) => DataType::Text(bytes),
+            (TypeName::Bytes, None, Some(bytes)) => DataType::Bytes(bytes),
             (TypeName::Text | TypeName::Bytes, None, None) | (_, _, Some(_)) => {
                 return Err(PointError::RegistersMismatch);
             }
@@ -314,10 +390,14 @@ impl TryFrom<PointText> for ModbusPoint {
             (TypeName::I16, None, None) => DataType::I16,
             (TypeName::U32, None, None) => DataType::U32,
             (TypeName::I32, None, None) => DataType::I32,
+            (TypeName::U48, None, None) => DataType::U48,
+            (TypeName::I48, None, None) => DataType::I48,
             (TypeName::U64, None, None) => DataType::U64,
             (TypeName::I64, None, None) => DataType::I64,
             (TypeName::F32, None, None) => DataType::F32,
             (TypeName::F64, None, None) => DataType::F64,
+            (TypeName::Bcd16, None, None) => DataType::Bcd16,
+            (TypeName::Bcd32, None, None) => DataType::Bcd32,
         };
         Self {
             table,
@@ -327,6 +407,7 @@ impl TryFrom<PointText> for ModbusPoint {
             swap_bytes: text.swap_bytes,
             scale: text.scale.unwrap_or(1.0),
             offset: text.offset.unwrap_or(0.0),
+            elements: text.elements,
         }
         .checked()
     }
@@ -339,6 +420,7 @@ impl From<ModbusPoint> for PointText {
             word_order: (point.word_order != WordOrder::Big).then_some(point.word_order),
             scale: (point.scale != 1.0).then_some(point.scale),
             offset: (point.offset != 0.0).then_some(point.offset),
+            elements: point.elements,
             ..Self::default()
         };
         match point.table {
@@ -358,16 +440,20 @@ impl From<ModbusPoint> for PointText {
             DataType::I16 => Some(TypeName::I16),
             DataType::U32 => Some(TypeName::U32),
             DataType::I32 => Some(TypeName::I32),
+            DataType::U48 => Some(TypeName::U48),
+            DataType::I48 => Some(TypeName::I48),
             DataType::U64 => Some(TypeName::U64),
             DataType::I64 => Some(TypeName::I64),
+            DataType::Bcd16 => Some(TypeName::Bcd16),
+            DataType::Bcd32 => Some(TypeName::Bcd32),
             DataType::F32 => Some(TypeName::F32),
             DataType::F64 => Some(TypeName::F64),
-            DataType::Text(registers) => {
-                text.registers = Some(registers);
+            DataType::Text(bytes) => {
+                text.length = Some(bytes);
                 Some(TypeName::Text)
             }
-            DataType::Bytes(registers) => {
-                text.registers = Some(registers);
+            DataType::Bytes(bytes) => {
+                text.length = Some(bytes);
                 Some(TypeName::Bytes)
             }
         };
@@ -412,6 +498,18 @@ mod tests {
                 ValueKind::Bytes,
                 125,
             ),
+            ("holding_register = 7\ntype = 'i48'", ValueKind::I64, 3),
+            ("holding_register = 7\ntype = 'bcd32'", ValueKind::U64, 2),
+            (
+                "holding_register = 7\ntype = 'text'\nlength = 7",
+                ValueKind::Text,
+                4,
+            ),
+            (
+                "input_register = 7\ntype = 'f32'\nelements = 20",
+                ValueKind::F64,
+                2,
+            ),
             (
                 "holding_register = 65534\ntype = 'f32'\nswap_bytes = true",
                 ValueKind::F64,
@@ -423,6 +521,27 @@ mod tests {
             let again = read(&toml::to_string(&point).unwrap()).unwrap();
             assert_eq!(again, point, "{text}");
         }
+    }
+
+    #[test]
+    fn arrays_are_points_in_a_row() {
+        let addresses = |text: &str| -> Vec<(u16, DataType)> {
+            let point = read(text).unwrap();
+            point.expanded().map(|p| (p.address, p.data)).collect()
+        };
+        assert_eq!(
+            addresses("holding_register = 10\ntype = 'f32'\nelements = 3"),
+            [10, 12, 14].map(|a| (a, DataType::F32))
+        );
+        assert_eq!(
+            addresses("holding_register = 10\nbit = 15\nelements = 2"),
+            [(10, DataType::Bit(15)), (11, DataType::Bit(0))]
+        );
+        assert_eq!(
+            addresses("coil = 5\nelements = 2"),
+            [(5, DataType::Bool), (6, DataType::Bool)]
+        );
+        assert_eq!(addresses("holding_register = 3"), [(3, DataType::U16)]);
     }
 
     #[test]
@@ -447,6 +566,12 @@ mod tests {
                 "holding_register = 1\ntype = 'text'\nregisters = 0",
                 "0 registers",
             ),
+            (
+                "holding_register = 1\ntype = 'text'\nregisters = 2\nlength = 4",
+                "`length`",
+            ),
+            ("holding_register = 1\nelements = 0", "1 to 2000"),
+            ("holding_register = 65530\nelements = 7", "past the last"),
             ("holding_register = 65535\ntype = 'u32'", "past the last"),
             ("holding_register = 65536", "65536"),
             ("holding_register = 1\nscale = nan", "finite"),

@@ -3,18 +3,24 @@
 //!
 //! A device that refuses a request says neither which of its cells it meant nor whether it will
 //! change its mind. So a refused request is cut in two, again and again, until the bad points stand
-//! alone; the pieces stay cut, the bad points are left out, and are tried again now and then. Extra
-//! requests are rationed, so that a device whose every register is bad is not flooded.
+//! alone; the pieces stay cut, the bad points are left out, and are tried again more and more rarely.
+//! Extra requests are rationed, so that a device whose every register is bad is not flooded.
 
+use super::config::ModbusConfig;
 use super::decode::{Decoder, Reply};
-use super::plan::{Limits, ReadRequest, Span, plan};
+use super::limits::Limits;
+use super::plan::{ReadRequest, Span, plan};
 use super::point::ModbusPoint;
 use crate::model::{BatchBuilder, Quality};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a refused point is left alone.
+/// How long a refused point is left alone at first; twice as long after every further refusal …
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// … up to this.
+const LONGEST_RETRY: Duration = Duration::from_secs(480);
+/// How long, while the device refuses everything: it is stopped or starting, and will be back.
+const RETRY_AFTER_NOTHING: Duration = Duration::from_secs(2);
 /// Most requests that a scan makes beyond its plan, to find bad points or to try them again.
 const EXTRA_REQUESTS: usize = 32;
 
@@ -53,38 +59,51 @@ impl Refusal {
 struct Poll {
     request: ReadRequest,
     decoder: Decoder,
-    /// Refused: with which quality, and when it is tried again.
-    suspended: Option<(Quality, Duration)>,
+    /// Refused, and left out for now.
+    suspended: Option<Suspended>,
     /// What the running scan brought; `Err` for points that get no value.
     outcome: Result<Reply, Quality>,
+}
+
+/// A refused request that is left alone for a while.
+#[derive(Clone, Copy, Debug)]
+struct Suspended {
+    quality: Quality,
+    /// When it was refused last.
+    since: Duration,
+    /// How long it is left alone from then on.
+    wait: Duration,
 }
 
 /// The requests of a scan.
 #[derive(Clone, Debug)]
 pub(super) struct Polls {
     points: Arc<[ModbusPoint]>,
-    limits: Limits,
+    config: Arc<ModbusConfig>,
     polls: Vec<Poll>,
     at: usize,
     extra: usize,
     now: Duration,
+    /// Whether anything was answered in the scan before, and in this one.
+    answered: (bool, bool),
     recovered: bool,
     refused: Vec<Span>,
 }
 
 impl Polls {
     /// The fewest requests that read `points`.
-    pub(super) fn new(points: Arc<[ModbusPoint]>, limits: Limits) -> Self {
+    pub(super) fn new(points: Arc<[ModbusPoint]>, config: Arc<ModbusConfig>) -> Self {
         let spans = points.iter().enumerate().map(|(i, p)| Span::new(i, p));
-        let requests = plan(spans.collect(), limits);
+        let requests = plan(spans.collect(), config.limits());
         let polls = requests.into_iter().map(|r| poll(r, &points)).collect();
         Self {
             polls,
             points,
-            limits,
+            config,
             at: 0,
             extra: 0,
             now: Duration::ZERO,
+            answered: (true, true),
             recovered: false,
             refused: Vec::new(),
         }
@@ -98,6 +117,7 @@ impl Polls {
         self.at = 0;
         self.extra = EXTRA_REQUESTS;
         self.now = now;
+        self.answered = (self.answered.1, false);
         self.refused.clear();
     }
 
@@ -105,8 +125,10 @@ impl Polls {
     pub(super) fn next(&mut self) -> Option<&ReadRequest> {
         while let Some(poll) = self.polls.get_mut(self.at) {
             match poll.suspended {
-                Some((quality, until)) if self.now < until || self.extra == 0 => {
-                    poll.outcome = Err(quality);
+                Some(suspended)
+                    if self.extra == 0 || !suspended.is_due(self.now, self.answered.0) =>
+                {
+                    poll.outcome = Err(suspended.quality);
                     self.at += 1;
                 }
                 suspended => {
@@ -126,6 +148,7 @@ impl Polls {
         match answer {
             Ok(reply) => {
                 self.recovered |= poll.suspended.take().is_some();
+                self.answered.1 = true;
                 poll.outcome = Ok(reply);
                 self.at += 1;
             }
@@ -154,10 +177,18 @@ impl Polls {
 
     fn suspend(&mut self, refusal: Refusal) {
         if let Some(poll) = self.polls.get_mut(self.at) {
-            if poll.suspended.is_none() {
-                self.refused.extend(&poll.request.spans);
-            }
-            poll.suspended = Some((refusal.quality(), self.now + RETRY_AFTER));
+            let wait = match poll.suspended {
+                Some(before) => (before.wait * 2).min(LONGEST_RETRY),
+                None => {
+                    self.refused.extend(&poll.request.spans);
+                    RETRY_AFTER
+                }
+            };
+            poll.suspended = Some(Suspended {
+                quality: refusal.quality(),
+                since: self.now,
+                wait,
+            });
         }
         self.skip(refusal);
     }
@@ -186,11 +217,21 @@ impl Polls {
         let spans = answering.into_iter().flat_map(|poll| poll.request.spans);
         let limits = Limits {
             gap: 0,
-            ..self.limits
+            ..self.config.limits()
         };
         let requests = plan(spans.collect(), limits);
         kept.extend(requests.into_iter().map(|r| poll(r, &self.points)));
         self.polls = kept;
+    }
+}
+
+impl Suspended {
+    fn is_due(&self, now: Duration, anything_answers: bool) -> bool {
+        let wait = match anything_answers {
+            true => self.wait,
+            false => RETRY_AFTER_NOTHING,
+        };
+        now >= self.since + wait
     }
 }
 
@@ -210,11 +251,9 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const LIMITS: Limits = Limits {
-        registers: 125,
-        coils: 2000,
-        gap: 3,
-    };
+    fn config() -> Arc<ModbusConfig> {
+        Arc::new(toml::from_str("address = 'plc:502'\nmax_gap = 3").unwrap())
+    }
 
     fn points(addresses: impl IntoIterator<Item = u16>) -> Arc<[ModbusPoint]> {
         let point = |a| ModbusPoint::new(Table::HoldingRegister, a, DataType::U16).unwrap();
@@ -242,7 +281,7 @@ mod tests {
 
     #[test]
     fn one_bad_register_does_not_stop_the_others() {
-        let mut polls = Polls::new(points(0..125), LIMITS);
+        let mut polls = Polls::new(points(0..125), config());
         let bad = BTreeSet::from([77]);
         let (requests, good) = scan(&mut polls, 0, &bad);
         assert_eq!(good, (0..125).filter(|a| *a != 77).collect());
@@ -262,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_gap_that_the_device_does_not_have_is_cut_out() {
-        let mut polls = Polls::new(points([0, 1, 2, 5, 6, 7]), LIMITS);
+        let mut polls = Polls::new(points([0, 1, 2, 5, 6, 7]), config());
         assert_eq!(polls.polls.len(), 1);
         let (requests, good) = scan(&mut polls, 0, &BTreeSet::from([3, 4]));
         assert_eq!((requests, good.len()), (3, 6));
@@ -271,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_busy_device_is_asked_again_and_nothing_is_cut() {
-        let mut polls = Polls::new(points(0..10), LIMITS);
+        let mut polls = Polls::new(points(0..10), config());
         polls.begin(Duration::ZERO);
         assert!(polls.next().is_some());
         polls.answer(Err(Refusal::Busy));
@@ -280,18 +319,36 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_the_device_lacks_is_asked_for_once_in_a_while() {
-        let mut polls = Polls::new(points(0..10), LIMITS);
+    fn what_stays_bad_is_asked_for_more_and_more_rarely() {
+        let mut polls = Polls::new(points([0, 10]), config());
+        let bad = BTreeSet::from([10]);
+        let mut asked = Vec::new();
+        for second in 0..2000 {
+            if scan(&mut polls, second, &bad).0 == 2 {
+                asked.push(second);
+            }
+        }
+        assert_eq!(asked, [0, 30, 90, 210, 450, 930, 1410, 1890]);
+    }
+
+    #[test]
+    fn a_device_that_refuses_everything_is_asked_every_two_seconds() {
+        let mut polls = Polls::new(points(0..10), config());
         let mut ask = |now| {
             polls.begin(Duration::from_secs(now));
             let asked = polls.next().is_some();
-            polls.answer(Err(Refusal::Function));
+            if asked {
+                polls.answer(Err(Refusal::Function));
+            }
             asked
         };
         assert_eq!(
-            [0, 1, 29, 30, 31].map(&mut ask),
-            [true, false, false, true, false]
+            [0, 1, 2, 3, 4, 5].map(&mut ask),
+            [true, false, true, false, true, false]
         );
+        // It is back: everything has a value at the next attempt.
+        let good = scan(&mut polls, 6, &BTreeSet::new()).1;
+        assert_eq!(good.len(), 10);
     }
 
     proptest! {
@@ -303,7 +360,7 @@ mod tests {
             addresses in prop::collection::btree_set(0u16..400, 1..200),
             missing in prop::collection::btree_set(0u16..400, 0..60),
         ) {
-            let mut polls = Polls::new(points(addresses.iter().copied()), LIMITS);
+            let mut polls = Polls::new(points(addresses.iter().copied()), config());
             let mut good = BTreeSet::new();
             for second in 0..25 {
                 let planned = polls.polls.len();
@@ -313,7 +370,7 @@ mod tests {
             }
             prop_assert_eq!(&good, &addresses.difference(&missing).copied().collect());
             for second in 0..12 {
-                good = scan(&mut polls, 100 + second, &BTreeSet::new()).1;
+                good = scan(&mut polls, 1000 + second, &BTreeSet::new()).1;
             }
             prop_assert_eq!(good, addresses);
         }

@@ -1,11 +1,14 @@
 //! A Modbus device as a source: polls it at its period, whole scans only.
 
+use super::bus::Bus;
 use super::config::ModbusConfig;
-use super::link::Link;
-use super::plan::Limits;
+use super::control::ModbusControl;
+use super::identify::{self, Identification};
+use super::link::Station;
 use super::point::{ModbusPoint, Table};
 use super::polls::{Polls, RETRY_AFTER};
 use crate::model::{BatchBuilder, DeviceId, Nanos, TagSpec, ValueKind, now};
+use crate::protocols::control::Control;
 use crate::protocols::source::{Mode, Source, SourceError};
 use async_trait::async_trait;
 use std::future::Future;
@@ -39,6 +42,26 @@ pub enum ModbusConfigError {
         /// How many one request may read.
         limit: u32,
     },
+    /// In a range that must not be read.
+    #[error(
+        "tag {tag} of device {device} is in {table}s that `no_read` excludes, so it would never have a value"
+    )]
+    NoRead {
+        /// The device.
+        device: DeviceId,
+        /// The tag.
+        tag: Arc<str>,
+        /// Its table.
+        table: Table,
+    },
+    /// Several values where one is needed.
+    #[error("tag {tag} of device {device} is an array: every element of it is a tag of its own")]
+    Array {
+        /// The device.
+        device: DeviceId,
+        /// The tag.
+        tag: Arc<str>,
+    },
     /// The tag's type is not what its registers give.
     #[error(
         "tag {tag} of device {device} is declared as {declared:?}, but its registers give {given:?}"
@@ -55,9 +78,10 @@ pub enum ModbusConfigError {
     },
 }
 
-/// A connection and the requests that go over it.
+/// The requests that are made while a connection lasts.
 struct Session {
-    link: Link,
+    bus: Arc<Bus>,
+    station: Station,
     polls: Polls,
     since: Instant,
 }
@@ -68,7 +92,7 @@ impl Session {
         let time = now();
         self.polls.begin(self.since.elapsed());
         while let Some(request) = self.polls.next() {
-            let answer = self.link.read(request).await?;
+            let answer = self.bus.read(&self.station, request).await?;
             self.polls.answer(answer);
         }
         Ok((self, time))
@@ -77,17 +101,28 @@ impl Session {
 
 type Scan = Pin<Box<dyn Future<Output = Result<(Box<Session>, Nanos), SourceError>> + Send>>;
 
-/// Polls one Modbus TCP device.
+/// Polls one Modbus device.
 pub struct ModbusSource {
     device: DeviceId,
-    config: ModbusConfig,
+    config: Arc<ModbusConfig>,
     tags: Arc<[TagSpec]>,
     points: Arc<[ModbusPoint]>,
+    bus: Arc<Bus>,
+    station: Station,
+    identity: Identity,
     pace: Option<Interval>,
     session: Option<Box<Session>>,
     /// The scan that is being made. It owns the session, so that whoever stops waiting for it loses
     /// nothing: the next call goes on waiting, and no answer is ever taken for another's.
     scan: Option<Scan>,
+}
+
+/// What a device says of itself.
+enum Identity {
+    /// It has not been asked, and will be.
+    Wanted,
+    /// It has been asked, or is not to be.
+    Known(Option<Identification>),
 }
 
 impl ModbusSource {
@@ -101,8 +136,22 @@ impl ModbusSource {
         if points.is_empty() {
             return Err(ModbusConfigError::NoTags { device });
         }
-        let limits = limits(&config);
+        let limits = config.limits();
         for (tag, point) in &points {
+            let (first, end) = (u32::from(point.address), u32::from(point.width()));
+            if limits.no_read.touches(point.table, first, first + end) {
+                return Err(ModbusConfigError::NoRead {
+                    device,
+                    tag: tag.name.clone(),
+                    table: point.table,
+                });
+            }
+            if point.elements.is_some() {
+                return Err(ModbusConfigError::Array {
+                    device,
+                    tag: tag.name.clone(),
+                });
+            }
             let limit = limits.cells(point.table);
             if u32::from(point.width()) > limit {
                 return Err(ModbusConfigError::TooWide {
@@ -125,7 +174,17 @@ impl ModbusSource {
         let (tags, points): (Vec<_>, Vec<_>) = points.into_iter().unzip();
         Ok(Self {
             device,
-            config,
+            bus: Bus::of(&config),
+            station: Station {
+                unit_id: config.unit_id,
+                timeout: config.timeout(),
+                delay: Duration::from_millis(config.delay_ms.get().into()),
+            },
+            identity: match config.identify {
+                true => Identity::Wanted,
+                false => Identity::Known(None),
+            },
+            config: Arc::new(config),
             tags: tags.into(),
             points: points.into(),
             pace: None,
@@ -134,10 +193,11 @@ impl ModbusSource {
         })
     }
 
-    fn open(&mut self, link: Link) {
+    fn open(&mut self) {
         self.session = Some(Box::new(Session {
-            link,
-            polls: Polls::new(self.points.clone(), limits(&self.config)),
+            bus: self.bus.clone(),
+            station: self.station,
+            polls: Polls::new(self.points.clone(), self.config.clone()),
             since: Instant::now(),
         }));
         let period = Duration::from_millis(self.config.period_ms.get().into());
@@ -147,6 +207,28 @@ impl ModbusSource {
             pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
             pace
         });
+    }
+
+    /// What the device said of itself, where it was asked.
+    pub fn identification(&self) -> Option<&Identification> {
+        match &self.identity {
+            Identity::Known(identification) => identification.as_ref(),
+            Identity::Wanted => None,
+        }
+    }
+
+    /// Asks the device who it is, once: some fall silent at a function that they do not know, and must
+    /// not be asked again.
+    async fn identify(&mut self) -> Result<(), SourceError> {
+        if matches!(self.identity, Identity::Wanted) {
+            self.identity = Identity::Known(None);
+            let found = identify::identify(&self.bus, &self.station).await?;
+            if let Some(identification) = &found {
+                tracing::info!(device = %self.device, %identification, "it says what it is");
+            }
+            self.identity = Identity::Known(found);
+        }
+        Ok(())
     }
 
     fn drop_connection(&mut self) {
@@ -169,14 +251,6 @@ impl ModbusSource {
     }
 }
 
-fn limits(config: &ModbusConfig) -> Limits {
-    Limits {
-        registers: config.max_registers.get(),
-        coils: config.max_coils.get(),
-        gap: config.max_gap.get(),
-    }
-}
-
 #[async_trait]
 impl Source for ModbusSource {
     fn tags(&self) -> Arc<[TagSpec]> {
@@ -189,8 +263,9 @@ impl Source for ModbusSource {
 
     async fn connect(&mut self) -> Result<(), SourceError> {
         self.drop_connection();
-        let link = Link::connect(&self.config).await?;
-        self.open(link);
+        self.bus.connect(&self.station).await?;
+        self.identify().await?;
+        self.open();
         Ok(())
     }
 
@@ -201,7 +276,7 @@ impl Source for ModbusSource {
             }
             let session = self.session.take();
             let session = session.ok_or_else(|| SourceError::Unreachable {
-                address: self.config.address.to_string(),
+                address: self.config.transport.to_string(),
                 reason: "not connected".into(),
             })?;
             self.scan = Some(Box::pin(session.scan()));
@@ -219,10 +294,19 @@ impl Source for ModbusSource {
         Ok(())
     }
 
+    fn control(&self) -> Option<Arc<dyn Control>> {
+        Some(Arc::new(ModbusControl {
+            device: self.device.clone(),
+            bus: Arc::downgrade(&self.bus),
+            station: self.station,
+            config: self.config.clone(),
+            tags: self.tags.clone(),
+            points: self.points.clone(),
+        }))
+    }
+
     async fn close(&mut self) {
-        self.scan = None;
-        if let Some(session) = self.session.take() {
-            session.link.close().await;
-        }
+        self.drop_connection();
+        self.bus.close(&self.station).await;
     }
 }

@@ -1,10 +1,12 @@
 //! The source against devices that behave, and against devices that do not.
 
-use super::config::{Endpoint, ModbusConfig};
-use super::link::Link;
+use super::bus::Bus;
+use super::config::ModbusConfig;
+use super::link::{Link, Station};
 use super::plan::{ReadRequest, Span};
 use super::point::{DataType, ModbusPoint, Table};
 use super::source::{ModbusConfigError, ModbusSource};
+use super::transport::Endpoint;
 use crate::model::{Batch, BatchBuilder, Quality, TagSpec, Value};
 use crate::protocols::source::{Source, SourceError};
 use proptest::prelude::*;
@@ -401,7 +403,7 @@ fn what_cannot_be_read_is_refused_at_the_start() {
     let none = ModbusSource::new("plc".into(), config(address), Vec::new());
     assert!(matches!(none.err(), Some(ModbusConfigError::NoTags { .. })));
 
-    let text = ModbusPoint::new(Table::HoldingRegister, 0, DataType::Text(20)).unwrap();
+    let text = ModbusPoint::new(Table::HoldingRegister, 0, DataType::Text(39)).unwrap();
     let mut narrow = config(address);
     narrow.max_registers = 16.try_into().unwrap();
     let wide = ModbusSource::new("plc".into(), narrow, vec![(tag("name", &text), text)]);
@@ -441,7 +443,13 @@ fn read_bytes(table: Table, count: u16, answer: &[u8]) -> Option<usize> {
     runtime.block_on(async {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let mut link = Link::attach(ours, &config(address));
+        let config = config(address);
+        let station = Station {
+            unit_id: 1,
+            timeout: config.timeout(),
+            delay: std::time::Duration::ZERO,
+        };
+        let bus = Bus::with(Link::tcp(ours, address.to_string()), &config);
         let request = one_request(table, count);
         let device = async {
             let mut asked = [0; 12];
@@ -449,7 +457,7 @@ fn read_bytes(table: Table, count: u16, answer: &[u8]) -> Option<usize> {
             theirs.write_all(answer).await.unwrap();
             drop(theirs);
         };
-        let (read, ()) = tokio::join!(link.read(&request), device);
+        let (read, ()) = tokio::join!(bus.read(&station, &request), device);
         read.ok()?.ok().map(|reply| match reply {
             super::decode::Reply::Bits(bits) => bits.len(),
             super::decode::Reply::Words(words) => words.len(),
@@ -471,7 +479,7 @@ proptest! {
     #[test]
     fn no_answer_in_a_proper_frame_makes_the_hub_fall(
         table in prop_oneof![Just(Table::Coil), Just(Table::InputRegister)],
-        function in prop_oneof![Just(1u8), Just(4), Just(0x81), Just(0x84), any::<u8>()],
+        function in prop_oneof![Just(1u8), Just(4), Just(0x81), Just(0x84), Just(43), any::<u8>()],
         body in prop::collection::vec(any::<u8>(), 0..252),
         count in 1u16..=125,
     ) {

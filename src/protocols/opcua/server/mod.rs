@@ -6,6 +6,7 @@ mod callers;
 mod chunk;
 mod config;
 pub mod guard;
+mod history;
 mod nodes;
 mod parts;
 mod points;
@@ -23,6 +24,7 @@ use crate::live_view::LiveView;
 use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort};
 use callers::Callers;
 use guard::{Guard, GuardRules, GuardStats};
+use history::{History, MAX_CONTINUATIONS};
 use nodes::LiveNodes;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
@@ -136,6 +138,11 @@ impl ScadaServer {
         let live = ports.live.clone();
         let callers = Arc::new(Callers::new(&config));
         let parts = Arc::new(Parts::default());
+        if let Some(port) = &ports.history {
+            let past = History::new(port.clone(), parts.tags.clone());
+            // Nobody else sets it.
+            let _ = parts.past.set(Arc::new(past));
+        }
         let failed = |address, source| ScadaError::Bind { address, source };
         let public = TcpListener::bind(config.bind)
             .await
@@ -378,7 +385,7 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
         max_message_size: configured.message_bytes,
         max_chunk_count: configured.message_bytes.div_ceil(8_192).max(1),
         max_browse_continuation_points: 100,
-        max_history_continuation_points: 1,
+        max_history_continuation_points: MAX_CONTINUATIONS,
         max_query_continuation_points: 1,
         max_sessions: configured.sessions,
         subscriptions: SubscriptionLimits {

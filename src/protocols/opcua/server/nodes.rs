@@ -3,6 +3,7 @@
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
 use super::callers::Callers;
+use super::history::capabilities::historize;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
 use crate::access::Caller;
@@ -136,6 +137,9 @@ impl LiveNodes {
             }
         }
         let nodes = add_device(&mut space, self.namespace, &live.id, &live.tags);
+        if self.ports.history.is_some() {
+            historize(&mut space, &nodes);
+        }
         let group = Arc::new(Group::new(Origin::Device(live.clone()), nodes));
         if let Some((_, old)) = &old {
             let lost = group.inherit(old);

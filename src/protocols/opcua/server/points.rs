@@ -25,7 +25,7 @@ const TOGETHER: Duration = Duration::from_millis(10);
 const NOT_ENROLLED: Duration = Duration::from_millis(50);
 
 /// 1970-01-01 in the ticks of OPC UA: 100 ns since 1601-01-01.
-const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
+pub(super) const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
 
 /// The variables of the ledger, in the order of their index.
 pub(super) const LEDGER_FIELDS: [&str; 3] = ["Height", "LastBlockHash", "Records"];
@@ -108,7 +108,7 @@ impl Reading {
     }
 }
 
-fn variant(value: Value) -> Variant {
+pub(super) fn variant(value: Value) -> Variant {
     match value {
         Value::Bool(v) => Variant::Boolean(v),
         Value::I64(v) => Variant::Int64(v),
@@ -119,7 +119,7 @@ fn variant(value: Value) -> Variant {
     }
 }
 
-fn ticks(time: Nanos) -> i64 {
+pub(super) fn ticks(time: Nanos) -> i64 {
     UNIX_EPOCH_TICKS + time.div_euclid(100)
 }
 

@@ -2,11 +2,13 @@
 //! done here.
 
 use super::callers::Callers;
+use super::history::capabilities;
 use super::parts::Parts;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
 use opcua::server::diagnostics::NamespaceMetadata;
+use opcua::server::node_manager::memory::CoreNodeManager;
 use opcua::server::node_manager::{
     BrowseNode, BrowsePathItem, DynNodeManager, ExternalReferenceRequest, MethodCall,
     MonitoredItemRef, MonitoredItemUpdateRef, NodeManager, NodeManagerBuilder, ReadNode,
@@ -27,9 +29,14 @@ pub(super) struct Standard {
 
 impl NodeManagerBuilder for Standard {
     fn build(self: Box<Self>, context: ServerContext) -> Arc<DynNodeManager> {
+        let status = context.status.clone();
+        let stack = Box::new(Core(Extent::Server)).build(context);
+        if let Ok(core) = stack.clone().into_any_arc().downcast::<CoreNodeManager>() {
+            capabilities::add_functions(&mut core.address_space().write());
+        }
         Arc::new(StandardNodes {
-            status: context.status.clone(),
-            stack: Box::new(Core(Extent::Server)).build(context),
+            status,
+            stack,
             parts: self.parts,
             callers: self.callers,
         })
@@ -45,6 +52,17 @@ struct StandardNodes {
 }
 
 impl StandardNodes {
+    /// The stack says that there is no history.
+    fn tell_of_history(&self, node: &mut ReadNode) {
+        let wanted = node.node();
+        if wanted.attribute_id == AttributeId::Value
+            && self.parts.past.get().is_some()
+            && let Some(value) = capabilities::capability(&wanted.node_id)
+        {
+            node.set_result(DataValue::new_at(value, DateTime::now()));
+        }
+    }
+
     /// The stack gives the time at which it last changed the state.
     fn keep_time(&self, node: &mut ReadNode) {
         let whole = NodeId::from(VariableId::Server_ServerStatus);
@@ -103,6 +121,7 @@ impl NodeManager for StandardNodes {
         read.await?;
         for node in nodes_to_read {
             self.keep_time(node);
+            self.tell_of_history(node);
         }
         Ok(())
     }

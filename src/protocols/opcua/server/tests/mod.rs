@@ -1,5 +1,6 @@
 //! The server, seen by a client.
 
+mod history;
 mod hostile;
 mod log_in;
 
@@ -93,6 +94,13 @@ fn good(value: Value) -> LiveSample {
 }
 
 async fn hub(adjust: impl FnOnce(&Path, &mut OpcUaServerConfig)) -> Hub {
+    hub_with(adjust, |_| {}).await
+}
+
+async fn hub_with(
+    adjust: impl FnOnce(&Path, &mut OpcUaServerConfig),
+    add: impl FnOnce(&mut ScadaPorts),
+) -> Hub {
     let dir = tempfile::tempdir().unwrap();
     let mut config = OpcUaServerConfig {
         bind: "127.0.0.1:0".parse().unwrap(),
@@ -110,12 +118,9 @@ async fn hub(adjust: impl FnOnce(&Path, &mut OpcUaServerConfig)) -> Hub {
     let plc = live.register("plc-1".into(), tags.into());
     let ledger = FakeLedger::new();
     let sessions = Arc::new(FakeSessions::default());
-    let server = ScadaServer::start(
-        config,
-        ScadaPorts::new(live.clone(), ledger.clone(), sessions),
-    )
-    .await
-    .unwrap();
+    let mut ports = ScadaPorts::new(live.clone(), ledger.clone(), sessions);
+    add(&mut ports);
+    let server = ScadaServer::start(config, ports).await.unwrap();
     Hub {
         live,
         plc,
@@ -320,10 +325,7 @@ async fn changes_are_pushed_also_when_only_the_status_changes() {
     let source_time = data.source_timestamp.unwrap().as_chrono();
     assert_eq!(source_time.timestamp_nanos_opt(), Some(time));
 
-    hub.plc.set_link(crate::live_view::Link::Down {
-        reason: "unplugged".into(),
-        retry_at: 0,
-    });
+    hub.plc.set_down("unplugged", "", 0);
     let lost = StatusCode::from(Quality::BAD_NO_COMMUNICATION.0);
     news(&mut values, |data| data.status() == lost).await;
 

@@ -1,0 +1,424 @@
+//! `weighbridge scan modbus`: which units answer, who they are, what can be read of them, and what it
+//! might mean.
+
+use super::modbus_profile::profile;
+use crate::cli::output::{self, Align, Style};
+use crate::protocols::modbus::{
+    DataType, Guess, Identification, ModbusConfig, ReadableRanges, Survey, Table, WordOrder,
+    guesses,
+};
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value as Json, json};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Time between two readings of a register, whose difference is a hint at its type.
+const BETWEEN_READINGS: Duration = Duration::from_millis(700);
+/// Most registers of one unit that are read for guesses.
+const MOST_READ: usize = 5000;
+/// Most guesses that are printed of one unit; JSON and the profile have all.
+const MOST_SHOWN: usize = 40;
+const TABLES: [Table; 4] = [
+    Table::Coil,
+    Table::DiscreteInput,
+    Table::HoldingRegister,
+    Table::InputRegister,
+];
+
+/// What `weighbridge scan modbus` is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weighbridge scan modbus 192.0.2.7
+  weighbridge scan modbus 192.0.2.7:502 --units 1-20 -o meter.toml
+  weighbridge scan modbus 192.0.2.7 --range 0-2000 --requests 2000 --json
+  weighbridge scan modbus --serial /dev/ttyUSB0 --baud 9600 --parity none --units 1-247
+
+It only reads, one request at a time. Some devices do something when a register is read: look into the
+manual before you scan a machine that is running.
+
+Exit codes: 0 at least one unit answered, 1 none did.")]
+pub(in crate::cli) struct ModbusArgs {
+    /// Where it listens [default port: 502]
+    #[arg(
+        value_name = "HOST[:PORT]",
+        required_unless_present = "serial",
+        conflicts_with = "serial"
+    )]
+    host: Option<String>,
+    /// A serial port instead
+    #[arg(long, value_name = "PORT")]
+    serial: Option<String>,
+    /// Bits a second of the serial port
+    #[arg(long, value_name = "N", requires = "serial")]
+    baud: Option<u32>,
+    /// Parity of the serial port: none, even, odd
+    #[arg(long, value_name = "PARITY", requires = "serial")]
+    parity: Option<String>,
+    /// Stop bits of the serial port
+    #[arg(long, value_name = "N", requires = "serial")]
+    stop_bits: Option<u8>,
+    /// RTU frames through a TCP port
+    #[arg(long, conflicts_with = "serial")]
+    rtu: bool,
+    /// The units to look for
+    #[arg(long, value_name = "N[-N],…", default_value = "1-10", value_parser = units)]
+    units: Units,
+    /// Search these addresses, all of them, instead of where devices usually have something
+    #[arg(long, value_name = "FIRST-LAST", value_parser = addresses)]
+    range: Option<Range<u32>>,
+    /// Most requests for each table of each unit
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    requests: u32,
+    /// Milliseconds to wait for each answer
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    timeout_ms: u32,
+    /// Milliseconds of silence before each request
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    delay_ms: u32,
+    /// Write what was found as a configuration with one device a unit
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Unit ids.
+type Units = std::sync::Arc<[u8]>;
+
+fn units(text: &str) -> Result<Units, String> {
+    let wrong = || format!("{text:?} is no list of units, as in 1-10,20; units are 0 to 255");
+    let mut units = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: u8 = first.trim().parse().map_err(|_| wrong())?;
+        let last: u8 = last.trim().parse().map_err(|_| wrong())?;
+        if first > last {
+            return Err(wrong());
+        }
+        units.extend(first..=last);
+    }
+    Ok(units.into())
+}
+
+fn addresses(text: &str) -> Result<Range<u32>, String> {
+    let ends = text.split_once('-').unwrap_or((text, text));
+    match (ends.0.trim().parse::<u16>(), ends.1.trim().parse::<u16>()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first.into()..u32::from(last) + 1),
+        _ => Err(format!(
+            "{text:?} is no range of addresses, as in 0-999; addresses are 0 to 65535"
+        )),
+    }
+}
+
+impl ModbusArgs {
+    /// The keys of a device's `modbus = { … }` that say how it is reached.
+    pub(super) fn reached(&self) -> toml::Table {
+        let mut keys = toml::Table::new();
+        let mut set = |key: &str, value: Option<toml::Value>| {
+            keys.extend(value.map(|value| (key.to_owned(), value)));
+        };
+        set("address", self.address().map(toml::Value::String));
+        set("framing", self.rtu.then(|| "rtu".into()));
+        set("serial", self.serial.clone().map(Into::into));
+        set("baud", self.baud.map(Into::into));
+        set("parity", self.parity.clone().map(Into::into));
+        set("stop_bits", self.stop_bits.map(|b| i64::from(b).into()));
+        keys
+    }
+
+    fn address(&self) -> Option<String> {
+        let host = self.host.as_deref()?;
+        let bare_v6 = host.matches(':').count() > 1 && !host.starts_with('[');
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        Some(match (bare_v6, has_port) {
+            (true, _) => format!("[{host}]:502"),
+            (false, true) => host.to_owned(),
+            (false, false) => format!("{host}:502"),
+        })
+    }
+
+    fn config(&self) -> anyhow::Result<ModbusConfig> {
+        let mut keys = self.reached();
+        keys.insert("timeout_ms".to_owned(), self.timeout_ms.into());
+        keys.insert("delay_ms".to_owned(), self.delay_ms.into());
+        Ok(keys.try_into()?)
+    }
+}
+
+/// What was found of one unit.
+pub(super) struct Unit {
+    pub id: u8,
+    pub identification: Option<Identification>,
+    pub tables: Vec<(Table, ReadableRanges)>,
+    /// Of registers.
+    pub guesses: Vec<(Table, Guess)>,
+}
+
+pub(super) fn run(args: ModbusArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime of the scan cannot start")?;
+    let found = runtime.block_on(scan(&args))?;
+    if let Some(file) = &args.output {
+        std::fs::write(file, profile(&args.reached(), &found))
+            .with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    let style = Style::stdout();
+    match args.json {
+        true => output::print_json(&report(&args, &found))?,
+        false => output::print(&text(&args, &found, style))?,
+    }
+    Ok(match found.is_empty() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+async fn scan(args: &ModbusArgs) -> anyhow::Result<Vec<Unit>> {
+    let survey = Survey::new(args.config()?);
+    survey.connect().await?;
+    let bar = ProgressBar::new_spinner();
+    if let Ok(template) = ProgressStyle::with_template("{spinner} {msg}, {pos} requests, {elapsed}")
+    {
+        bar.set_style(template);
+    }
+    let mut found = Vec::new();
+    for &id in args.units.iter() {
+        bar.set_message(format!("unit {id}"));
+        bar.tick();
+        let Some(identification) = survey.unit(id).await? else {
+            continue;
+        };
+        let mut unit = Unit {
+            id,
+            identification,
+            tables: Vec::new(),
+            guesses: Vec::new(),
+        };
+        for table in TABLES {
+            bar.set_message(format!("unit {id}, {table}s"));
+            let budget = args.requests as usize;
+            let within = args.range.clone();
+            let ranges = survey
+                .ranges(id, table, budget, within, || bar.inc(1))
+                .await;
+            match ranges {
+                Ok(ranges) => unit.tables.push((table, ranges)),
+                // It answered before: a table that silences a device is left out, the others go on.
+                Err(error) => bar.suspend(|| eprintln!("unit {id}, {table}s: {error}")),
+            }
+        }
+        bar.set_message(format!("unit {id}, values"));
+        guess(&survey, &mut unit).await;
+        found.push(unit);
+    }
+    bar.finish_and_clear();
+    Ok(found)
+}
+
+/// Reads the registers twice, and guesses.
+async fn guess(survey: &Survey, unit: &mut Unit) {
+    let registers = unit.tables.iter().filter(|(table, _)| !table.is_bits());
+    let mut left = MOST_READ;
+    let mut ranges = Vec::new();
+    for (table, found) in registers {
+        for range in &found.ranges {
+            let taken = range.len().min(left) as u32;
+            left -= taken as usize;
+            ranges.push((*table, range.start..range.start + taken));
+        }
+    }
+    let mut readings = Vec::new();
+    for round in 0..2 {
+        if round == 1 {
+            tokio::time::sleep(BETWEEN_READINGS).await;
+        }
+        for (table, range) in &ranges {
+            // What cannot be read any more is left out of the guesses.
+            let read = survey.read(unit.id, *table, range.clone()).await;
+            readings.push(read.unwrap_or_default());
+        }
+    }
+    let (before, after) = readings.split_at(ranges.len());
+    for ((table, range), (before, after)) in ranges.iter().zip(before.iter().zip(after)) {
+        if let Ok(first) = u16::try_from(range.start) {
+            let found = guesses(first, before, after).into_iter();
+            unit.guesses.extend(found.map(|guess| (*table, guess)));
+        }
+    }
+}
+
+/// What the configuration calls a type.
+pub(super) fn type_name(data: DataType) -> &'static str {
+    match data {
+        DataType::F32 => "f32",
+        DataType::I16 => "i16",
+        DataType::I32 => "i32",
+        DataType::U32 => "u32",
+        DataType::Text(_) => "text",
+        _ => "u16",
+    }
+}
+
+fn report(args: &ModbusArgs, found: &[Unit]) -> Json {
+    let units = found.iter().map(|unit| {
+        let tables = unit.tables.iter().map(|(table, found)| {
+            let ranges = found.ranges.iter().map(|r| json!([r.start, r.end - 1]));
+            json!({
+                "table": table.to_string(),
+                "exists": found.exists,
+                "ranges": ranges.collect::<Vec<_>>(),
+                "complete": found.complete,
+                "requests": found.requests,
+            })
+        });
+        let guesses = unit.guesses.iter().map(|(table, guess)| {
+            json!({
+                "table": table.to_string(),
+                "address": guess.address,
+                "type": type_name(guess.data),
+                "registers": guess.data.width(),
+                "word_order": order_name(guess.word_order),
+                "value": guess.shown,
+                "why": guess.why,
+            })
+        });
+        let objects = unit.identification.as_ref().map(|identification| {
+            let objects = identification.objects.iter();
+            objects
+                .map(
+                    |(id, text)| json!({"id": id, "name": Identification::name(*id), "text": text}),
+                )
+                .collect::<Vec<_>>()
+        });
+        json!({
+            "unit": unit.id,
+            "identification": objects,
+            "tables": tables.collect::<Vec<_>>(),
+            "guesses": guesses.collect::<Vec<_>>(),
+        })
+    });
+    let units: Vec<Json> = units.collect();
+    json!({ "reached": args.reached(), "units": units })
+}
+
+fn order_name(order: WordOrder) -> &'static str {
+    match order {
+        WordOrder::Big => "big",
+        WordOrder::Little => "little",
+    }
+}
+
+fn text(args: &ModbusArgs, found: &[Unit], style: Style) -> String {
+    if found.is_empty() {
+        let units = args.units.len();
+        return format!(
+            "The address takes connections, but none of {units} units answered; try others with --units, \
+             or a longer --timeout-ms.\n"
+        );
+    }
+    let mut out = String::new();
+    for unit in found {
+        let who = match &unit.identification {
+            Some(identification) => identification.to_string(),
+            None => "does not say who it is".to_owned(),
+        };
+        out += &format!("{}: {who}\n", style.bold(&format!("unit {}", unit.id)));
+        for (table, found) in &unit.tables {
+            out += &format!("  {:<19}{}\n", format!("{table}s"), ranges_text(found));
+        }
+        if unit.guesses.is_empty() {
+            continue;
+        }
+        let headings = [
+            ("  register", Align::Left),
+            ("address", Align::Right),
+            ("type", Align::Left),
+            ("value", Align::Right),
+            ("because", Align::Left),
+        ];
+        let rows = unit.guesses.iter().take(MOST_SHOWN).map(|(table, guess)| {
+            let kind = match guess.word_order {
+                WordOrder::Little => format!("{}, low word first", type_name(guess.data)),
+                WordOrder::Big => type_name(guess.data).to_owned(),
+            };
+            let place = format!("  {}", table.to_string().trim_end_matches(" register"));
+            let address = guess.address.to_string();
+            vec![
+                place,
+                address,
+                kind,
+                guess.shown.clone(),
+                guess.why.to_owned(),
+            ]
+        });
+        out += &output::table(style, &headings, &rows.collect::<Vec<_>>());
+        let more = unit.guesses.len().saturating_sub(MOST_SHOWN);
+        if more > 0 {
+            out += &format!("  … and {more} more: --json and -o FILE have all of them\n");
+        }
+    }
+    if let Some(file) = &args.output {
+        out += &format!(
+            "Written to {}. These are guesses: compare them with the manual, then name the tags.\n",
+            file.display()
+        );
+    }
+    out
+}
+
+fn ranges_text(found: &ReadableRanges) -> String {
+    if !found.exists {
+        return "the device has no such table".to_owned();
+    }
+    let range = |r: &Range<u32>| match r.len() {
+        1 => r.start.to_string(),
+        _ => format!("{}-{}", r.start, r.end - 1),
+    };
+    let mut text: Vec<String> = found.ranges.iter().map(range).collect();
+    if text.is_empty() {
+        text.push("none found".to_owned());
+    }
+    let more = match found.complete {
+        true => "",
+        false => "; there may be more, see --requests and --range",
+    };
+    format!("{}{more}", text.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_and_addresses_are_read() {
+        assert_eq!(units("1-3, 20").unwrap()[..], [1, 2, 3, 20]);
+        assert_eq!(addresses("5-9").unwrap(), 5..10);
+        assert_eq!(addresses("65535").unwrap(), 65_535..65_536);
+        for wrong in ["", "3-1", "256", "a"] {
+            assert!(units(wrong).is_err(), "{wrong}");
+        }
+        assert!(addresses("9-5").is_err());
+    }
+
+    #[test]
+    fn ranges_are_said_as_people_say_them() {
+        let found = ReadableRanges {
+            ranges: vec![0..47, 100..101],
+            complete: false,
+            exists: true,
+            requests: 3,
+        };
+        let said = ranges_text(&found);
+        assert!(said.starts_with("0-46, 100; there may be more"), "{said}");
+    }
+}

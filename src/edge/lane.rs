@@ -1,0 +1,297 @@
+//! One device's way out of an edge node: its buffer on disk, and the numbers of what is in it.
+
+use super::EdgeError;
+use super::numbering::{Numbering, Series};
+use crate::crypto::Signer;
+use crate::live_view::DeviceLive;
+use crate::model::{Batch, DeviceId};
+use crate::protocols::edge::wire::{DeviceHello, WINDOW};
+use crate::protocols::edge::{Content, Packer, Upload, tag_card};
+use crate::store::spool::{Next, Spool, SpoolError, SpoolLimits};
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
+use weighbridge_verifier::PublicKey;
+
+/// What happens when a buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The device is read no more until there is room: nothing that was taken is lost.
+    #[default]
+    Stop,
+    /// The samples of the oldest batches are dropped; a record of each says so.
+    DropOldest,
+}
+
+/// A lane.
+pub(super) struct Lane {
+    pub(super) live: Arc<DeviceLive>,
+    grade: u8,
+    dir: PathBuf,
+    when_full: WhenFull,
+    signer: Arc<dyn Signer>,
+    inner: Mutex<Inner>,
+    /// Wakes the writer: there may be room.
+    pub(super) room: Notify,
+    /// Wakes the uplink: there is something to send.
+    more: Arc<Notify>,
+    counts: Counts,
+}
+
+struct Inner {
+    spool: Spool,
+    numbering: Numbering,
+    /// The numbers under which the current hub gets what follows.
+    series: Series,
+}
+
+/// What a lane has done.
+#[derive(Default)]
+struct Counts {
+    stored: AtomicU64,
+    acknowledged: AtomicU64,
+    dropped: AtomicU64,
+    damaged: AtomicU64,
+}
+
+/// How a lane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// The device.
+    pub device: DeviceId,
+    /// Batches in the buffer.
+    pub pending: u64,
+    /// Bytes of the buffer.
+    pub bytes: u64,
+    /// Batches made durable here since the start.
+    pub stored: u64,
+    /// Batches that a hub made durable since the start.
+    pub acknowledged: u64,
+    /// Samples dropped because the buffer was full.
+    pub dropped: u64,
+    /// Batches that this disk has lost.
+    pub damaged: u64,
+}
+
+/// What is ready to be sent.
+#[derive(Default)]
+pub(super) struct Ready {
+    pub(super) uploads: Vec<Upload>,
+    /// Why the lane cannot send to this hub at all.
+    pub(super) blocked: Option<String>,
+}
+
+impl Lane {
+    pub(super) fn open(
+        (live, grade): (Arc<DeviceLive>, u8),
+        dir: &Path,
+        limits: SpoolLimits,
+        when_full: WhenFull,
+        signer: Arc<dyn Signer>,
+        more: Arc<Notify>,
+    ) -> Result<Self, EdgeError> {
+        let dir = dir.join(&*live.id);
+        let (spool, opened) = Spool::open(&dir, limits)?;
+        let device = &live.id;
+        if opened.torn > 0 {
+            let bytes = opened.torn;
+            tracing::info!(%device, bytes, "a batch that was being written is cut off");
+        }
+        if opened.lost > 0 {
+            let batches = opened.lost;
+            tracing::error!(%device, batches, "the disk has lost batches of the buffer");
+        }
+        let numbering = Numbering::load(&dir).map_err(|source| EdgeError::Numbering {
+            dir: dir.clone(),
+            source,
+        })?;
+        let series = numbering.newest();
+        Ok(Self {
+            live,
+            grade,
+            dir,
+            when_full,
+            signer,
+            inner: Mutex::new(Inner {
+                spool,
+                numbering,
+                series,
+            }),
+            room: Notify::new(),
+            more,
+            counts: Counts::default(),
+        })
+    }
+
+    pub(super) fn hello(&self) -> DeviceHello {
+        DeviceHello {
+            id: self.live.id.to_string(),
+            grade: self.grade,
+            tags: self.live.tags.iter().map(tag_card).collect(),
+        }
+    }
+
+    pub(super) fn status(&self) -> LaneStatus {
+        let (pending, bytes) = {
+            let inner = self.inner.lock();
+            (inner.spool.pending(), inner.spool.bytes())
+        };
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        LaneStatus {
+            device: self.live.id.clone(),
+            pending,
+            bytes,
+            stored: count(&self.counts.stored),
+            acknowledged: count(&self.counts.acknowledged),
+            dropped: count(&self.counts.dropped),
+            damaged: count(&self.counts.damaged),
+        }
+    }
+
+    /// Packs `batch` with the next number and appends it; it is durable after [`Self::sync`]. Only one
+    /// at a time may do this. Blocking.
+    pub(super) fn append(&self, packer: &mut Packer, batch: &Batch) -> Result<(), EdgeError> {
+        let number = {
+            let inner = self.inner.lock();
+            inner.series.number(inner.spool.next_index())
+        };
+        let upload = packer.pack(batch, number, &*self.signer)?;
+        let bytes = upload.to_bytes();
+        loop {
+            let mut inner = self.inner.lock();
+            match inner.spool.append(&bytes) {
+                Ok(_) => break,
+                Err(SpoolError::Full { .. }) if self.when_full == WhenFull::DropOldest => {
+                    self.drop_oldest(&mut inner.spool)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.counts.stored.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes what was appended durable. Blocking.
+    pub(super) fn sync(&self) -> Result<(), EdgeError> {
+        self.inner.lock().spool.sync()?;
+        self.more.notify_one();
+        Ok(())
+    }
+
+    fn drop_oldest(&self, spool: &mut Spool) -> Result<(), EdgeError> {
+        let samples = Cell::new(0);
+        let shrunk = spool.shrink_oldest(|bytes| match Upload::from_bytes(bytes) {
+            Ok(upload) => {
+                if matches!(upload.content, Content::Sealed(_)) {
+                    samples.set(samples.get() + u64::from(upload.samples));
+                }
+                upload.without_samples().to_bytes()
+            }
+            // It is found to be damaged when its turn comes.
+            Err(_) => bytes.to_vec(),
+        })?;
+        let (batches, samples) = (shrunk.records, samples.get());
+        self.counts.dropped.fetch_add(samples, Ordering::Relaxed);
+        self.live.dropped.fetch_add(samples, Ordering::Relaxed);
+        let device = &self.live.id;
+        tracing::error!(%device, batches, samples, "the buffer is full, the oldest samples are dropped");
+        Ok(())
+    }
+
+    /// The hub with key `hub` has batch `standing` as its newest: what it has is acknowledged, and what
+    /// follows is numbered for it. Blocking.
+    pub(super) fn meet(&self, hub: PublicKey, standing: (u64, u64)) -> Result<(), EdgeError> {
+        let mut inner = self.inner.lock();
+        let (head, end) = (inner.spool.head(), inner.spool.next_index());
+        let mut numbering = inner.numbering.clone();
+        let meeting = numbering.meet(hub, standing, head, end);
+        if meeting.new {
+            numbering
+                .save(&self.dir)
+                .map_err(|source| EdgeError::Numbering {
+                    dir: self.dir.clone(),
+                    source,
+                })?;
+            let (device, epoch) = (&self.live.id, meeting.series.epoch);
+            tracing::info!(%device, epoch, "a new epoch begins with this hub");
+            inner.numbering = numbering;
+        }
+        inner.series = meeting.series;
+        self.acknowledge_to(&mut inner.spool, meeting.acknowledged)?;
+        let head = inner.spool.head();
+        inner.spool.read_from(head);
+        Ok(())
+    }
+
+    /// The current hub has made everything up to this batch durable. Blocking.
+    pub(super) fn durable(&self, (epoch, sequence): (u64, u64)) -> Result<(), EdgeError> {
+        let mut inner = self.inner.lock();
+        // The last batches of an older series say nothing of this one.
+        if epoch != inner.series.epoch {
+            return Ok(());
+        }
+        let to = inner.series.after(sequence);
+        self.acknowledge_to(&mut inner.spool, to)
+    }
+
+    fn acknowledge_to(&self, spool: &mut Spool, to: u64) -> Result<(), EdgeError> {
+        let before = spool.head();
+        spool.acknowledge(to)?;
+        let batches = spool.head() - before;
+        if batches > 0 {
+            let counted = &self.counts.acknowledged;
+            counted.fetch_add(batches, Ordering::Relaxed);
+            self.room.notify_one();
+            self.more.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Up to `most` uploads that may be sent now, for the owner of `sealing`. Blocking.
+    pub(super) fn ready(&self, sealing: &PublicKey, most: usize) -> Result<Ready, EdgeError> {
+        let mut inner = self.inner.lock();
+        let mut ready = Ready::default();
+        while ready.uploads.len() < most && inner.spool.cursor() - inner.spool.head() < WINDOW {
+            let Some(next) = inner.spool.read()? else {
+                break;
+            };
+            let number = inner.series.number(next.index());
+            let upload = self.prepared(next, number);
+            if !upload.opens_for(sealing) {
+                ready.blocked = Some(format!(
+                    "the batches of `{}` were sealed before this hub was in the list: it cannot open them",
+                    self.live.id
+                ));
+                let head = inner.spool.head();
+                inner.spool.read_from(head);
+                break;
+            }
+            ready.uploads.push(upload);
+        }
+        Ok(ready)
+    }
+
+    /// A record as it is sent under `number`.
+    fn prepared(&self, next: Next, number: (u64, u64)) -> Upload {
+        let (device, index) = (&self.live.id, next.index());
+        let read = match next {
+            Next::Record(_, bytes) => Upload::from_bytes(&bytes).map_err(|e| e.to_string()),
+            Next::Lost(_) => Err("the disk has lost it".to_owned()),
+        };
+        let numbered = read.and_then(|mut upload| {
+            if (upload.epoch, upload.sequence) != number {
+                let renumbered = upload.renumber(number, &*self.signer);
+                renumbered.map_err(|fault| fault.to_string())?;
+            }
+            Ok(upload)
+        });
+        numbered.unwrap_or_else(|reason| {
+            tracing::error!(%device, index, reason, "a batch of the buffer is lost");
+            self.counts.damaged.fetch_add(1, Ordering::Relaxed);
+            Upload::damaged(device, self.grade, number, &*self.signer)
+        })
+    }
+}

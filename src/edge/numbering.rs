@@ -1,0 +1,275 @@
+//! Which number a batch has: a pure rule, and the small file that remembers it.
+//!
+//! A lane's spool numbers its records for ever. What a hub's ledger demands is (epoch, sequence): the
+//! next in an epoch, or the first of a later one. A *series* maps one to the other: record `base + n`
+//! is batch `n + 1` of `epoch`. Each hub gets a series of its own, because two hubs that sign for
+//! themselves know nothing of each other; a later series always has a greater epoch.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use weighbridge_verifier::{PublicKey, decode, encode};
+
+const FILE: &str = "numbering";
+const VERSION: u8 = 1;
+
+/// A run of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Series {
+    /// Its epoch.
+    pub epoch: u64,
+    /// The record that is number 1 in it.
+    pub base: u64,
+}
+
+impl Series {
+    /// Epoch and sequence of record `index`, which is not before the series' first.
+    pub fn number(&self, index: u64) -> (u64, u64) {
+        (self.epoch, index.saturating_sub(self.base) + 1)
+    }
+
+    /// The record after batch `sequence`.
+    pub fn after(&self, sequence: u64) -> u64 {
+        self.base.saturating_add(sequence)
+    }
+}
+
+/// The series that were given, to which hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Numbering {
+    hubs: BTreeMap<PublicKey, Series>,
+    newest: Option<Series>,
+}
+
+/// What is to be done after a hub has said what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meeting {
+    /// Records before this one are in the hub's ledger, or in that of another.
+    pub acknowledged: u64,
+    /// Numbers for what follows.
+    pub series: Series,
+    /// Whether the numbers are new, and must be remembered before they are used.
+    pub new: bool,
+}
+
+impl Numbering {
+    /// The newest series; before any hub was met, the one that the first hub will most likely get.
+    pub fn newest(&self) -> Series {
+        self.newest.unwrap_or(Series { epoch: 1, base: 0 })
+    }
+
+    /// What follows when `hub` has batch `standing` (epoch and sequence, zeros for none) as its newest,
+    /// and the spool holds the records from `head` to `end`.
+    pub fn meet(&mut self, hub: PublicKey, standing: (u64, u64), head: u64, end: u64) -> Meeting {
+        let (epoch, sequence) = standing;
+        if let Some(known) = self.hubs.get(&hub).copied() {
+            let goes_on = if known.epoch == epoch {
+                // Less than `head`: another hub has taken what is between. More than `end`: this
+                // spool is not the one that the numbers were given from.
+                Some(known.after(sequence)).filter(|durable| (head..=end).contains(durable))
+            } else {
+                // Nothing of it is durable, but something may be on its way: the same numbers may only
+                // ever mean the same batches.
+                Some(known.base).filter(|base| epoch < known.epoch && *base == head)
+            };
+            if let Some(acknowledged) = goes_on {
+                return Meeting {
+                    acknowledged,
+                    series: known,
+                    new: false,
+                };
+            }
+        }
+        let newest = self.newest.map_or(0, |s| s.epoch);
+        let series = Series {
+            epoch: newest.max(epoch) + 1,
+            base: head,
+        };
+        self.hubs.insert(hub, series);
+        self.newest = Some(series);
+        Meeting {
+            acknowledged: head,
+            series,
+            new: true,
+        }
+    }
+
+    /// Reads what is remembered in `dir`.
+    pub fn load(dir: &Path) -> io::Result<Self> {
+        let bytes = match fs::read(path(dir)) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(e),
+        };
+        let wrong = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
+        let (version, numbering) =
+            decode::<(u8, Self)>("numbering", &bytes).map_err(|e| wrong(e.to_string()))?;
+        if version == VERSION {
+            return Ok(numbering);
+        }
+        Err(wrong(format!(
+            "the format version {version} of the numbering is not known here"
+        )))
+    }
+
+    /// Remembers it in `dir`: as a whole or not at all, and durably.
+    pub fn save(&self, dir: &Path) -> io::Result<()> {
+        let path = path(dir);
+        let temporary = path.with_extension("tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&encode(&(VERSION, self)))?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        #[cfg(unix)]
+        File::open(dir)?.sync_all()?;
+        Ok(())
+    }
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const A: PublicKey = PublicKey([2; 33]);
+    const B: PublicKey = PublicKey([3; 33]);
+
+    #[test]
+    fn a_hub_that_comes_back_goes_on_where_it_was() {
+        let mut numbering = Numbering::default();
+        let first = numbering.meet(A, (0, 0), 0, 5);
+        assert_eq!(first.series, Series { epoch: 1, base: 0 });
+        assert_eq!(first.series, Numbering::default().newest());
+        assert_eq!(first.series.number(4), (1, 5));
+        // Three are durable, two acknowledgements were lost.
+        let again = numbering.meet(A, (1, 3), 1, 9);
+        assert_eq!((again.acknowledged, again.new), (3, false));
+        assert_eq!(again.series.number(3), (1, 4));
+    }
+
+    #[test]
+    fn another_hub_gets_a_later_epoch_from_one() {
+        let mut numbering = Numbering::default();
+        numbering.meet(A, (0, 0), 0, 5);
+        let other = numbering.meet(B, (0, 0), 3, 9);
+        assert_eq!(other.series, Series { epoch: 2, base: 3 });
+        assert_eq!(other.series.number(3), (2, 1));
+        // B took nothing: A goes on, and what it had got after all is not sent twice.
+        let back = numbering.meet(A, (1, 5), 3, 9);
+        assert_eq!((back.acknowledged, back.new), (5, false));
+        // B took some: A gets numbers that it never saw.
+        let back = numbering.meet(A, (1, 5), 7, 9);
+        assert_eq!(back.series, Series { epoch: 3, base: 7 });
+        // Nothing of that arrived for sure; what is on its way must mean the same.
+        let again = numbering.meet(A, (1, 5), 7, 12);
+        assert_eq!((again.series, again.new), (back.series, false));
+        let again = numbering.meet(A, (1, 5), 8, 12);
+        assert_eq!(again.series, Series { epoch: 4, base: 8 });
+    }
+
+    #[test]
+    fn a_hub_that_knows_more_than_this_spool_is_believed_nothing() {
+        let mut numbering = Numbering::default();
+        assert_eq!(numbering.meet(A, (7, 3), 0, 2).series.epoch, 8);
+        let more = numbering.meet(A, (8, 3), 0, 2);
+        assert_eq!((more.acknowledged, more.series.epoch), (0, 9));
+        let less = numbering.meet(A, (9, 0), 0, 2);
+        assert_eq!((less.acknowledged, less.new), (0, false));
+    }
+
+    #[test]
+    fn it_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Numbering::load(dir.path()).unwrap(), Numbering::default());
+        let mut numbering = Numbering::default();
+        numbering.meet(A, (0, 0), 0, 5);
+        numbering.meet(B, (0, 0), 3, 9);
+        numbering.save(dir.path()).unwrap();
+        assert_eq!(Numbering::load(dir.path()).unwrap(), numbering);
+        fs::write(path(dir.path()), [9, 0]).unwrap();
+        assert!(Numbering::load(dir.path()).is_err());
+    }
+
+    /// A hub as far as numbers go: a ledger, and batches that are on their way to it.
+    #[derive(Clone, Default)]
+    struct Hub {
+        standing: (u64, u64),
+        newest: (u64, u64),
+        under_way: Vec<((u64, u64), u64)>,
+        ledger: Vec<u64>,
+    }
+
+    impl Hub {
+        fn offer(&mut self, number: (u64, u64), record: u64) {
+            if number <= self.newest {
+                // Known: it must be the same batch.
+                let known = self.under_way.iter().find(|(n, _)| *n == number);
+                assert!(known.is_none_or(|(_, r)| *r == record));
+                return;
+            }
+            let next = number.0 == self.newest.0 && number.1 == self.newest.1 + 1;
+            assert!(next || number.1 == 1, "{number:?} after {:?}", self.newest);
+            self.newest = number;
+            self.under_way.push((number, record));
+        }
+
+        fn commit(&mut self, batches: usize) {
+            for (number, record) in self.under_way.drain(..batches.min(self.under_way.len())) {
+                self.standing = number;
+                self.ledger.push(record);
+            }
+        }
+
+        /// What was not durable is gone.
+        fn restart(&mut self) {
+            self.under_way.clear();
+            self.newest = self.standing;
+        }
+    }
+
+    proptest! {
+        /// Whatever order hubs are met, die and commit in: nothing is acknowledged that is in no
+        /// ledger, and no ledger has anything twice or out of order.
+        #[test]
+        fn nothing_is_lost_and_no_ledger_has_anything_twice(
+            steps in proptest::collection::vec((0..2_usize, 0..6_u64, 0..6_usize, 0..4_u8, 0..8_usize), 1..60)
+        ) {
+            let keys = [A, B];
+            let mut hubs = [Hub::default(), Hub::default()];
+            let mut numbering = Numbering::default();
+            let (mut head, mut end) = (0, 0);
+            for (at, grow, send, fate, commit) in steps {
+                end += grow;
+                let hub = &mut hubs[at];
+                let meeting = numbering.meet(keys[at], hub.standing, head, end);
+                prop_assert!((head..=end).contains(&meeting.acknowledged));
+                head = meeting.acknowledged;
+                for record in (head..end).take(send) {
+                    hub.offer(meeting.series.number(record), record);
+                }
+                hub.commit(commit);
+                if fate > 0 && hub.standing.0 == meeting.series.epoch {
+                    head = head.max(meeting.series.after(hub.standing.1));
+                }
+                if fate == 2 {
+                    hub.restart();
+                }
+                if fate == 3 {
+                    hubs[1 - at].commit(2);
+                }
+                for hub in &hubs {
+                    prop_assert!(hub.ledger.windows(2).all(|w| w[0] < w[1]), "{:?}", hub.ledger);
+                }
+                for record in 0..head {
+                    prop_assert!(hubs.iter().any(|h| h.ledger.contains(&record)), "{record} is lost");
+                }
+            }
+        }
+    }
+}

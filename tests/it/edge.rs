@@ -1,0 +1,247 @@
+//! An edge node reads a machine, and a hub records it: over TLS, whatever dies on the way.
+
+use crate::machines::Counting;
+use crate::site::{self, PATIENCE, Site};
+use crate::support::Random;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+use weighbridge::crypto::{Identity, Signer};
+use weighbridge::edge::{EdgeBuilder, EdgeNode, HubEntry, UplinkStatus, WhenFull};
+use weighbridge::hub::{DeviceSetup, EdgesSetup, Hub};
+use weighbridge_verifier::{IdentityKind, PublicKey};
+
+pub const PRESS: &str = "press-1";
+const SCANS: usize = 5;
+
+/// A hub's site, an edge node's directory and key.
+pub struct Plant {
+    pub site: Site,
+    dir: tempfile::TempDir,
+    pub port: u16,
+}
+
+impl Plant {
+    pub fn new(seed: u64) -> Self {
+        let plant = Self {
+            site: Site::new(seed),
+            dir: tempfile::tempdir().unwrap(),
+            port: 0,
+        };
+        let key = Identity::generate("edge-1");
+        key.save(&plant.dir.path().join("edge.key")).unwrap();
+        plant
+    }
+
+    pub fn identity(&self) -> Identity {
+        Identity::load(&self.dir.path().join("edge.key"), "edge-1").unwrap()
+    }
+
+    pub fn buffer(&self) -> std::path::PathBuf {
+        self.dir.path().join("buffer")
+    }
+
+    /// A hub that lets the edge node in; on the port it had before, if it had one.
+    pub fn hub(&mut self, machine: &Counting) -> Hub {
+        let hub = start_hub(&self.site, self.port, &self.identity(), machine);
+        self.port = hub.edge_address().unwrap().port();
+        hub
+    }
+
+    pub fn edge(&self, machine: &Counting) -> EdgeBuilder {
+        EdgeBuilder::new(self.identity(), self.buffer())
+            .bound(64 << 20, WhenFull::Stop)
+            .patience(Duration::from_millis(300))
+            .hub(entry(&self.site, self.port))
+            .device(machine.setup(PRESS, SCANS))
+    }
+}
+
+/// A hub on `site` that listens at `port` for `edge`, which reads the machine for it.
+pub fn start_hub(site: &Site, port: u16, edge: &Identity, machine: &Counting) -> Hub {
+    let mut setup = machine.setup(PRESS, SCANS);
+    let validation = setup.validation.clone();
+    setup = DeviceSetup::at_edge(PRESS.into(), setup.tags, "edge-1");
+    setup.validation = validation;
+    let edges = EdgesSetup {
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        nodes: vec![("edge-1".to_owned(), edge.public_key())],
+    };
+    let hub = site.hub().shutdown_wait(Duration::from_millis(500));
+    hub.edges(edges).device(setup).start().unwrap()
+}
+
+/// What an edge node is told of the hub on `site`.
+pub fn entry(site: &Site, port: u16) -> HubEntry {
+    HubEntry {
+        address: format!("127.0.0.1:{port}"),
+        key: site.identity().public_key(),
+        sealing: site.sealing().public().compressed(),
+    }
+}
+
+/// Waits until the edge node has nothing that is not durable at a hub.
+pub fn drained(edge: &EdgeNode, stored: u64) {
+    let began = Instant::now();
+    loop {
+        let lane = edge.lanes().remove(0);
+        if lane.pending == 0 && lane.acknowledged >= stored {
+            return;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{lane:?} {:?}",
+            edge.uplink().borrow()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the connection of the edge node is as `wanted`.
+pub fn uplink(edge: &EdgeNode, what: &str, wanted: impl Fn(&UplinkStatus) -> bool) {
+    let mut status = edge.uplink();
+    edge.runtime().block_on(async {
+        let waited = tokio::time::timeout(PATIENCE, status.wait_for(|s| wanted(s)));
+        waited
+            .await
+            .unwrap_or_else(|_| panic!("waited in vain: {what}"))
+            .unwrap();
+    });
+}
+
+fn is_up(status: &UplinkStatus) -> bool {
+    matches!(status, UplinkStatus::Up { .. })
+}
+
+/// Everything the machine said is recorded, once and in order, attested by the edge node.
+pub fn all_recorded(site: &Site, machine: &Counting, edge: &PublicKey) {
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    let all: Vec<u64> = (0..machine.scans()).collect();
+    assert_eq!(recorded.counts(PRESS), all);
+    for batch in recorded.of(PRESS) {
+        assert_eq!(batch.content.attester.map(|a| a.key), Some(*edge));
+        let batch = batch.batch();
+        assert!(batch.timelines.iter().flatten().is_sorted());
+    }
+}
+
+/// Lets the machine fall silent, and brings all that it said to the hub that is there.
+pub fn finish(edge: EdgeNode, builder: impl Fn() -> EdgeBuilder, machine: &Counting) {
+    machine.stop();
+    // What was gathered is on disk now, and goes up after the next start.
+    edge.shutdown().unwrap();
+    let edge = builder().start().unwrap();
+    drained(&edge, 1);
+    edge.shutdown().unwrap();
+}
+
+#[test]
+fn what_an_edge_node_reads_is_recorded_once_and_in_order() {
+    let mut plant = Plant::new(1);
+    let machine = Counting::new(Duration::from_millis(1));
+    let hub = plant.hub(&machine);
+    let edge = plant.edge(&machine).start().unwrap();
+    site::batches(&hub, 20);
+    site::up(&hub, PRESS);
+    assert!(hub.live().device(PRESS).unwrap().sample(0).is_some());
+    edge.shutdown().unwrap();
+    let away = site::down(&hub, PRESS);
+    assert!(
+        away.starts_with("the edge node `edge-1` is not connected"),
+        "{away}"
+    );
+    let edge = plant.edge(&machine).start().unwrap();
+    site::up(&hub, PRESS);
+    site::batches(&hub, 40);
+    finish(edge, || plant.edge(&machine), &machine);
+    hub.shutdown().unwrap();
+    let key = plant.identity().public_key();
+    plant.site.recorded().is_gapless();
+    all_recorded(&plant.site, &machine, &key);
+    let known = plant.site.identities();
+    assert_eq!(known.get("edge-1"), Some(&(IdentityKind::Edge, Some(key))));
+}
+
+#[test]
+fn a_hub_that_dies_at_any_moment_misses_nothing_and_has_nothing_twice() {
+    let mut random = Random::from_env();
+    let mut plant = Plant::new(random.seed);
+    let machine = Counting::new(Duration::from_millis(1));
+    let mut running = None;
+    for _ in 0..6 {
+        let hub = plant.hub(&machine);
+        let edge = running.get_or_insert_with(|| plant.edge(&machine).start().unwrap());
+        uplink(edge, "the hub is there", is_up);
+        site::batches(&hub, random.below(5));
+        plant.site.disk.cut_power_in(random.below(6));
+        site::waiting(&hub);
+        drop(hub);
+        uplink(edge, "the hub is missed", |s| !is_up(s));
+        plant.site.disk.restart();
+        let before = machine.scans();
+        let began = Instant::now();
+        while machine.scans() < before + 10 {
+            assert!(began.elapsed() < PATIENCE, "the edge node reads on");
+            std::thread::yield_now();
+        }
+    }
+    let hub = plant.hub(&machine);
+    finish(running.unwrap(), || plant.edge(&machine), &machine);
+    hub.shutdown().unwrap();
+    plant.site.recorded().is_gapless();
+    all_recorded(&plant.site, &machine, &plant.identity().public_key());
+}
+
+#[test]
+fn a_stranger_is_not_let_in_and_a_wrong_hub_gets_nothing() {
+    let mut plant = Plant::new(3);
+    let machine = Counting::new(Duration::from_millis(1));
+    let hub = plant.hub(&machine);
+    let stranger = EdgeBuilder::new(Identity::generate("edge-1"), plant.buffer())
+        .hub(entry(&plant.site, plant.port))
+        .device(machine.setup(PRESS, SCANS));
+    let stranger = stranger.start().unwrap();
+    uplink(&stranger, "the stranger is refused", |s| {
+        matches!(s, UplinkStatus::Down { .. })
+    });
+    stranger.shutdown().unwrap();
+    // What was signed with another key has no place in this node's buffer.
+    std::fs::remove_dir_all(plant.buffer()).unwrap();
+    let mut wrong = entry(&plant.site, plant.port);
+    wrong.key = Identity::generate("hub-1").public_key();
+    let edge = EdgeBuilder::new(plant.identity(), plant.buffer())
+        .hub(wrong)
+        .device(machine.setup(PRESS, SCANS))
+        .start()
+        .unwrap();
+    uplink(&edge, "the wrong hub is refused", |s| {
+        matches!(s, UplinkStatus::Down { .. })
+    });
+    edge.shutdown().unwrap();
+    assert_eq!(hub.stats().batches(), 0);
+    hub.shutdown().unwrap();
+}
+
+#[test]
+fn a_device_that_the_hub_does_not_expect_is_named() {
+    let mut plant = Plant::new(4);
+    let machine = Counting::new(Duration::from_millis(1));
+    let hub = plant.hub(&machine);
+    let mut setup = machine.setup(PRESS, SCANS);
+    setup.grade = 2;
+    let edge = EdgeBuilder::new(plant.identity(), plant.buffer())
+        .hub(entry(&plant.site, plant.port))
+        .device(setup)
+        .start()
+        .unwrap();
+    let expected = "it does not take `press-1`: its grade is 0 at the hub and 2 at the edge";
+    uplink(
+        &edge,
+        "the hub says why",
+        |s| matches!(s, UplinkStatus::Down { reason } if reason.ends_with(expected)),
+    );
+    let why = site::down(&hub, PRESS);
+    assert_eq!(why, "its grade is 0 at the hub and 2 at the edge");
+    edge.shutdown().unwrap();
+    hub.shutdown().unwrap();
+}
