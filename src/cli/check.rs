@@ -1,6 +1,7 @@
 //! `weighbridge check`: every mistake in configuration files, without starting anything.
 
 use super::EXIT_CONFIG;
+use super::certs;
 use super::output::{self, Style};
 use crate::config::profile::Profile;
 use crate::config::{self, Diagnostic, HubConfig, Severity};
@@ -129,6 +130,7 @@ fn look(path: &Path) -> Checked {
         Ok(loaded) => {
             let mut diagnostics = loaded.warnings;
             diagnostics.extend(around(path, &loaded.config));
+            diagnostics.extend(certs::expiring(path, &loaded.config));
             let tags = loaded.config.devices.iter().map(|d| d.tags.len()).sum();
             Checked {
                 right: true,

@@ -7,6 +7,7 @@
 mod alarms;
 mod bench;
 mod blocks;
+mod certs;
 mod check;
 mod completions;
 mod data_dir;
@@ -74,6 +75,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Kinds of machines: list, show, test and begin device profiles
     Profile(profile::ProfileArgs),
+    /// List, trust and renew certificates
+    Certs(certs::CertsArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -131,6 +134,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Edge(args) => edge::command(args),
         Command::Check(args) => check::run(args),
         Command::Profile(args) => profile::run(args),
+        Command::Certs(args) => certs::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),

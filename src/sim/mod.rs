@@ -3,6 +3,7 @@
 
 pub mod bench_server;
 pub mod cell;
+pub mod controller;
 pub mod device;
 pub mod fault;
 pub mod modbus_server;

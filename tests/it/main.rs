@@ -26,6 +26,7 @@ mod modbus_writes;
 mod outage;
 mod panics;
 mod plc;
+mod recovery;
 mod reload;
 mod restart;
 mod site;
