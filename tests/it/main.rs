@@ -11,6 +11,7 @@ mod demo;
 mod devices;
 mod disk;
 mod edge;
+mod edge_process;
 mod faces;
 mod floors;
 mod history;
