@@ -24,6 +24,7 @@ mod profile;
 mod prove;
 mod read;
 mod records;
+mod reload;
 mod replay;
 mod run;
 mod scan;
