@@ -50,12 +50,19 @@ pub struct Trouble {
     pub retry_at: Nanos,
 }
 
+impl Trouble {
+    /// What is wrong, plain and exact, without the times.
+    pub fn in_short(&self) -> String {
+        match self.exact.as_str() {
+            "" => self.plain.clone(),
+            exact => format!("{} ({exact})", self.plain),
+        }
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.plain)?;
-        if !self.exact.is_empty() {
-            write!(f, " ({})", self.exact)?;
-        }
+        f.write_str(&self.in_short())?;
         match self.last_success {
             Some(time) => write!(f, "; last read {}", rfc3339(time))?,
             None => f.write_str("; never read since the hub started")?,
@@ -133,7 +140,7 @@ impl Inner {
     }
 
     fn as_shown(&self, index: usize, mut sample: LiveSample) -> LiveSample {
-        if matches!(self.link, Link::Down { .. }) {
+        if matches!(self.link, Link::Down(_)) {
             sample.quality = Quality::BAD_NO_COMMUNICATION;
         } else if let Some(judged) = self.judged.get(index) {
             sample.quality = sample.quality.worse(*judged);

@@ -123,6 +123,18 @@ impl Histogram {
     }
 }
 
+impl Histogram {
+    /// The sum of all durations in milliseconds, as exact as the steps are.
+    pub fn sum_ms(&self) -> f64 {
+        let counts = self.0.iter().enumerate();
+        let sums = counts.map(|(at, count)| {
+            let below = at.checked_sub(1).map_or(0.0, upper_bound_us);
+            count.load(Ordering::Relaxed) as f64 * (below + upper_bound_us(at)) / 2.0
+        });
+        sums.sum::<f64>() / 1000.0
+    }
+}
+
 fn bucket(nanos: i64) -> usize {
     let us = u64::try_from(nanos / 1000).unwrap_or(0).max(1);
     let octave = u64::from(us.ilog2());
@@ -150,6 +162,8 @@ mod tests {
             let got = histogram.quantile_ms(q).unwrap();
             assert!((got / truth - 1.0).abs() < 0.07, "{q}: {got}");
         }
+        let sum = histogram.sum_ms();
+        assert!((sum / 500_500.0 - 1.0).abs() < 0.07, "{sum}");
         histogram.observe(-5, 1);
         histogram.observe(i64::MAX, 1);
     }

@@ -168,7 +168,7 @@ impl Inner {
             let mut edges = Vec::new();
             for (device, watched) in &mut state.devices {
                 let down = match watched.live.link() {
-                    Link::Down(trouble) => Some(trouble.plain),
+                    Link::Down(trouble) => Some(trouble.in_short()),
                     Link::Starting | Link::Up => None,
                 };
                 let twice = down.as_deref().filter(|_| watched.was_down);

@@ -110,6 +110,11 @@ impl ControlDoors {
         self.doors.write().insert(live.id.clone(), actor.start());
     }
 
+    /// Forgets a device that was taken out; what waits for it is still done.
+    pub fn close(&self, device: &str) {
+        self.doors.write().remove(device);
+    }
+
     /// Sends `act` to the actor of `device`, or drops it and says why.
     pub fn send(&self, device: &str, act: Act) -> Result<(), ControlError> {
         let doors = self.doors.read();

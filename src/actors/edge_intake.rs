@@ -183,6 +183,10 @@ impl EdgeIntake {
             };
             Some((at, sample))
         });
+        let read = batch.timelines.iter().filter_map(|times| times.last());
+        if let Some(read) = read.max() {
+            self.live.set_heard(*read);
+        }
         self.live.update(newest);
     }
 
@@ -202,7 +206,6 @@ impl EdgeIntake {
             Contact::Away(reason) => reason,
         };
         // The edge node tries by itself, all the time.
-        let retry_at = now();
-        self.live.set_down(reason, "", retry_at);
+        self.live.set_down(reason, "", now());
     }
 }

@@ -205,7 +205,7 @@ impl HubActor {
                 })
             }
             Intake::Edge(feed) => {
-                // Its edge node reads it, and nobody writes to it from here.
+                // Whoever reads the device is elsewhere, and so is the way to act upon it.
                 self.doors.open(&plan.live, None);
                 let (feed, workers) = (feed.clone(), self.workers.clone());
                 let newest = (next.0, next.1 - 1);
@@ -373,6 +373,7 @@ impl Handler<Retire> for HubActor {
                 let same = |p: &Pipeline| p.number == number;
                 if actor.pipelines.get(&device).is_some_and(same) {
                     actor.pipelines.remove(&device);
+                    actor.doors.close(&device);
                 }
             }
         }))

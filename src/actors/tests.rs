@@ -79,7 +79,7 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
             workers.clone(),
         )
         .start();
-        let make_acts = |epoch| {
+        let make_acts = |epoch| -> Result<_, String> {
             let key = EpochKey::generate("hub:hub-1", epoch).map_err(|e| e.to_string())?;
             let wrap = Put {
                 space: Space::Keys,

@@ -73,12 +73,12 @@ pub struct ApiContext {
     pub roles: Arc<[Role]>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
-    /// How the configuration is.
-    pub config: ConfigStatus,
     /// What was recorded; without it there is no history.
     pub history: Option<Arc<dyn HistoryPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
+    /// How the configuration is.
+    pub config: ConfigStatus,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
 }

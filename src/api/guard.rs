@@ -8,7 +8,7 @@
 //! without being able to read the answer: only JSON is taken, which a form cannot send, and only from
 //! the hub's own pages or from programs that are no browser.
 
-use super::control::acts;
+use super::control;
 use super::problem::Problem;
 use super::query::shortened;
 use actix_web::body::MessageBody;
@@ -32,6 +32,9 @@ const HEADERS: [(&str, &str); 6] = [
     ("cross-origin-opener-policy", "same-origin"),
     ("x-frame-options", "DENY"),
 ];
+
+/// Below this address something can be done to alarms.
+const ALARMS: &str = "/api/v1/alarms/";
 
 /// Middleware: refuses foreign hosts, and what acts but is not asked by our own, then adds the headers.
 pub(super) async fn guard(
@@ -60,7 +63,9 @@ pub(super) async fn guard(
 fn check_method(request: &ServiceRequest) -> Result<(), Problem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
-        Method::POST if acts(request.path()) => check_origin(request.headers()),
+        Method::POST if control::acts(request.path()) || request.path().starts_with(ALARMS) => {
+            check_origin(request.headers())
+        }
         _ => Err(Problem::method()),
     }
 }
@@ -71,16 +76,22 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::media_type());
+        let detail = "this address takes JSON: send it with `Content-Type: application/json`";
+        return Err(Problem::unsupported(detail));
     }
-    let foreign = || Problem::forbidden("a page of another site may not act upon the machines");
+    let origin = text(header::ORIGIN);
+    let foreign = || {
+        let page = shortened(origin.unwrap_or("another site"));
+        let detail = format!("a page of `{page}` may not act here: only this hub's own pages may");
+        Problem::forbidden(detail)
+    };
     if let Some(site) = text(HeaderName::from_static("sec-fetch-site"))
         && !matches!(site, "same-origin" | "none")
     {
         return Err(foreign());
     }
     let own = text(header::HOST).map(|host| format!("http://{host}"));
-    match text(header::ORIGIN) {
+    match origin {
         Some(origin) if Some(origin) != own.as_deref() => Err(foreign()),
         _ => Ok(()),
     }

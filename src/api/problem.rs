@@ -92,12 +92,6 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 415: the body is of another type than it must be.
-    pub(super) fn media_type() -> Self {
-        let detail = "this address takes JSON: send it with `Content-Type: application/json`";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
-    }
-
     /// 422: understood, but not or not wholly done.
     pub(super) fn not_done(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)

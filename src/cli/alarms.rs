@@ -86,11 +86,7 @@ pub(super) fn run(args: AlarmsArgs) -> anyhow::Result<ExitCode> {
                 body["minutes"] = json!(minutes);
             }
             let path = format!("/api/v1/alarms/{action}");
-            let (status, alarm) = post_json(&args.url, &path, &body)?;
-            if status != 200 {
-                let detail = alarm["detail"].as_str().unwrap_or("without a reason");
-                anyhow::bail!("the hub answered {status}: {detail}");
-            }
+            let alarm = post_json(&args.url, &path, &body)?;
             match args.json {
                 true => alarm,
                 false => json!({ "alarms": [alarm] }),

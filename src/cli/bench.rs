@@ -1,6 +1,8 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
-use super::bench_opcua::{self, OpcuaArgs};
+mod opcua;
+mod write;
+
 use super::temporary::TemporaryDir;
 use crate::api::process;
 use crate::hub::{DeviceSetup, HubBuilder, HubKeys};
@@ -33,7 +35,9 @@ enum What {
     /// servers
     Ingest(IngestArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
-    Opcua(OpcuaArgs),
+    Opcua(opcua::OpcuaArgs),
+    /// Writes to devices under load: from the call to the value read back
+    Write(write::WriteArgs),
 }
 
 /// What `weighbridge bench ingest` is told.
@@ -90,15 +94,22 @@ struct Servers {
 
 /// Runs the benchmark.
 pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    let args = match args.what {
-        What::Ingest(args) => args,
-        What::Opcua(args) => return bench_opcua::run(&args),
-    };
-    let result = ingest(&args)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&result)?);
-    } else {
-        print_table(&result);
+    match args.what {
+        What::Ingest(args) => {
+            let result = ingest(&args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&result)?),
+                false => print_table(&result),
+            }
+        }
+        What::Write(args) => {
+            let result = write::writes(&args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&result)?),
+                false => write::print_table(&result),
+            }
+        }
+        What::Opcua(args) => return opcua::run(&args),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -133,7 +144,7 @@ fn print_table(r: &Ingest) {
 }
 
 fn ingest(args: &IngestArgs) -> anyhow::Result<Ingest> {
-    let (mut servers, ports) = start_servers(args)?;
+    let (servers, ports) = start_servers(args.devices, args.registers, args.seconds * 3 + 60)?;
     let measured = (|| {
         // Says what goes on while nothing else does; hidden where standard error is no terminal.
         let bar = ProgressBar::new_spinner();
@@ -146,22 +157,20 @@ fn ingest(args: &IngestArgs) -> anyhow::Result<Ingest> {
         bar.finish_and_clear();
         anyhow::Ok((bare, hub))
     })();
-    // Closing its input ends the servers' process.
-    drop(servers.stdin.take());
-    servers.wait().context("the servers' process did not end")?;
+    stop_servers(servers)?;
     let (bare, mut hub) = measured?;
     hub.bare_points_per_second = bare;
     hub.ratio = hub.points_per_second / bare;
     Ok(hub)
 }
 
-fn start_servers(args: &IngestArgs) -> anyhow::Result<(Child, Vec<u16>)> {
+fn start_servers(devices: u16, registers: u16, seconds: u64) -> anyhow::Result<(Child, Vec<u16>)> {
     let program = std::env::current_exe().context("this program's own path is not known")?;
     let mut servers = Command::new(program)
         .arg("sim")
-        .args(["--bench-devices", &args.devices.to_string()])
-        .args(["--bench-registers", &args.registers.to_string()])
-        .args(["--for", &(args.seconds * 3 + 60).to_string(), "--json"])
+        .args(["--bench-devices", &devices.to_string()])
+        .args(["--bench-registers", &registers.to_string()])
+        .args(["--for", &seconds.to_string(), "--json"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -172,14 +181,17 @@ fn start_servers(args: &IngestArgs) -> anyhow::Result<(Child, Vec<u16>)> {
     }
     let Servers { ports } = serde_json::from_str(&line)
         .with_context(|| format!("the servers' process said {line:?} instead of its ports"))?;
-    if ports.len() != usize::from(args.devices) {
-        bail!(
-            "{} servers were asked for, {} came up",
-            args.devices,
-            ports.len()
-        );
+    if ports.len() != usize::from(devices) {
+        bail!("{devices} servers were asked for, {} came up", ports.len());
     }
     Ok((servers, ports))
+}
+
+fn stop_servers(mut servers: Child) -> anyhow::Result<()> {
+    // Closing its input ends the servers' process.
+    drop(servers.stdin.take());
+    servers.wait().context("the servers' process did not end")?;
+    Ok(())
 }
 
 /// One benchmark device.

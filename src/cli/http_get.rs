@@ -1,4 +1,4 @@
-//! One HTTP/1.1 request to a hub on this machine: enough for the hub's own API, and nothing else. No TLS,
+//! One HTTP/1.1 GET or POST to a hub on this machine: enough for the hub's own API, and nothing else. No TLS,
 //! no redirects, no compression; every step and every size is bounded.
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -83,6 +83,16 @@ impl std::fmt::Display for HubUrl {
 pub(super) fn get_json(url: &HubUrl, path: &str, query: &[(&str, String)]) -> anyhow::Result<Json> {
     let target = target(path, query);
     let answer = ask(url, &target, None)?;
+    read_json(url, &target, &answer)
+}
+
+/// POSTs a JSON body to `path` of the hub at `url`; the answer as JSON.
+pub(super) fn post_json(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<Json> {
+    let answer = ask(url, path, Some(body))?;
+    read_json(url, path, &answer)
+}
+
+fn read_json(url: &HubUrl, target: &str, answer: &Answer) -> anyhow::Result<Json> {
     let json: Result<Json, _> = serde_json::from_slice(&answer.body);
     if answer.status != 200 {
         let detail = json.ok().and_then(|j| {
@@ -98,7 +108,7 @@ pub(super) fn get_json(url: &HubUrl, path: &str, query: &[(&str, String)]) -> an
 }
 
 /// POSTs `body` to `path` of the hub at `url`; status and JSON of the answer, whatever the status.
-pub(super) fn post_json(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<(u16, Json)> {
+pub(super) fn post(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<(u16, Json)> {
     let answer = ask(url, path, Some(body))?;
     let json = serde_json::from_slice(&answer.body).with_context(|| {
         let status = answer.status;

@@ -6,7 +6,6 @@
 
 mod alarms;
 mod bench;
-mod bench_opcua;
 mod blocks;
 mod check;
 mod completions;

@@ -130,14 +130,11 @@ fn direct(file: &Path, args: &ReadArgs) -> anyhow::Result<Option<Vec<Json>>> {
             );
         }
     }
-    let Some(make) = setup.source() else {
-        bail!(
-            "device `{}` is read by its edge node, not by this machine",
-            setup.id
-        );
-    };
     let wanted =
         |spec: &TagSpec| args.tags.is_empty() || args.tags.iter().any(|tag| *spec.name == **tag);
+    let Some(make) = setup.source() else {
+        bail!("`{}` is read by an edge node: read it there", args.device);
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -145,7 +142,7 @@ fn direct(file: &Path, args: &ReadArgs) -> anyhow::Result<Option<Vec<Json>>> {
         .context("the asynchronous runtime cannot be started")?;
     let read = runtime.block_on(async {
         let mut newest = vec![None; setup.tags.len()];
-        let reading = read_device(&setup, make(), &wanted, &mut newest);
+        let reading = read_device((&setup, make()), &wanted, &mut newest);
         match timeout(DIRECT, reading).await {
             Ok(read) => read.map(|()| newest),
             // A subscription tells of what changes: what did not come has no value.
@@ -173,8 +170,7 @@ type Newest = Option<(i64, Quality, Value)>;
 
 /// Connects and reads until every wanted tag has a value.
 async fn read_device(
-    setup: &DeviceSetup,
-    mut source: Box<dyn Source>,
+    (setup, mut source): (&DeviceSetup, Box<dyn Source>),
     wanted: &dyn Fn(&TagSpec) -> bool,
     newest: &mut [Newest],
 ) -> Result<(), SourceError> {

@@ -1,6 +1,6 @@
 //! `weighbridge write`: writes tags of a device through the hub, and shows what was read back.
 
-use super::http_get::{HubUrl, get_json, path, post_json};
+use super::http_get::{HubUrl, get_json, path, post};
 use super::output::{self, Align, Style, cell};
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -57,7 +57,7 @@ pub(super) fn run(args: WriteArgs) -> anyhow::Result<ExitCode> {
         }
     }
     let target = device + "/write";
-    let (status, answer) = post_json(&args.url, &target, &Json::Object(body))?;
+    let (status, answer) = post(&args.url, &target, &Json::Object(body))?;
     let results = answer.get("results").and_then(Json::as_array);
     if args.json {
         output::print_json(&answer)?;

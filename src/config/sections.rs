@@ -88,15 +88,16 @@ pub struct HttpConfig {
     /// Where it listens. Only loopback: it has neither encryption nor log-in.
     #[serde(deserialize_with = "value::bind")]
     pub bind: SocketAddr,
-    /// What whoever asks is, for there is no log-in: operators and engineers may write to machines.
+    /// What its users are, all of them: who may do more than look is said here, because nobody logs in.
     pub roles: Vec<Role>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-        let roles = vec![Role::Observer];
-        Self { bind, roles }
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            roles: vec![Role::Observer],
+        }
     }
 }
 

@@ -292,8 +292,11 @@ impl Reader {
             };
             tracing::error!(device = %self.live.id, %error, "the reading task died, starting it anew");
             let retry_at = now() + AFTER_PANIC.as_nanos() as i64;
-            let plain = "the edge node failed over this device and starts it again";
-            self.live.set_down(plain, error.to_string(), retry_at);
+            self.live.set_down(
+                "the edge node failed over this device and starts it again",
+                "its reading task died; the log says why",
+                retry_at,
+            );
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(AFTER_PANIC) => {}

@@ -277,7 +277,7 @@ fn tell(link: &Link) -> Option<DeviceLink> {
     match link {
         Link::Starting => None,
         Link::Up => Some(DeviceLink::Up),
-        Link::Down(trouble) => Some(DeviceLink::Down(trouble.plain.clone())),
+        Link::Down(trouble) => Some(DeviceLink::Down(trouble.in_short())),
     }
 }
 

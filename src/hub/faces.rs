@@ -27,7 +27,7 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
-    /// What users of HTTP are: it has no log-in.
+    /// What the users of HTTP are, all of them.
     pub http_roles: Vec<Role>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
@@ -166,8 +166,8 @@ impl Hub {
                     stats: self.stats().clone(),
                     ledger: view,
                     charts: self.charts().clone(),
-                    alarms: Arc::new(self.alarms().clone()),
                     control: Some(control),
+                    alarms: Arc::new(self.alarms().clone()),
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     history: Some(self.past().clone()),

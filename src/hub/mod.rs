@@ -343,8 +343,8 @@ impl Actors {
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
                 let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
-                let both = (history, alarms.clone());
                 let doors = ControlDoors::new(journal, workers.clone());
+                let both = (history, alarms.clone());
                 let hub =
                     HubActor::new(ledger.clone(), both, workers, doors.clone(), plans).start();
                 let _ = started.send((hub, ledger, seen, doors, alarms));

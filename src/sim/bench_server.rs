@@ -1,6 +1,6 @@
 //! Many plain Modbus TCP devices in one thread, as cheap as they can be: what `bench` reads from. They
 //! share the machine with the hub that is measured, so their frames are built in place from a
-//! register image that is already in the order of the wire.
+//! register image that is already in the order of the wire. A register that was written keeps its value.
 
 use super::noise::Noise;
 use std::io;
@@ -14,10 +14,12 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Most registers in one request (Modbus Application Protocol V1.1b3, 6.3).
 const MAX_REGISTERS: u16 = 125;
-/// Length of a read request: MBAP header, function, address, count.
-const REQUEST: usize = 12;
-/// Requests that may be read in one go.
-const PIPELINE: usize = 64;
+/// Bytes before the unit id: transaction, protocol, length.
+const PREFIX: usize = 6;
+/// Longest request (Modbus Messaging on TCP/IP V1.0b, 4.1).
+const LONGEST: usize = 260;
+/// Bytes that may be read in one go.
+const RECEIVED: usize = 3 * LONGEST;
 /// Most connections to one device.
 const CONNECTIONS: usize = 16;
 
@@ -29,6 +31,8 @@ const ILLEGAL_DATA_VALUE: u8 = 3;
 struct Registers {
     /// High byte first, as they are sent.
     image: Vec<u8>,
+    /// The registers that were written; empty as long as none was.
+    kept: Vec<bool>,
     noise: Noise,
 }
 
@@ -36,6 +40,7 @@ impl Registers {
     fn new(count: u16, seed: u64) -> Self {
         let mut registers = Self {
             image: vec![0; usize::from(count) * 2],
+            kept: Vec::new(),
             noise: Noise::new(seed),
         };
         registers.change(0..usize::from(count));
@@ -53,15 +58,45 @@ impl Registers {
             let draws = [bits as u32, (bits >> 32) as u32];
             for (j, (cell, draw)) in pair.chunks_exact_mut(2).zip(draws).enumerate() {
                 let register = range.start + 2 * i + j;
+                if self.kept.get(register) == Some(&true) {
+                    continue;
+                }
                 let value = level(register) + draw.count_ones() as u16;
                 cell.copy_from_slice(&value.to_be_bytes());
             }
         }
     }
 
+    /// Writes registers, which keep their values from now on.
+    fn keep(&mut self, range: Range<usize>, values: &[u8]) {
+        self.kept.resize(self.image.len() / 2, false);
+        if let Some(kept) = self.kept.get_mut(range.clone()) {
+            kept.fill(true);
+        }
+        let cells = self.image.get_mut(range.start * 2..range.end * 2);
+        for (cell, value) in cells.into_iter().flatten().zip(values) {
+            *cell = *value;
+        }
+    }
+
     /// Appends the answer to `request`, or says that its bytes are no Modbus.
-    fn answer(&mut self, request: &[u8; REQUEST], out: &mut Vec<u8>) -> Result<(), NotModbus> {
-        let [t0, t1, 0, 0, 0, 6, unit, function, a0, a1, c0, c1] = *request else {
+    fn answer(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), NotModbus> {
+        let [
+            t0,
+            t1,
+            _,
+            _,
+            _,
+            _,
+            unit,
+            function,
+            a0,
+            a1,
+            c0,
+            c1,
+            ref values @ ..,
+        ] = *request
+        else {
             return Err(NotModbus);
         };
         let first = usize::from(u16::from_be_bytes([a0, a1]));
@@ -76,6 +111,17 @@ impl Registers {
                 out.extend([t0, t1, 0, 0, 0, bytes + 3, unit, function, bytes]);
                 let cells = self.image.get(range.start * 2..range.end * 2);
                 out.extend_from_slice(cells.unwrap_or_default());
+                return Ok(());
+            }
+            16 if values.first().map(|n| u16::from(*n)) != Some(count * 2)
+                || values.len() != usize::from(count) * 2 + 1 =>
+            {
+                ILLEGAL_DATA_VALUE
+            }
+            16 if range.end * 2 > self.image.len() => ILLEGAL_DATA_ADDRESS,
+            16 => {
+                self.keep(range, values.get(1..).unwrap_or_default());
+                out.extend([t0, t1, 0, 0, 0, 6, unit, function, a0, a1, c0, c1]);
                 return Ok(());
             }
             _ => ILLEGAL_FUNCTION,
@@ -184,7 +230,7 @@ async fn device(listener: TcpListener, registers: u16, index: usize) {
 
 async fn serve(mut stream: TcpStream, registers: &parking_lot::Mutex<Registers>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut received = [0; REQUEST * PIPELINE];
+    let mut received = [0; RECEIVED];
     let mut length = 0;
     let mut out = Vec::with_capacity(512);
     loop {
@@ -193,12 +239,25 @@ async fn serve(mut stream: TcpStream, registers: &parking_lot::Mutex<Registers>)
             0 => return Ok(()),
             read => length += read,
         }
-        let whole = length - length % REQUEST;
-        let requests = received.get(..whole).unwrap_or_default();
-        for request in requests.as_chunks::<REQUEST>().0 {
+        let mut whole = 0;
+        while let Some(prefix) = received
+            .get(whole..length)
+            .and_then(|r| r.first_chunk::<PREFIX>())
+        {
+            let [_, _, 0, 0, high, low] = *prefix else {
+                return Ok(());
+            };
+            let end = PREFIX + usize::from(u16::from_be_bytes([high, low]));
+            if end > LONGEST {
+                return Ok(());
+            }
+            let Some(request) = received.get(whole..length).and_then(|r| r.get(..end)) else {
+                break;
+            };
             if registers.lock().answer(request, &mut out).is_err() {
                 return Ok(());
             }
+            whole += end;
         }
         stream.write_all(&out).await?;
         out.clear();
@@ -254,6 +313,24 @@ mod tests {
         ] {
             assert_eq!(ask(&mut stream, &request).await, exception);
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_stays() {
+        let servers = BenchServers::start(1, 10).unwrap();
+        let address = servers.addresses().next().unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let write = [0, 1, 0, 0, 0, 11, 1, 16, 0, 8, 0, 2, 4, 1, 2, 3, 4];
+        assert_eq!(ask(&mut stream, &write).await, [1, 16, 0, 8, 0, 2]);
+        for _ in 0..3 {
+            let read = [0, 2, 0, 0, 0, 6, 1, 3, 0, 8, 0, 2];
+            assert_eq!(ask(&mut stream, &read).await, [1, 3, 4, 1, 2, 3, 4]);
+        }
+        let beyond = [0, 1, 0, 0, 0, 11, 1, 16, 0, 9, 0, 2, 4, 1, 2, 3, 4];
+        let refused = [1, 0x90, ILLEGAL_DATA_ADDRESS];
+        assert_eq!(ask(&mut stream, &beyond).await, refused);
+        let torn = [0, 1, 0, 0, 0, 11, 1, 16, 0, 8, 0, 2, 3, 1, 2, 3, 4];
+        assert_eq!(ask(&mut stream, &torn).await, [1, 0x90, ILLEGAL_DATA_VALUE]);
     }
 
     #[tokio::test]

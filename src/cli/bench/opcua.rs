@@ -1,7 +1,7 @@
 //! `weighbridge bench opcua`: the OPC UA server, measured by clients.
 
-use super::temporary::TemporaryDir;
 use crate::api::process;
+use crate::cli::temporary::TemporaryDir;
 use crate::sim::opcua_bench::{BenchServer, Clients, Kind, Told, Wish};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
