@@ -29,6 +29,8 @@ mod status;
 pub(crate) mod views;
 
 #[cfg(test)]
+mod alarm_tests;
+#[cfg(test)]
 mod control_tests;
 #[cfg(test)]
 mod fakes;

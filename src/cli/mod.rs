@@ -7,10 +7,12 @@
 mod alarms;
 mod bench;
 mod blocks;
+mod certs;
 mod check;
 mod completions;
 mod data_dir;
 mod demo;
+mod edge;
 mod ending;
 mod history;
 mod http_get;
@@ -18,6 +20,7 @@ mod init;
 mod ledger_from;
 mod live;
 mod output;
+mod profile;
 mod prove;
 mod read;
 mod records;
@@ -66,8 +69,14 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make a directory with keys and a configuration that runs
     Init(init::InitArgs),
+    /// Set up edge nodes, which read machines and upload to hubs
+    Edge(edge::EdgeArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// Kinds of machines: list, show, test and begin device profiles
+    Profile(profile::ProfileArgs),
+    /// List, trust and renew certificates
+    Certs(certs::CertsArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -122,7 +131,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
+        Command::Edge(args) => edge::command(args),
         Command::Check(args) => check::run(args),
+        Command::Profile(args) => profile::run(args),
+        Command::Certs(args) => certs::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),

@@ -7,6 +7,7 @@
 
 mod lane;
 mod numbering;
+mod setup;
 mod uplink;
 mod writer;
 
@@ -92,6 +93,20 @@ pub enum EdgeError {
         /// Why.
         reason: &'static str,
     },
+}
+
+/// Why an edge node's configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// It is a hub's.
+    #[error("the configuration has no `[edge]`: it is not an edge node's")]
+    NotAnEdge,
+    /// The key.
+    #[error(transparent)]
+    Key(#[from] crate::crypto::KeyFileError),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] crate::hub::HubError),
 }
 
 /// A hub that an edge node uploads to.

@@ -15,6 +15,7 @@ use crate::model::DeviceId;
 use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::LedgerPort;
+use crate::store::BufferedStore;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,7 +56,10 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
             (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
-        (None, None) => ("", String::new()),
+        (None, None) => match &device.edge {
+            Some(edge) => ("edge node", edge.clone()),
+            None => ("", String::new()),
+        },
     };
     DeviceInfo {
         id: device.id.clone(),
@@ -135,6 +139,7 @@ impl Hub {
             explorer: self.explorer().clone(),
             status: self.ledger_status(),
             heights: self.heights(),
+            buffer: self.buffer.clone(),
         });
         let machines = Machines::default();
         let control = self.control();
@@ -208,6 +213,7 @@ struct LedgerView {
     explorer: Explorer,
     status: watch::Receiver<LedgerStatus>,
     heights: watch::Receiver<u64>,
+    buffer: Option<Arc<BufferedStore>>,
 }
 
 impl LedgerPort for LedgerView {
@@ -247,7 +253,13 @@ impl LedgerReader for LedgerView {
 
     fn trouble(&self) -> Option<String> {
         match &self.status.borrow().health {
-            LedgerHealth::Up => None,
+            LedgerHealth::Up => {
+                let buffer = self.buffer.as_ref()?.status();
+                let (waiting, reason) = (buffer.waiting, buffer.reason);
+                (waiting > 0).then(|| {
+                    format!("{waiting} blocks wait in the buffer, safe, until the ledger's disk takes them: {reason}")
+                })
+            }
             LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
             LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
         }

@@ -26,6 +26,8 @@ import urllib.request
 from pathlib import Path
 
 import modbus
+import opcua_alarms
+import opcua_clients
 import opcua_history
 
 HERE = Path(__file__).resolve().parent
@@ -531,7 +533,7 @@ def main():
                 expected = isinstance(error, (Failed, OSError))
                 why = error if expected else traceback.format_exc()
                 print(f"FAILED  {name}\n    {why}", flush=True)
-        for suite in (modbus, opcua_history):
+        for suite in (modbus, opcua_clients, opcua_alarms, opcua_history):
             place = folder.resolve() / suite.__name__
             place.mkdir(exist_ok=True)
             for name, well, detail in suite.run(binary, place):

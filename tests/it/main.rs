@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alarms;
 mod attest;
 mod cli;
 mod control;
@@ -22,8 +23,10 @@ mod modbus_lines;
 mod modbus_maps;
 mod modbus_scan;
 mod modbus_writes;
+mod outage;
 mod panics;
 mod plc;
+mod recovery;
 mod reload;
 mod restart;
 mod site;

@@ -66,6 +66,8 @@ use users::Users;
 const POLL_MS: u64 = 10;
 /// How often the folder of rejected certificates is tidied.
 const TIDY: Duration = Duration::from_secs(10);
+/// Pages of browsing that a session may have open: each holds what is still to come.
+const MAX_BROWSE_POINTS: usize = 10;
 /// How long sessions have to end at shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -401,7 +403,7 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
         max_byte_string_length: 65_536,
         max_message_size: configured.message_bytes,
         max_chunk_count: configured.message_bytes.div_ceil(8_192).max(1),
-        max_browse_continuation_points: 100,
+        max_browse_continuation_points: MAX_BROWSE_POINTS,
         max_history_continuation_points: MAX_CONTINUATIONS,
         max_query_continuation_points: 1,
         max_sessions: configured.sessions,

@@ -1,10 +1,12 @@
 //! The server, seen by a client.
 
 mod companion;
+mod conversation;
 mod history;
 mod hostile;
 mod log_in;
 mod notifications;
+mod standard;
 mod write;
 
 use super::*;

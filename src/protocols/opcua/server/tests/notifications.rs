@@ -14,7 +14,7 @@ fn numbered(number: i64) -> LiveSample {
     }
 }
 
-async fn subscribe_with(
+pub(super) async fn subscribe_with(
     session: &Session,
     node: &NodeId,
     adjust: impl FnOnce(&mut MonitoredItemCreateRequest),
