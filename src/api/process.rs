@@ -21,6 +21,11 @@ pub fn cpu_seconds() -> Option<f64> {
     cpu(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
+/// As [`cpu_seconds`], of another process.
+pub fn cpu_seconds_of(process: u32) -> Option<f64> {
+    cpu(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -1,5 +1,6 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+mod opcua;
 mod outage;
 mod write;
 
@@ -38,6 +39,8 @@ enum What {
     Outage(outage::OutageArgs),
     /// Writes to devices under load: from the call to the value read back
     Write(write::WriteArgs),
+    /// The OPC UA server: notifications to many clients, or reads beside the bare stack
+    Opcua(opcua::OpcuaArgs),
 }
 
 /// What `weighbridge bench ingest` is told.
@@ -95,6 +98,7 @@ struct Servers {
 /// Runs the benchmark.
 pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     match args.what {
+        What::Opcua(args) => return opcua::run(&args),
         What::Ingest(args) => {
             let result = ingest(&args)?;
             match args.json {

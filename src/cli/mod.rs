@@ -7,20 +7,24 @@
 mod alarms;
 mod bench;
 mod blocks;
+mod certs;
 mod check;
 mod completions;
 mod data_dir;
 mod demo;
 mod edge;
 mod ending;
+mod history;
 mod http_get;
 mod init;
 mod ledger_from;
 mod live;
 mod output;
+mod profile;
 mod prove;
 mod read;
 mod records;
+mod reload;
 mod replay;
 mod run;
 mod scan;
@@ -70,6 +74,10 @@ enum Command {
     Edge(edge::EdgeArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// Kinds of machines: list, show, test and begin device profiles
+    Profile(profile::ProfileArgs),
+    /// List, trust and renew certificates
+    Certs(certs::CertsArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -90,6 +98,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Run a hub
     Run(run::RunArgs),
+    /// Show what was recorded of a tag
+    History(history::HistoryArgs),
     /// Write a file that proves one sample
     Prove(prove::ProveArgs),
     /// Check a ledger or an evidence file, offline
@@ -124,6 +134,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::run(args),
         Command::Edge(args) => edge::command(args),
         Command::Check(args) => check::run(args),
+        Command::Profile(args) => profile::run(args),
+        Command::Certs(args) => certs::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),
@@ -134,6 +146,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scan(args) => scan::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
+        Command::History(args) => history::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),

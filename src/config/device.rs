@@ -3,6 +3,7 @@
 use super::value::{self, PhysicalRange};
 use crate::model::{DeviceId, ValueKind};
 use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
+use crate::protocols::opcua::server::{MachineryConfig, TagRole};
 use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint};
 use crate::protocols::preprocess::{CycleConfig, ProcessConfig};
 use crate::validation::{TagValidation, ValidationConfig};
@@ -17,6 +18,9 @@ pub struct DeviceConfig {
     /// Its id, unique in the hub.
     #[serde(deserialize_with = "value::device_id")]
     pub id: DeviceId,
+    /// The profile that it was made from, for people: what it said stands in the other keys.
+    #[serde(default, skip_serializing)]
+    pub profile: Option<String>,
     /// The group it belongs to, for people.
     #[serde(
         default,
@@ -45,6 +49,9 @@ pub struct DeviceConfig {
     /// Where its cycles end its batches do too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycle: Option<CycleConfig>,
+    /// What it is, for the companion specifications' view of it.
+    #[serde(default)]
+    pub machinery: MachineryConfig,
     /// What is read from it.
     #[serde(default, rename = "tag")]
     pub tags: Vec<TagConfig>,
@@ -129,6 +136,9 @@ pub struct TagConfig {
     /// Whether users with the right to do so may write it; without this it can only be read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writable: bool,
+    /// What it means in the companion specifications: `robotics:axis/1/ActualPosition`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<TagRole>,
     /// How this tag is judged, where it differs from its device.
     #[serde(default)]
     pub validation: TagValidation,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alarms;
 mod attest;
 mod cli;
 mod control;
@@ -13,6 +14,7 @@ mod edge;
 mod edge_process;
 mod faces;
 mod floors;
+mod history;
 mod kill;
 mod lifecycle;
 mod machines;
@@ -25,6 +27,7 @@ mod modbus_writes;
 mod outage;
 mod panics;
 mod plc;
+mod recovery;
 mod reload;
 mod restart;
 mod site;
