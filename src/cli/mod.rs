@@ -13,6 +13,7 @@ mod data_dir;
 mod demo;
 mod ending;
 mod http_get;
+mod import;
 mod init;
 mod ledger_from;
 mod live;
@@ -69,6 +70,8 @@ enum Command {
     Init(init::InitArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// Take over the tags of another gateway
+    Import(import::ImportArgs),
     /// Kinds of machines: list, show, test and begin device profiles
     Profile(profile::ProfileArgs),
     /// Show how a running hub is
@@ -124,6 +127,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Check(args) => check::run(args),
+        Command::Import(args) => import::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),

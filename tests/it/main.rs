@@ -15,6 +15,7 @@ mod floors;
 mod kill;
 mod lifecycle;
 mod machines;
+mod mistakes;
 mod modbus_device;
 mod modbus_interop;
 mod modbus_lines;
