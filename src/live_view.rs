@@ -1,15 +1,18 @@
 //! The newest sample of every tag: what SCADA, the dashboard and `status` show.
 //!
 //! Writers are the device actors, readers the faces. Nobody waits: a reader that is late sees only
-//! the newest value, which is what "live" means.
+//! the newest value, which is what "live" means. A reader that wants every value listens to the news.
 
 use crate::model::{DeviceId, Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use tokio::sync::watch;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{broadcast, watch};
+
+/// Updates that a slow reader of a device's news may be behind; then it is told that it missed some.
+const NEWS: usize = 256;
 
 /// The newest sample of a tag.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +71,15 @@ impl fmt::Display for Trouble {
     }
 }
 
+/// Something new at a device.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Counts the news of the device.
+    pub serial: u64,
+    /// Samples in the order they came, as they are shown: tag index and sample. A tag may have several.
+    pub samples: Arc<[(usize, LiveSample)]>,
+}
+
 /// The live state of one device.
 pub struct DeviceLive {
     /// Its id.
@@ -84,9 +96,12 @@ pub struct DeviceLive {
     heard: AtomicI64,
     inner: RwLock<Inner>,
     version: watch::Sender<u64>,
+    news: OnceLock<broadcast::Sender<News>>,
 }
 
 struct Inner {
+    /// Of the newest news.
+    serial: u64,
     /// With the source's own quality.
     samples: Vec<Option<LiveSample>>,
     /// What the newest verdict said of each tag; it holds until the next verdict.
@@ -98,19 +113,46 @@ struct Inner {
 impl Inner {
     /// The sample as it is shown: its own quality, worsened by the verdict and by a broken link.
     fn shown(&self, index: usize) -> Option<LiveSample> {
-        let mut sample = self.samples.get(index)?.clone()?;
-        if matches!(self.link, Link::Down { .. }) {
+        let sample = self.samples.get(index)?.clone()?;
+        Some(self.as_shown(index, sample))
+    }
+
+    fn all_shown(&self) -> Vec<(usize, LiveSample)> {
+        let all = 0..self.samples.len();
+        all.filter_map(|i| Some((i, self.shown(i)?))).collect()
+    }
+
+    /// Tells news. Under the lock, so that they come in the order of the changes.
+    fn tell(
+        &mut self,
+        listeners: Option<&broadcast::Sender<News>>,
+        news: Vec<(usize, LiveSample)>,
+    ) {
+        self.serial += 1;
+        if let Some(listeners) = listeners
+            && !news.is_empty()
+        {
+            let _ = listeners.send(News {
+                serial: self.serial,
+                samples: news.into(),
+            });
+        }
+    }
+
+    fn as_shown(&self, index: usize, mut sample: LiveSample) -> LiveSample {
+        if matches!(self.link, Link::Down(_)) {
             sample.quality = Quality::BAD_NO_COMMUNICATION;
         } else if let Some(judged) = self.judged.get(index) {
             sample.quality = sample.quality.worse(*judged);
         }
-        Some(sample)
+        sample
     }
 }
 
 impl DeviceLive {
     fn new(id: DeviceId, tags: Arc<[TagSpec]>) -> Self {
         let inner = Inner {
+            serial: 0,
             samples: vec![None; tags.len()],
             judged: vec![Quality::GOOD; tags.len()],
             link: Link::Starting,
@@ -125,18 +167,59 @@ impl DeviceLive {
             heard: AtomicI64::new(0),
             inner: RwLock::new(inner),
             version: watch::Sender::new(0),
+            news: OnceLock::new(),
         }
     }
 
-    /// Puts newer samples in: tag index and sample.
+    /// Puts newer samples in: tag index and sample. Of several of one tag the last is the newest; the
+    /// others are seen by who listens to the news.
     pub fn update(&self, samples: impl IntoIterator<Item = (usize, LiveSample)>) {
+        let listeners = self.listeners();
+        let mut news = Vec::new();
         {
             let mut inner = self.inner.write();
             for (index, sample) in samples {
+                if index >= inner.samples.len() {
+                    continue;
+                }
+                if listeners.is_some() {
+                    news.push((index, inner.as_shown(index, sample.clone())));
+                }
                 if let Some(slot) = inner.samples.get_mut(index) {
                     *slot = Some(sample);
                 }
             }
+            inner.tell(listeners, news);
+        }
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    /// Whether somebody wants every sample, and not only the newest.
+    pub fn has_listeners(&self) -> bool {
+        self.listeners().is_some()
+    }
+
+    fn listeners(&self) -> Option<&broadcast::Sender<News>> {
+        self.news.get().filter(|news| news.receiver_count() > 0)
+    }
+
+    /// Everything that is new from now on. Who reads too slowly is told how much was missed.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        let news = self.news.get_or_init(|| broadcast::Sender::new(NEWS));
+        news.subscribe()
+    }
+
+    /// Changes what decides how all samples are shown.
+    fn show_anew(&self, change: impl FnOnce(&mut Inner)) {
+        {
+            let mut inner = self.inner.write();
+            change(&mut inner);
+            let listeners = self.listeners();
+            let news = match listeners {
+                Some(_) => inner.all_shown(),
+                None => Vec::new(),
+            };
+            inner.tell(listeners, news);
         }
         self.version.send_modify(|v| *v += 1);
     }
@@ -164,8 +247,7 @@ impl DeviceLive {
 
     /// Says how the connection is. While it is down every tag's quality is Bad_NoCommunication.
     pub fn set_link(&self, link: Link) {
-        self.inner.write().link = link;
-        self.version.send_modify(|v| *v += 1);
+        self.show_anew(|inner| inner.link = link);
     }
 
     /// Says what validation said of the newest batch: of the whole, and of each tag by a quality.
@@ -176,17 +258,21 @@ impl DeviceLive {
         reason: String,
         judged: Vec<Quality>,
     ) {
-        {
-            let mut inner = self.inner.write();
+        self.show_anew(|inner| {
             inner.judged = judged;
             inner.verdict = Some((class, time, reason));
-        }
-        self.version.send_modify(|v| *v += 1);
+        });
     }
 
     /// The newest sample of tag `index`.
     pub fn sample(&self, index: usize) -> Option<LiveSample> {
         self.inner.read().shown(index)
+    }
+
+    /// The newest sample of tag `index`, and the serial of the newest news it stands for.
+    pub fn newest(&self, index: usize) -> (u64, Option<LiveSample>) {
+        let inner = self.inner.read();
+        (inner.serial, inner.shown(index))
     }
 
     /// The newest sample of every tag, in tag order.
@@ -243,5 +329,45 @@ impl LiveView {
     /// All devices, by id.
     pub fn devices(&self) -> Vec<Arc<DeviceLive>> {
         self.devices.read().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ValueKind;
+
+    #[test]
+    fn who_listens_hears_every_sample_and_who_looks_sees_the_newest() {
+        let tag = TagSpec {
+            name: "t".into(),
+            kind: ValueKind::I64,
+            unit: String::new(),
+            description: String::new(),
+            range: None,
+            writable: false,
+        };
+        let live = LiveView::default().register("d".into(), [tag].into());
+        let sample = |value| LiveSample {
+            time: value,
+            value: Value::I64(value),
+            quality: Quality::GOOD,
+        };
+        live.update([(0, sample(1))]);
+        assert!(!live.has_listeners());
+        let mut news = live.news();
+        assert!(live.has_listeners());
+        live.update([(0, sample(2)), (0, sample(3)), (7, sample(9))]);
+        live.set_link(Link::Up);
+        assert_eq!(live.sample(0), Some(sample(3)));
+        let heard = news.try_recv().unwrap();
+        assert_eq!(*heard.samples, [(0, sample(2)), (0, sample(3))]);
+        let shown_anew = news.try_recv().unwrap();
+        assert_eq!(*shown_anew.samples, [(0, sample(3))]);
+        assert_eq!(live.newest(0), (shown_anew.serial, Some(sample(3))));
+        assert_eq!(shown_anew.serial, heard.serial + 1);
+        assert!(news.try_recv().is_err());
+        drop(news);
+        assert!(!live.has_listeners());
     }
 }

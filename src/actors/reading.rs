@@ -35,8 +35,8 @@ impl Default for BatchLimits {
     }
 }
 
-/// Live values are refreshed at most this often: people and SCADA see no more, and at full speed
-/// copying every value of every scan would cost as much as judging it.
+/// Live values are refreshed at most this often where nobody listens to each of them: people see no
+/// more, and at full speed copying every value of every scan would cost as much as judging it.
 const LIVE_EVERY: Duration = Duration::from_millis(50);
 
 /// How far apart attempts to connect are: twice as far after every failure.
@@ -45,7 +45,7 @@ struct Backoff(Duration);
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(250);
     /// A device that is back is read within five seconds, the attempt included.
-    const LONGEST: Duration = Duration::from_secs(4);
+    const LONGEST: Duration = Duration::from_secs(3);
 
     /// How long to wait after an attempt that began `ago` and failed, or broke.
     fn wait(&mut self, ago: Duration) -> Duration {
@@ -81,6 +81,13 @@ pub struct Reading {
     credits: Credits,
     stop: CancellationToken,
     contact: Contact,
+}
+
+/// What of the batch in the making was shown.
+struct Shown {
+    at: Instant,
+    /// Samples that each column had then.
+    counts: Vec<usize>,
 }
 
 /// Whether the device is heard.
@@ -220,7 +227,10 @@ impl Reading {
     /// Fills one batch; `Some` when reading cannot go on after it.
     async fn fill(&mut self, builder: &mut BatchBuilder) -> Option<Ended> {
         let mut deadline = None;
-        let mut shown = Instant::now() - LIVE_EVERY;
+        let mut shown = Shown {
+            at: Instant::now() - LIVE_EVERY,
+            counts: Vec::new(),
+        };
         loop {
             let before = builder.samples();
             // An empty batch has no deadline: there is nothing to hand over.
@@ -236,20 +246,20 @@ impl Reading {
                 self.heard();
             }
             let now = Instant::now();
-            if gathered > 0 && now - shown >= LIVE_EVERY {
-                shown = now;
-                self.show(builder);
+            if gathered > 0 && (self.live.has_listeners() || now - shown.at >= LIVE_EVERY) {
+                self.show(builder, &mut shown);
             }
             if let Ok(Err(error)) = read {
-                self.show(builder);
+                self.show(builder, &mut shown);
                 return Some(Ended::Broken(error));
             }
             if deadline.is_none() && builder.samples() > 0 {
                 deadline = Some(now + self.limits.age);
             }
             let due = deadline.is_some_and(|deadline| now >= deadline);
-            if due || builder.samples() >= self.limits.samples {
-                self.show(builder);
+            let ended = self.source.batch_ended() && builder.samples() > 0;
+            if due || ended || builder.samples() >= self.limits.samples {
+                self.show(builder, &mut shown);
                 return None;
             }
         }
@@ -269,16 +279,22 @@ impl Reading {
         self.live.set_link(Link::Up);
     }
 
-    fn show(&self, builder: &BatchBuilder) {
-        let samples = builder.newest().map(|(column, time, quality, value)| {
+    fn show(&self, builder: &BatchBuilder, shown: &mut Shown) {
+        let sample = |(column, time, quality, value)| {
             let sample = LiveSample {
                 time,
                 value,
                 quality,
             };
             (column, sample)
-        });
-        self.live.update(samples);
+        };
+        shown.at = Instant::now();
+        if self.live.has_listeners() {
+            self.live.update(builder.since(&shown.counts).map(sample));
+        } else {
+            self.live.update(builder.newest().map(sample));
+        }
+        shown.counts = builder.counts();
     }
 
     /// False when the device's actor is gone.
@@ -304,14 +320,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_get_rarer_but_never_rarer_than_every_four_seconds() {
+    fn attempts_get_rarer_but_never_rarer_than_every_three_seconds() {
         let mut backoff = Backoff(Backoff::FIRST);
         let ms = Duration::from_millis;
-        for apart in [250, 500, 1000, 2000, 4000, 4000] {
+        for apart in [250, 500, 1000, 2000, 3000, 3000] {
             assert_eq!(backoff.wait(ms(0)), ms(apart));
         }
         // An attempt that itself took its time is followed sooner, at once if it took long enough.
-        assert_eq!(backoff.wait(ms(1500)), ms(2500));
+        assert_eq!(backoff.wait(ms(1500)), ms(1500));
         assert_eq!(backoff.wait(ms(60_000)), ms(0));
     }
 }

@@ -26,6 +26,7 @@ const MAILBOX: usize = 4096;
 struct Asked {
     session: String,
     user: String,
+    times: u64,
 }
 
 /// A session is over.
@@ -33,10 +34,10 @@ struct Asked {
 #[rtype(result = "()")]
 struct Ended(String);
 
-/// A request of the session.
+/// So many requests of the session.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
-struct Touch;
+struct Touch(u64);
 
 /// The session ends now.
 #[derive(Message, Clone, Copy, Debug)]
@@ -89,8 +90,8 @@ impl Actor for SessionActor {
 impl Handler<Touch> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, _: Touch, ctx: &mut Self::Context) {
-        self.requests += 1;
+    fn handle(&mut self, Touch(times): Touch, ctx: &mut Self::Context) {
+        self.requests += times;
         self.wait_for_idleness(ctx);
     }
 }
@@ -134,7 +135,12 @@ impl SessionRegistry {
 impl Handler<Asked> for SessionRegistry {
     type Result = ();
 
-    fn handle(&mut self, Asked { session, user }: Asked, ctx: &mut Self::Context) {
+    fn handle(&mut self, asked: Asked, ctx: &mut Self::Context) {
+        let Asked {
+            session,
+            user,
+            times,
+        } = asked;
         if !self.sessions.contains_key(&session) {
             if self.sessions.len() >= MOST_SESSIONS {
                 tracing::warn!(session, user, "too many sessions, this one is not followed");
@@ -153,7 +159,7 @@ impl Handler<Asked> for SessionRegistry {
         }
         if let Some(actor) = self.sessions.get(&session) {
             // A session whose mailbox is full is anything but idle; only its count suffers.
-            let _ = actor.try_send(Touch);
+            let _ = actor.try_send(Touch(times));
         }
     }
 }
@@ -178,12 +184,17 @@ pub struct SessionDoor {
 
 impl SessionPort for SessionDoor {
     fn asked(&self, session: &str, user: &str) {
+        self.asked_times(session, user, 1);
+    }
+
+    fn asked_times(&self, session: &str, user: &str, times: u64) {
         let asked = Asked {
             session: session.to_owned(),
             user: user.to_owned(),
+            times,
         };
         if self.registry.try_send(asked).is_err() {
-            self.untold.fetch_add(1, Ordering::Relaxed);
+            self.untold.fetch_add(times, Ordering::Relaxed);
         }
     }
 

@@ -1,6 +1,7 @@
 //! `weighbridge check`: every mistake in configuration files, without starting anything.
 
 use super::EXIT_CONFIG;
+use super::certs;
 use super::output::{self, Style};
 use crate::config::profile::Profile;
 use crate::config::{self, Diagnostic, HubConfig, Severity};
@@ -129,6 +130,7 @@ fn look(path: &Path) -> Checked {
         Ok(loaded) => {
             let mut diagnostics = loaded.warnings;
             diagnostics.extend(around(path, &loaded.config));
+            diagnostics.extend(certs::expiring(path, &loaded.config));
             let tags = loaded.config.devices.iter().map(|d| d.tags.len()).sum();
             Checked {
                 right: true,
@@ -152,14 +154,17 @@ fn is_profile(path: &Path) -> bool {
 /// What the file names and the disk does not have. It may be there on the machine that will run the
 /// hub, so these are warnings.
 fn around(path: &Path, config: &HubConfig) -> Vec<Diagnostic> {
-    let keys = [&config.hub.signing_key, &config.hub.sealing_key];
+    let keys = match &config.edge {
+        Some(edge) => vec![&edge.signing_key],
+        None => vec![&config.hub.signing_key, &config.hub.sealing_key],
+    };
     let missing = keys.into_iter().filter(|key| !key.exists());
     let warn = |key: &PathBuf| {
         let message = format!("the key file {} is not there", key.display());
         let name = path.display().to_string();
         let mut d = Diagnostic::new(Severity::Warning, &name, message);
         d.help
-            .push("`weighbridge init DIR` makes keys; the hub does not start without them".into());
+            .push("`weighbridge init DIR` (of an edge node `weighbridge edge init DIR`) makes keys; nothing starts without them".into());
         d
     };
     missing.map(warn).collect()

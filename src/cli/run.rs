@@ -1,4 +1,4 @@
-//! `weighbridge run`: a hub as its configuration says.
+//! `weighbridge run`: a hub or an edge node as its configuration says.
 
 use crate::actors::ledger::{BlockCommitted, LedgerHealth};
 use crate::cli::ending::asked_to_end;
@@ -50,6 +50,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         eprintln!("{}", warning.render(style.colour));
     }
     start_log(&loaded.config.log);
+    if loaded.config.edge.is_some() {
+        return super::edge::run(&loaded.config, args.json);
+    }
     let data = &loaded.config.hub.data;
     let hub = HubBuilder::from_config(&loaded.config)?
         .start()
@@ -65,9 +68,10 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     );
     if args.json {
         let (http, opcua) = (faces.http_url(), faces.opcua_url());
-        output::print_json(
-            &json!({"event": "up", "hub": hub.id(), "http_url": http, "opcua_url": opcua}),
-        )?;
+        output::print_json(&json!({
+            "event": "up", "hub": hub.id(), "http_url": http, "opcua_url": opcua,
+            "edge_address": hub.edge_address(),
+        }))?;
     }
     let blocks = args.json.then_some(&mut committed);
     let until_the_end = async {

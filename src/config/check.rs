@@ -130,15 +130,17 @@ fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>)
             ConfigError::Closed => &["allow_none_loopback"],
             ConfigError::TrustAny(_) => &["trust"],
             ConfigError::ZeroLimit(limit) => &["limits", limit],
+            ConfigError::LogIn { .. } | ConfigError::Name { .. } => &["users"],
         };
-        let spot = input.spot(&[&["opcua_server"], key].concat());
+        let span = match &error {
+            ConfigError::LogIn { index, .. } | ConfigError::Name { index, .. } => {
+                input.element(&["opcua_server", "users"], *index, "name")
+            }
+            _ => input.spot(&[&["opcua_server"], key].concat()).value,
+        };
         let text = error.to_string();
         let (what, remedy) = text.split_once(": ").unwrap_or((&text, ""));
-        let mut d = input.error(
-            &spot.value,
-            what.to_owned(),
-            "the hub does not start with this",
-        );
+        let mut d = input.error(&span, what.to_owned(), "the hub does not start with this");
         d.help.push(remedy.to_owned());
         found.push(d);
     }

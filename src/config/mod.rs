@@ -124,7 +124,9 @@ impl HubConfig {
             *folder = base.join(&*folder);
         }
         for user in &mut server.users {
-            user.password_file = base.join(&user.password_file);
+            if let Some(path) = &mut user.password_file {
+                *path = base.join(&*path);
+            }
         }
         if let Some(buffer) = &mut self.buffer {
             buffer.resolve(base);

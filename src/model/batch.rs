@@ -273,6 +273,29 @@ impl BatchBuilder {
         })
     }
 
+    /// How many samples each column has.
+    pub fn counts(&self) -> Vec<usize> {
+        self.columns.iter().map(|c| c.values.len()).collect()
+    }
+
+    /// The samples that came after each column had `seen` of them, column by column, oldest first:
+    /// column, time, quality, value.
+    pub fn since<'a>(
+        &'a self,
+        seen: &'a [usize],
+    ) -> impl Iterator<Item = (usize, Nanos, Quality, Value)> + 'a {
+        self.columns
+            .iter()
+            .enumerate()
+            .flat_map(move |(i, column)| {
+                let from = seen.get(i).copied().unwrap_or(0);
+                (from..column.values.len()).filter_map(move |row| {
+                    let time = *self.timelines.get(column.timeline)?.get(row)?;
+                    Some((i, time, column.quality.get(row), column.values.get(row)?))
+                })
+            })
+    }
+
     /// The batch gathered so far, leaving the builder empty; `None` when there is no sample.
     pub fn take(&mut self, epoch: u64, sequence: u64) -> Option<Batch> {
         self.finish_scan();

@@ -31,6 +31,12 @@ pub trait SessionPort: Send + Sync + 'static {
     /// Something was asked in `session` (unique among all faces) by `user`.
     fn asked(&self, session: &str, user: &str);
 
+    /// As [`asked`](Self::asked), for several requests since the last time.
+    fn asked_times(&self, session: &str, user: &str, times: u64) {
+        let _ = times;
+        self.asked(session, user);
+    }
+
     /// The session is over.
     fn ended(&self, session: &str);
 

@@ -3,11 +3,13 @@
 
 pub mod bench_server;
 pub mod cell;
+pub mod controller;
 pub mod device;
 pub mod fault;
 pub mod modbus_server;
 pub mod noise;
 pub mod notepad;
+pub mod opcua_bench;
 pub mod opcua_robot;
 pub mod panel;
 pub mod plc;

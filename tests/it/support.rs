@@ -41,7 +41,17 @@ impl Random {
             .unwrap_or_else(|| weighbridge::model::now() as u64)
             .max(1);
         eprintln!("WEIGHBRIDGE_SEED={seed}");
+        Self::seeded(seed)
+    }
+
+    /// From `seed`, which is not 0.
+    pub fn seeded(seed: u64) -> Self {
         Self { seed, state: seed }
+    }
+
+    /// Another generator, for something that runs beside: the same for the same seed.
+    pub fn fork(&mut self) -> Self {
+        Self::seeded((self.below(1 << 31) << 31 | self.below(1 << 31)).max(1))
     }
 
     /// A number below `bound`.

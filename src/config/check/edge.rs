@@ -5,7 +5,9 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::reader::ReadDevice;
 use crate::config::source::Span;
 use crate::config::tree;
-use crate::config::{EdgeSection, HubConfig};
+use crate::config::{BufferConfig, EdgeSection, HubConfig, TagConfig, WhenFullConfig};
+use crate::model::{TagSpec, ValueKind};
+use crate::protocols::preprocess::{PreprocessError, Processing};
 
 /// Sections that make no sense beside `[edge]`.
 const OF_HUBS: [&str; 5] = ["hub", "ledger", "opcua_server", "edges", "http"];
@@ -28,11 +30,12 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Place<'_, '_>, found: &mut V
         found.push(d);
     }
     if edge.hubs.is_empty() && !input.was_wrong(&own.value, "hub") {
-        let message = "the edge node has no hub to upload to".to_owned();
-        let mut d = input.error(&own.value, message, "no `[[edge.hub]]` under it");
+        // No error: its card can be printed, which a hub needs to know of it.
+        let message = "the edge node has no hub to upload to, and does not start".to_owned();
+        let mut d = input.warning(&own.value, message, "no `[[edge.hub]]` under it");
         d.suggestion = Some("[[edge.hub]]".to_owned());
         d.help.push(
-            "`weighbridge card --config hub.toml`, run at the hub, prints what belongs here"
+            "`weighbridge edge card --config hub.toml`, run at the hub, prints what belongs here"
                 .to_owned(),
         );
         found.push(d);
@@ -48,8 +51,22 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Place<'_, '_>, found: &mut V
     );
 }
 
-/// The edge nodes of a hub.
+/// The edge nodes of a hub, and its buffer.
 pub(super) fn edges(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
+    let drops = |b: &BufferConfig| b.when_full == WhenFullConfig::DropOldest;
+    if config.buffer.as_ref().is_some_and(drops) {
+        let spot = input.spot(&["buffer", "when_full"]);
+        let message = "a hub's buffer drops nothing".to_owned();
+        let mut d = input.error(
+            &spot.value,
+            message,
+            "its blocks are signed and acknowledged",
+        );
+        d.suggestion = Some("\"stop\"".to_owned());
+        d.help
+            .push("an edge node's buffer can drop the oldest samples".to_owned());
+        found.push(d);
+    }
     let Some(edges) = &config.edges else {
         return;
     };
@@ -96,6 +113,20 @@ pub(super) fn feeding(
         }
         unknown_edge(config, edge, &spot.value, input, found);
     }
+    if let Some(cycle) = &device.cycle {
+        let span = input.spot(&["cycle"]).value;
+        match cycle.tag() {
+            None => {
+                let message = format!("how device `{}` tells its cycles is not clear", device.id);
+                found.push(input.error(&span, message, "either `rising_edge` or `counter`"));
+            }
+            Some((name, _)) if device.tags.iter().all(|tag| tag.name != name) => {
+                let message = format!("device `{}` has no tag `{name}`", device.id);
+                found.push(input.error(&span, message, "cycles are told by it"));
+            }
+            Some(_) => {}
+        }
+    }
     for (tag, table) in device.tags.iter().zip(&read.tags) {
         let of_tag = Place { table, ..*input };
         if tag.kind.is_some() && device.edge.is_none() {
@@ -108,9 +139,15 @@ pub(super) fn feeding(
             );
             found.push(d);
         }
+        let process = of_tag.spot(&["process"]).key;
+        if let Err(error) = processing(tag) {
+            let message = format!("tag `{}` cannot be processed like this", tag.name);
+            found.push(of_tag.error(&process, message, &error.reason));
+        }
         let addressed = [
             ("modbus", tag.modbus.is_some()),
             ("opcua", tag.opcua.is_some()),
+            ("process", tag.process.is_some()),
         ];
         let addressed = addressed.iter().find(|(_, there)| *there);
         if let (Some(edge), Some((key, _))) = (&device.edge, addressed) {
@@ -121,13 +158,31 @@ pub(super) fn feeding(
             let label = format!("the edge node `{edge}` reads it, and needs the address there");
             let mut d = of_tag.error(&of_tag.spot(&[key]).key, message, &label);
             d.help.push(
-                "here a tag has its name, type, unit, range and validation; the address stands in \
-                 the edge node's file"
+                "here a tag has its name, type, unit, range and validation; address and processing \
+                 stand in the edge node's file"
                     .to_owned(),
             );
             found.push(d);
         }
     }
+}
+
+/// Whether a tag's samples can be processed; the same question is asked again when it is read.
+fn processing(tag: &TagConfig) -> Result<(), PreprocessError> {
+    let Some(process) = &tag.process else {
+        return Ok(());
+    };
+    let modbus = tag.modbus.as_ref().map(|point| point.value_kind());
+    let kind = modbus.or(tag.opcua.as_ref().map(|point| point.kind));
+    let spec = TagSpec {
+        name: tag.name.as_str().into(),
+        kind: kind.unwrap_or(ValueKind::F64),
+        unit: tag.unit.clone(),
+        description: String::new(),
+        range: tag.range.map(|range| range.bounds()),
+        writable: false,
+    };
+    Processing::new(&[spec], std::slice::from_ref(process), None).map(drop)
 }
 
 fn unknown_edge(
@@ -153,7 +208,7 @@ fn unknown_edge(
     let mut d = input.error(span, message, "no `[[edges.node]]` has this id");
     let known: Vec<_> = nodes.map(|n| format!("`{}`", n.id)).collect();
     d.help.push(if known.is_empty() {
-        "add `[edges]` with `bind`, and an `[[edges.node]]`; `weighbridge card --config \
+        "add `[edges]` with `bind`, and an `[[edges.node]]`; `weighbridge edge card --config \
          edge.toml`, run at the edge node, prints what belongs there"
             .to_owned()
     } else {

@@ -4,7 +4,7 @@ use super::points::LEDGER_FIELDS;
 use super::units::engineering_units;
 use crate::model::{TagSpec, ValueKind};
 use opcua::server::address_space::{
-    AddressSpace, EventNotifier, ObjectBuilder, ReferenceDirection, VariableBuilder,
+    AccessLevel, AddressSpace, EventNotifier, ObjectBuilder, ReferenceDirection, VariableBuilder,
 };
 use opcua::types::{
     DataTypeId, LocalizedText, NodeId, ObjectId, ObjectTypeId, QualifiedName, Range,
@@ -15,7 +15,7 @@ use opcua::types::{
 /// client's configuration for one fits the next.
 pub const NAMESPACE: &str = "urn:weighbridge:hub";
 
-const ROOT: &str = "Weighbridge";
+pub(super) const ROOT: &str = "Weighbridge";
 const DEVICES: &str = "Weighbridge/Devices";
 const LEDGER: &str = "Weighbridge/Ledger";
 
@@ -62,12 +62,13 @@ pub(super) fn add_root(space: &mut AddressSpace, namespace: u16) -> Vec<NodeId> 
     LEDGER_FIELDS.iter().map(field).collect()
 }
 
-/// Adds a device and its tags; returns the tags' node ids in their order.
+/// Adds a device and its tags, which can be written where they are `controlled`; returns the tags' node ids in their order.
 pub(super) fn add_device(
     space: &mut AddressSpace,
     namespace: u16,
     device: &str,
     tags: &[TagSpec],
+    controlled: bool,
 ) -> Vec<NodeId> {
     let path = device_path(device);
     let (browse_name, display_name) = names(namespace, device);
@@ -82,7 +83,7 @@ pub(super) fn add_device(
         )
         .insert(space);
     tags.iter()
-        .map(|tag| add_tag(space, namespace, &path, tag))
+        .map(|tag| add_tag(space, namespace, &path, tag, controlled))
         .collect()
 }
 
@@ -109,7 +110,13 @@ fn property_path(tag: &str, property: &str) -> String {
     format!("{tag}#{property}")
 }
 
-fn add_tag(space: &mut AddressSpace, namespace: u16, device: &str, tag: &TagSpec) -> NodeId {
+fn add_tag(
+    space: &mut AddressSpace,
+    namespace: u16,
+    device: &str,
+    tag: &TagSpec,
+    controlled: bool,
+) -> NodeId {
     let path = format!("{device}/{}", tag.name);
     let node = id(namespace, &path);
     let numeric = matches!(tag.kind, ValueKind::I64 | ValueKind::U64 | ValueKind::F64);
@@ -121,8 +128,12 @@ fn add_tag(space: &mut AddressSpace, namespace: u16, device: &str, tag: &TagSpec
         (None, None) => VariableTypeId::BaseDataVariableType,
     };
     let (browse_name, display_name) = names(namespace, &tag.name);
+    let mut access = AccessLevel::CURRENT_READ;
+    access.set(AccessLevel::CURRENT_WRITE, tag.writable && controlled);
     VariableBuilder::new(&node, browse_name, display_name)
         .description(tag.description.as_str())
+        .access_level(access)
+        .user_access_level(access)
         .data_type(data_type(tag.kind))
         .has_type_definition(type_definition)
         .component_of(id(namespace, device))

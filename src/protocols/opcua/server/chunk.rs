@@ -125,12 +125,16 @@ pub(super) fn granted_by_acknowledge(chunk: &[u8]) -> Option<usize> {
     Some(u32::from_le_bytes(bytes) as usize)
 }
 
-/// Gives an ActivateSessionResponse on an unencrypted channel the nonce that the stack leaves out.
+/// An ActivateSessionResponse on an unencrypted channel with the nonce that the stack leaves out; `None`
+/// for any other chunk.
 ///
 /// The standard asks for 32 bytes or more whatever the policy (OPC 10000-4 §5.6.3.2), and clients of
 /// open62541 refuse a response without. Nothing is ever signed or encrypted with it on such a
 /// channel: it accepts anonymous users only.
-pub(super) fn add_missing_nonce(chunk: &mut Vec<u8>, nonce: impl FnOnce() -> Option<[u8; 32]>) {
+pub(super) fn add_missing_nonce(
+    chunk: &[u8],
+    nonce: impl FnOnce() -> Option<[u8; 32]>,
+) -> Option<Vec<u8>> {
     const ACTIVATE_SESSION_RESPONSE: u16 = 470;
     // Null nonce, no results, no diagnostics: how the stack ends the message.
     const ENDING: [u8; 12] = [0xff; 12];
@@ -138,18 +142,21 @@ pub(super) fn add_missing_nonce(chunk: &mut Vec<u8>, nonce: impl FnOnce() -> Opt
         && message_type(chunk) == Some(ACTIVATE_SESSION_RESPONSE)
         && chunk.ends_with(&ENDING);
     if !ends {
-        return;
+        return None;
     }
-    let Some(nonce) = nonce() else {
-        return;
-    };
-    let at = chunk.len() - ENDING.len();
-    chunk.truncate(at);
-    chunk.extend_from_slice(&(nonce.len() as u32).to_le_bytes());
-    chunk.extend_from_slice(&nonce);
-    chunk.extend_from_slice(&ENDING[..8]);
-    let size = (chunk.len() as u32).to_le_bytes();
-    chunk[4..8].copy_from_slice(&size);
+    let nonce = nonce()?;
+    let mut patched = chunk.strip_suffix(&ENDING)?.to_vec();
+    patched.extend_from_slice(&(nonce.len() as u32).to_le_bytes());
+    patched.extend_from_slice(&nonce);
+    patched.extend_from_slice(&ENDING[..8]);
+    let size = (patched.len() as u32).to_le_bytes();
+    patched.get_mut(4..8)?.copy_from_slice(&size);
+    Some(patched)
+}
+
+/// Whether a chunk of a server ends the answer to a request.
+pub(super) fn ends_answer(chunk: &[u8]) -> bool {
+    chunk.starts_with(b"MSGF") || chunk.starts_with(b"MSGA")
 }
 
 /// An Error message, after which the connection is closed.
@@ -198,16 +205,14 @@ mod tests {
         chunk.extend([9; 24]);
         let body = chunk.clone();
         chunk.extend([0xff; 12]);
-        add_missing_nonce(&mut chunk, || Some([5; 32]));
+        let chunk = add_missing_nonce(&chunk, || Some([5; 32])).unwrap();
         assert_eq!(chunk[8..body.len()], body[8..]);
         assert_eq!(chunk[body.len()..][..4], 32u32.to_le_bytes());
         assert_eq!(chunk[body.len() + 4..][..32], [5; 32]);
         assert_eq!(chunk[body.len() + 36..], [0xff; 8]);
         assert_eq!(chunk[4..8], (chunk.len() as u32).to_le_bytes());
 
-        let with_nonce = chunk.clone();
-        add_missing_nonce(&mut chunk, || Some([6; 32]));
-        assert_eq!(chunk, with_nonce);
+        assert_eq!(add_missing_nonce(&chunk, || Some([6; 32])), None);
     }
 
     proptest! {
@@ -216,8 +221,8 @@ mod tests {
             let _ = policy_of_open(&bytes);
             let _ = message_type(&bytes);
             let _ = granted_by_acknowledge(&bytes);
-            let mut chunk = bytes.clone();
-            add_missing_nonce(&mut chunk, || Some([0; 32]));
+            let _ = add_missing_nonce(&bytes, || Some([0; 32]));
+            let _ = ends_answer(&bytes);
             let read = bytes.first_chunk().map(|head| ChunkHeader::read(head, 65_535));
             if let Some(Ok(header)) = read {
                 prop_assert!(header.size > HEADER && header.size <= MAX_CHUNK);

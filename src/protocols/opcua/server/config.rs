@@ -2,6 +2,7 @@
 
 use crate::access::Role;
 use crate::protocols::opcua::security::Trust;
+use opcua::server::ANONYMOUS_USER_TOKEN_ID;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,14 +52,18 @@ impl Default for OpcUaServerConfig {
     }
 }
 
-/// A user with a password.
+/// A user with a password, or a user whose certificate is in the folder of user certificates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserConfig {
-    /// User name.
+    /// User name; of a user with a certificate the common name in it.
     pub name: String,
     /// File whose first line is the password, or its Argon2 hash (`$argon2id$…`).
-    pub password_file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Whether they log in by certificate instead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certificate: bool,
     /// What they are to the factory, and so what they may do; by default they only look.
     #[serde(default = "observer")]
     pub roles: Vec<Role>,
@@ -91,12 +96,12 @@ pub struct ServerLimits {
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
-            connections: 100,
-            connections_per_address: 20,
-            sessions: 50,
+            connections: 250,
+            connections_per_address: 125,
+            sessions: 125,
             subscriptions_per_session: 10,
-            monitored_items: 50_000,
-            queue_size: 50,
+            monitored_items: 150_000,
+            queue_size: 100,
             message_bytes: 1 << 20,
         }
     }
@@ -120,6 +125,26 @@ pub enum ConfigError {
         "the OPC UA server at {0} can be reached from beyond this machine and would trust any client: set trust = \"folder\", or bind it to 127.0.0.1"
     )]
     TrustAny(SocketAddr),
+    /// A user who cannot log in, or in two ways under one name.
+    #[error(
+        "user {name:?} of the OPC UA server has not exactly one way to log in: give either password_file, or certificate = true and a certificate of that common name in the folder user_certificates"
+    )]
+    LogIn {
+        /// Which one, in the order of the file.
+        index: usize,
+        /// Their name.
+        name: String,
+    },
+    /// A name that means something else.
+    #[error(
+        "{name:?} cannot be the name of a user of the OPC UA server: choose one that is not ANONYMOUS and has no colon"
+    )]
+    Name {
+        /// Which one, in the order of the file.
+        index: usize,
+        /// The name.
+        name: String,
+    },
     /// A bound of zero.
     #[error("opcua_server.limits.{0} is 0, which would let nothing through; give at least 1")]
     ZeroLimit(&'static str),
@@ -147,6 +172,23 @@ impl OpcUaServerConfig {
         }
         if self.trust == Trust::Any && !self.is_loopback() {
             return Err(ConfigError::TrustAny(self.bind));
+        }
+        for (index, user) in self.users.iter().enumerate() {
+            let name = || user.name.clone();
+            let by_certificate = user.certificate && self.user_certificates.is_some();
+            if by_certificate == user.password_file.is_some() || by_certificate != user.certificate
+            {
+                return Err(ConfigError::LogIn {
+                    index,
+                    name: name(),
+                });
+            }
+            if user.name == ANONYMOUS_USER_TOKEN_ID || user.name.contains(':') {
+                return Err(ConfigError::Name {
+                    index,
+                    name: name(),
+                });
+            }
         }
         let limits = &self.limits;
         let named = [
@@ -186,7 +228,8 @@ mod tests {
         let with_user = OpcUaServerConfig {
             users: vec![UserConfig {
                 name: "scada".into(),
-                password_file: "x".into(),
+                password_file: Some("x".into()),
+                certificate: false,
                 roles: observer(),
             }],
             ..beyond.clone()
@@ -197,6 +240,23 @@ mod tests {
             ..with_user
         };
         assert_eq!(trusting.check(), Err(ConfigError::TrustAny(beyond.bind)));
+    }
+
+    #[test]
+    fn a_user_logs_in_in_one_way() {
+        let check = |keys: &str| {
+            let text = format!("user_certificates = \"users\"\n[[users]]\n{keys}");
+            toml::from_str::<OpcUaServerConfig>(&text).unwrap().check()
+        };
+        assert_eq!(check("name = \"a\"\npassword_file = \"x\""), Ok(()));
+        assert_eq!(check("name = \"a\"\ncertificate = true"), Ok(()));
+        let (index, name) = (0, "a".into());
+        let refused = Err(ConfigError::LogIn { index, name });
+        assert_eq!(check("name = \"a\""), refused);
+        let both = "name = \"a\"\ncertificate = true\npassword_file = \"x\"";
+        assert_eq!(check(both), refused);
+        let reserved = check("name = \"ANONYMOUS\"\npassword_file = \"x\"");
+        assert!(matches!(reserved, Err(ConfigError::Name { .. })));
     }
 
     #[test]

@@ -6,22 +6,22 @@
 //! and for each address. The stack itself listens on a loopback port that nobody is told of.
 
 use super::chunk::{
-    ChunkError, ChunkHeader, ChunkKind, HEADER, MAX_CHUNK, add_missing_nonce, error_message,
-    granted_by_acknowledge, is_discovery, message_type, policy_of_open,
+    ChunkError, ChunkHeader, ChunkKind, HEADER, MAX_CHUNK, add_missing_nonce, ends_answer,
+    error_message, granted_by_acknowledge, is_discovery, message_type, policy_of_open,
 };
+use super::flow::{Inflow, Outflow};
+use super::places::{Place, Places};
 use crate::protocols::opcua::security::Policy;
-use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -29,8 +29,6 @@ use tokio_util::task::AbortOnDropHandle;
 const TOO_BUSY: u32 = 0x807D_0000;
 /// Time for Hello and OpenSecureChannel, and for the rest of a chunk whose header came.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Time for a client or the stack to take a chunk off our hands.
-const STALLED: Duration = Duration::from_secs(30);
 
 /// What the guard lets through.
 #[derive(Clone, Debug)]
@@ -57,6 +55,8 @@ pub struct GuardStats {
     pub turned_away: AtomicU64,
     /// Connections closed because of what they sent.
     pub expelled: AtomicU64,
+    /// Connections closed because they asked for nothing, and others wanted their places.
+    pub displaced: AtomicU64,
 }
 
 /// A running guard; dropping it closes its connections.
@@ -111,7 +111,7 @@ struct Gate {
     rules: Arc<GuardRules>,
     stats: Arc<GuardStats>,
     stop: CancellationToken,
-    places: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    places: Arc<Places>,
 }
 
 impl Gate {
@@ -135,24 +135,27 @@ impl Gate {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>) {
-        let address = grouped(peer.ip());
-        let here = self.places.lock().get(&address).copied().unwrap_or(0);
-        let full = connections.len() >= self.rules.connections
-            || here >= self.rules.connections_per_address;
-        if full {
+        let most = (self.rules.connections, self.rules.connections_per_address);
+        let Some((place, displaced)) =
+            Places::take(&self.places, peer.ip(), most, Instant::now().into_std())
+        else {
             self.stats.turned_away.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%peer, "turned away from the OPC UA server: too many connections");
             let message = error_message(TOO_BUSY, "too many connections");
             // The socket's empty buffer takes so little at once; waiting for it would be a hold.
             let _ = stream.try_write(&message);
             return;
-        }
+        };
         self.stats.accepted.fetch_add(1, Ordering::Relaxed);
-        let place = Place::take(self.places.clone(), address);
+        let displaced = u64::from(displaced);
+        self.stats.displaced.fetch_add(displaced, Ordering::Relaxed);
         let (inner, rules, stats) = (self.inner, self.rules.clone(), self.stats.clone());
         connections.spawn(async move {
-            let _place = place;
-            if let Err(error) = relay(stream, inner, &rules).await {
+            let ended = tokio::select! {
+                ended = relay(stream, inner, &rules, &place) => ended,
+                () = place.lost() => Ok(()),
+            };
+            if let Err(error) = ended {
                 stats.expelled.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%peer, "expelled from the OPC UA server: {error}");
             }
@@ -160,63 +163,40 @@ impl Gate {
     }
 }
 
-/// One connection's place in the count of its address.
-struct Place {
-    places: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
-}
-
-impl Place {
-    fn take(places: Arc<Mutex<HashMap<IpAddr, usize>>>, address: IpAddr) -> Self {
-        *places.lock().entry(address).or_default() += 1;
-        Self { places, address }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.places.lock();
-        if let Some(count) = places.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                places.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// An IPv6 host chooses its address in its /64 freely.
-fn grouped(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let mut segments = v6.segments();
-            segments[4..].fill(0);
-            IpAddr::V6(Ipv6Addr::from(segments))
-        }
-        v4 => v4,
-    }
-}
-
 /// What both directions know of a connection.
-struct Shared {
+struct Shared<'a> {
+    place: &'a Place,
     /// The channel is not encrypted, so its messages can be read.
     plain: AtomicBool,
     /// Largest chunk the client may send.
     agreed: AtomicUsize,
+    /// The client does not take its answers.
+    stalled: AtomicBool,
+    /// It takes them again.
+    resumed: Notify,
 }
 
 /// Forwards both ways until one side ends; an error is the client's fault.
-async fn relay(client: TcpStream, inner: SocketAddr, rules: &GuardRules) -> Result<(), ChunkError> {
+async fn relay(
+    client: TcpStream,
+    inner: SocketAddr,
+    rules: &GuardRules,
+    place: &Place,
+) -> Result<(), ChunkError> {
     let Ok(server) = TcpStream::connect(inner).await else {
         return Ok(());
     };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let (from_client, mut to_client) = client.into_split();
+    let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let (mut to_client, to_server) = (Outflow::new(to_client), Outflow::new(to_server));
     let shared = Shared {
+        place,
         plain: AtomicBool::new(false),
         agreed: AtomicUsize::new(MAX_CHUNK),
+        stalled: AtomicBool::new(false),
+        resumed: Notify::new(),
     };
     let verdict = tokio::select! {
         verdict = requests(from_client, to_server, rules, &shared) => verdict,
@@ -224,8 +204,7 @@ async fn relay(client: TcpStream, inner: SocketAddr, rules: &GuardRules) -> Resu
     };
     if let Err(error) = verdict {
         let message = error_message(error.status(), &error.to_string());
-        let _ = timeout(PATIENCE, to_client.write_all(&message)).await;
-        let _ = to_client.shutdown().await;
+        to_client.send_and_close(&message, PATIENCE).await;
     }
     verdict
 }
@@ -239,28 +218,28 @@ enum Stage {
 }
 
 async fn requests(
-    mut client: OwnedReadHalf,
-    mut server: OwnedWriteHalf,
+    client: OwnedReadHalf,
+    mut server: Outflow,
     rules: &GuardRules,
-    shared: &Shared,
+    shared: &Shared<'_>,
 ) -> Result<(), ChunkError> {
+    let mut client = Inflow::new(client, PATIENCE);
     let mut stage = Stage::Hello;
     let mut policy: Option<Policy> = None;
     let mut unfinished = 0;
-    let mut chunk = Vec::new();
     loop {
         let wait = match stage {
             Stage::Messages => rules.idle,
             Stage::Hello | Stage::Open => PATIENCE,
         };
-        let agreed = shared.agreed.load(Ordering::Relaxed);
-        let Some(header) = read_chunk(&mut client, &mut chunk, wait, agreed).await? else {
+        let Some(header) = next_header(&mut client, wait, shared).await? else {
             return Ok(());
         };
+        let chunk = client.first(header.size);
         stage = match (stage, header.kind) {
             (Stage::Hello, ChunkKind::Hello) => Stage::Open,
             (Stage::Open | Stage::Messages, ChunkKind::Open) => {
-                let named = policy_of_open(&chunk).and_then(|uri| offered(uri, rules));
+                let named = policy_of_open(chunk).and_then(|uri| offered(uri, rules));
                 let named = named.ok_or(ChunkError::Policy)?;
                 // A channel keeps its policy when it is renewed.
                 if *policy.get_or_insert(named) != named {
@@ -275,7 +254,7 @@ async fn requests(
         if header.kind == ChunkKind::Message {
             let discovery_only =
                 policy == Some(Policy::None) && !rules.policies.contains(&Policy::None);
-            let asks = message_type(&chunk).is_some_and(is_discovery);
+            let asks = message_type(chunk).is_some_and(is_discovery);
             if discovery_only && !(asks && header.last) {
                 return Err(ChunkError::Discovery);
             }
@@ -285,10 +264,43 @@ async fn requests(
             }
             if header.last {
                 unfinished = 0;
+                shared.place.asked(Instant::now().into_std());
             }
         }
-        if !matches!(timeout(STALLED, server.write_all(&chunk)).await, Ok(Ok(()))) {
+        // Who does not take the answers gets no more: they would pile up in the stack.
+        while shared.stalled.load(Ordering::Relaxed) {
+            shared.resumed.notified().await;
+        }
+        if !server.send(client.first(header.size)).await {
             return Ok(());
+        }
+        client.consume(header.size);
+    }
+}
+
+/// Reads until there is a whole chunk; `None` at the end of the stream, or after `wait` without one.
+async fn next_header(
+    client: &mut Inflow,
+    wait: Duration,
+    shared: &Shared<'_>,
+) -> Result<Option<ChunkHeader>, ChunkError> {
+    let (mut until, mut begun) = (Instant::now() + wait, false);
+    loop {
+        let mut wanted = HEADER;
+        if let Some(head) = client.bytes().first_chunk() {
+            let header = ChunkHeader::read(head, shared.agreed.load(Ordering::Relaxed))?;
+            if client.bytes().len() >= header.size {
+                return Ok(Some(header));
+            }
+            wanted = header.size;
+        }
+        if !begun && !client.bytes().is_empty() {
+            // The rest of a chunk must come soon.
+            begun = true;
+            until = until.min(Instant::now() + PATIENCE);
+        }
+        if !client.read(wanted, until).await {
+            return Ok(None);
         }
     }
 }
@@ -302,55 +314,48 @@ fn offered(uri: &str, rules: &GuardRules) -> Option<Policy> {
         .filter(|p| *p == Policy::None || rules.policies.contains(p))
 }
 
-/// Reads a whole chunk into `chunk`; `None` at the end of the stream, or after `wait` without one.
-async fn read_chunk(
-    client: &mut OwnedReadHalf,
-    chunk: &mut Vec<u8>,
-    wait: Duration,
-    agreed: usize,
-) -> Result<Option<ChunkHeader>, ChunkError> {
-    let mut head = [0; HEADER];
-    // A header of which only a part comes is as good as none.
-    match timeout(wait, client.read_exact(&mut head)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(_)) | Err(_) => return Ok(None),
-    }
-    let header = ChunkHeader::read(&head, agreed)?;
-    chunk.clear();
-    chunk.extend_from_slice(&head);
-    let mut rest = client.take((header.size - HEADER) as u64);
-    match timeout(PATIENCE, rest.read_to_end(chunk)).await {
-        Ok(Ok(_)) if chunk.len() == header.size => Ok(Some(header)),
-        _ => Ok(None),
-    }
-}
-
-async fn responses(mut server: OwnedReadHalf, client: &mut OwnedWriteHalf, shared: &Shared) {
-    let mut chunk = Vec::new();
+async fn responses(server: OwnedReadHalf, client: &mut Outflow, shared: &Shared<'_>) {
+    // The stack is ours: it is waited for as long as the client is.
+    let never = Instant::now() + Duration::from_secs(86_400 * 365);
+    let mut server = Inflow::new(server, Duration::from_secs(86_400));
     loop {
-        let mut head = [0; HEADER];
-        if server.read_exact(&mut head).await.is_err() {
+        let size = match server.bytes().first_chunk::<HEADER>() {
+            Some([.., a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+            None => HEADER,
+        };
+        if !(HEADER..=MAX_CHUNK).contains(&size) {
             return;
         }
-        let [.., a, b, c, d] = head;
-        let size = u32::from_le_bytes([a, b, c, d]) as usize;
-        chunk.clear();
-        chunk.extend_from_slice(&head);
-        let mut rest = (&mut server).take(size.saturating_sub(HEADER) as u64);
-        if rest.read_to_end(&mut chunk).await.is_err() || chunk.len() != size {
-            return;
+        if server.bytes().len() < size || size == HEADER {
+            if !server.read(size.max(HEADER + 1), never).await {
+                return;
+            }
+            continue;
         }
-        if let Some(granted) = granted_by_acknowledge(&chunk) {
+        let chunk = server.first(size);
+        if let Some(granted) = granted_by_acknowledge(chunk) {
             shared.agreed.store(granted, Ordering::Relaxed);
         }
-        if shared.plain.load(Ordering::Relaxed) {
-            add_missing_nonce(&mut chunk, || {
+        if ends_answer(chunk) {
+            shared.place.answered();
+        }
+        let patched = match shared.plain.load(Ordering::Relaxed) {
+            true => add_missing_nonce(chunk, || {
                 let mut nonce = [0; 32];
                 getrandom::fill(&mut nonce).ok().map(|()| nonce)
-            });
+            }),
+            false => None,
+        };
+        let bytes = patched.as_deref().unwrap_or(chunk);
+        if !client.try_send(bytes) {
+            shared.stalled.store(true, Ordering::Relaxed);
+            let sent = client.finish(bytes).await;
+            shared.stalled.store(false, Ordering::Relaxed);
+            shared.resumed.notify_one();
+            if !sent {
+                return;
+            }
         }
-        if !matches!(timeout(STALLED, client.write_all(&chunk)).await, Ok(Ok(()))) {
-            return;
-        }
+        server.consume(size);
     }
 }

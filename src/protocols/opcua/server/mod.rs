@@ -4,17 +4,28 @@ mod address;
 mod alarms;
 mod callers;
 mod chunk;
+mod companion;
 mod config;
+mod diagnostics;
+mod flow;
 pub mod guard;
 mod history;
+mod methods;
 mod nodes;
+mod pace;
 mod parts;
+mod places;
 mod points;
+mod sessions;
 mod standard;
 mod units;
 mod users;
+mod writes;
 
 pub use address::NAMESPACE;
+pub use companion::{
+    Machine, MachineKind, MachineryConfig, Machines, MotionDeviceCategory, TagRole,
+};
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
 pub use users::UsersError;
 
@@ -38,6 +49,7 @@ use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
 use parts::Parts;
 use points::Group;
+use sessions::Sessions;
 use standard::Standard;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,6 +66,8 @@ use users::Users;
 const POLL_MS: u64 = 10;
 /// How often the folder of rejected certificates is tidied.
 const TIDY: Duration = Duration::from_secs(10);
+/// Pages of browsing that a session may have open: each holds what is still to come.
+const MAX_BROWSE_POINTS: usize = 10;
 /// How long sessions have to end at shutdown.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -97,6 +111,8 @@ pub struct ScadaPorts {
     pub alarms: Option<Arc<dyn AlarmPort>>,
     /// What was recorded; without it there is no history.
     pub history: Option<Arc<dyn HistoryPort>>,
+    /// What is configured about the machines.
+    pub machines: Machines,
 }
 
 impl ScadaPorts {
@@ -113,6 +129,7 @@ impl ScadaPorts {
             control: None,
             alarms: None,
             history: None,
+            machines: Machines::default(),
         }
     }
 }
@@ -126,8 +143,10 @@ pub struct ScadaServer {
     pushers: Mutex<JoinSet<()>>,
     guard: Guard,
     stack: AbortOnDropHandle<()>,
+    sessions: Arc<Sessions>,
     _alarms: Option<AbortOnDropHandle<()>>,
     _tidying: AbortOnDropHandle<()>,
+    _watching: AbortOnDropHandle<()>,
 }
 
 impl ScadaServer {
@@ -138,6 +157,7 @@ impl ScadaServer {
         let live = ports.live.clone();
         let callers = Arc::new(Callers::new(&config));
         let parts = Arc::new(Parts::default());
+        let sessions = Arc::new(Sessions::new(ports.sessions.clone(), callers.clone()));
         if let Some(port) = &ports.history {
             let past = History::new(port.clone(), parts.tags.clone());
             // Nobody else sets it.
@@ -149,25 +169,21 @@ impl ScadaServer {
             .map_err(|e| failed(config.bind, e))?;
         let address = public.local_addr().map_err(|e| failed(config.bind, e))?;
         let host = host(&config);
-        let users = prepare(config.clone()).await?;
+        let users = prepare(config.clone(), callers.clone()).await?;
 
         let slot = Arc::new(Mutex::new(None));
         let standard = Standard {
             parts: parts.clone(),
-            callers: callers.clone(),
+            sessions: sessions.clone(),
         };
         let builder = builder(&config, &host, address.port())
             .without_node_managers()
             .with_node_manager(standard)
             .with_node_manager(DiagnosticsNodeManagerBuilder);
-        let ledger_slot = slot.clone();
-        let (most, alarms, of_nodes) = (
-            config.limits.monitored_items,
-            ports.alarms.clone(),
-            parts.clone(),
-        );
+        let (ledger_slot, of_nodes) = (slot.clone(), (sessions.clone(), parts.clone()));
+        let (most, alarms) = (config.limits.monitored_items, ports.alarms.clone());
         let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, callers, of_nodes, most);
+            let (nodes, group) = LiveNodes::build(&context, space, ports, of_nodes, most);
             *ledger_slot.lock() = Some(group);
             nodes
         };
@@ -207,6 +223,8 @@ impl ScadaServer {
             pushers: Mutex::default(),
             guard,
             stack,
+            _watching: AbortOnDropHandle::new(tokio::spawn(sessions.clone().watch())),
+            sessions,
             _alarms: alarms,
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         };
@@ -244,7 +262,7 @@ impl ScadaServer {
             .remove_gone(space, &self.live, subscriptions);
         for live in self.live.devices() {
             let space = self.nodes.address_space();
-            if let Some(group) = self.nodes.inner().add(space, &live) {
+            for group in self.nodes.inner().add(space, &live) {
                 self.push(group);
             }
         }
@@ -260,14 +278,15 @@ impl ScadaServer {
         self.handle.cancel();
         let _ = tokio::time::timeout(FAREWELL, self.stack).await;
         self.guard.stop().await;
+        self.sessions.end_all();
     }
 }
 
 /// Reads the users and sees to the certificate, away from the async threads.
-async fn prepare(config: OpcUaServerConfig) -> Result<Users, ScadaError> {
+async fn prepare(config: OpcUaServerConfig, callers: Arc<Callers>) -> Result<Users, ScadaError> {
     let work = move || {
         ensure_certificate(&config)?;
-        Ok(Users::load(&config)?)
+        Ok(Users::load(&config, callers)?)
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -360,7 +379,7 @@ fn builder(config: &OpcUaServerConfig, host: &str, port: u16) -> ServerBuilder {
         .max_session_timeout_ms(120_000)
         .max_secure_channel_token_lifetime_ms(3_600_000)
         .limits(limits(config))
-        .diagnostics_enabled(false);
+        .diagnostics_enabled(true);
     // Who may do what is decided by the users; the stack only wants a known token.
     let tokens = [ANONYMOUS_USER_TOKEN_ID.to_owned()];
     for policy in policies(config) {
@@ -384,7 +403,7 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
         max_byte_string_length: 65_536,
         max_message_size: configured.message_bytes,
         max_chunk_count: configured.message_bytes.div_ceil(8_192).max(1),
-        max_browse_continuation_points: 100,
+        max_browse_continuation_points: MAX_BROWSE_POINTS,
         max_history_continuation_points: MAX_CONTINUATIONS,
         max_query_continuation_points: 1,
         max_sessions: configured.sessions,
@@ -396,7 +415,8 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
             max_lifetime_count: 9_000,
             max_monitored_items_per_sub: configured.monitored_items,
             max_monitored_item_queue_size: configured.queue_size,
-            max_notifications_per_publish: 4_096,
+            // Clients of the same stack take arrays of 1,000 by default.
+            max_notifications_per_publish: 1_000,
             max_queued_notifications: 64,
             ..Default::default()
         },

@@ -2,13 +2,16 @@
 
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
-use super::callers::Callers;
+use super::companion::Companions;
+use super::companion::types::{self, Spaces};
 use super::history::capabilities::historize;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
-use crate::access::Caller;
+use super::sessions::Sessions;
+use super::{methods, writes};
+use crate::access::{Caller, Right};
 use crate::live_view::{DeviceLive, LiveView};
-use crate::model::{DeviceId, now};
+use crate::model::{DeviceId, TagSpec, now};
 use async_trait::async_trait;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
@@ -20,8 +23,8 @@ use opcua::server::node_manager::{
 use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
-    DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails, ReadProcessedDetails,
-    ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
+    DataEncoding, DataValue, DateTime, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails,
+    ReadProcessedDetails, ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -34,8 +37,11 @@ const NO_PACE: f64 = 1e-6;
 /// The hub's variables.
 pub(super) struct LiveNodes {
     namespace: u16,
+    /// Of the companion specifications.
+    spaces: [u16; 3],
+    companions: Companions,
     ports: ScadaPorts,
-    callers: Arc<Callers>,
+    sessions: Arc<Sessions>,
     parts: Arc<Parts>,
     most_items: usize,
     items: AtomicUsize,
@@ -47,13 +53,22 @@ pub(super) struct Tags(Arc<RwLock<Groups>>);
 
 impl Tags {
     /// The device and the tag of a node; `None` when it is not a tag's.
-    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
+    pub(super) fn of(&self, node: &NodeId) -> Option<(DeviceId, TagSpec)> {
         let groups = self.0.read();
         let (group, index) = groups.points.get(node)?;
         let Origin::Device(live) = &group.origin else {
             return None;
         };
         let tag = live.tags.get(*index)?;
+        Some((live.id.clone(), tag.clone()))
+    }
+
+    /// The device and the tag whose samples a node shows, under whatever name.
+    pub(super) fn shown_by(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
+        let groups = self.0.read();
+        let (group, index) = groups.points.get(node)?;
+        let (live, tag) = group.origin.tag(*index)?;
+        let tag = live.tags.get(tag)?;
         Some((live.id.clone(), tag.name.clone()))
     }
 
@@ -69,12 +84,6 @@ struct Groups {
 }
 
 impl LiveNodes {
-    fn asked(&self, context: &RequestContext) -> Caller {
-        let caller = self.callers.of(context);
-        self.ports.sessions.asked(&caller.session, &caller.user);
-        caller
-    }
-
     /// Index of the hub's namespace.
     pub(super) fn namespace(&self) -> u16 {
         self.namespace
@@ -90,8 +99,7 @@ impl LiveNodes {
         context: &ServerContext,
         space: &mut AddressSpace,
         ports: ScadaPorts,
-        callers: Arc<Callers>,
-        parts: Arc<Parts>,
+        (sessions, parts): (Arc<Sessions>, Arc<Parts>),
         most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
@@ -101,6 +109,20 @@ impl LiveNodes {
             .add_namespace(NAMESPACE);
         space.add_namespace(NAMESPACE, namespace);
         let nodes = add_root(space, namespace);
+        let spaces = types::NAMESPACES.map(|uri| {
+            let index = context
+                .type_tree
+                .write()
+                .namespaces_mut()
+                .add_namespace(uri);
+            space.add_namespace(uri, index);
+            index
+        });
+        let machines = ports.machines.clone();
+        let companions = Companions::new(space, Spaces::new(spaces), namespace, machines);
+        if let Some(history) = &ports.history {
+            methods::add_get_evidence(space, namespace, &parts, history.clone());
+        }
         let origin = Origin::Ledger {
             port: ports.ledger.clone(),
             changed: AtomicI64::new(now()),
@@ -108,8 +130,10 @@ impl LiveNodes {
         let group = Arc::new(Group::new(origin, nodes));
         let this = Self {
             namespace,
+            spaces,
+            companions,
             ports,
-            callers,
+            sessions,
             parts,
             most_items,
             items: AtomicUsize::new(0),
@@ -118,15 +142,15 @@ impl LiveNodes {
         (this, group)
     }
 
-    /// Adds a device, or replaces the one of its id; `None` when it is there already.
+    /// Adds a device, or replaces the one of its id; nothing when it is there already.
     pub(super) fn add(
         &self,
         space: &RwLock<AddressSpace>,
         live: &Arc<DeviceLive>,
-    ) -> Option<Arc<Group>> {
+    ) -> Vec<Arc<Group>> {
         let mut groups = self.parts.tags.0.write();
         let old = match groups.devices.get(&live.id) {
-            Some((same, _)) if Arc::ptr_eq(same, live) => return None,
+            Some((same, _)) if Arc::ptr_eq(same, live) => return Vec::new(),
             other => other.cloned(),
         };
         let mut space = space.write();
@@ -136,7 +160,13 @@ impl LiveNodes {
                 groups.points.remove(node);
             }
         }
-        let nodes = add_device(&mut space, self.namespace, &live.id, &live.tags);
+        let nodes = add_device(
+            &mut space,
+            self.namespace,
+            &live.id,
+            &live.tags,
+            self.ports.control.is_some(),
+        );
         if self.ports.history.is_some() {
             historize(&mut space, &nodes);
         }
@@ -145,11 +175,23 @@ impl LiveNodes {
             let lost = group.inherit(old);
             self.items.fetch_sub(lost, Ordering::Relaxed);
         }
+        let machine = self.companions.add(&mut space, live);
+        if self.ports.history.is_some() {
+            historize(&mut space, &machine.group.tag_nodes());
+        }
+        if let Some(old) = &machine.old {
+            for node in &old.nodes {
+                groups.points.remove(node);
+            }
+            let lost = machine.group.inherit(old);
+            self.items.fetch_sub(lost, Ordering::Relaxed);
+        }
         groups.enrol(&group);
+        groups.enrol(&machine.group);
         groups
             .devices
             .insert(live.id.clone(), (live.clone(), group.clone()));
-        Some(group)
+        vec![group, machine.group]
     }
 
     /// Takes out the devices that `live` has no more.
@@ -169,33 +211,40 @@ impl LiveNodes {
             let Some((device, group)) = groups.devices.remove(&id) else {
                 continue;
             };
-            remove_device(&mut space.write(), self.namespace, &id, &device.tags);
-            for node in &group.nodes {
-                groups.points.remove(node);
+            let mut space = space.write();
+            remove_device(&mut space, self.namespace, &id, &device.tags);
+            let machine = self.companions.remove(&mut space, &id);
+            for group in [Some(group), machine].into_iter().flatten() {
+                for node in &group.nodes {
+                    groups.points.remove(node);
+                }
+                self.items
+                    .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
             }
-            self.items
-                .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
         }
     }
 
+    /// The value of a variable; `None` when the node is none of ours.
     fn read(
         &self,
-        context: &RequestContext,
-        space: &AddressSpace,
+        groups: &Groups,
         node: &ParsedReadValueId,
+        caller: &Caller,
         timestamps: TimestampsToReturn,
-    ) -> DataValue {
-        let Some((group, index)) = self.parts.tags.point(&node.node_id) else {
-            return space.read(context, node, 0.0, timestamps);
-        };
-        let mut data = match space.validate_node_read(context, node) {
-            Ok(_) => group.origin.read(index).data_value(),
-            Err(status) => return failure(status),
-        };
+        now: DateTime,
+    ) -> Option<DataValue> {
+        let (group, index) = groups.points.get(&node.node_id)?;
+        if !caller.may(Right::Live) {
+            return Some(failure(StatusCode::BadUserAccessDenied));
+        }
+        if !matches!(node.data_encoding, DataEncoding::Binary) {
+            return Some(failure(StatusCode::BadDataEncodingInvalid));
+        }
+        let mut data = group.origin.read(*index).data_value_at(now);
         if node.index_range != NumericRange::None {
             match data.value.take().map(|v| v.range_of(&node.index_range)) {
                 Some(Ok(part)) => data.value = Some(part),
-                Some(Err(status)) => return failure(status),
+                Some(Err(status)) => return Some(failure(status)),
                 None => {}
             }
         }
@@ -211,27 +260,33 @@ impl LiveNodes {
         ) {
             data.server_timestamp = None;
         }
-        data
+        Some(data)
     }
 
-    fn monitor(&self, item: &mut CreateMonitoredItem) {
+    /// Monitors a variable; false when the node is none of ours.
+    fn monitor(&self, item: &mut CreateMonitoredItem) -> bool {
         let node = &item.item_to_monitor().node_id;
         let Some((group, index)) = self.parts.tags.point(node) else {
-            // Properties, which do not change.
-            return;
+            return false;
         };
         if self.items.fetch_add(1, Ordering::Relaxed) >= self.most_items {
             self.items.fetch_sub(1, Ordering::Relaxed);
             item.set_status(StatusCode::BadTooManyMonitoredItems);
-            return;
+            return true;
         }
         let told = group.origin.read(index);
         item.set_initial_value(told.clone().data_value());
         let interval = pace(item.sampling_interval());
         // The type of the filter has no name outside of the stack.
         let unfiltered = format!("{:?}", item.filter()) == "None";
-        item.revise_sampling_interval(NO_PACE);
-        group.monitor(item.handle(), Item::new(index, interval, unfiltered, told));
+        // One of zero the stack does not hold back.
+        let by_source_time = item.sampling_interval() != 0.0;
+        if by_source_time {
+            item.revise_sampling_interval(NO_PACE);
+        }
+        let watching = Item::new(interval, unfiltered, by_source_time, told);
+        group.monitor(index, item.handle(), watching);
+        true
     }
 
     fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
@@ -269,11 +324,15 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     }
 
     fn namespaces(&self) -> Vec<NamespaceMetadata> {
-        vec![NamespaceMetadata {
-            namespace_uri: NAMESPACE.to_owned(),
-            namespace_index: self.namespace,
-            ..Default::default()
-        }]
+        let companions = types::NAMESPACES.into_iter().zip(self.spaces);
+        std::iter::once((NAMESPACE, self.namespace))
+            .chain(companions)
+            .map(|(uri, index)| NamespaceMetadata {
+                namespace_uri: uri.to_owned(),
+                namespace_index: index,
+                ..Default::default()
+            })
+            .collect()
     }
 
     async fn read_values(
@@ -284,12 +343,18 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: f64,
         timestamps_to_return: TimestampsToReturn,
     ) -> Vec<DataValue> {
-        self.asked(context);
-        let space = address_space.read();
-        nodes
-            .iter()
-            .map(|node| self.read(context, &space, node, timestamps_to_return))
-            .collect()
+        let caller = self.sessions.asked(context);
+        let now = DateTime::now();
+        let groups = self.parts.tags.0.read();
+        let mut space = None;
+        let read = |node: &&ParsedReadValueId| {
+            let read = self.read(&groups, node, &caller, timestamps_to_return, now);
+            read.unwrap_or_else(|| {
+                let space = space.get_or_insert_with(|| address_space.read());
+                space.read(context, node, 0.0, timestamps_to_return)
+            })
+        };
+        nodes.iter().map(read).collect()
     }
 
     async fn create_value_monitored_items(
@@ -298,16 +363,18 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         address_space: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
-        self.asked(context);
+        self.sessions.asked(context);
         let space = address_space.read();
         for item in items {
             let node = item.item_to_monitor().clone();
             match space.validate_node_read(context, &node) {
                 Ok(_) => {
-                    let first = self.read(context, &space, &node, TimestampsToReturn::Both);
-                    item.set_initial_value(first);
                     item.set_status(StatusCode::Good);
-                    self.monitor(item);
+                    if !self.monitor(item) {
+                        // A property, which does not change.
+                        let both = TimestampsToReturn::Both;
+                        item.set_initial_value(space.read(context, &node, 0.0, both));
+                    }
                 }
                 Err(status) => item.set_status(status),
             }
@@ -326,9 +393,17 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     async fn set_monitoring_mode(
         &self,
         _: &RequestContext,
-        _: MonitoringMode,
-        _: &[&MonitoredItemRef],
+        mode: MonitoringMode,
+        items: &[&MonitoredItemRef],
     ) {
+        if mode == MonitoringMode::Disabled {
+            return;
+        }
+        for item in items {
+            if let Some(group) = self.group_of(item.node_id()) {
+                group.refresh(item.handle());
+            }
+        }
     }
 
     async fn create_event_monitored_items(
@@ -337,7 +412,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: &RwLock<AddressSpace>,
         items: &mut [&mut &mut CreateMonitoredItem],
     ) {
-        self.asked(context);
+        self.sessions.asked(context);
         for item in items {
             self.parts.listeners.enrol(context, item);
         }
@@ -353,23 +428,30 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         }
     }
 
-    /// Nothing here can be written: what a machine said is not SCADA's to change.
     async fn write(
         &self,
         context: &RequestContext,
         address_space: &RwLock<AddressSpace>,
         nodes_to_write: &mut [&mut WriteNode],
     ) -> Result<(), StatusCode> {
-        let space = address_space.read();
-        for node in nodes_to_write {
-            let known = space.node_exists(&node.value().node_id);
-            let user = &context.token.0;
-            tracing::debug!(user, node = %node.value().node_id, "a write was refused");
-            node.set_status(match known {
-                true => StatusCode::BadNotWritable,
-                false => StatusCode::BadNodeIdUnknown,
-            });
+        let caller = self.sessions.asked(context);
+        let mut known = Vec::with_capacity(nodes_to_write.len());
+        {
+            let space = address_space.read();
+            for node in nodes_to_write {
+                match space.node_exists(&node.value().node_id) {
+                    true => known.push(&mut **node),
+                    false => node.set_status(StatusCode::BadNodeIdUnknown),
+                }
+            }
         }
+        writes::write(
+            &self.parts,
+            self.ports.control.as_ref(),
+            &caller,
+            &mut known,
+        )
+        .await;
         Ok(())
     }
 
@@ -380,7 +462,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.raw(&caller, details, nodes, timestamps_to_return)
             .await
@@ -393,7 +475,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.processed(&caller, details, nodes, timestamps_to_return)
             .await
@@ -406,7 +488,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         nodes: &mut [&mut &mut HistoryNode],
         timestamps_to_return: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         let past = self.past()?;
         past.at_time(&caller, details, nodes, timestamps_to_return)
             .await
@@ -418,7 +500,7 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: &RwLock<AddressSpace>,
         methods_to_call: &mut [&mut &mut MethodCall],
     ) -> Result<(), StatusCode> {
-        let caller = self.asked(context);
+        let caller = self.sessions.asked(context);
         for call in methods_to_call {
             self.parts.call(context, &caller, call).await;
         }

@@ -1,28 +1,36 @@
 //! The variables of the server: what they read, who monitors them, and how news gets to monitors.
 //!
 //! The stack would sample every variable every 100 ms, and holds values back in a way that loses the
-//! newest of three quick ones. Here a value goes to a monitored item when it changes, at most once
-//! in the interval that its client asked for, and always the newest.
+//! newest of three quick ones. Here every value goes to the monitored items of its variable when it
+//! comes, as often as the interval allows that its client asked for, and the newest always.
 
-use crate::live_view::DeviceLive;
+use super::companion::point::{Point, Shape};
+use super::pace::Pace;
+use crate::live_view::{DeviceLive, LiveSample, News};
 use crate::model::{Nanos, Quality, Value, now};
 use crate::protocols::ports::LedgerPort;
+use opcua::server::notify::SubscriptionDataNotifierBatch;
 use opcua::server::{MonitoredItemHandle, SubscriptionCache};
 use opcua::types::{AttributeId, ByteString, DataValue, DateTime, NodeId, StatusCode, Variant};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 /// `Bad_WaitingForInitialData`.
 const WAITING: Quality = Quality(0x8032_0000);
-/// Changes within this time go out together.
-const TOGETHER: Duration = Duration::from_millis(10);
 /// When to look again for an item that the stack has not enrolled yet.
-const NOT_ENROLLED: Duration = Duration::from_millis(50);
+const NOT_ENROLLED: Duration = Duration::from_millis(10);
+/// How often an item is looked for.
+const SEEK_AT_MOST: u32 = 500;
+/// Notifications that are given to the stack at a time: meanwhile it can do nothing else with its
+/// subscriptions.
+const AT_A_TIME: usize = 4_096;
 
 /// 1970-01-01 in the ticks of OPC UA: 100 ns since 1601-01-01.
 pub(super) const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
@@ -33,6 +41,8 @@ pub(super) const LEDGER_FIELDS: [&str; 3] = ["Height", "LastBlockHash", "Records
 /// Where the values of a group of variables come from.
 pub(super) enum Origin {
     Device(Arc<DeviceLive>),
+    /// The same samples under the companion specifications' names.
+    Machine(Arc<DeviceLive>, Vec<Point>),
     Ledger {
         port: Arc<dyn LedgerPort>,
         changed: AtomicI64,
@@ -45,31 +55,44 @@ pub(super) struct Reading {
     value: Option<Value>,
     time: Option<Nanos>,
     quality: Quality,
+    shape: Shape,
+    /// Of the newest news that it stands for.
+    serial: u64,
 }
 
 impl Origin {
-    fn changes(&self) -> watch::Receiver<u64> {
+    fn news(&self) -> Source {
         match self {
-            Self::Device(live) => live.changes(),
-            Self::Ledger { port, .. } => port.changes(),
+            Self::Device(live) | Self::Machine(live, _) => Source::Device(live.news()),
+            Self::Ledger { port, .. } => Source::Ledger(port.changes()),
         }
     }
 
     pub(super) fn read(&self, index: usize) -> Reading {
         match self {
-            Self::Device(live) => match live.sample(index) {
-                Some(sample) => Reading {
-                    // A Bad sample's value means nothing, so none is given.
-                    value: (!sample.quality.is_bad()).then_some(sample.value),
-                    time: Some(sample.time),
-                    quality: sample.quality,
-                },
-                None => Reading {
+            Self::Device(live) => match live.newest(index) {
+                (serial, Some(sample)) => Reading::of(&sample, serial),
+                (serial, None) => Reading {
                     value: None,
                     time: None,
                     quality: WAITING,
+                    shape: Shape::Plain,
+                    serial,
                 },
             },
+            Self::Machine(live, points) => {
+                let point = points.get(index).copied().unwrap_or(Point::Missing);
+                // Asked for first: what comes meanwhile is told twice at worst.
+                let (serial, _) = live.newest(0);
+                let (value, time, quality, shape) = point.read(live);
+                Reading {
+                    value,
+                    time,
+                    quality,
+                    shape,
+                    serial,
+                }
+            }
             Self::Ledger { port, changed } => Reading {
                 value: Some(match index {
                     0 => Value::U64(port.height()),
@@ -78,19 +101,77 @@ impl Origin {
                 }),
                 time: Some(changed.load(Ordering::Relaxed)),
                 quality: Quality::GOOD,
+                shape: Shape::Plain,
+                // There are no older news on the way.
+                serial: u64::MAX,
             },
+        }
+    }
+
+    /// What news say of the variables.
+    fn readings(&self, news: &News) -> Vec<(usize, Reading)> {
+        let samples = news.samples.iter();
+        let Self::Machine(_, points) = self else {
+            let of = |(i, sample): &(usize, LiveSample)| (*i, Reading::of(sample, news.serial));
+            return samples.map(of).collect();
+        };
+        let mut readings = Vec::new();
+        for (tag, sample) in samples {
+            for (index, point) in points.iter().enumerate() {
+                if let Point::Tag(of, shape) = point
+                    && of == tag
+                {
+                    let reading = Reading::of(sample, news.serial);
+                    readings.push((
+                        index,
+                        Reading {
+                            shape: *shape,
+                            ..reading
+                        },
+                    ));
+                }
+            }
+        }
+        let states = points.iter().enumerate();
+        let states = states.filter(|(_, point)| matches!(point, Point::State(..)));
+        readings.extend(states.map(|(index, _)| (index, self.read(index))));
+        readings
+    }
+
+    /// The device and the tag whose samples variable `index` shows as they are.
+    pub(super) fn tag(&self, index: usize) -> Option<(&Arc<DeviceLive>, usize)> {
+        match self {
+            Self::Device(live) => Some((live, index)),
+            Self::Machine(live, points) => Some((live, points.get(index)?.tag()?)),
+            Self::Ledger { .. } => None,
         }
     }
 }
 
 impl Reading {
+    fn of(sample: &LiveSample, serial: u64) -> Self {
+        Self {
+            // A Bad sample's value means nothing, so none is given.
+            value: (!sample.quality.is_bad()).then(|| sample.value.clone()),
+            time: Some(sample.time),
+            quality: sample.quality,
+            shape: Shape::Plain,
+            serial,
+        }
+    }
+
     pub(super) fn data_value(self) -> DataValue {
+        self.data_value_at(DateTime::now())
+    }
+
+    /// As it is said to be at `now`.
+    pub(super) fn data_value_at(self, now: DateTime) -> DataValue {
         DataValue {
-            value: self.value.map(variant),
+            value: self.value.and_then(|value| self.shape.variant(value)),
             status: Some(StatusCode::from(self.quality.0)),
             source_timestamp: self.time.map(|time| DateTime::from(ticks(time))),
             source_picoseconds: None,
-            server_timestamp: Some(DateTime::now()),
+            server_timestamp: Some(now),
             server_picoseconds: None,
         }
     }
@@ -123,28 +204,169 @@ pub(super) fn ticks(time: Nanos) -> i64 {
     UNIX_EPOCH_TICKS + time.div_euclid(100)
 }
 
+/// Where news come from.
+enum Source {
+    Device(broadcast::Receiver<News>),
+    Ledger(watch::Receiver<u64>),
+}
+
+/// What is new.
+enum Fresh {
+    News(News),
+    /// Perhaps everything.
+    All,
+    /// More than could be kept.
+    Missed,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    Ended,
+}
+
+impl Source {
+    async fn wait(&mut self) -> Fresh {
+        match self {
+            Self::Device(news) => match news.recv().await {
+                Ok(news) => Fresh::News(news),
+                Err(RecvError::Lagged(_)) => Fresh::Missed,
+                Err(RecvError::Closed) => Fresh::Ended,
+            },
+            Self::Ledger(changes) => match changes.changed().await {
+                Ok(()) => Fresh::All,
+                Err(_) => Fresh::Ended,
+            },
+        }
+    }
+
+    fn look(&mut self) -> Fresh {
+        match self {
+            Self::Device(news) => match news.try_recv() {
+                Ok(news) => Fresh::News(news),
+                Err(TryRecvError::Lagged(_)) => Fresh::Missed,
+                Err(TryRecvError::Empty) => Fresh::Nothing,
+                Err(TryRecvError::Closed) => Fresh::Ended,
+            },
+            Self::Ledger(_) => Fresh::Nothing,
+        }
+    }
+}
+
 /// A monitored item of a client.
 pub(super) struct Item {
-    index: usize,
-    interval: Duration,
-    /// Its client set no filter. The stack then compares values only, not statuses.
+    pace: Pace,
+    /// Its client set no filter: it wants to hear of changes of value and status only. The stack then
+    /// compares values only.
     unfiltered: bool,
+    /// The stack holds back what is older by its source time than what came before.
+    by_source_time: bool,
     /// The stack is known to have it.
     enrolled: bool,
-    last: Reading,
-    due: Instant,
+    /// What it was told last; `None` when it must be told whatever is newest.
+    last: Option<Reading>,
+    /// The newest, when it had to wait.
+    held: Option<Reading>,
+    /// News before this one are older than what it was told.
+    from: u64,
+    /// How often it was looked for among the stack's.
+    sought: u32,
 }
 
 impl Item {
-    pub(super) fn new(index: usize, interval: Duration, unfiltered: bool, told: Reading) -> Self {
+    pub(super) fn new(
+        interval: Duration,
+        unfiltered: bool,
+        by_source_time: bool,
+        told: Reading,
+    ) -> Self {
         Self {
-            index,
-            interval,
+            pace: Pace::new(interval),
             unfiltered,
+            by_source_time,
             enrolled: false,
-            last: told,
-            due: Instant::now(),
+            from: told.serial.saturating_add(1),
+            last: Some(told),
+            held: None,
+            sought: 0,
         }
+    }
+
+    fn is_news(&self, reading: &Reading) -> bool {
+        let Some(last) = &self.last else {
+            return true;
+        };
+        match self.unfiltered {
+            true => reading.quality != last.quality || !reading.same_value(last),
+            false => !reading.same(last),
+        }
+    }
+
+    /// Gives the stack `reading`, as `data`.
+    fn tell(
+        &mut self,
+        handle: &MonitoredItemHandle,
+        reading: &Reading,
+        data: &DataValue,
+        batch: &mut SubscriptionDataNotifierBatch<'_>,
+    ) {
+        let differs_in_status_alone = |last: &Reading| {
+            reading.quality != last.quality && reading.value.is_some() && reading.same_value(last)
+        };
+        let is_older = |last: &Reading| reading.time < last.time;
+        let last = self.last.as_ref();
+        if self.unfiltered && last.is_some_and(differs_in_status_alone)
+            || self.by_source_time && last.is_some_and(is_older)
+        {
+            // The stack would drop what differs in its status alone, and hold back what is older. A
+            // null in between makes it notice; without a timestamp it is not held back.
+            let between = DataValue {
+                value: None,
+                status: data.status,
+                ..DataValue::null()
+            };
+            batch.data_value_to_item(between, handle);
+        }
+        batch.data_value_to_item(data.clone(), handle);
+        self.last = Some(reading.clone());
+        self.held = None;
+    }
+}
+
+/// The monitored items of a group.
+#[derive(Default)]
+struct Items {
+    /// Of each variable, by index.
+    of: Vec<HashMap<MonitoredItemHandle, Item>>,
+    index: HashMap<MonitoredItemHandle, usize>,
+    /// Who has to be looked at, and when. There may be some here who need not be.
+    due: BinaryHeap<Reverse<(Instant, u32, u32)>>,
+}
+
+impl Items {
+    fn look_at(&mut self, handle: MonitoredItemHandle, at: Instant) {
+        let MonitoredItemHandle {
+            subscription_id,
+            monitored_item_id,
+        } = handle;
+        self.due
+            .push(Reverse((at, subscription_id, monitored_item_id)));
+    }
+
+    fn item(&mut self, handle: MonitoredItemHandle) -> Option<&mut Item> {
+        let index = *self.index.get(&handle)?;
+        self.of.get_mut(index)?.get_mut(&handle)
+    }
+
+    /// The next item that is due by `now`.
+    fn next_due(&mut self, now: Instant) -> Option<MonitoredItemHandle> {
+        let Reverse((at, subscription_id, monitored_item_id)) = *self.due.peek()?;
+        if at > now {
+            return None;
+        }
+        self.due.pop();
+        Some(MonitoredItemHandle {
+            subscription_id,
+            monitored_item_id,
+        })
     }
 }
 
@@ -153,38 +375,74 @@ pub(super) struct Group {
     pub(super) origin: Origin,
     /// Node id of each variable, by index.
     pub(super) nodes: Vec<NodeId>,
-    items: Mutex<HashMap<MonitoredItemHandle, Item>>,
+    items: Mutex<Items>,
     woken: Notify,
     retired: AtomicBool,
 }
 
 impl Group {
     pub(super) fn new(origin: Origin, nodes: Vec<NodeId>) -> Self {
+        let items = Items {
+            of: nodes.iter().map(|_| HashMap::new()).collect(),
+            ..Items::default()
+        };
         Self {
             origin,
             nodes,
-            items: Mutex::default(),
+            items: Mutex::new(items),
             woken: Notify::new(),
             retired: AtomicBool::new(false),
         }
     }
 
-    /// Adds a monitored item, or replaces it.
-    pub(super) fn monitor(&self, handle: MonitoredItemHandle, item: Item) {
-        self.items.lock().insert(handle, item);
+    /// The nodes that show a tag's samples as they are.
+    pub(super) fn tag_nodes(&self) -> Vec<NodeId> {
+        let nodes = self.nodes.iter().enumerate();
+        let of_tags = nodes.filter(|(index, _)| self.origin.tag(*index).is_some());
+        of_tags.map(|(_, node)| node.clone()).collect()
+    }
+
+    /// Adds a monitored item of variable `index`.
+    pub(super) fn monitor(&self, index: usize, handle: MonitoredItemHandle, item: Item) {
+        let mut items = self.items.lock();
+        let Some(of) = items.of.get_mut(index) else {
+            return;
+        };
+        of.insert(handle, item);
+        items.index.insert(handle, index);
+        // What came since it was told its first value.
+        items.look_at(handle, Instant::now());
+        drop(items);
         self.woken.notify_one();
+    }
+
+    /// Has an item be told the newest value.
+    pub(super) fn refresh(&self, handle: MonitoredItemHandle) {
+        let mut items = self.items.lock();
+        if let Some(item) = items.item(handle) {
+            item.last = None;
+            item.sought = 0;
+            items.look_at(handle, Instant::now());
+            drop(items);
+            self.woken.notify_one();
+        }
     }
 
     /// Changes how often an item is told.
     pub(super) fn set_interval(&self, handle: MonitoredItemHandle, interval: Duration) {
-        if let Some(item) = self.items.lock().get_mut(&handle) {
-            item.interval = interval;
+        if let Some(item) = self.items.lock().item(handle) {
+            item.pace = Pace::new(interval);
         }
     }
 
     /// Removes a monitored item; whether it was there.
     pub(super) fn forget(&self, handle: MonitoredItemHandle) -> bool {
-        self.items.lock().remove(&handle).is_some()
+        let mut items = self.items.lock();
+        let Some(index) = items.index.remove(&handle) else {
+            return false;
+        };
+        let of = items.of.get_mut(index);
+        of.is_some_and(|of| of.remove(&handle).is_some())
     }
 
     /// Takes over from `old`, which had the same variables under other indices; returns how many
@@ -193,14 +451,15 @@ impl Group {
         old.retired.store(true, Ordering::Release);
         old.woken.notify_one();
         let mut lost = 0;
-        for (handle, mut item) in old.items.lock().drain() {
-            let node = old.nodes.get(item.index);
-            match self.nodes.iter().position(|n| Some(n) == node) {
+        let gone = std::mem::take(&mut *old.items.lock());
+        for (node, items) in old.nodes.iter().zip(gone.of) {
+            match self.nodes.iter().position(|n| n == node) {
                 Some(index) => {
-                    item.index = index;
-                    self.monitor(handle, item);
+                    for (handle, item) in items {
+                        self.monitor(index, handle, item);
+                    }
                 }
-                None => lost += 1,
+                None => lost += items.len(),
             }
         }
         lost
@@ -213,8 +472,8 @@ impl Group {
         self.woken.notify_one();
         let items = std::mem::take(&mut *self.items.lock());
         let mut notifier = subscriptions.data_notifier();
-        for (handle, item) in &items {
-            let node = self.nodes.get(item.index);
+        for (handle, index) in &items.index {
+            let node = self.nodes.get(*index);
             if let Some(mut batch) = node.and_then(|id| notifier.notify_for(id, AttributeId::Value))
             {
                 let gone = DataValue {
@@ -224,90 +483,208 @@ impl Group {
                 batch.data_value_to_item(gone, handle);
             }
         }
-        items.len()
+        items.index.len()
     }
 
     /// Tells the monitored items what is new, as it becomes new. Ends when another group inherited,
     /// or its device is gone.
     pub(super) async fn push(self: Arc<Self>, subscriptions: Arc<SubscriptionCache>) {
-        let mut changes = self.origin.changes();
+        let mut source: Option<Source> = None;
+        let mut from = 0;
         loop {
-            if self.items.lock().is_empty() {
-                // Nobody looks: nothing to do for any change until somebody does.
-                self.woken.notified().await;
-            }
             if self.retired.load(Ordering::Acquire) {
                 return;
             }
-            if changes.has_changed().unwrap_or(false) {
-                changes.mark_unchanged();
-                if let Origin::Ledger { changed, .. } = &self.origin {
-                    changed.store(now(), Ordering::Relaxed);
-                }
+            if self.items.lock().index.is_empty() {
+                // Nobody looks: nothing to do for any change until somebody does.
+                source = None;
+                self.woken.notified().await;
+                continue;
             }
-            let next = self.deliver(&subscriptions);
+            let next = self.deliver_due(&subscriptions).await;
+            let Some(news) = &mut source else {
+                source = Some(self.origin.news());
+                // What came before is in no news.
+                from = self.deliver_all(&subscriptions).await;
+                continue;
+            };
             let due = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                changed = changes.changed() => match changed {
-                    Ok(()) => changes.mark_changed(),
-                    Err(_) => return,
-                },
-                () = self.woken.notified() => {}
-                () = due => {}
+            let mut fresh = tokio::select! {
+                fresh = news.wait() => fresh,
+                () = self.woken.notified() => continue,
+                () = due => continue,
+            };
+            loop {
+                match fresh {
+                    Fresh::News(news) if news.serial < from => {}
+                    Fresh::News(news) => self.deliver(&news, &subscriptions).await,
+                    Fresh::All => {
+                        self.deliver_all(&subscriptions).await;
+                    }
+                    Fresh::Missed => {
+                        source = None;
+                        break;
+                    }
+                    Fresh::Nothing => break,
+                    Fresh::Ended => return,
+                }
+                fresh = news.look();
             }
-            tokio::time::sleep(TOGETHER).await;
         }
     }
 
-    /// Gives every item that is due its news; returns when the next one is due.
-    fn deliver(&self, subscriptions: &SubscriptionCache) -> Option<Instant> {
+    /// Gives the items of the samples' variables their news.
+    async fn deliver(&self, news: &News, subscriptions: &SubscriptionCache) {
+        self.deliver_readings(self.origin.readings(news), subscriptions)
+            .await;
+    }
+
+    /// Gives all items what is newest; returns from which news on there is something else.
+    async fn deliver_all(&self, subscriptions: &SubscriptionCache) -> u64 {
+        if let Origin::Ledger { changed, .. } = &self.origin {
+            changed.store(now(), Ordering::Relaxed);
+        }
+        let all: Vec<_> = (0..self.nodes.len())
+            .map(|index| (index, self.origin.read(index)))
+            .collect();
+        let serials = all.iter().map(|(_, reading)| reading.serial);
+        // The readings are of moments one after the other; what came meanwhile is told twice at worst.
+        let from = serials.min().unwrap_or(0).saturating_add(1);
+        self.deliver_readings(all, subscriptions).await;
+        from
+    }
+
+    async fn deliver_readings(
+        &self,
+        readings: Vec<(usize, Reading)>,
+        subscriptions: &SubscriptionCache,
+    ) {
+        let mut readings = readings.into_iter().peekable();
+        while readings.peek().is_some() {
+            self.deliver_some(&mut readings, subscriptions);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn deliver_some(
+        &self,
+        readings: &mut impl Iterator<Item = (usize, Reading)>,
+        subscriptions: &SubscriptionCache,
+    ) {
         let now = Instant::now();
-        let mut next: Option<Instant> = None;
-        let mut later = |at: Instant| next = Some(next.map_or(at, |n| n.min(at)));
         let mut items = self.items.lock();
         let mut notifier = subscriptions.data_notifier();
-        for (handle, item) in items.iter_mut() {
-            let reading = self.origin.read(item.index);
-            if reading.same(&item.last) {
-                continue;
-            }
-            if item.due > now {
-                later(item.due);
-                continue;
-            }
-            let node = self.nodes.get(item.index);
-            let batch = node.and_then(|id| notifier.notify_for(id, AttributeId::Value));
-            let batch = batch.filter(|b| item.enrolled || b.entries().any(|(h, _)| h == handle));
-            let Some(mut batch) = batch else {
-                // The stack enrols an item only after it has asked us for the first value.
-                item.due = now + NOT_ENROLLED;
-                later(item.due);
+        let mut given = 0;
+        let mut waiting = Vec::new();
+        while given < AT_A_TIME
+            && let Some((index, reading)) = readings.next()
+        {
+            given += 1;
+            let (Some(of), Some(node)) = (items.of.get_mut(index), self.nodes.get(index)) else {
                 continue;
             };
-            item.enrolled = true;
-            if item.unfiltered
-                && reading.quality != item.last.quality
-                && reading.value.is_some()
-                && reading.same_value(&item.last)
-            {
-                // The stack would drop what differs in its status alone. A null in between makes
-                // it notice; without a timestamp it is not held back.
-                let between = DataValue {
-                    value: None,
-                    status: Some(StatusCode::from(reading.quality.0)),
-                    ..DataValue::null()
-                };
-                batch.data_value_to_item(between, handle);
+            if of.is_empty() {
+                continue;
             }
-            batch.data_value_to_item(reading.clone().data_value(), handle);
-            item.last = reading;
-            item.due = now + item.interval;
+            let mut batch = notifier.notify_for(node, AttributeId::Value);
+            let data = reading.clone().data_value();
+            for (handle, item) in of.iter_mut() {
+                if reading.serial < item.from {
+                    continue;
+                }
+                if !item.is_news(&reading) {
+                    // What waits is older.
+                    item.held = None;
+                    continue;
+                }
+                let waits = match &mut batch {
+                    Some(batch) if item.enrolled => match item.pace.admits(now, reading.time) {
+                        Ok(()) => {
+                            item.tell(handle, &reading, &data, batch);
+                            given += 1;
+                            continue;
+                        }
+                        Err(until) => until,
+                    },
+                    _ => now,
+                };
+                if item.held.replace(reading.clone()).is_none() {
+                    waiting.push((*handle, waits));
+                }
+            }
         }
-        next
+        for (handle, at) in waiting {
+            items.look_at(handle, at);
+        }
+    }
+
+    /// Gives every item that is due the newest; returns when the next one is due.
+    async fn deliver_due(&self, subscriptions: &SubscriptionCache) -> Option<Instant> {
+        loop {
+            let now = Instant::now();
+            let mut given = 0;
+            {
+                let mut items = self.items.lock();
+                let mut notifier = subscriptions.data_notifier();
+                let mut again = Vec::new();
+                while given < AT_A_TIME
+                    && let Some(handle) = items.next_due(now)
+                {
+                    given += 1;
+                    let Some(index) = items.index.get(&handle).copied() else {
+                        continue;
+                    };
+                    let of = items.of.get_mut(index).and_then(|of| of.get_mut(&handle));
+                    let (Some(item), Some(node)) = (of, self.nodes.get(index)) else {
+                        continue;
+                    };
+                    let batch = notifier.notify_for(node, AttributeId::Value);
+                    let has = |b: &SubscriptionDataNotifierBatch<'_>| {
+                        item.enrolled || b.entries().any(|(h, _)| *h == handle)
+                    };
+                    let Some(mut batch) = batch.filter(has) else {
+                        // The stack enrols an item only after it has asked us for the first value. A
+                        // disabled one is not found either, until it is enabled.
+                        item.sought += 1;
+                        if item.sought < SEEK_AT_MOST {
+                            again.push((handle, now + NOT_ENROLLED));
+                        }
+                        continue;
+                    };
+                    item.enrolled = true;
+                    let reading = item.held.take().unwrap_or_else(|| {
+                        let newest = self.origin.read(index);
+                        item.from = newest.serial.saturating_add(1);
+                        newest
+                    });
+                    if !item.is_news(&reading) {
+                        continue;
+                    }
+                    match item.pace.admits(now, None) {
+                        Ok(()) => {
+                            let data = reading.clone().data_value();
+                            item.tell(&handle, &reading, &data, &mut batch);
+                        }
+                        Err(until) => {
+                            item.held = Some(reading);
+                            again.push((handle, until));
+                        }
+                    }
+                }
+                for (handle, at) in again {
+                    items.look_at(handle, at);
+                }
+            }
+            if given < AT_A_TIME {
+                let items = self.items.lock();
+                return items.due.peek().map(|Reverse((at, ..))| *at);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The standard's namespace as this server shows it: the stack's own nodes, with what the stack lacks
 //! done here.
 
-use super::callers::Callers;
+use super::diagnostics;
 use super::history::capabilities;
 use super::parts::Parts;
+use super::sessions::Sessions;
+use crate::access::Right;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 /// Builds the nodes.
 pub(super) struct Standard {
     pub(super) parts: Arc<Parts>,
-    pub(super) callers: Arc<Callers>,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 impl NodeManagerBuilder for Standard {
@@ -38,7 +40,7 @@ impl NodeManagerBuilder for Standard {
             status,
             stack,
             parts: self.parts,
-            callers: self.callers,
+            sessions: self.sessions,
         })
     }
 }
@@ -48,7 +50,7 @@ struct StandardNodes {
     stack: Arc<DynNodeManager>,
     status: Arc<ServerStatusWrapper>,
     parts: Arc<Parts>,
-    callers: Arc<Callers>,
+    sessions: Arc<Sessions>,
 }
 
 impl StandardNodes {
@@ -115,12 +117,16 @@ impl NodeManager for StandardNodes {
         timestamps_to_return: TimestampsToReturn,
         nodes_to_read: &mut [&mut ReadNode],
     ) -> Result<(), StatusCode> {
+        let caller = self.sessions.asked(context);
         let read = self
             .stack
             .read(context, max_age, timestamps_to_return, nodes_to_read);
         read.await?;
+        // Who may act upon machines may know who else is there.
+        let may_see_others = caller.may(Right::Call);
         for node in nodes_to_read {
             self.keep_time(node);
+            diagnostics::read(node, context, &self.sessions, may_see_others);
             self.tell_of_history(node);
         }
         Ok(())
@@ -186,7 +192,7 @@ impl NodeManager for StandardNodes {
         context: &RequestContext,
         methods_to_call: &mut [&mut MethodCall],
     ) -> Result<(), StatusCode> {
-        let caller = self.callers.of(context);
+        let caller = self.sessions.asked(context);
         let mut rest = Vec::new();
         for call in methods_to_call {
             match self.parts.has_method(call.method_id()) {

@@ -1,16 +1,19 @@
 //! Who may log in: anonymous users where the configuration lets them, users with a password, and
 //! users with a certificate.
 
+use super::callers::{Callers, certificate_token};
 use super::config::OpcUaServerConfig;
+use crate::access::Right;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use async_trait::async_trait;
 use opcua::crypto::{CertificateStore, SecurityPolicy, Thumbprint, X509};
 use opcua::server::ServerEndpoint;
+use opcua::server::address_space::AccessLevel;
 use opcua::server::authenticator::{
-    AuthManager, Password, UserToken, user_pass_security_policy_id,
+    AuthManager, CoreServerPermissions, Password, UserToken, user_pass_security_policy_id,
 };
-use opcua::types::{Error, StatusCode, UAString, UserTokenPolicy, UserTokenType};
+use opcua::types::{Error, NodeId, StatusCode, UAString, UserTokenPolicy, UserTokenType};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -77,7 +80,7 @@ pub enum UsersError {
     },
 }
 
-/// The users of the server; no password is kept, only its salted Argon2id hash.
+/// The users of the server, and what they see of what they may do; no password is kept, only its salted Argon2id hash.
 pub(super) struct Users {
     anonymous: bool,
     hashes: Arc<BTreeMap<String, PasswordHash>>,
@@ -85,14 +88,21 @@ pub(super) struct Users {
     nobody: Arc<PasswordHash>,
     certificates: Vec<X509>,
     hashing: Semaphore,
+    callers: Arc<Callers>,
 }
 
 impl Users {
     /// Reads password files and certificates. Blocking.
-    pub(super) fn load(config: &OpcUaServerConfig) -> Result<Self, UsersError> {
+    pub(super) fn load(
+        config: &OpcUaServerConfig,
+        callers: Arc<Callers>,
+    ) -> Result<Self, UsersError> {
         let mut hashes = BTreeMap::new();
         for user in &config.users {
-            let hash = password_hash(&user.name, &user.password_file)?;
+            let Some(password_file) = &user.password_file else {
+                continue;
+            };
+            let hash = password_hash(&user.name, password_file)?;
             if user.name.is_empty() || hashes.insert(user.name.clone(), hash).is_some() {
                 return Err(UsersError::Name(user.name.clone()));
             }
@@ -107,6 +117,7 @@ impl Users {
             nobody: Arc::new(hash("nobody", b"nobody's password")?),
             certificates,
             hashing: Semaphore::new(HASHES_AT_A_TIME),
+            callers,
         })
     }
 
@@ -163,12 +174,37 @@ impl AuthManager for Users {
             .find(|c| c.thumbprint() == *signing_thumbprint)
             .filter(|c| c.is_time_valid(&chrono::Utc::now()).is_ok());
         match holder {
-            Some(certificate) => Ok(UserToken(holder_name(certificate))),
+            Some(certificate) => Ok(certificate_token(&holder_name(certificate))),
             None => {
                 tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
                 tracing::warn!("unknown or expired user certificate at the OPC UA server");
                 Err(refusal("unknown or expired certificate"))
             }
+        }
+    }
+
+    /// Who may not look sees nothing of the hub's own nodes, and nobody is shown as a writer who is none.
+    /// Refusals of requests are not decided here: they are recorded where they are.
+    fn effective_user_access_level(
+        &self,
+        token: &UserToken,
+        user_access_level: AccessLevel,
+        node_id: &NodeId,
+    ) -> AccessLevel {
+        let mut level = user_access_level;
+        if level.contains(AccessLevel::CURRENT_WRITE) && !self.callers.may(token, Right::Write) {
+            level.remove(AccessLevel::CURRENT_WRITE);
+        }
+        if node_id.namespace != 0 && !self.callers.may(token, Right::Live) {
+            level.remove(AccessLevel::CURRENT_READ);
+        }
+        level
+    }
+
+    /// The diagnostics are counts only: they tell nothing of who is connected.
+    fn core_permissions(&self, token: &UserToken) -> CoreServerPermissions {
+        CoreServerPermissions {
+            read_diagnostics: self.callers.may(token, Right::Live),
         }
     }
 
@@ -209,10 +245,25 @@ fn refusal(reason: &str) -> Error {
     Error::new(StatusCode::BadIdentityTokenRejected, reason.to_owned())
 }
 
+/// The common name. The stack gives it as RFC 4514 writes it: `CN=Smith\, John`.
 fn holder_name(certificate: &X509) -> String {
-    certificate
-        .common_name()
-        .unwrap_or_else(|_| certificate.thumbprint().as_hex_string())
+    match certificate.common_name() {
+        Ok(written) => plain_name(&written),
+        Err(_) => certificate.thumbprint().as_hex_string(),
+    }
+}
+
+fn plain_name(written: &str) -> String {
+    let escaped = written.strip_prefix("CN=").unwrap_or(written);
+    let mut name = String::with_capacity(escaped.len());
+    let mut characters = escaped.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => name.extend(characters.next()),
+            plain => name.push(plain),
+        }
+    }
+    name
 }
 
 /// OWASP's first choice for Argon2id: 19 MiB, two passes, one lane.
@@ -289,7 +340,8 @@ mod tests {
         OpcUaServerConfig {
             users: vec![UserConfig {
                 name: "scada".into(),
-                password_file,
+                password_file: Some(password_file),
+                certificate: false,
                 roles: vec![],
             }],
             allow_none_loopback: false,
@@ -297,10 +349,14 @@ mod tests {
         }
     }
 
+    fn load(config: &OpcUaServerConfig) -> Result<Users, UsersError> {
+        Users::load(config, Arc::new(Callers::new(config)))
+    }
+
     #[tokio::test]
     async fn passwords_are_kept_as_hashes_and_compared_as_such() {
         let dir = tempfile::tempdir().unwrap();
-        let users = Users::load(&config(dir.path(), "open sesame\n")).unwrap();
+        let users = load(&config(dir.path(), "open sesame\n")).unwrap();
         let stored = users.hashes["scada"].to_string();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         let password = |text: &str| Password::new(text.into());
@@ -308,14 +364,14 @@ mod tests {
         assert!(!users.knows("scada", &password("open sesam")).await);
         assert!(!users.knows("nobody", &password("nobody's password")).await);
 
-        let hashed = Users::load(&config(dir.path(), &stored)).unwrap();
+        let hashed = load(&config(dir.path(), &stored)).unwrap();
         assert!(hashed.knows("scada", &password("open sesame")).await);
     }
 
     #[test]
     fn passwords_are_asked_for_only_on_secured_channels() {
         let dir = tempfile::tempdir().unwrap();
-        let users = Users::load(&config(dir.path(), "x")).unwrap();
+        let users = load(&config(dir.path(), "x")).unwrap();
         let endpoint = |policy, mode| ServerEndpoint::new("/", policy, mode, &[]);
         let none = endpoint(SecurityPolicy::None, MessageSecurityMode::None);
         assert!(users.user_token_policies(&none).is_empty());
@@ -329,9 +385,15 @@ mod tests {
     }
 
     #[test]
+    fn names_in_certificates_are_plain() {
+        assert_eq!(plain_name("CN=operator"), "operator");
+        assert_eq!(plain_name("CN=Smith\\, John"), "Smith, John");
+    }
+
+    #[test]
     fn an_empty_password_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let Err(error) = Users::load(&config(dir.path(), "\n")) else {
+        let Err(error) = load(&config(dir.path(), "\n")) else {
             panic!("an empty password was taken");
         };
         assert!(matches!(error, UsersError::Empty { .. }));

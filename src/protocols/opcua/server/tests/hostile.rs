@@ -1,5 +1,6 @@
 //! Clients that mean harm, or know no better.
 
+use super::conversation::{self, Conversation};
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -97,4 +98,191 @@ async fn connections_are_bounded_and_a_freed_place_can_be_taken() {
 async fn try_anonymous(hub: &Hub) -> Result<Arc<Session>, Error> {
     let none = MessageSecurityMode::None;
     connect(hub, SecurityPolicy::None, none, IdentityToken::Anonymous).await
+}
+
+/// A client that is told a number that goes up, and notices when one is left out.
+struct Witness {
+    session: Arc<Session>,
+    values: mpsc::UnboundedReceiver<DataValue>,
+    counting: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl Witness {
+    async fn start(hub: &Hub) -> Self {
+        hub.plc.update([(1, good(Value::U64(0)))]);
+        let session = anonymous(hub).await;
+        let node = tag_node(&session, "count").await;
+        let (_, _, values) = notifications::subscribe_with(&session, &node, |item| {
+            item.requested_parameters.sampling_interval = 0.0;
+        })
+        .await;
+        let plc = hub.plc.clone();
+        let count = async move {
+            let mut interval = tokio::time::interval(Duration::from_millis(20));
+            for number in 1.. {
+                interval.tick().await;
+                plc.update([(1, good(Value::U64(number)))]);
+            }
+        };
+        Self {
+            session,
+            values,
+            counting: tokio_util::task::AbortOnDropHandle::new(tokio::spawn(count)),
+        }
+    }
+
+    /// Whether nothing was left out; how many there were.
+    async fn ask(mut self, hub: &Hub) -> u64 {
+        self.counting.abort();
+        let last = hub.plc.sample(1).unwrap().value;
+        let Value::U64(last) = last else {
+            panic!("{last:?}");
+        };
+        let mut expected = 0;
+        while expected <= last {
+            let data = tokio::time::timeout(PATIENCE, self.values.recv()).await;
+            let data = data.unwrap().unwrap();
+            assert_eq!(data.value, Some(Variant::UInt64(expected)));
+            expected += 1;
+        }
+        let node = tag_node(&self.session, "count").await;
+        let read = read(&self.session, &node).await.value;
+        assert_eq!(read, Some(Variant::UInt64(last)));
+        last
+    }
+}
+
+/// Numbers that are always the same for a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % sides.max(1) as u64) as usize
+    }
+}
+
+/// Changes some bytes, lengths or counts of a chunk; its size stays what its header says, or not.
+fn mutate(chunk: &mut Vec<u8>, dice: &mut Dice) {
+    for _ in 0..=dice.roll(3) {
+        let at = 8 + dice.roll(chunk.len().saturating_sub(8));
+        match dice.roll(6) {
+            0 | 1 => {
+                if let Some(byte) = chunk.get_mut(at) {
+                    *byte ^= 1 << dice.roll(8);
+                }
+            }
+            2 => {
+                let numbers = [0, u32::MAX, i32::MAX as u32, 0x8000_0000, 65_536, 1 << 20];
+                let number = numbers[dice.roll(numbers.len())].to_le_bytes();
+                for (byte, new) in chunk.iter_mut().skip(at).zip(number) {
+                    *byte = new;
+                }
+            }
+            3 => chunk.truncate(at),
+            4 => {
+                let part: Vec<u8> = chunk.iter().skip(at).take(dice.roll(64)).copied().collect();
+                chunk.splice(at..at, part);
+            }
+            _ => {
+                let end = (at + dice.roll(16)).min(chunk.len());
+                chunk.drain(at..end);
+            }
+        }
+    }
+    if dice.roll(8) > 0 {
+        let size = (chunk.len() as u32).to_le_bytes();
+        chunk[4..8].copy_from_slice(&size);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mutated_conversations_harm_nobody() {
+    let hub = hub(|_, config| {
+        config.limits.connections_per_address = 100;
+        config.limits.sessions = 30;
+    })
+    .await;
+    let conversation = Conversation::record(&hub).await;
+    // Unchanged it is held to its end, so that changes reach every service.
+    let mut answers = 0;
+    let mut stream = conversation
+        .hold(hub.server.port(), |_, _| answers += 1)
+        .await;
+    assert_eq!(answers, conversation.chunks.len());
+    let goes_on = tokio::time::timeout(SECOND, conversation::chunk(&mut stream)).await;
+    assert!(!matches!(goes_on, Ok(None)), "the server hung up");
+
+    let witness = Witness::start(&hub).await;
+    for seed in 1..=150 {
+        let mut dice = Dice(seed * 0x9E37_79B9_7F4A_7C15);
+        let which = dice.roll(conversation.chunks.len());
+        let change = |index: usize, chunk: &mut Vec<u8>| {
+            if index == which {
+                mutate(chunk, &mut dice);
+            }
+        };
+        // What it does for which seed shows when a witness fails.
+        println!("seed {seed}, chunk {which}");
+        conversation.hold(hub.server.port(), change).await;
+    }
+    assert!(
+        hub.server
+            .handle
+            .info()
+            .diagnostics
+            .summary
+            .current_sessions()
+            <= 30
+    );
+    witness.ask(&hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_idle_and_greedy_sockets_disturb_nobody() {
+    let hub = hub(|_, config| {
+        config.limits.connections = 80;
+        config.limits.connections_per_address = 60;
+    })
+    .await;
+    let conversation = Arc::new(Conversation::record(&hub).await);
+    let witness = Witness::start(&hub).await;
+    let port = hub.server.port();
+    // Greedy: they ask all the time, and take no answer.
+    let mut greedy = JoinSet::new();
+    for _ in 0..4 {
+        let conversation = conversation.clone();
+        greedy.spawn(async move {
+            let stream = conversation.hold(port, |_, _| {}).await;
+            let last = conversation.chunks.last().unwrap();
+            let mut taken = 0;
+            let asking = async {
+                while stream.writable().await.is_ok() {
+                    match stream.try_write(last) {
+                        Ok(count) => taken += count,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => break,
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(3 * SECOND, asking).await;
+            taken
+        });
+    }
+    for _ in 0..10 {
+        let mut idle = Vec::new();
+        for _ in 0..200 {
+            idle.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while let Some(taken) = greedy.join_next().await {
+        // What the system's buffers hold, and no more.
+        let taken = taken.unwrap();
+        assert!(taken < 32 << 20, "{taken} bytes were taken of one socket");
+    }
+    assert!(hub.server.guard_stats().turned_away.load(Ordering::Relaxed) > 1_000);
+    assert!(witness.ask(&hub).await > 50);
 }

@@ -12,7 +12,8 @@ fn with_user(dir: &Path, config: &mut OpcUaServerConfig) {
     std::fs::write(&password_file, "open sesame\n").unwrap();
     config.users = vec![UserConfig {
         name: "scada".into(),
-        password_file,
+        password_file: Some(password_file),
+        certificate: false,
         roles: vec![Role::Observer],
     }];
 }
@@ -66,12 +67,21 @@ async fn a_user_certificate_is_let_in_and_a_strangers_is_not() {
         std::fs::copy(certificate, users.join("operator.der")).unwrap();
         config.user_certificates = Some(users);
         config.allow_none_loopback = false;
+        config.users = vec![UserConfig {
+            name: "operator".into(),
+            password_file: None,
+            certificate: true,
+            roles: vec![Role::Operator],
+        }];
     })
     .await;
     let policy = SecurityPolicy::Aes256Sha256RsaPss;
     let mode = MessageSecurityMode::SignAndEncrypt;
     let session = connect(&hub, policy, mode, operator).await.unwrap();
-    tag_node(&session, "count").await;
+    let node = tag_node(&session, "setpoint").await;
+    let level = super::write::user_access_level(&session, &node).await;
+    assert_eq!(level, super::write::READ_AND_WRITE);
+    assert_eq!(hub.sessions.users(), ["operator"]);
     let status = connect(&hub, policy, mode, stranger).await.err().unwrap();
     assert_eq!(status.status(), StatusCode::BadIdentityTokenRejected);
 }

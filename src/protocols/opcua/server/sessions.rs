@@ -1,0 +1,178 @@
+//! The sessions that are open: who is in them, what the registry of sessions is told, and their end.
+//!
+//! The stack tells nobody when a session ends, so it is looked for; and a message for each of ten
+//! thousand reads a second would cost more than the reads, so requests are counted and told together.
+
+use super::callers::Callers;
+use crate::access::Caller;
+use crate::protocols::ports::SessionPort;
+use chrono::Utc;
+use opcua::server::authenticator::UserToken;
+use opcua::server::node_manager::RequestContext;
+use opcua::sync::RwLock;
+use opcua::types::{ApplicationDescription, DateTimeUtc, NodeId, UAString};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often ends are looked for, and requests are told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A look at the stack's session, whose type has no name outside of the stack: what it says of itself,
+/// and until when it lives without a request; `None` when it is closed.
+type Look = Arc<dyn Fn() -> (Description, Option<Instant>) + Send + Sync>;
+
+/// What a session says of itself.
+struct Description {
+    id: NodeId,
+    name: String,
+    client: ApplicationDescription,
+    endpoint: UAString,
+}
+
+/// A session for the diagnostics.
+pub(super) struct OpenSession {
+    /// The stack's number of it.
+    pub(super) number: u32,
+    /// Its node id.
+    pub(super) id: NodeId,
+    /// The name that its client gave it.
+    pub(super) name: String,
+    /// The client.
+    pub(super) client: ApplicationDescription,
+    /// The endpoint that it uses.
+    pub(super) endpoint: UAString,
+    /// When it began.
+    pub(super) since: DateTimeUtc,
+    /// When something was asked last.
+    pub(super) last: DateTimeUtc,
+    /// Requests that were seen here.
+    pub(super) requests: u64,
+}
+
+/// The open sessions of this server.
+pub(super) struct Sessions {
+    port: Arc<dyn SessionPort>,
+    callers: Arc<Callers>,
+    open: RwLock<HashMap<u32, Open>>,
+}
+
+struct Open {
+    token: UserToken,
+    caller: Arc<Caller>,
+    look: Look,
+    /// Until when it lived at the last look.
+    until: Option<Instant>,
+    since: DateTimeUtc,
+    last: DateTimeUtc,
+    /// Requests that were told.
+    told: u64,
+    /// Requests that were not told yet.
+    asked: AtomicU64,
+}
+
+impl Sessions {
+    pub(super) fn new(port: Arc<dyn SessionPort>, callers: Arc<Callers>) -> Self {
+        Self {
+            port,
+            callers,
+            open: RwLock::default(),
+        }
+    }
+
+    /// Who asks. The first request of a session is told at once.
+    pub(super) fn asked(&self, context: &RequestContext) -> Arc<Caller> {
+        let (id, token) = (context.session_id(), context.user_token());
+        if let Some(open) = self.open.read().get(&id)
+            && open.token == *token
+        {
+            open.asked.fetch_add(1, Ordering::Relaxed);
+            return open.caller.clone();
+        }
+        let caller = Arc::new(self.callers.of(context));
+        let session = context.session.clone();
+        let look = move || {
+            let session = session.read();
+            let description = Description {
+                id: session.session_id().clone(),
+                name: session.session_name().to_owned(),
+                client: session.application_description().clone(),
+                endpoint: session.endpoint_url().clone(),
+            };
+            let until = session.is_activated().then(|| session.deadline());
+            (description, until)
+        };
+        let now = Utc::now();
+        let open = Open {
+            token: token.clone(),
+            caller: caller.clone(),
+            until: look().1,
+            look: Arc::new(look),
+            since: now,
+            last: now,
+            told: 1,
+            asked: AtomicU64::new(0),
+        };
+        self.open.write().insert(id, open);
+        self.port.asked(&caller.session, &caller.user);
+        caller
+    }
+
+    /// Tells of requests and ends, again and again.
+    pub(super) async fn watch(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(LOOK_EVERY);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        self.open.write().retain(|_, open| {
+            let (_, until) = (open.look)();
+            let asked = open.asked.swap(0, Ordering::Relaxed);
+            // Requests that only the stack sees, such as Publish, count as one.
+            let asked = asked.max(u64::from(until != open.until));
+            open.until = until;
+            let (session, user) = (&open.caller.session, &open.caller.user);
+            if asked > 0 {
+                open.told += asked;
+                open.last = Utc::now();
+                self.port.asked_times(session, user, asked);
+            }
+            if until.is_none() {
+                self.port.ended(session);
+            }
+            until.is_some()
+        });
+    }
+
+    /// The sessions that are open.
+    pub(super) fn open(&self) -> Vec<OpenSession> {
+        let open = self.open.read();
+        let session = |(number, open): (&u32, &Open)| {
+            let (described, until) = (open.look)();
+            until?;
+            Some(OpenSession {
+                number: *number,
+                id: described.id,
+                name: described.name,
+                client: described.client,
+                endpoint: described.endpoint,
+                since: open.since,
+                last: open.last,
+                requests: open.told + open.asked.load(Ordering::Relaxed),
+            })
+        };
+        open.iter().filter_map(session).collect()
+    }
+
+    /// Tells that all are over.
+    pub(super) fn end_all(&self) {
+        for (_, open) in self.open.write().drain() {
+            self.port.ended(&open.caller.session);
+        }
+    }
+}
