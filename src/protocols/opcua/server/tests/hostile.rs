@@ -218,7 +218,7 @@ async fn mutated_conversations_harm_nobody() {
 
     let witness = Witness::start(&hub).await;
     for seed in 1..=150 {
-        let mut dice = Dice(seed * 0x9E37_79B9_7F4A_7C15);
+        let mut dice = Dice(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15));
         let which = dice.roll(conversation.chunks.len());
         let change = |index: usize, chunk: &mut Vec<u8>| {
             if index == which {
