@@ -45,7 +45,7 @@ struct Backoff(Duration);
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(250);
     /// A device that is back is read within five seconds, the attempt included.
-    const LONGEST: Duration = Duration::from_secs(4);
+    const LONGEST: Duration = Duration::from_secs(3);
 
     /// How long to wait after an attempt that began `ago` and failed, or broke.
     fn wait(&mut self, ago: Duration) -> Duration {
@@ -257,7 +257,8 @@ impl Reading {
                 deadline = Some(now + self.limits.age);
             }
             let due = deadline.is_some_and(|deadline| now >= deadline);
-            if due || builder.samples() >= self.limits.samples {
+            let ended = self.source.batch_ended() && builder.samples() > 0;
+            if due || ended || builder.samples() >= self.limits.samples {
                 self.show(builder, &mut shown);
                 return None;
             }
@@ -319,14 +320,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_get_rarer_but_never_rarer_than_every_four_seconds() {
+    fn attempts_get_rarer_but_never_rarer_than_every_three_seconds() {
         let mut backoff = Backoff(Backoff::FIRST);
         let ms = Duration::from_millis;
-        for apart in [250, 500, 1000, 2000, 4000, 4000] {
+        for apart in [250, 500, 1000, 2000, 3000, 3000] {
             assert_eq!(backoff.wait(ms(0)), ms(apart));
         }
         // An attempt that itself took its time is followed sooner, at once if it took long enough.
-        assert_eq!(backoff.wait(ms(1500)), ms(2500));
+        assert_eq!(backoff.wait(ms(1500)), ms(1500));
         assert_eq!(backoff.wait(ms(60_000)), ms(0));
     }
 }

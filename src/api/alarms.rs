@@ -1,8 +1,7 @@
 //! `/api/v1/alarms`: what is wrong, and what people here do about it.
 //!
 //! Nobody logs in here, so all users are one: `local`, with the roles that the configuration gives
-//! them. A web page of another site cannot act: its requests carry its own origin, and a form cannot
-//! send JSON.
+//! them. What keeps pages of other sites from acting is in [`super::guard`].
 
 use super::problem::Problem;
 use super::query::shortened;
@@ -10,8 +9,7 @@ use super::server::Api;
 use crate::access::Caller;
 use crate::alarms::{Alarm, AlarmAction, AlarmError, Exceeded, Kind, Shelving};
 use crate::model::rfc3339;
-use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -119,24 +117,15 @@ struct Wish {
 }
 
 async fn act(
-    request: HttpRequest,
     path: web::Path<String>,
     body: web::Bytes,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let json = request.headers().get(header::CONTENT_TYPE);
-    let json = json.and_then(|value| value.to_str().ok());
-    if !json.is_some_and(|value| value.split(';').next() == Some("application/json")) {
-        return Err(Problem::unsupported(
-            "the body must be JSON: send it with `Content-Type: application/json`",
-        ));
-    }
     let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        let detail = format!(
-            "the body is not what this address takes: {error}; \
-             expected {{\"id\": \"…\", \"comment\": \"…\"}}"
-        );
-        Problem::parameter("body", detail)
+        Problem::body(format!(
+            "the body is not what is expected here: {error}; write for example \
+             {{\"id\": \"plc-1/temperature\", \"comment\": \"seen\"}}"
+        ))
     })?;
     let action = match path.as_str() {
         "acknowledge" => AlarmAction::Acknowledge,
@@ -185,7 +174,7 @@ fn problem(error: AlarmError) -> Problem {
         AlarmError::Outdated | AlarmError::Already(_) | AlarmError::NotYet(_) => {
             Problem::conflict(detail)
         }
-        AlarmError::Argument(_) => Problem::parameter("body", detail),
+        AlarmError::Argument(_) => Problem::body(detail),
         AlarmError::Busy | AlarmError::NotRecorded(_) => Problem::busy(detail),
     }
 }

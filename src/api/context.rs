@@ -6,7 +6,8 @@ use super::problem::Problem;
 use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
-use crate::protocols::ports::{AlarmPort, ControlPort, SessionPort};
+use crate::protocols::opcua::server::Machine;
+use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, SessionPort};
 use crate::stats::Stats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct DeviceInfo {
     pub protocol: String,
     /// Where it is, for example "127.0.0.1:5020 unit 1".
     pub address: String,
+    /// What machine it is.
+    pub machine: Machine,
 }
 
 /// What is configured about the devices, in the order in which they are shown; it may change while
@@ -70,6 +73,8 @@ pub struct ApiContext {
     pub roles: Arc<[Role]>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
+    /// What was recorded; without it there is no history.
+    pub history: Option<Arc<dyn HistoryPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
     /// How the configuration is.

@@ -290,6 +290,7 @@ impl FakeHub {
             group: Some("cell-a".into()),
             protocol: "OPC UA".into(),
             address: "opc.tcp://127.0.0.1:4855".into(),
+            machine: Default::default(),
         };
         let context = ApiContext {
             sessions: Arc::new(FakeSessions),
@@ -303,7 +304,8 @@ impl FakeHub {
             charts: Arc::new(FakeCharts),
             control: Some(Arc::new(FakeControl)),
             alarms: FakeAlarms::new(),
-            roles: [Role::Operator].into(),
+            roles: [Role::Engineer].into(),
+            history: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
         };
         Self { context, ledger }

@@ -7,6 +7,7 @@ use super::context::ApiContext;
 use super::problem::Problem;
 use super::process;
 use super::server::Api;
+use crate::alarms::Alarm;
 use crate::live_view::Link;
 use actix_web::{HttpResponse, web};
 use prometheus::{
@@ -73,6 +74,23 @@ fn hub(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
         "weighbridge_sessions",
         "User sessions that are open, over all faces.",
         context.sessions.open() as f64,
+    )?;
+    let alarms = context.alarms.alarms();
+    let count = |wanted: fn(&Alarm) -> bool| alarms.iter().filter(|a| wanted(a)).count() as f64;
+    out.gauge(
+        "weighbridge_alarms_active",
+        "Alarms whose cause is there now.",
+        count(|alarm| alarm.active),
+    )?;
+    out.gauge(
+        "weighbridge_alarms_unacknowledged",
+        "Alarms that nobody has acknowledged.",
+        count(|alarm| !alarm.acknowledged),
+    )?;
+    out.counter(
+        "weighbridge_alarms_beyond_total",
+        "Alarms that were raised since the hub started and found no room.",
+        context.alarms.beyond(),
     )?;
     let batches = out.counters(
         "weighbridge_batches_total",

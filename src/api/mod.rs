@@ -15,6 +15,7 @@ mod devices;
 mod events;
 mod feed;
 mod guard;
+mod history;
 mod ledger;
 mod loaded;
 mod metrics;
@@ -27,6 +28,8 @@ mod server;
 mod status;
 pub(crate) mod views;
 
+#[cfg(test)]
+mod alarm_tests;
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]

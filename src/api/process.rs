@@ -10,15 +10,15 @@ pub fn resident_bytes() -> Option<u64> {
     resident(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Resident memory of another process, in bytes.
+pub fn resident_bytes_of(process: u32) -> Option<u64> {
+    resident(&fs::read_to_string(format!("/proc/{process}/status")).ok()?)
+}
+
 /// CPU time used since the start, user and system, in seconds; `None` where the system does not
 /// tell (other than Linux).
 pub fn cpu_seconds() -> Option<f64> {
     cpu(&fs::read_to_string("/proc/self/stat").ok()?)
-}
-
-/// As [`resident_bytes`], of another process.
-pub fn resident_bytes_of(process: u32) -> Option<u64> {
-    resident(&fs::read_to_string(format!("/proc/{process}/status")).ok()?)
 }
 
 /// As [`cpu_seconds`], of another process.

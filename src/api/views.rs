@@ -8,6 +8,7 @@ use crate::ledger::block::Block;
 use crate::ledger::record::{BatchContent, Content, Record, Response};
 use crate::live_view::{Link, LiveSample};
 use crate::model::{Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
+use crate::protocols::ports::PastSample;
 use crate::stats::Refusal;
 use crate::validation::{ChartPoint, TagChart};
 use serde::Serialize;
@@ -72,6 +73,33 @@ pub(super) struct SampleView {
 
 impl From<&LiveSample> for SampleView {
     fn from(sample: &LiveSample) -> Self {
+        Self {
+            value: value(&sample.value),
+            time: rfc3339(sample.time),
+            time_ns: sample.time.to_string(),
+            quality: sample.quality.severity(),
+            status: status_name(sample.quality),
+            status_code: sample.quality.0,
+        }
+    }
+}
+
+/// One recorded sample.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct PastSampleView {
+    value: Json,
+    time: String,
+    time_ns: String,
+    /// "Good", "Uncertain" or "Bad".
+    quality: &'static str,
+    /// The OPC UA name of the status code where it is a known one.
+    status: &'static str,
+    /// The OPC UA status code.
+    status_code: u32,
+}
+
+impl From<&PastSample> for PastSampleView {
+    fn from(sample: &PastSample) -> Self {
         Self {
             value: value(&sample.value),
             time: rfc3339(sample.time),

@@ -1,6 +1,7 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
 mod opcua;
+mod outage;
 mod write;
 
 use super::temporary::TemporaryDir;
@@ -34,10 +35,12 @@ enum What {
     /// Modbus TCP in, durable ledger out: the whole path, beside a bare read loop over the same
     /// servers
     Ingest(IngestArgs),
-    /// The OPC UA server: notifications to many clients, or reads beside the bare stack
-    Opcua(opcua::OpcuaArgs),
+    /// A hub that is away for an hour: what is lost, what is there twice, and the memory it takes
+    Outage(outage::OutageArgs),
     /// Writes to devices under load: from the call to the value read back
     Write(write::WriteArgs),
+    /// The OPC UA server: notifications to many clients, or reads beside the bare stack
+    Opcua(opcua::OpcuaArgs),
 }
 
 /// What `weighbridge bench ingest` is told.
@@ -95,6 +98,7 @@ struct Servers {
 /// Runs the benchmark.
 pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     match args.what {
+        What::Opcua(args) => return opcua::run(&args),
         What::Ingest(args) => {
             let result = ingest(&args)?;
             match args.json {
@@ -109,7 +113,13 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
                 false => write::print_table(&result),
             }
         }
-        What::Opcua(args) => return opcua::run(&args),
+        What::Outage(args) => {
+            let result = outage::run(&args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&result)?),
+                false => outage::print_table(&result),
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,9 @@
 //! `weighbridge check`: every mistake in configuration files, without starting anything.
 
 use super::EXIT_CONFIG;
+use super::certs;
 use super::output::{self, Style};
+use crate::config::profile::Profile;
 use crate::config::{self, Diagnostic, HubConfig, Severity};
 use clap::Args;
 use serde_json::json;
@@ -14,10 +16,11 @@ use std::process::ExitCode;
 Examples:
   weighbridge check plant/hub.toml
   weighbridge check --json *.toml
+  weighbridge check plugins/profiles/*.toml
 
 Exit codes: 0 all files are right (warnings allowed), 78 at least one is not.")]
 pub(super) struct CheckArgs {
-    /// Configuration files
+    /// Configuration files, and profiles
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print one JSON object
@@ -51,8 +54,16 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 struct Checked {
     right: bool,
     diagnostics: Vec<Diagnostic>,
-    /// Devices and tags of a right file.
-    contents: Option<(usize, usize)>,
+    /// What is in a right file.
+    contents: Option<Contents>,
+}
+
+/// What a right file holds.
+enum Contents {
+    /// So many devices and tags.
+    Hub(usize, usize),
+    /// So many tags.
+    Profile(usize),
 }
 
 impl Checked {
@@ -67,9 +78,16 @@ impl Checked {
             found.filter(|d| d.severity == severity).count()
         };
         let mut parts = Vec::new();
-        if let Some((devices, tags)) = self.contents {
-            parts.push(plural(devices, "device"));
-            parts.push(plural(tags, "tag"));
+        match self.contents {
+            Some(Contents::Hub(devices, tags)) => {
+                parts.push(plural(devices, "device"));
+                parts.push(plural(tags, "tag"));
+            }
+            Some(Contents::Profile(tags)) => {
+                parts.push("profile".to_owned());
+                parts.push(plural(tags, "tag"));
+            }
+            None => {}
         }
         for (severity, word) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
             let found = count(severity);
@@ -94,15 +112,30 @@ fn plural(count: usize, word: &str) -> String {
 }
 
 fn look(path: &Path) -> Checked {
+    if is_profile(path) {
+        return match Profile::load(path) {
+            Ok(profile) => Checked {
+                right: true,
+                contents: Some(Contents::Profile(profile.device.tags.len())),
+                diagnostics: profile.warnings,
+            },
+            Err(diagnostics) => Checked {
+                right: false,
+                diagnostics,
+                contents: None,
+            },
+        };
+    }
     match config::load(path) {
         Ok(loaded) => {
             let mut diagnostics = loaded.warnings;
             diagnostics.extend(around(path, &loaded.config));
+            diagnostics.extend(certs::expiring(path, &loaded.config));
             let tags = loaded.config.devices.iter().map(|d| d.tags.len()).sum();
             Checked {
                 right: true,
                 diagnostics,
-                contents: Some((loaded.config.devices.len(), tags)),
+                contents: Some(Contents::Hub(loaded.config.devices.len(), tags)),
             }
         }
         Err(diagnostics) => Checked {
@@ -113,17 +146,25 @@ fn look(path: &Path) -> Checked {
     }
 }
 
+/// Whether a file is a profile; one that cannot be read is for whoever reads it next to say.
+fn is_profile(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| config::profile::is_profile(&text))
+}
+
 /// What the file names and the disk does not have. It may be there on the machine that will run the
 /// hub, so these are warnings.
 fn around(path: &Path, config: &HubConfig) -> Vec<Diagnostic> {
-    let keys = [&config.hub.signing_key, &config.hub.sealing_key];
+    let keys = match &config.edge {
+        Some(edge) => vec![&edge.signing_key],
+        None => vec![&config.hub.signing_key, &config.hub.sealing_key],
+    };
     let missing = keys.into_iter().filter(|key| !key.exists());
     let warn = |key: &PathBuf| {
         let message = format!("the key file {} is not there", key.display());
         let name = path.display().to_string();
         let mut d = Diagnostic::new(Severity::Warning, &name, message);
         d.help
-            .push("`weighbridge init DIR` makes keys; the hub does not start without them".into());
+            .push("`weighbridge init DIR` (of an edge node `weighbridge edge init DIR`) makes keys; nothing starts without them".into());
         d
     };
     missing.map(warn).collect()

@@ -43,7 +43,7 @@ pub(super) struct InitArgs {
     json: bool,
 }
 
-fn hub_id(text: &str) -> Result<String, String> {
+pub(super) fn hub_id(text: &str) -> Result<String, String> {
     match id_fault(text) {
         None => Ok(text.to_owned()),
         Some(fault) => Err(fault),
@@ -168,7 +168,7 @@ fn make_certificate(text: &str, dir: &Path) -> anyhow::Result<()> {
 }
 
 /// A directory that only its owner enters.
-fn private_directory(path: &Path) -> anyhow::Result<()> {
+pub(super) fn private_directory(path: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     let parent = path.parent().unwrap_or(Path::new(""));
@@ -181,7 +181,7 @@ fn private_directory(path: &Path) -> anyhow::Result<()> {
     builder.create(path).with_context(cannot)
 }
 
-fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new()
             .write(true)

@@ -7,19 +7,24 @@
 mod alarms;
 mod bench;
 mod blocks;
+mod certs;
 mod check;
 mod completions;
 mod data_dir;
 mod demo;
+mod edge;
 mod ending;
+mod history;
 mod http_get;
 mod init;
 mod ledger_from;
 mod live;
 mod output;
+mod profile;
 mod prove;
 mod read;
 mod records;
+mod reload;
 mod replay;
 mod run;
 mod scan;
@@ -65,8 +70,14 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make a directory with keys and a configuration that runs
     Init(init::InitArgs),
+    /// Set up edge nodes, which read machines and upload to hubs
+    Edge(edge::EdgeArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// Kinds of machines: list, show, test and begin device profiles
+    Profile(profile::ProfileArgs),
+    /// List, trust and renew certificates
+    Certs(certs::CertsArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -87,6 +98,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Run a hub
     Run(run::RunArgs),
+    /// Show what was recorded of a tag
+    History(history::HistoryArgs),
     /// Write a file that proves one sample
     Prove(prove::ProveArgs),
     /// Check a ledger or an evidence file, offline
@@ -119,7 +132,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
+        Command::Edge(args) => edge::command(args),
         Command::Check(args) => check::run(args),
+        Command::Profile(args) => profile::run(args),
+        Command::Certs(args) => certs::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),
@@ -130,6 +146,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scan(args) => scan::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
+        Command::History(args) => history::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),

@@ -9,7 +9,7 @@ use crate::ledger::opening::Opener;
 use crate::ledger::proof::{self, SampleAt};
 use crate::ledger::query::{Explorer, PlacedRecord};
 use crate::ledger::store::Store;
-use crate::model::{Nanos, rfc3339};
+use crate::model::{Nanos, parse_time, rfc3339};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
@@ -42,7 +42,7 @@ pub(super) struct ProveArgs {
     #[arg(long, value_name = "NAME")]
     tag: String,
     /// A time, as in 2026-05-04T12:00:00Z, or nanoseconds since 1970
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Nanos,
     /// Also look at what was recorded over an hour after the time, as after a long outage
     #[arg(long)]
@@ -53,16 +53,6 @@ pub(super) struct ProveArgs {
     /// Print one JSON object about the sample
     #[arg(long)]
     json: bool,
-}
-
-fn time(text: &str) -> Result<Nanos, String> {
-    if let Ok(nanos) = text.parse() {
-        return Ok(nanos);
-    }
-    let parsed = chrono::DateTime::parse_from_rfc3339(text)
-        .map_err(|e| format!("{e}; write it as 2026-05-04T12:00:00Z"))?;
-    let nanos = parsed.timestamp_nanos_opt();
-    nanos.ok_or_else(|| "it is outside of the years 1678 to 2262".to_owned())
 }
 
 /// The ledger and the key to read it with.

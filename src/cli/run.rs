@@ -1,10 +1,11 @@
-//! `weighbridge run`: a hub as its configuration says.
+//! `weighbridge run`: a hub or an edge node as its configuration says.
 
 use crate::actors::ledger::{BlockCommitted, LedgerHealth};
 use crate::cli::ending::asked_to_end;
 use crate::cli::output;
+use crate::cli::reload::Reload;
 use crate::config::{self, LogConfig, LogFormat};
-use crate::hub::{Faces, Hub, HubBuilder};
+use crate::hub::{Faces, Hub, HubBuilder, OpenFaces};
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
@@ -22,6 +23,8 @@ Examples:
   weighbridge run --config plant/hub.toml
   weighbridge run --config plant/hub.toml --json    one JSON line a block, on standard output
 
+The file and its profiles are watched: a change is checked, and taken over without touching devices
+that it does not concern; one with mistakes changes nothing. SIGHUP reads them again at once.
 Ctrl-C (or SIGTERM) ends it in good order: what was read is made durable first.")]
 pub(super) struct RunArgs {
     /// The configuration
@@ -47,6 +50,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         eprintln!("{}", warning.render(style.colour));
     }
     start_log(&loaded.config.log);
+    if loaded.config.edge.is_some() {
+        return super::edge::run(&loaded.config, args.json);
+    }
     let data = &loaded.config.hub.data;
     let hub = HubBuilder::from_config(&loaded.config)?
         .start()
@@ -62,12 +68,17 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     );
     if args.json {
         let (http, opcua) = (faces.http_url(), faces.opcua_url());
-        output::print_json(
-            &json!({"event": "up", "hub": hub.id(), "http_url": http, "opcua_url": opcua}),
-        )?;
+        output::print_json(&json!({
+            "event": "up", "hub": hub.id(), "http_url": http, "opcua_url": opcua,
+            "edge_address": hub.edge_address(),
+        }))?;
     }
     let blocks = args.json.then_some(&mut committed);
-    let ended = hub.runtime().block_on(until_the_end(&hub, blocks, end));
+    let until_the_end = async {
+        let reload = Reload::new(&args.config, loaded.config);
+        until_the_end((&hub, &faces), blocks, reload, end).await
+    };
+    let ended = hub.runtime().block_on(until_the_end);
     faces.close(&hub.runtime());
     let ended_well = hub.shutdown();
     if args.json {
@@ -81,8 +92,9 @@ type Blocks = broadcast::Receiver<Arc<BlockCommitted>>;
 
 /// Returns when the hub is asked to end; an error when its ledger broke.
 async fn until_the_end(
-    hub: &Hub,
+    (hub, faces): (&Hub, &OpenFaces),
     mut blocks: Option<&mut Blocks>,
+    mut reload: Reload,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut status = hub.ledger_status();
@@ -90,6 +102,15 @@ async fn until_the_end(
     loop {
         tokio::select! {
             () = &mut end => return Ok(()),
+            () = reload.wanted() => {
+                let outcome = tokio::select! {
+                    () = &mut end => return Ok(()),
+                    outcome = reload.now(hub, faces) => outcome,
+                };
+                if let Some(outcome) = outcome.filter(|_| blocks.is_some()) {
+                    output::print_json(&outcome)?;
+                }
+            }
             changed = status.changed() => {
                 if changed.is_err() {
                     anyhow::bail!("the hub's actors ended early, see the log");

@@ -3,7 +3,9 @@
 use super::value::{self, PhysicalRange};
 use crate::model::{DeviceId, ValueKind};
 use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
+use crate::protocols::opcua::server::{MachineryConfig, TagRole};
 use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint};
+use crate::protocols::preprocess::{CycleConfig, ProcessConfig};
 use crate::validation::{TagValidation, ValidationConfig};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -16,6 +18,9 @@ pub struct DeviceConfig {
     /// Its id, unique in the hub.
     #[serde(deserialize_with = "value::device_id")]
     pub id: DeviceId,
+    /// The profile that it was made from, for people: what it said stands in the other keys.
+    #[serde(default, skip_serializing)]
+    pub profile: Option<String>,
     /// The group it belongs to, for people.
     #[serde(
         default,
@@ -41,6 +46,12 @@ pub struct DeviceConfig {
     /// Id of the edge node that reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<String>,
+    /// Where its cycles end its batches do too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycle: Option<CycleConfig>,
+    /// What it is, for the companion specifications' view of it.
+    #[serde(default)]
+    pub machinery: MachineryConfig,
     /// What is read from it.
     #[serde(default, rename = "tag")]
     pub tags: Vec<TagConfig>,
@@ -125,9 +136,15 @@ pub struct TagConfig {
     /// Whether users with the right to do so may write it; without this it can only be read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writable: bool,
+    /// What it means in the companion specifications: `robotics:axis/1/ActualPosition`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<TagRole>,
     /// How this tag is judged, where it differs from its device.
     #[serde(default)]
     pub validation: TagValidation,
+    /// What is done with its samples before they become a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessConfig>,
     /// Type of its values, in a device that an edge node reads; `f64` when it is not given.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<ValueKind>,

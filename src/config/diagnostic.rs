@@ -3,7 +3,6 @@
 
 use serde::Serialize;
 use std::fmt::{self, Write as _};
-use std::ops::Range;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,7 +30,9 @@ pub struct Place {
 /// Another place that belongs to a diagnostic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Related {
-    /// Where.
+    /// Name of the file.
+    pub file: String,
+    /// Where in it.
     pub place: Place,
     /// What is there.
     pub label: String,
@@ -112,7 +113,11 @@ impl Diagnostic {
         for related in &self.related {
             let (line, column) = (related.place.line, related.place.column);
             let colons = paint.with(BLUE, ":::");
-            writeln!(out, "{:gutter$}{colons} {}:{line}:{column}", "", self.file)?;
+            writeln!(
+                out,
+                "{:gutter$}{colons} {}:{line}:{column}",
+                "", related.file
+            )?;
             write_place(
                 out,
                 paint,
@@ -182,65 +187,15 @@ impl Paint {
     }
 }
 
-/// A file's text, to turn byte ranges into places.
-pub(super) struct SourceText<'a> {
-    pub name: &'a str,
-    pub text: &'a str,
-}
-
-impl SourceText<'_> {
-    /// The place of a byte range; of its first line, where it spans several.
-    pub fn place(&self, span: &Range<usize>) -> Place {
-        let start = self.boundary(span.start);
-        let end = self.boundary(span.end).max(start);
-        let before = self.text.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        let rest = self.text.get(line_start..).unwrap_or_default();
-        let source = rest.lines().next().unwrap_or_default();
-        let line_end = line_start + source.len();
-        let count = |range: Range<usize>| self.text.get(range).map_or(0, |t| t.chars().count());
-        Place {
-            line: before.matches('\n').count() + 1,
-            column: count(line_start..start) + 1,
-            width: count(start..end.min(line_end).max(start)).max(1),
-            source: source.to_owned(),
-        }
-    }
-
-    fn boundary(&self, at: usize) -> usize {
-        let at = at.min(self.text.len());
-        (0..=at)
-            .rev()
-            .find(|i| self.text.is_char_boundary(*i))
-            .unwrap_or(0)
-    }
-
-    /// A diagnostic about a byte range.
-    pub fn diagnostic(
-        &self,
-        severity: Severity,
-        span: &Range<usize>,
-        message: impl Into<String>,
-        label: impl Into<String>,
-    ) -> Diagnostic {
-        let mut diagnostic = Diagnostic::new(severity, self.name, message);
-        diagnostic.place = Some(self.place(span));
-        diagnostic.label = label.into();
-        diagnostic
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::source::Sources;
 
     #[test]
     fn columns_are_characters_and_tabs_do_not_shift_the_caret() {
         let text = "# °C\n\tname = \"Größe\" # x\nlast";
-        let source = SourceText {
-            name: "f.toml",
-            text,
-        };
+        let source = Sources::new("f.toml", text);
         let at = text.find('#').unwrap();
         assert_eq!(source.place(&(at..at + 1)).line, 1);
         let at = text.find("\"Gr").unwrap();
@@ -258,10 +213,7 @@ mod tests {
 
     #[test]
     fn a_span_past_the_end_or_inside_a_character_is_survived() {
-        let source = SourceText {
-            name: "f",
-            text: "a = \"°",
-        };
+        let source = Sources::new("f", "a = \"°");
         for start in 0..12 {
             for end in start..14 {
                 let place = source.place(&(start..end));

@@ -1,17 +1,40 @@
 //! Serde's words for a mistake, put into the words of whoever writes the file.
 
-use super::diagnostic::{Diagnostic, Severity, SourceText};
-use std::ops::Range;
+use super::diagnostic::{Diagnostic, Severity};
+use super::source::{Sources, Span};
 
 /// A mistake as serde reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    UnknownKey { found: String, known: Vec<String> },
-    UnknownValue { found: String, known: Vec<String> },
-    Missing { key: String },
-    WrongType { found: String, expected: String },
-    OutOfRange { found: String, expected: String },
+    UnknownKey {
+        found: String,
+        known: Vec<String>,
+        /// Parameters of a profile that can stand there too.
+        parameters: Vec<String>,
+    },
+    UnknownValue {
+        found: String,
+        known: Vec<String>,
+    },
+    Missing {
+        key: String,
+    },
+    WrongType {
+        found: String,
+        expected: String,
+    },
+    OutOfRange {
+        found: String,
+        expected: String,
+    },
     Other(String),
+}
+
+/// What can stand in a table besides the keys that serde knows.
+#[derive(Default)]
+pub(super) struct AlsoKnown<'a> {
+    pub keys: &'a [&'a str],
+    pub parameters: &'a [String],
 }
 
 impl Fault {
@@ -22,7 +45,11 @@ impl Fault {
         if let Some(rest) = of("unknown field ") {
             let found = backticked(rest).into_iter().next().unwrap_or_default();
             let known = backticked(known());
-            Self::UnknownKey { found, known }
+            Self::UnknownKey {
+                found,
+                known,
+                parameters: Vec::new(),
+            }
         } else if let Some(rest) = of("unknown variant ") {
             let found = backticked(rest).into_iter().next().unwrap_or_default();
             let known = backticked(known());
@@ -54,31 +81,52 @@ impl Fault {
     /// The key that was meant, where the mistake is a wrong one.
     pub fn meant(&self) -> Option<String> {
         match self {
-            Self::UnknownKey { found, known } => nearest(found, known),
+            Self::UnknownKey {
+                found,
+                known,
+                parameters,
+            } => nearest(found, &[known.as_slice(), parameters].concat()),
             _ => None,
         }
     }
 
+    /// Adds keys that are known too, where a key is not known: those that are dealt with before serde
+    /// sees a table.
+    pub fn also_known(mut self, more: &AlsoKnown<'_>) -> Self {
+        if let Self::UnknownKey {
+            known, parameters, ..
+        } = &mut self
+        {
+            known.extend(more.keys.iter().map(|key| (*key).to_owned()));
+            parameters.extend(more.parameters.iter().cloned());
+        }
+        self
+    }
+
     /// The diagnostic; `key` is the entry it is about, where that is known.
-    pub fn diagnostic(
-        &self,
-        source: &SourceText<'_>,
-        span: &Range<usize>,
-        key: Option<&str>,
-    ) -> Diagnostic {
+    pub fn diagnostic(&self, source: &Sources<'_>, span: &Span, key: Option<&str>) -> Diagnostic {
         let error = |message: String, label: String| {
             source.diagnostic(Severity::Error, span, message, label)
         };
         let named = key.map_or_else(|| "this value".to_owned(), |k| format!("`{k}`"));
         match self {
-            Self::UnknownKey { found, known } => {
-                let suggestion = nearest(found, known);
+            Self::UnknownKey {
+                found,
+                known,
+                parameters,
+            } => {
+                let suggestion = self.meant();
                 let label = match &suggestion {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => "not known here".to_owned(),
                 };
                 let mut d = error(format!("unknown key `{found}`"), label);
                 d.help.push(format!("keys known here: {}", list(known)));
+                if !parameters.is_empty() {
+                    let parameters = list(parameters);
+                    d.help
+                        .push(format!("parameters of the profile: {parameters}"));
+                }
                 d.suggestion = suggestion;
                 d
             }
@@ -99,6 +147,7 @@ impl Fault {
                     format!("`{key}` is needed here"),
                 );
                 d.suggestion = Some(key.clone());
+                d.help.push(format!("add {}", example_of(key)));
                 d
             }
             Self::WrongType { found, expected } => {
@@ -106,23 +155,37 @@ impl Fault {
                     format!("{named} has the wrong type"),
                     format!("expected {expected}, found {found}"),
                 );
-                if let Some(value) = repaired(found, expected) {
-                    let key = key.unwrap_or("…");
-                    d.help.push(format!("write `{key} = {value}`"));
-                    d.suggestion = Some(value);
+                let key = key.unwrap_or("…");
+                match repaired(found, expected) {
+                    Some(value) => {
+                        d.help.push(format!("write `{key} = {value}`"));
+                        d.suggestion = Some(value);
+                    }
+                    None => d
+                        .help
+                        .push(format!("write `{key} = {}`", example_value(expected))),
                 }
                 d
             }
-            Self::OutOfRange { found, expected } => error(
-                format!("{named} is out of range"),
-                format!("expected {expected}, found {found}"),
-            ),
+            Self::OutOfRange { found, expected } => {
+                let mut d = error(
+                    format!("{named} is out of range"),
+                    format!("expected {expected}, found {found}"),
+                );
+                d.help.push(match old_notation(key, found) {
+                    Some(meant) => meant,
+                    None => format!("write {expected}"),
+                });
+                d
+            }
             Self::Other(reason) => {
                 let message = match key {
                     Some(key) => format!("`{key}` cannot be used"),
                     None => "this cannot be used".to_owned(),
                 };
-                error(message, reason.clone())
+                let mut d = error(message, reason.clone());
+                d.help.push(remedy(key, reason));
+                d
             }
         }
     }
@@ -149,6 +212,86 @@ pub(super) fn nearest(found: &str, known: &[String]) -> Option<String> {
     match (related.next(), related.next()) {
         (Some(one), None) => Some(one.clone()),
         _ => None,
+    }
+}
+
+/// An address in the notation of old manuals, where the first digit says the table and counting begins
+/// at 1: what it is here.
+fn old_notation(key: Option<&str>, found: &str) -> Option<String> {
+    let number: u32 = found.strip_prefix("the number ")?.parse().ok()?;
+    let (key, first) = match key? {
+        key @ "holding_register" => (key, 400_001),
+        key @ "input_register" => (key, 300_001),
+        key @ "discrete_input" => (key, 100_001),
+        _ => return None,
+    };
+    let address = number.checked_sub(first).filter(|a| *a <= 65_535)?;
+    Some(format!(
+        "{number} in the notation of manuals is `{key} = {address}`: addresses count from 0 here, without the digit of the table"
+    ))
+}
+
+/// What to write instead of a value that a module refused.
+fn remedy(key: Option<&str>, reason: &str) -> String {
+    if let Some(bounds) = reason.split_once("is not between ").map(|(_, b)| b)
+        && let Some((low, high)) = bounds.split_once(" and ")
+    {
+        return format!("write a whole number from {low} to {high}");
+    }
+    match key.map(|key| (key, known_example(key))) {
+        Some((key, Some(example))) => format!("write it like `{key} = {example}`"),
+        Some((key, None)) => {
+            format!("correct `{key}` as is said above, or leave it out where it has a default")
+        }
+        None => "change it as is said above".to_owned(),
+    }
+}
+
+/// A key that is missing, with a value that shows what it takes.
+fn example_of(key: &str) -> String {
+    match known_example(key) {
+        Some(example) => format!("`{key} = {example}`, with your own value"),
+        None => format!("`{key} = …`"),
+    }
+}
+
+/// A value that shows what a key takes.
+fn known_example(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "id" => "\"plc-1\"",
+        "chain" => "\"main\"",
+        "group" => "\"cell-a\"",
+        "profile" => "\"universal-robots\"",
+        "name" => "\"temperature\"",
+        "bind" => "\"127.0.0.1:8080\"",
+        "address" => "\"192.0.2.7:502\"",
+        "url" => "\"opc.tcp://192.0.2.8:4840\"",
+        "node" => "\"ns=2;s=Robot1.Axis1\"",
+        "range" => "[0.0, 120.0]",
+        "modbus" => "{ holding_register = 10, type = \"f32\" }",
+        "opcua" => "{ node = \"ns=2;s=Robot1.Axis1\" }",
+        "with" => "{ address = \"192.0.2.10\" }",
+        "password_file" => "\"keys/scada.pw\"",
+        _ => return None,
+    })
+}
+
+/// A value of the kind that was expected.
+fn example_value(expected: &str) -> &'static str {
+    if expected.contains("true") {
+        "true"
+    } else if expected.starts_with("a list") {
+        "[…]"
+    } else if expected.starts_with("a table") {
+        "{ … }"
+    } else if expected.contains("whole number") {
+        "1"
+    } else if expected.contains("number") {
+        "1.0"
+    } else if expected.contains("text") {
+        "\"…\""
+    } else {
+        "…"
     }
 }
 
@@ -264,14 +407,16 @@ mod tests {
             Fault::new("unknown field `a`, expected one of `b`, `c`"),
             Fault::UnknownKey {
                 found: "a".into(),
-                known: known(&["b", "c"])
+                known: known(&["b", "c"]),
+                parameters: vec![]
             }
         );
         assert_eq!(
             Fault::new("unknown field `a`, there are no fields"),
             Fault::UnknownKey {
                 found: "a".into(),
-                known: vec![]
+                known: vec![],
+                parameters: vec![]
             }
         );
         assert_eq!(

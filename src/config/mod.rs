@@ -4,12 +4,17 @@
 //! reported, and reading goes on, so that one look shows all of them.
 
 mod check;
+mod de;
 mod device;
 mod diagnostic;
 mod edge;
 mod explain;
+mod mistake;
+pub mod profile;
 mod reader;
+mod reading;
 mod sections;
+mod source;
 mod tree;
 mod value;
 
@@ -176,8 +181,8 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
             .push("`weighbridge init DIR` writes a configuration that runs".to_owned());
         vec![d]
     })?;
-    let mut loaded = parse(&text, &name)?;
     let base = path.parent().unwrap_or(Path::new(""));
+    let mut loaded = reader::read(&text, &name, Some(base))?;
     loaded.config.resolve(base);
     loaded.config.override_paths(|name| std::env::var_os(name));
     Ok(loaded)
@@ -198,7 +203,8 @@ fn read_text(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Reads a configuration from `text`; `name` is what diagnostics call it. Paths stay as written.
+/// Reads a configuration from `text`; `name` is what diagnostics call it. Paths stay as written, and
+/// the profiles are those that are built in.
 pub fn parse(text: &str, name: &str) -> Result<Loaded, Vec<Diagnostic>> {
-    reader::read(text, name)
+    reader::read(text, name, None)
 }

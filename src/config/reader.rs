@@ -1,39 +1,87 @@
 //! From text to a configuration, with all that is wrong on the way.
 
-use super::diagnostic::{Diagnostic, Severity, SourceText};
-use super::explain::Fault;
-use super::tree::{self, Removed};
-use super::{HubConfig, Loaded, check};
-use serde::Deserialize;
-use std::ops::Range;
-use toml::Spanned;
-use toml::de::{DeTable, Deserializer};
+use super::check::{self, Place};
+use super::diagnostic::{Diagnostic, Severity};
+use super::explain::{AlsoKnown, nearest};
+use super::mistake::Mistake;
+use super::profile::assemble::{self, Chain, Use};
+use super::profile::library::{Found, Library};
+use super::profile::shelf::Shelf;
+use super::reading::{MAX_MISTAKES, Reading};
+use super::source::{Sources, Span};
+use super::tree::{Entry, Node, Removed, Value};
+use super::{DeviceConfig, HubConfig, Loaded, TagConfig};
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+use toml::de::DeTable;
 
-/// After so many mistakes the rest is not looked for.
-const MAX_MISTAKES: usize = 100;
+/// Keys that the file has and [`HubConfig`] has not.
+const OF_THE_FILE: AlsoKnown<'_> = AlsoKnown {
+    keys: &["devices"],
+    parameters: &[],
+};
 
-pub(super) fn read(text: &str, name: &str) -> Result<Loaded, Vec<Diagnostic>> {
-    let source = SourceText { name, text };
-    let (mut root, errors) = DeTable::parse_recoverable(text);
+/// Reads a file that lies in `folder`, where that is known.
+pub(super) fn read(
+    text: &str,
+    name: &str,
+    folder: Option<&Path>,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut sources = Sources::new(name, text);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut root = Node::file(root);
     let mut reading = Reading::default();
-    let config = reading.deserialize(&mut root);
+    let nodes = reading.tables(&mut root, "device", "[[device]]");
+    let rows = reading.tables(&mut root, "devices", "[[devices]]");
+    let config = reading.table::<HubConfig>(&mut root, &OF_THE_FILE);
+    let shelf = match (folder, &config) {
+        (Some(folder), Some(config)) => Shelf::folder(folder.join(&config.hub.profiles)),
+        _ => Shelf::built_in(),
+    };
+    let mut reader = Reader {
+        sources: &mut sources,
+        library: Library::new(shelf),
+        reading,
+        found: Vec::new(),
+    };
+    let listed = nodes.len() + rows.len();
+    let mut devices = Vec::with_capacity(nodes.len());
+    for table in nodes {
+        reader.device(table, &mut devices);
+    }
+    for table in rows {
+        reader.rows(table, &mut devices);
+    }
+    let Reader {
+        mut reading,
+        mut found,
+        ..
+    } = reader;
+    if devices.is_empty() && listed > 0 {
+        reading.removed.push(Removed {
+            table: root.span.clone(),
+            key: "device".to_owned(),
+        });
+    }
     if let Some(error) = errors.first() {
-        return Err(not_toml(&source, error, &reading.mistakes));
+        return Err(not_toml(&sources, error, &reading.mistakes));
     }
-    let mut found: Vec<_> = reading
-        .mistakes
-        .iter()
-        .map(|m| m.diagnostic(&source))
-        .collect();
-    if let Some(config) = &config {
-        let looked_at = check::Input {
-            source: &source,
-            root: &root,
+    let wanted = MAX_MISTAKES.saturating_sub(found.len());
+    let mistakes = reading.mistakes.iter().take(wanted);
+    found.extend(mistakes.map(|m| m.diagnostic(&sources)));
+    let config = config.map(|mut config| {
+        let place = Place {
+            sources: &sources,
+            table: &root,
             removed: &reading.removed,
+            used: None,
         };
-        found.extend(check::check(config, &looked_at));
-    }
-    found.sort_by_key(Diagnostic::position);
+        check::check(&config, &place, &devices, &mut found);
+        config.devices = devices.into_iter().map(|device| device.config).collect();
+        config
+    });
+    let found = tidy(found, &sources);
     match config {
         Some(config) if found.iter().all(|d| d.severity == Severity::Warning) => Ok(Loaded {
             config,
@@ -43,91 +91,351 @@ pub(super) fn read(text: &str, name: &str) -> Result<Loaded, Vec<Diagnostic>> {
     }
 }
 
-/// One mistake, and where it is.
-struct Mistake {
-    fault: Fault,
-    span: Range<usize>,
-    /// The entry it is about, where that is known.
-    key: Option<String>,
+/// A device that was read, and the table that it was read from.
+pub(super) struct ReadDevice<'a> {
+    pub config: DeviceConfig,
+    pub table: Node<'a>,
+    pub tags: Vec<Node<'a>>,
+    pub removed: Vec<Removed>,
+    /// Where its profile is named.
+    pub used: Option<Span>,
 }
 
-impl Mistake {
-    fn diagnostic(&self, source: &SourceText<'_>) -> Diagnostic {
-        self.fault
-            .diagnostic(source, &self.span, self.key.as_deref())
-    }
+struct Reader<'r, 'a> {
+    sources: &'r mut Sources<'a>,
+    library: Library,
+    reading: Reading,
+    found: Vec<Diagnostic>,
 }
 
-#[derive(Default)]
-struct Reading {
-    mistakes: Vec<Mistake>,
-    removed: Vec<Removed>,
-}
-
-impl Reading {
-    /// Deserializes; each mistake is noted, taken out of `root`, and the rest tried again.
-    fn deserialize(&mut self, root: &mut Spanned<DeTable<'_>>) -> Option<HubConfig> {
-        // Bounded: every round either ends or makes the tree smaller.
-        while self.mistakes.len() < MAX_MISTAKES {
-            let error = match HubConfig::deserialize(Deserializer::from(root.clone())) {
-                Ok(config) => return Some(config),
-                Err(error) => error,
-            };
-            let span = error.span().unwrap_or(0..0);
-            let fault = Fault::new(error.message());
-            let taken = tree::remove(root, &span);
-            let meant = fault.meant();
-            if !follows_from(&fault, &span, &self.removed) {
-                let key = taken.as_ref().map(|t| t.key.clone());
-                self.mistakes.push(Mistake { fault, span, key });
-            }
-            let mut taken = taken?;
-            if let Some(meant) = meant {
-                taken.key = meant;
-            }
-            self.removed.push(taken);
+impl<'a> Reader<'_, 'a> {
+    /// Reads a `[[device]]`.
+    fn device(&mut self, mut table: Node<'a>, into: &mut Vec<ReadDevice<'a>>) {
+        if self.reading.is_full() {
+            return;
         }
-        None
+        let named = table.get("profile");
+        let named = named.and_then(|node| Some((node.as_text()?.to_owned(), node.span.clone())));
+        let Some((id, at)) = named else {
+            self.without_profile(&mut table);
+            self.plain(table, None, &[], into);
+            return;
+        };
+        let Some(chain) = self.chain(&id, &at) else {
+            return;
+        };
+        let used = assemble::usage(&mut table, &chain, &mut self.reading.mistakes);
+        self.assembled(table, &chain, used, into);
+    }
+
+    /// Takes out what means something with a profile only.
+    fn without_profile(&mut self, table: &mut Node<'a>) {
+        let wanted = ["profile".to_owned()];
+        let meant = |entry: &Entry<'_>| nearest(&entry.key, &wanted).is_some();
+        let misspelt = table.entries().iter().any(meant);
+        for key in assemble::KEYS {
+            if let Some(entry) = table.take(key)
+                && !misspelt
+            {
+                let message = format!("`{key}` changes a profile, and this device has none");
+                let mistake = Mistake::new(entry.at, message, "goes with `profile`");
+                let help = format!("add `profile = \"…\"`, or take `{key}` out");
+                let meant = Some("profile".to_owned());
+                self.reading
+                    .mistakes
+                    .push(mistake.help(help).suggest(meant));
+            }
+        }
+    }
+
+    /// Reads `[[devices]]`: machines that differ in little.
+    fn rows(&mut self, mut table: Node<'a>, into: &mut Vec<ReadDevice<'a>>) {
+        const HELP: &str = "write `each = [` and for each device a line `{ id = \"robot-1\", address = \"192.0.2.10\" },`";
+        if self.reading.is_full() {
+            return;
+        }
+        let rows = self.reading.tables(&mut table, "each", "each = [ { … } ]");
+        let removed = &self.reading.removed;
+        let wanted = ["each".to_owned()];
+        let misspelt = table.entries().iter();
+        let misspelt = misspelt.filter(|e| nearest(&e.key, &wanted).is_some());
+        if let Some(entry) = misspelt.filter(|_| rows.is_empty()).last() {
+            let message = format!("unknown key `{}`", entry.key);
+            let mistake = Mistake::new(entry.at.clone(), message, "did you mean `each`?");
+            let meant = Some("each".to_owned());
+            self.reading
+                .mistakes
+                .push(mistake.help(HELP).suggest(meant));
+        } else if rows.is_empty() && !removed.iter().any(|r| r.table == table.span) {
+            let label = "`each` is needed here";
+            let mistake = Mistake::new(table.span.clone(), "`[[devices]]` lists no device", label);
+            let meant = Some("each".to_owned());
+            self.reading
+                .mistakes
+                .push(mistake.help(HELP).suggest(meant));
+        }
+        for row in rows {
+            let mut device = table.clone();
+            device.span = row.span;
+            let Value::Table(entries) = row.value else {
+                continue;
+            };
+            for entry in entries {
+                // What a row says counts, also for what all of them share.
+                device.take(&entry.key);
+                if let Some(Value::Table(shared)) =
+                    device.get_mut("with").map(|with| &mut with.value)
+                {
+                    shared.retain(|other| other.key != entry.key);
+                }
+                device.put(entry);
+            }
+            self.device(device, into);
+        }
+    }
+
+    /// The profile `id` with all it extends, if there is nothing wrong with it.
+    fn chain(&mut self, id: &str, at: &Span) -> Option<Rc<Chain>> {
+        let found = self
+            .library
+            .find(id, Some(at), self.sources, &mut self.reading);
+        match found {
+            Found::Known(chain) => Some(chain),
+            Found::Broken => None,
+            Found::New(chain) => {
+                let before = self.found.len();
+                verify(&chain, Some(at), self.sources, &mut self.found);
+                let mut new = self.found.iter().skip(before);
+                if new.any(|d| d.severity == Severity::Error) {
+                    self.library.mark_broken(id);
+                    return None;
+                }
+                // Warnings about a profile are for whoever writes it.
+                self.found.truncate(before);
+                Some(chain)
+            }
+        }
+    }
+
+    fn assembled(
+        &mut self,
+        mut table: Node<'a>,
+        chain: &Chain,
+        used: Use<'a>,
+        into: &mut Vec<ReadDevice<'a>>,
+    ) {
+        let before = self.reading.mistakes.len();
+        let mut values = chain.values(&used.given, &mut self.reading.mistakes);
+        let mut mistakes = std::mem::take(&mut self.reading.mistakes);
+        let mut filling = assemble::filling(self.sources, &mut mistakes);
+        let removals = (&used.removals, &used.at);
+        assemble::assemble(&mut table, chain, &mut values, removals, &mut filling);
+        chain.report_missing(&values, &used.at, &mut mistakes);
+        self.reading.mistakes = mistakes;
+        let parameters = chain.names();
+        self.plain(table, Some(used.at.clone()), &parameters, into);
+        once_for_each_argument(&used, before, &mut self.reading.mistakes);
+        for mistake in self.reading.mistakes.iter_mut().skip(before) {
+            if !self.sources.in_first(&mistake.span) {
+                mistake.required_by(&used.at);
+            }
+        }
+    }
+
+    /// Reads a table that says all itself.
+    fn plain(
+        &mut self,
+        table: Node<'a>,
+        used: Option<Span>,
+        parameters: &[String],
+        into: &mut Vec<ReadDevice<'a>>,
+    ) {
+        into.extend(read_device(table, used, parameters, &mut self.reading));
     }
 }
 
-/// Whether it is a mistake only because something wrong was taken out before: a key is missing, or
-/// a table no longer makes sense as a whole.
-fn follows_from(fault: &Fault, span: &Range<usize>, removed: &[Removed]) -> bool {
-    let mut here = removed.iter().filter(|r| r.table == *span);
-    match fault {
-        Fault::Missing { key } => here.any(|r| r.key == *key),
-        Fault::Other(_) => here.next().is_some(),
-        _ => false,
+/// An argument that many tags are made from, and that is wrong in all of them, is said once.
+fn once_for_each_argument(used: &Use<'_>, before: usize, mistakes: &mut Vec<Mistake>) {
+    let mut said: Vec<Span> = Vec::new();
+    let mut at = 0;
+    mistakes.retain(|mistake| {
+        at += 1;
+        let given = used.given.iter().any(|e| e.node.span == mistake.span);
+        if at <= before || !given {
+            return true;
+        }
+        let first = !said.contains(&mistake.span);
+        said.push(mistake.span.clone());
+        first
+    });
+}
+
+/// Reads a device and its tags, each by itself: what is wrong with one costs the others nothing.
+fn read_device<'a>(
+    mut table: Node<'a>,
+    used: Option<Span>,
+    parameters: &[String],
+    all: &mut Reading,
+) -> Option<ReadDevice<'a>> {
+    let mut reading = Reading {
+        mistakes: std::mem::take(&mut all.mistakes),
+        removed: Vec::new(),
+    };
+    let nodes = reading.tables(&mut table, "tag", "[[device.tag]]");
+    let known = AlsoKnown {
+        keys: &assemble::KEYS,
+        parameters,
+    };
+    let config = reading.table::<DeviceConfig>(&mut table, &known);
+    let mut tags = Vec::with_capacity(nodes.len());
+    let mut kept = Vec::with_capacity(nodes.len());
+    for mut node in nodes {
+        match reading.table::<TagConfig>(&mut node, &AlsoKnown::default()) {
+            Some(tag) => {
+                tags.push(tag);
+                kept.push(node);
+            }
+            None => reading.removed.push(Removed {
+                table: table.span.clone(),
+                key: "tag".to_owned(),
+            }),
+        }
     }
+    all.mistakes = reading.mistakes;
+    let mut config = config?;
+    config.tags = tags;
+    Some(ReadDevice {
+        config,
+        table,
+        tags: kept,
+        removed: reading.removed,
+        used,
+    })
+}
+
+/// Looks at the device that a profile describes, with examples for what a device would say.
+pub(super) fn verify(
+    chain: &Chain,
+    at: Option<&Span>,
+    sources: &Sources<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<DeviceConfig> {
+    let (mut reading, device) = probe(chain, &[], sources)?;
+    if let Some(at) = at {
+        for mistake in &mut reading.mistakes {
+            mistake.required_by(at);
+        }
+    }
+    found.extend(reading.mistakes.iter().map(|m| m.diagnostic(sources)));
+    let device = device?;
+    let place = Place {
+        sources,
+        table: &device.table,
+        removed: &device.removed,
+        used: at,
+    };
+    check::device(&device, &place, true, found);
+    Some(device.config)
+}
+
+/// The device that a profile describes, with these parameters, and examples for those that are
+/// missing.
+pub(super) fn probe<'a>(
+    chain: &Chain,
+    given: &[Entry<'a>],
+    sources: &Sources<'_>,
+) -> Option<(Reading, Option<ReadDevice<'a>>)> {
+    let mut reading = Reading::default();
+    let span = chain.templates.last()?.head.span.clone();
+    let id = Entry {
+        key: "id".into(),
+        at: span.clone(),
+        node: Node::text(span.clone(), chain.id().to_owned()),
+    };
+    let mut table = Node::table(span.clone(), vec![id]);
+    let mut values = chain.values(given, &mut reading.mistakes);
+    let mut filling = assemble::filling(sources, &mut reading.mistakes);
+    assemble::assemble(
+        &mut table,
+        chain,
+        &mut values,
+        (&Vec::new(), &span),
+        &mut filling,
+    );
+    stand_in(&mut table, &span);
+    let device = read_device(table, None, &[], &mut reading);
+    Some((reading, device))
+}
+
+/// A connection, where the profile leaves it to the device.
+fn stand_in(table: &mut Node<'_>, span: &Span) {
+    for (protocol, key, value) in [
+        ("modbus", "address", "192.0.2.1:502"),
+        ("opcua", "url", "opc.tcp://192.0.2.1:4840"),
+    ] {
+        let tags = table.get("tag").map_or(&[][..], Node::elements);
+        let spoken = tags.iter().any(|tag| tag.get(protocol).is_some());
+        let entry = |key: &'static str, node| Entry {
+            key: key.into(),
+            at: span.clone(),
+            node,
+        };
+        if table.get(protocol).is_none() && spoken {
+            table.put(entry(protocol, Node::table(span.clone(), Vec::new())));
+        }
+        if let Some(connection) = table.get_mut(protocol)
+            && connection.get(key).is_none()
+        {
+            connection.put(entry(key, Node::text(span.clone(), value)));
+        }
+    }
+}
+
+/// In the order of the files; a mistake of a profile is said once, however many devices have it.
+pub(super) fn tidy(found: Vec<Diagnostic>, sources: &Sources<'_>) -> Vec<Diagnostic> {
+    let mut seen: HashMap<_, (usize, usize)> = HashMap::new();
+    let mut kept: Vec<Diagnostic> = Vec::with_capacity(found.len());
+    for d in found {
+        let place = d.position().filter(|_| d.file != sources.first_name());
+        if let Some(place) = place {
+            let key = (d.file.clone(), place, d.label.clone());
+            let (_, more) = seen
+                .entry(key)
+                .and_modify(|(_, more)| *more += 1)
+                .or_insert((kept.len(), 0));
+            if *more > 0 {
+                continue;
+            }
+        }
+        kept.push(d);
+    }
+    for (at, more) in seen.into_values().filter(|(_, more)| *more > 0) {
+        if let Some(d) = kept.get_mut(at) {
+            let s = if more == 1 { "" } else { "s" };
+            d.help.push(format!("{more} more device{s} need the same"));
+        }
+    }
+    // The files of profiles come after the one that uses them.
+    kept.sort_by(|a, b| {
+        let key = |d: &Diagnostic| (d.file != sources.first_name(), d.file.clone());
+        (key(a), a.position()).cmp(&(key(b), b.position()))
+    });
+    kept
 }
 
 /// The first error of syntax: those after it are mostly its consequences. With it come misspelt keys
 /// that stand before it, since `[[device.tga]]` makes a later `[[device.tag]]` a contradiction.
 fn not_toml(
-    source: &SourceText<'_>,
+    sources: &Sources<'_>,
     error: &toml::de::Error,
     mistakes: &[Mistake],
 ) -> Vec<Diagnostic> {
     let span = error.span().unwrap_or(0..0);
     let before = mistakes
         .iter()
-        .filter(|m| m.span.end <= span.start && m.fault.meant().is_some());
-    let mut found: Vec<_> = before.map(|m| m.diagnostic(source)).collect();
+        .filter(|m| m.span.end <= span.start && m.is_misspelt_key());
+    let mut found: Vec<_> = before.map(|m| m.diagnostic(sources)).collect();
     found.sort_by_key(Diagnostic::position);
-    found.push(if error.message() == "duplicate key" {
-        let key = source.text.get(span.clone()).unwrap_or_default();
-        let message = format!("`{key}` is there twice");
-        let mut d = source.diagnostic(Severity::Error, &span, message, "again here");
-        d.help.push(
-            "a list has double brackets at every entry: `[[device]]`, `[[device.tag]]`".into(),
-        );
-        d
-    } else {
-        let mut d = source.diagnostic(Severity::Error, &span, "this is not TOML", error.message());
-        d.help
-            .push("a line is `key = value`, `[section]`, `[[device]]` or `# a comment`".into());
-        d
-    });
+    found.push(Mistake::not_toml(span, error).diagnostic(sources));
     found
 }

@@ -13,6 +13,9 @@ pub struct HubSection {
     /// Id of the hub, the `hub` of every record and the `proposer` of every block.
     #[serde(deserialize_with = "value::id")]
     pub id: String,
+    /// Folder of device profiles, beside those that are built in.
+    #[serde(default = "default_profiles")]
+    pub profiles: PathBuf,
     /// Directory of the ledger. Relative paths start at the configuration file.
     #[serde(default = "default_data")]
     pub data: PathBuf,
@@ -24,6 +27,10 @@ pub struct HubSection {
     /// The environment variable [`super::SEALING_KEY_VARIABLE`] overrides it.
     #[serde(default = "default_sealing_key")]
     pub sealing_key: PathBuf,
+}
+
+fn default_profiles() -> PathBuf {
+    "plugins/profiles".into()
 }
 
 fn default_data() -> PathBuf {
@@ -43,6 +50,7 @@ impl HubSection {
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
+            profiles: default_profiles(),
             data: default_data(),
             signing_key: default_signing_key(),
             sealing_key: default_sealing_key(),
@@ -50,6 +58,7 @@ impl HubSection {
     }
 
     pub(super) fn resolve(&mut self, base: &Path) {
+        self.profiles = base.join(&self.profiles);
         self.data = base.join(&self.data);
         self.signing_key = base.join(&self.signing_key);
         self.sealing_key = base.join(&self.sealing_key);

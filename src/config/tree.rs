@@ -1,122 +1,286 @@
-//! The parsed file before it becomes a configuration: finding places in it, and taking out what is
-//! wrong so that the rest can be read too.
+//! A file as a tree, each part with its place. Trees of several files can be put together, and what is
+//! wrong can be taken out so that the rest can be read too.
 
-use std::ops::Range;
+use super::source::Span;
+use std::borrow::Cow;
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-/// One step down the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
-    /// Into a table.
-    Key(&'a str),
-    /// Into an array.
-    Index(usize),
+/// A value, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node<'a> {
+    pub span: Span,
+    pub value: Value<'a>,
 }
 
-/// Byte ranges of an entry; of an array's element both are the element's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
-    pub key: Range<usize>,
-    pub value: Range<usize>,
+/// What a value is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    Text(Cow<'a, str>),
+    Integer(i128),
+    Float(f64),
+    Bool(bool),
+    Date(String),
+    List(Vec<Node<'a>>),
+    Table(Vec<Entry<'a>>),
 }
 
-/// The entry at `path`.
-pub(super) fn find(root: &Spanned<DeTable<'_>>, path: &[Step<'_>]) -> Option<Spot> {
-    let (first, rest) = path.split_first()?;
-    let Step::Key(name) = first else {
-        return None;
-    };
-    let (mut key, mut node) = entry(root.get_ref(), name)?;
-    for step in rest {
-        (key, node) = match (step, node.get_ref()) {
-            (Step::Key(name), DeValue::Table(table)) => entry(table, name)?,
-            (Step::Index(index), DeValue::Array(array)) => {
-                let element = array.get(*index)?;
-                (element.span(), element)
-            }
-            _ => return None,
-        };
+/// A key of a table, and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry<'a> {
+    pub key: Cow<'a, str>,
+    pub at: Span,
+    pub node: Node<'a>,
+}
+
+impl Value<'_> {
+    /// Its kind, in words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Bool(_) => "`true` or `false`",
+            Self::Date(_) => "a date",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
     }
-    Some(Spot {
-        key,
-        value: node.span(),
-    })
 }
 
-fn entry<'t, 'i>(
-    table: &'t DeTable<'i>,
-    name: &str,
-) -> Option<(Range<usize>, &'t Spanned<DeValue<'i>>)> {
-    let (key, value) = table.iter().find(|(k, _)| k.get_ref() == name)?;
-    Some((key.span(), value))
+impl<'a> Node<'a> {
+    pub fn text(span: Span, text: impl Into<Cow<'a, str>>) -> Self {
+        let value = Value::Text(text.into());
+        Self { span, value }
+    }
+
+    pub fn table(span: Span, entries: Vec<Entry<'a>>) -> Self {
+        let value = Value::Table(entries);
+        Self { span, value }
+    }
+
+    pub fn list(span: Span, list: Vec<Node<'a>>) -> Self {
+        let value = Value::List(list);
+        Self { span, value }
+    }
+
+    /// The tree of a parsed file.
+    pub fn file(root: Spanned<DeTable<'a>>) -> Self {
+        let span = root.span();
+        Self::table(span, entries(root.into_inner()))
+    }
+
+    fn parsed(value: Spanned<DeValue<'a>>) -> Self {
+        let span = value.span();
+        let value = match value.into_inner() {
+            DeValue::String(text) => Value::Text(text),
+            DeValue::Integer(number) => {
+                let parsed = i128::from_str_radix(number.as_str(), number.radix());
+                // Larger than anything can be: whoever reads it says what would fit.
+                Value::Integer(parsed.unwrap_or(i128::MAX))
+            }
+            // Rust reads all that TOML writes; digits have no underscores any more.
+            DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(value) => Value::Bool(value),
+            DeValue::Datetime(date) => Value::Date(date.to_string()),
+            DeValue::Array(list) => Value::List(list.into_iter().map(Self::parsed).collect()),
+            DeValue::Table(table) => Value::Table(entries(table)),
+        };
+        Self { span, value }
+    }
+
+    /// The same, with nothing borrowed.
+    pub fn into_owned(self) -> Node<'static> {
+        let value = match self.value {
+            Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Value::Integer(n) => Value::Integer(n),
+            Value::Float(n) => Value::Float(n),
+            Value::Bool(b) => Value::Bool(b),
+            Value::Date(d) => Value::Date(d),
+            Value::List(list) => Value::List(list.into_iter().map(Node::into_owned).collect()),
+            Value::Table(entries) => Value::Table(
+                entries
+                    .into_iter()
+                    .map(|entry| Entry {
+                        key: Cow::Owned(entry.key.into_owned()),
+                        at: entry.at,
+                        node: entry.node.into_owned(),
+                    })
+                    .collect(),
+            ),
+        };
+        Node {
+            span: self.span,
+            value,
+        }
+    }
+
+    /// Moves all places to a file that begins at `base`.
+    pub fn shift(&mut self, base: usize) {
+        self.span = shifted(self.span.clone(), base);
+        match &mut self.value {
+            Value::List(list) => list.iter_mut().for_each(|node| node.shift(base)),
+            Value::Table(entries) => entries.iter_mut().for_each(|entry| {
+                entry.at = shifted(entry.at.clone(), base);
+                entry.node.shift(base);
+            }),
+            _ => {}
+        }
+    }
+
+    /// Its entries, where it is a table.
+    pub fn entries(&self) -> &[Entry<'a>] {
+        match &self.value {
+            Value::Table(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The entry of `key`.
+    pub fn entry(&self, key: &str) -> Option<&Entry<'a>> {
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&Node<'a>> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    /// The value of `key`, to be changed.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node<'a>> {
+        let Value::Table(entries) = &mut self.value else {
+            return None;
+        };
+        let entry = entries.iter_mut().find(|entry| entry.key == key)?;
+        Some(&mut entry.node)
+    }
+
+    /// Takes the entry of `key` out.
+    pub fn take(&mut self, key: &str) -> Option<Entry<'a>> {
+        let Value::Table(entries) = &mut self.value else {
+            return None;
+        };
+        let at = entries.iter().position(|entry| entry.key == key)?;
+        Some(entries.remove(at))
+    }
+
+    /// Puts an entry in that is not there.
+    pub fn put(&mut self, entry: Entry<'a>) {
+        if let Value::Table(entries) = &mut self.value {
+            entries.push(entry);
+        }
+    }
+
+    /// Its text, where it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Its elements, where it is a list.
+    pub fn elements(&self) -> &[Node<'a>] {
+        match &self.value {
+            Value::List(list) => list,
+            _ => &[],
+        }
+    }
+}
+
+fn entries(table: DeTable<'_>) -> Vec<Entry<'_>> {
+    let entries = table.into_iter();
+    entries
+        .map(|(key, value)| Entry {
+            at: key.span(),
+            key: key.into_inner(),
+            node: Node::parsed(value),
+        })
+        .collect()
+}
+
+fn shifted(span: Span, base: usize) -> Span {
+    span.start + base..span.end + base
+}
+
+/// Spans of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    pub key: Span,
+    pub value: Span,
+}
+
+/// The entry at the end of a path of keys below `table`.
+pub fn find(table: &Node<'_>, path: &[&str]) -> Option<Spot> {
+    let (last, above) = path.split_last()?;
+    let owner = above.iter().try_fold(table, |node, key| node.get(key))?;
+    let entry = owner.entry(last)?;
+    Some(Spot {
+        key: entry.at.clone(),
+        value: entry.node.span.clone(),
+    })
 }
 
 /// What was taken out of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Removed {
+pub struct Removed {
     /// Span of the table it was taken from.
-    pub table: Range<usize>,
+    pub table: Span,
     /// Its key there; for an array's element, the array's.
     pub key: String,
 }
 
 /// Takes out the innermost entry that an error at `span` is about: the one whose key is there, or
 /// whose value is, or that encloses it.
-pub(super) fn remove(root: &mut Spanned<DeTable<'_>>, span: &Range<usize>) -> Option<Removed> {
-    let at = root.span();
-    remove_from(root.get_mut(), &at, span)
+pub fn remove(root: &mut Node<'_>, span: &Span) -> Option<Removed> {
+    let at = root.span.clone();
+    match &mut root.value {
+        Value::Table(entries) => remove_from(entries, &at, span),
+        _ => None,
+    }
 }
 
-fn remove_from(table: &mut DeTable<'_>, at: &Range<usize>, span: &Range<usize>) -> Option<Removed> {
+fn remove_from(entries: &mut Vec<Entry<'_>>, at: &Span, span: &Span) -> Option<Removed> {
     let mut hit = None;
-    for (key, value) in table.iter_mut() {
-        let name = key.get_ref().to_string();
-        if key.span() == *span {
-            hit = Some(name);
+    for (index, entry) in entries.iter_mut().enumerate() {
+        if entry.at == *span {
+            hit = Some(index);
             break;
         }
-        if let Some(removed) = remove_below(value, &name, at, span) {
+        if let Some(removed) = remove_below(&mut entry.node, &entry.key, at, span) {
             return Some(removed);
         }
-        if covers(&value.span(), span) {
-            hit = Some(name);
+        if covers(&entry.node.span, span) {
+            hit = Some(index);
             break;
         }
     }
-    let name = hit?;
-    table.remove(name.as_str());
+    let entry = entries.remove(hit?);
     Some(Removed {
         table: at.clone(),
-        key: name,
+        key: entry.key.into_owned(),
     })
 }
 
 /// Looks inside a value. Tables come first: a table's span may be its header only, so that what is
 /// in it has to be searched whatever the span says.
-fn remove_below(
-    value: &mut Spanned<DeValue<'_>>,
-    key: &str,
-    owner: &Range<usize>,
-    span: &Range<usize>,
-) -> Option<Removed> {
-    let at = value.span();
-    match value.get_mut() {
-        DeValue::Table(table) => remove_from(table, &at, span),
-        DeValue::Array(array) => {
-            for element in array.iter_mut() {
+fn remove_below(node: &mut Node<'_>, key: &str, owner: &Span, span: &Span) -> Option<Removed> {
+    let at = node.span.clone();
+    match &mut node.value {
+        Value::Table(entries) => remove_from(entries, &at, span),
+        Value::List(list) => {
+            for element in list.iter_mut() {
                 if let Some(removed) = remove_below(element, key, owner, span) {
                     return Some(removed);
                 }
             }
-            let tables = array.iter().any(|e| e.get_ref().is_table());
-            let index = array.iter().position(|e| covers(&e.span(), span))?;
+            let tables = list.iter().any(|e| matches!(e.value, Value::Table(_)));
+            let index = list.iter().position(|e| covers(&e.span, span))?;
             if !tables {
                 // A list with one wrong element is wrong as a whole.
                 return None;
             }
-            let kept = array.iter().enumerate().filter(|(i, _)| *i != index);
-            *array = kept.map(|(_, e)| e.clone()).collect::<DeArray<'_>>();
+            list.remove(index);
             Some(Removed {
                 table: owner.clone(),
                 key: key.to_owned(),
@@ -126,7 +290,7 @@ fn remove_below(
     }
 }
 
-fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+fn covers(outer: &Span, inner: &Span) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
@@ -147,25 +311,24 @@ range = [1, "c"]
 id = "y"
 "#;
 
-    fn tree() -> Spanned<DeTable<'static>> {
-        DeTable::parse(TEXT).unwrap()
+    fn tree() -> Node<'static> {
+        Node::file(DeTable::parse(TEXT).unwrap())
     }
 
-    fn text(span: Range<usize>) -> &'static str {
+    fn text(span: Span) -> &'static str {
         &TEXT[span]
     }
 
     #[test]
     fn finds_keys_and_values() {
         let root = tree();
-        use Step::{Index, Key};
-        let spot = find(&root, &[Key("device"), Index(1), Key("id")]).unwrap();
+        let devices = root.get("device").unwrap().elements();
+        let spot = find(&devices[1], &["id"]).unwrap();
         assert_eq!((text(spot.key), text(spot.value)), ("id", "\"y\""));
-        let path = [Key("device"), Index(0), Key("modbus"), Key("unit_id")];
-        assert_eq!(text(find(&root, &path).unwrap().value), "1");
-        assert_eq!(find(&root, &[Key("device"), Index(2)]), None);
-        let device = find(&root, &[Key("device"), Index(0)]).unwrap();
-        assert_eq!(text(device.value), "[[device]]");
+        let unit = find(&devices[0], &["modbus", "unit_id"]).unwrap();
+        assert_eq!(text(unit.value), "1");
+        assert_eq!(find(&devices[0], &["modbus", "x"]), None);
+        assert_eq!(text(devices[0].span.clone()), "[[device]]");
     }
 
     #[test]
@@ -178,13 +341,11 @@ id = "y"
         assert_eq!(remove(&mut root, &at("\"b\"")).unwrap().key, "address");
         assert_eq!(remove(&mut root, &at("\"c\"")).unwrap().key, "range");
         assert_eq!(remove(&mut root, &at("unit_id")).unwrap().key, "unit_id");
-        let all = root.get_ref().to_owned();
-        let devices = all.iter().find(|(k, _)| k.get_ref() == "device").unwrap().1;
-        assert_eq!(devices.get_ref().as_array().unwrap().len(), 2);
+        assert_eq!(root.get("device").unwrap().elements().len(), 2);
         let removed = remove(&mut root, &at("[[device]]")).unwrap();
         assert_eq!(removed.key, "device");
-        let path = [Step::Key("device"), Step::Index(0), Step::Key("id")];
-        assert_eq!(text(find(&root, &path).unwrap().value), "\"y\"");
+        let devices = root.get("device").unwrap().elements();
+        assert_eq!(devices[0].get("id").unwrap().as_text(), Some("y"));
         assert_eq!(remove(&mut root, &at("[[device.tag]]")), None);
     }
 }

@@ -7,6 +7,7 @@
 
 mod lane;
 mod numbering;
+mod setup;
 mod uplink;
 mod writer;
 
@@ -40,7 +41,7 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 /// How long after a panic a device is read again.
 const AFTER_PANIC: Duration = Duration::from_millis(500);
 /// A buffer smaller than this for a device would hold only a few batches.
-pub const MIN_BUFFER: u64 = 1 << 20;
+pub const MIN_BUFFER: u64 = 256 << 10;
 
 /// Why an edge node cannot start, or go on.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,20 @@ pub enum EdgeError {
         /// Why.
         reason: &'static str,
     },
+}
+
+/// Why an edge node's configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// It is a hub's.
+    #[error("the configuration has no `[edge]`: it is not an edge node's")]
+    NotAnEdge,
+    /// The key.
+    #[error(transparent)]
+    Key(#[from] crate::crypto::KeyFileError),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] crate::hub::HubError),
 }
 
 /// A hub that an edge node uploads to.

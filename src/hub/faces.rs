@@ -11,8 +11,12 @@ use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
+use crate::model::DeviceId;
+use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::LedgerPort;
+use crate::store::BufferedStore;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -52,14 +56,31 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
             (modbus.transport.name(), address)
         }
         (None, Some(opcua)) => ("OPC UA", opcua.url.to_string()),
-        (None, None) => ("", String::new()),
+        (None, None) => match &device.edge {
+            Some(edge) => ("edge node", edge.clone()),
+            None => ("", String::new()),
+        },
     };
     DeviceInfo {
         id: device.id.clone(),
         group: device.group.clone(),
         protocol: protocol.to_owned(),
         address,
+        machine: Machine {
+            machinery: device.machinery.clone(),
+            roles: device
+                .tags
+                .iter()
+                .filter_map(|tag| Some((tag.name.clone(), tag.role.clone()?)))
+                .collect(),
+        },
     }
+}
+
+/// What machines the devices are.
+fn machines_of(devices: &[DeviceInfo]) -> BTreeMap<DeviceId, Machine> {
+    let machine = |info: &DeviceInfo| (info.id.clone(), info.machine.clone());
+    devices.iter().map(machine).collect()
 }
 
 /// Open faces; they close when they are dropped.
@@ -67,6 +88,7 @@ pub struct OpenFaces {
     http: Option<api::Running>,
     opcua: Option<ScadaServer>,
     devices: DeviceList,
+    machines: Machines,
     config: ConfigStatus,
 }
 
@@ -89,6 +111,7 @@ impl OpenFaces {
     /// Shows the devices that the hub has now, with what is known of them besides their tags. Blocks
     /// for a moment; it is called when devices have come or gone.
     pub fn refresh(&self, devices: Vec<DeviceInfo>, runtime: &Handle) {
+        self.machines.set(machines_of(&devices));
         self.devices.set(devices);
         if let Some(opcua) = &self.opcua {
             let _inside = runtime.enter();
@@ -116,14 +139,18 @@ impl Hub {
             explorer: self.explorer().clone(),
             status: self.ledger_status(),
             heights: self.heights(),
+            buffer: self.buffer.clone(),
         });
+        let machines = Machines::default();
         let control = self.control();
         let opcua = match &faces.opcua {
             Some(config) => {
+                machines.set(machines_of(&faces.devices));
                 let ports = ScadaPorts {
                     control: Some(control.clone()),
                     alarms: Some(Arc::new(self.alarms().clone())),
                     history: Some(self.past().clone()),
+                    machines: machines.clone(),
                     ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
                 };
                 let server = ScadaServer::start(config.clone(), ports);
@@ -148,6 +175,7 @@ impl Hub {
                     alarms: Arc::new(self.alarms().clone()),
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
+                    history: Some(self.past().clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                 };
                 Some(api::start(bind, context)?)
@@ -158,6 +186,7 @@ impl Hub {
             http,
             opcua,
             devices,
+            machines,
             config,
         })
     }
@@ -184,6 +213,7 @@ struct LedgerView {
     explorer: Explorer,
     status: watch::Receiver<LedgerStatus>,
     heights: watch::Receiver<u64>,
+    buffer: Option<Arc<BufferedStore>>,
 }
 
 impl LedgerPort for LedgerView {
@@ -223,7 +253,13 @@ impl LedgerReader for LedgerView {
 
     fn trouble(&self) -> Option<String> {
         match &self.status.borrow().health {
-            LedgerHealth::Up => None,
+            LedgerHealth::Up => {
+                let buffer = self.buffer.as_ref()?.status();
+                let (waiting, reason) = (buffer.waiting, buffer.reason);
+                (waiting > 0).then(|| {
+                    format!("{waiting} blocks wait in the buffer, safe, until the ledger's disk takes them: {reason}")
+                })
+            }
             LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
             LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
         }

@@ -43,7 +43,8 @@ use crate::live_view::LiveView;
 use crate::model::{Nanos, now};
 use crate::protocols::edge::EdgeListener;
 use crate::stats::Stats;
-use crate::store::{FjallStore, HeadFile};
+use crate::store::spool::SpoolLimits;
+use crate::store::{BufferStatus, BufferedStore, FjallStore, HeadFile};
 use crate::validation::ChartHistory;
 use actix::prelude::*;
 use edges::Edges;
@@ -94,6 +95,7 @@ pub struct HubBuilder {
     alarms: AlarmConfig,
     devices: Vec<DeviceSetup>,
     edges: Option<EdgesSetup>,
+    buffer: Option<(PathBuf, SpoolLimits)>,
     shutdown_wait: Duration,
 }
 
@@ -125,6 +127,7 @@ impl HubBuilder {
             alarms: AlarmConfig::default(),
             devices: Vec::new(),
             edges: None,
+            buffer: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -159,6 +162,12 @@ impl HubBuilder {
         self
     }
 
+    /// While the disk of the ledger takes nothing, blocks are made durable in `dir`, up to these limits.
+    pub fn buffer(mut self, dir: impl Into<PathBuf>, limits: SpoolLimits) -> Self {
+        self.buffer = Some((dir.into(), limits));
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -176,6 +185,16 @@ impl HubBuilder {
                 Arc::new(FjallStore::create_or_open(&data)?),
                 Box::new(HeadFile::new(&data)),
             ),
+        };
+        let buffer = match self.buffer {
+            Some((dir, limits)) => {
+                Some(Arc::new(BufferedStore::open(store.clone(), &dir, limits)?))
+            }
+            None => None,
+        };
+        let store: Arc<dyn Store> = match &buffer {
+            Some(buffered) => buffered.clone(),
+            None => store,
         };
         let sealing = Arc::new(self.keys.sealing);
         let signing = self.keys.signing;
@@ -224,6 +243,7 @@ impl HubBuilder {
         )?;
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
+            buffer,
             edges,
             past: Arc::new(past),
             id: signer.id().to_owned(),
@@ -377,6 +397,7 @@ impl Actors {
 
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
+    buffer: Option<Arc<BufferedStore>>,
     edges: Option<EdgeListener>,
     id: String,
     started: Nanos,
@@ -400,6 +421,11 @@ impl Hub {
     /// When it started.
     pub fn started(&self) -> Nanos {
         self.started
+    }
+
+    /// What waits for the disk of the ledger; `None` when the hub has no buffer.
+    pub fn buffer(&self) -> Option<BufferStatus> {
+        self.buffer.as_ref().map(|buffer| buffer.status())
     }
 
     /// Where edge nodes connect; `None` when the hub has none.

@@ -1,6 +1,6 @@
 //! From a configuration to a hub's parts.
 
-use super::{DeviceSetup, HubBuilder, HubError, HubKeys};
+use super::{DeviceSetup, EdgesSetup, HubBuilder, HubError, HubKeys};
 use crate::actors::ledger::BlockLimits;
 use crate::actors::reading::BatchLimits;
 use crate::config::{DeviceConfig, HubConfig, TagConfig};
@@ -10,6 +10,8 @@ use crate::model::{TagSpec, ValueKind};
 use crate::protocols::Source;
 use crate::protocols::modbus::ModbusSource;
 use crate::protocols::opcua::OpcUaSource;
+use crate::protocols::preprocess::{Preprocessed, Processing};
+use crate::store::spool::SpoolLimits;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,16 @@ impl HubBuilder {
                 records: config.ledger.max_records,
                 age: Duration::from_millis(config.ledger.max_delay_ms),
             });
+        if let Some(buffer) = &config.buffer {
+            builder = builder.buffer(&buffer.dir, SpoolLimits::of(buffer.bytes()));
+        }
+        if let Some(edges) = &config.edges {
+            let nodes = edges.nodes.iter().map(|n| (n.id.clone(), n.key));
+            builder = builder.edges(EdgesSetup {
+                bind: edges.bind,
+                nodes: nodes.collect(),
+            });
+        }
         builder = builder.alarms(config.alarms.clone());
         for device in &config.devices {
             builder = builder.device(DeviceSetup::from_config(device)?);
@@ -45,9 +57,19 @@ impl DeviceSetup {
             device: device.id.to_string(),
             reason,
         };
-        let make = make_source(device).map_err(wrong)?;
-        let tags = make().tags();
-        let mut setup = Self::new(device.id.clone(), tags, make);
+        let mut setup = match &device.edge {
+            Some(edge) => {
+                let kind = |tag: &TagConfig| Some((tag.kind.unwrap_or(ValueKind::F64), ()));
+                let tags = points(device, "edge", kind).map_err(wrong)?;
+                let tags = tags.into_iter().map(|(tag, ())| tag).collect();
+                Self::at_edge(device.id.clone(), tags, edge)
+            }
+            None => {
+                let make = processed(device, make_source(device).map_err(wrong)?).map_err(wrong)?;
+                let tags = make().tags();
+                Self::new(device.id.clone(), tags, make)
+            }
+        };
         setup.batch = BatchLimits {
             samples: device.batch.samples,
             age: Duration::from_millis(device.batch.milliseconds),
@@ -57,6 +79,22 @@ impl DeviceSetup {
         setup.tag_validation = device.tags.iter().map(|t| t.validation.clone()).collect();
         Ok(setup)
     }
+}
+
+/// A device's source with its samples processed, where that is asked for.
+fn processed(device: &DeviceConfig, make: MakeSource) -> Result<MakeSource, String> {
+    if device.cycle.is_none() && device.tags.iter().all(|tag| tag.process.is_none()) {
+        return Ok(make);
+    }
+    let of = device.tags.iter().map(|tag| tag.process.clone());
+    let of: Vec<_> = of.map(Option::unwrap_or_default).collect();
+    let processing = Processing::new(&make().tags(), &of, device.cycle.as_ref());
+    let processing = processing.map_err(|e| e.to_string())?;
+    let id = device.id.clone();
+    Ok(Box::new(move || {
+        let inner = make();
+        Box::new(Preprocessed::new(id.clone(), inner, processing.clone()))
+    }))
 }
 
 type MakeSource = Box<dyn Fn() -> Box<dyn Source> + Send + Sync>;

@@ -8,5 +8,5 @@ mod time;
 pub use batch::{Batch, BatchBuilder};
 pub use column::{Column, QualityColumn, Values};
 pub use tag::{DeviceId, TagSpec, ValueKind};
-pub use time::{Nanos, now, rfc3339};
+pub use time::{Nanos, now, parse_time, rfc3339};
 pub use weighbridge_verifier::{Quality, Value, VerdictClass};

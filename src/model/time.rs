@@ -14,3 +14,17 @@ pub fn rfc3339(time: Nanos) -> String {
     chrono::DateTime::from_timestamp_nanos(time)
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
+
+/// Reads a time as people write it, `2026-05-04T12:00:00Z`, or nanoseconds since 1970.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn parse_time(text: &str) -> Result<Nanos, String> {
+    if let Ok(nanos) = text.parse() {
+        return Ok(nanos);
+    }
+    let parsed = chrono::DateTime::parse_from_rfc3339(text)
+        .map_err(|e| format!("{e}; write it as 2026-05-04T12:00:00Z"))?;
+    let nanos = parsed.timestamp_nanos_opt();
+    nanos.ok_or_else(|| "it is outside of the years 1678 to 2262".to_owned())
+}

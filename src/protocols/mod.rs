@@ -7,6 +7,7 @@ pub(crate) mod fake_alarms;
 pub mod modbus;
 pub mod opcua;
 pub mod ports;
+pub mod preprocess;
 pub mod source;
 
 pub use source::{Mode, Source, SourceError};

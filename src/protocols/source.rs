@@ -117,6 +117,12 @@ pub trait Source: Send {
     /// or nothing.
     async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError>;
 
+    /// Whether what was written last ends a batch, whatever its size: a machine's cycle is over. Asked
+    /// once after every `read`.
+    fn batch_ended(&mut self) -> bool {
+        false
+    }
+
     /// Samples lost since the last call, because nobody took them in time.
     fn lost(&mut self) -> u64 {
         0

@@ -3,6 +3,7 @@
 
 pub mod bench_server;
 pub mod cell;
+pub mod controller;
 pub mod device;
 pub mod fault;
 pub mod modbus_server;
@@ -12,5 +13,6 @@ pub mod opcua_bench;
 pub mod opcua_robot;
 pub mod panel;
 pub mod plc;
+pub mod register_image;
 pub mod robot;
 pub mod signal;

@@ -1,4 +1,4 @@
-//! The store over fjall: three keyspaces, one journal, one fsync a commit.
+//! The store over fjall: four keyspaces, one journal, one fsync a commit.
 //!
 //! fjall refuses all further writes after a write has failed, because it cannot know what reached the
 //! disk. Opening it again lets its journal decide; so after a failed commit the database is opened

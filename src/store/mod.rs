@@ -1,6 +1,7 @@
 //! Implementations of [`crate::ledger::store::Store`], the signed head outside of it, and the durable
 //! queue for what cannot go on yet.
 
+mod buffered;
 mod faulty;
 mod fjall_store;
 mod head;
@@ -8,6 +9,7 @@ mod lock;
 mod manifest;
 pub mod spool;
 
+pub use buffered::{BufferStatus, BufferedStore};
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;
 pub use head::HeadFile;

@@ -64,9 +64,10 @@ class Peer:
 
     def __init__(self, stack, command):
         self.name = Path(str(command[0])).name
+        self.complaints = stack.enter_context(tempfile.TemporaryFile())
         self.process = subprocess.Popen(
             [str(part) for part in command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
         )
         self.rest = b""
         stack.callback(self.end)
@@ -79,7 +80,9 @@ class Peer:
                 raise Failed(f"{self.name} said nothing in {seconds} s, before that {self.rest!r}")
             more = os.read(self.process.stdout.fileno(), 65536)
             if not more:
-                raise Failed(f"{self.name} ended: {self.rest.decode(errors='replace')}")
+                self.complaints.seek(0)
+                said = self.rest + self.complaints.read()[-2000:]
+                raise Failed(f"{self.name} ended: {said.decode(errors='replace')}")
             self.rest += more
         line, self.rest = self.rest.split(b"\n", 1)
         return line.decode(errors="replace")
@@ -115,10 +118,11 @@ def done(command, seconds=120, code=0, **options):
     """Runs a program to its end; what it said."""
     ended = subprocess.run(
         [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds, **options,
+        stderr=subprocess.PIPE, text=True, errors="replace", timeout=seconds, **options,
     )
     if ended.returncode != code:
-        raise Failed(f"{command[0]} ended with {ended.returncode}:\n{ended.stdout}")
+        said = (ended.stdout + ended.stderr)[:2000]
+        raise Failed(f"{command[0]} ended with {ended.returncode}:\n{said}")
     return ended.stdout
 
 
@@ -353,7 +357,7 @@ class Modbus:
             _, port = self.pymodbus(stack, "tcp")
             profile = self.folder / "scanned.toml"
             said = json.loads(done(
-                [self.binary, "scan", "modbus", f"127.0.0.1:{port}", "--units", "4-6", "--delay-ms", "0",
+                [self.binary, "scan", "modbus", f"127.0.0.1:{port}", "--units", str(UNIT), "--delay-ms", "0",
                  "--requests", "400", "--timeout-ms", "2000", "--json", "-o", profile],
             ))
             units = {unit["unit"]: unit for unit in said["units"]}

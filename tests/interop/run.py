@@ -26,7 +26,9 @@ import urllib.request
 from pathlib import Path
 
 import modbus
+import opcua_alarms
 import opcua_clients
+import opcua_history
 
 HERE = Path(__file__).resolve().parent
 USER, PASSWORD = "scada", "interop-only"
@@ -531,13 +533,12 @@ def main():
                 expected = isinstance(error, (Failed, OSError))
                 why = error if expected else traceback.format_exc()
                 print(f"FAILED  {name}\n    {why}", flush=True)
-        for peers in (modbus, opcua_clients):
-            own = folder.resolve() / peers.__name__
-            own.mkdir(exist_ok=True)
-            for name, well, detail in peers.run(binary, own):
+        for suite in (modbus, opcua_clients, opcua_alarms, opcua_history):
+            place = folder.resolve() / suite.__name__
+            place.mkdir(exist_ok=True)
+            for name, well, detail in suite.run(binary, place):
                 passed, failed = passed + well, failed + (not well)
-                line = f"ok      {name} ({detail})" if well else f"FAILED  {name}\n    {detail}"
-                print(line, flush=True)
+                print(f"ok      {name} ({detail})" if well else f"FAILED  {name}\n    {detail}", flush=True)
     finally:
         for process in reversed(Process.started):
             try:

@@ -13,6 +13,7 @@ use weighbridge::actors::ledger::LedgerHealth;
 use weighbridge::hub::{DeviceSetup, HubError};
 use weighbridge::model::{BatchBuilder, TagSpec};
 use weighbridge::protocols::{Mode, Source, SourceError};
+use weighbridge::store::spool::SpoolLimits;
 
 const SCANS: usize = 5;
 
@@ -64,6 +65,48 @@ fn a_full_disk_stops_the_reading_and_nothing_is_lost_or_doubled() {
         assert_eq!(recorded.counts(id), all, "{id}");
         assert_eq!(live.device(id).unwrap().dropped.load(Ordering::Relaxed), 0);
     }
+}
+
+#[test]
+fn with_a_buffer_a_full_disk_stops_nothing_and_all_of_it_gets_there_once() {
+    let site = Site::new(21);
+    let buffer = tempfile::tempdir().unwrap();
+    let machine = Counting::new(Duration::from_millis(1));
+    let start = || {
+        let hub = site.hub().buffer(buffer.path(), SpoolLimits::of(16 << 20));
+        hub.device(machine.setup("press-1", SCANS)).start().unwrap()
+    };
+    let hub = start();
+    site::batches(&hub, 10);
+    site.disk.set_full(true);
+    let before = hub.stats().batches();
+    site::batches(&hub, before + 30);
+    let waiting = hub.buffer().unwrap();
+    assert!(waiting.waiting > 0, "{waiting:?}");
+    assert_eq!(waiting.reason, "the disk is full");
+    assert_eq!(hub.ledger_status().borrow().health, LedgerHealth::Up);
+    // Blocks in the buffer are read as any others.
+    let tip = hub.ledger_status().borrow().tip;
+    assert!(hub.explorer().block(tip.height).unwrap().is_some());
+    hub.shutdown().unwrap();
+
+    // It ends and starts again while the disk is still full.
+    let hub = start();
+    site::batches(&hub, 10);
+    site.disk.set_full(false);
+    let began = Instant::now();
+    while hub.buffer().unwrap().waiting > 0 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", hub.buffer());
+        std::thread::yield_now();
+    }
+    site::batches(&hub, 20);
+    hub.shutdown().unwrap();
+
+    site.verify_is_clean();
+    let recorded = site.recorded();
+    recorded.is_gapless();
+    let all: Vec<u64> = (0..machine.scans()).collect();
+    assert_eq!(recorded.counts("press-1"), all);
 }
 
 /// A machine whose values come whether they are taken or not: some were lost.

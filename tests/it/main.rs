@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alarms;
 mod attest;
 mod cli;
 mod control;
@@ -10,8 +11,10 @@ mod demo;
 mod devices;
 mod disk;
 mod edge;
+mod edge_process;
 mod faces;
 mod floors;
+mod history;
 mod kill;
 mod lifecycle;
 mod machines;
@@ -21,8 +24,10 @@ mod modbus_lines;
 mod modbus_maps;
 mod modbus_scan;
 mod modbus_writes;
+mod outage;
 mod panics;
 mod plc;
+mod recovery;
 mod reload;
 mod restart;
 mod site;

@@ -40,6 +40,8 @@ pub struct Memory {
     pub rubbish: Vec<u8>,
     /// Does not answer at all.
     pub silent: bool,
+    /// Ends every connection, as one that restarts.
+    pub away: bool,
     pub asked: Vec<Asked>,
     connections: usize,
 }
@@ -56,6 +58,7 @@ impl Memory {
             units: BTreeSet::new(),
             rubbish: Vec::new(),
             silent: false,
+            away: false,
             asked: Vec::new(),
             connections: 0,
         }))
@@ -207,6 +210,9 @@ pub async fn mbap<T: AsyncRead + AsyncWrite + Unpin>(
         stream.read_exact(&mut pdu).await?;
         let (answer, rubbish) = {
             let mut memory = memory.lock();
+            if memory.away {
+                return Ok(());
+            }
             let answer = memory.reply(connection, header[6], &pdu);
             (answer, memory.rubbish.clone())
         };
@@ -244,6 +250,9 @@ pub async fn rtu<T: AsyncRead + AsyncWrite + Unpin>(
             }
             let (answer, rubbish) = {
                 let mut memory = memory.lock();
+                if memory.away {
+                    return Ok(());
+                }
                 let answer = memory.reply(connection, body[0], &body[1..]);
                 (answer, memory.rubbish.clone())
             };

@@ -1,6 +1,7 @@
 //! What carries Modbus: serial lines, RTU over TCP, TLS, and connections that devices share.
 
 use crate::modbus_device::{Frames, HOLDING, Memory, Shared, listen, mbap, rtu};
+use crate::support::Random;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use weighbridge::crypto::TlsFiles;
 use weighbridge::model::{Batch, BatchBuilder, TagSpec, Value};
+use weighbridge::protocols::control::TagWrite;
 use weighbridge::protocols::modbus::{ModbusConfig, ModbusPoint, ModbusSource};
 use weighbridge::protocols::{Source, SourceError};
 
@@ -192,6 +194,84 @@ async fn a_device_says_who_it_is() {
     other.connect().await.unwrap();
     assert_eq!(other.identification(), None);
     reads(&mut other, &memory, 0).await;
+}
+
+/// 200 troubles in a random order, by a seed that is printed: a device that restarts, falls silent
+/// (so that the connection is half open), or sends rubbish; and a write that is given up half way.
+/// When it is over, every register has the device's own value again.
+#[tokio::test]
+async fn whatever_befalls_a_device_its_values_come_back() {
+    for (frames, framing) in [(Frames::Mbap, "tcp"), (Frames::Rtu, "rtu")] {
+        let mut random = Random::from_env();
+        let memory = Memory::shared();
+        let address = listen(memory.clone(), frames).await;
+        let mut source = source(
+            &format!(
+                "address = \"{address}\"\nframing = \"{framing}\"\nperiod_ms = 0\ntimeout_ms = 60"
+            ),
+            0..150,
+        );
+        let control = source.control().unwrap();
+        let mut connected = false;
+        for cycle in 0..100 {
+            let trouble = random.below(4);
+            {
+                let mut memory = memory.lock();
+                memory.cells.insert((HOLDING, 7), cycle);
+                match trouble {
+                    0 => memory.away = true,
+                    1 => memory.silent = true,
+                    2 => {
+                        let rubbish = (0..1 + random.below(300)).map(|_| random.below(256) as u8);
+                        memory.rubbish = rubbish.collect();
+                    }
+                    _ => {}
+                }
+            }
+            if trouble == 3 {
+                let write = TagWrite {
+                    tag: 9,
+                    value: Value::U64(cycle.into()),
+                };
+                let writes = [write];
+                // One step, and then nobody waits for it any more.
+                let _ = tokio::time::timeout(Duration::ZERO, control.write(&writes)).await;
+            } else if connected {
+                // What it says meanwhile is nobody's business here.
+                let _ = scan(&mut source).await;
+            }
+            {
+                let mut memory = memory.lock();
+                (memory.away, memory.silent, memory.rubbish) = (false, false, Vec::new());
+            }
+            let mut attempts = 0;
+            let batch = loop {
+                attempts += 1;
+                assert!(
+                    attempts < 50,
+                    "{framing}, seed {}, cycle {cycle}: trouble {trouble} does not end",
+                    random.seed
+                );
+                connected = source.connect().await.is_ok();
+                if let Ok(batch) = scan(&mut source).await {
+                    break batch;
+                }
+            };
+            for (column, address) in batch.columns.iter().zip(0..) {
+                let expected = memory.lock().cell(HOLDING, address);
+                // The write that was given up may have been done meanwhile.
+                if address != 9 {
+                    let found = column.values.get(0);
+                    assert_eq!(
+                        found,
+                        Some(Value::U64(expected.into())),
+                        "seed {}",
+                        random.seed
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// An authority, and certificates that it gives away.

@@ -93,7 +93,7 @@ async fn every_type_is_written_and_read_back() {
         (0, Value::F64(-21.5)),
         (1, Value::I64(-2)),
         (2, Value::F64(4.2)),
-        (3, Value::F64(1234.567_890_1)),
+        (3, Value::F64(1_234.567_890_1)),
         (4, Value::I64(-(1 << 40))),
         (5, Value::U64(20_260_131)),
         (6, Value::Text("PRESS 4".into())),

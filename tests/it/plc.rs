@@ -49,6 +49,8 @@ pub enum Manner {
 struct Shared {
     manner: Mutex<Manner>,
     requests: Mutex<u16>,
+    /// A register among the good ones that is not there for now.
+    bad: Mutex<Option<usize>>,
     ended: AtomicBool,
 }
 
@@ -67,17 +69,19 @@ impl Plc {
         let shared = Arc::new(Shared {
             manner: Mutex::new(Manner::Good),
             requests: Mutex::new(0),
+            bad: Mutex::new(None),
             ended: AtomicBool::new(false),
         });
         let of_thread = shared.clone();
         let thread = std::thread::spawn(move || {
-            // One connection after the other: a hub has one.
             for stream in listener.incoming() {
                 if of_thread.ended.load(Ordering::SeqCst) {
                     return;
                 }
-                // A broken connection is a part of the test.
-                let _ = stream.and_then(|stream| serve(stream, &of_thread));
+                let shared = of_thread.clone();
+                // A hub has one connection, but one that is half open stays for a while. A broken
+                // one is a part of the test.
+                std::thread::spawn(move || stream.and_then(|stream| serve(stream, &shared)));
             }
         });
         Self {
@@ -92,12 +96,38 @@ impl Plc {
         *self.shared.manner.lock() = manner;
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The register that is not there for now.
+    pub fn bad_register(&self) -> Option<usize> {
+        *self.shared.bad.lock()
+    }
+
+    /// Takes a register away, or gives it back.
+    pub fn set_bad_register(&self, register: Option<usize>) {
+        *self.shared.bad.lock() = register;
+    }
+
     /// As a hub needs it: four registers, and when `beyond` one that is not there.
     pub fn setup(&self, id: &str, beyond: bool) -> DeviceSetup {
-        let mut config = ModbusConfig::new(self.address.into());
+        self.setup_at(self.address, id, 4, beyond)
+    }
+
+    /// The same with so many registers, reached at another address.
+    pub fn setup_at(
+        &self,
+        address: SocketAddr,
+        id: &str,
+        registers: u16,
+        beyond: bool,
+    ) -> DeviceSetup {
+        let mut config = ModbusConfig::new(address.into());
         config.period_ms = 2.try_into().unwrap();
         config.timeout_ms = 200.try_into().unwrap();
-        let addresses = (0..4).chain(beyond.then_some(BEYOND));
+        let addresses = (0..registers).chain(beyond.then_some(BEYOND));
         let points: Vec<_> = addresses.map(point).collect();
         let tags: Arc<[TagSpec]> = points.iter().map(|(tag, _)| tag.clone()).collect();
         let device = Arc::from(id);
@@ -174,8 +204,13 @@ fn answer(request: &[u8; 12], manner: Manner, shared: &Shared) -> Vec<u8> {
         *requests = requests.wrapping_add(u16::from(first == 0));
         pdu
     };
+    let bad = shared
+        .bad
+        .lock()
+        .is_some_and(|bad| (usize::from(first)..usize::from(first + count)).contains(&bad));
     let mut pdu = match manner {
         Manner::Exception(code) => exception(code),
+        _ if bad => exception(2),
         _ if first + count > REGISTERS => exception(2),
         Manner::Short => registers(count - 1),
         Manner::Long => registers(count + 1),

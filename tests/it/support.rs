@@ -41,7 +41,17 @@ impl Random {
             .unwrap_or_else(|| weighbridge::model::now() as u64)
             .max(1);
         eprintln!("WEIGHBRIDGE_SEED={seed}");
+        Self::seeded(seed)
+    }
+
+    /// From `seed`, which is not 0.
+    pub fn seeded(seed: u64) -> Self {
         Self { seed, state: seed }
+    }
+
+    /// Another generator, for something that runs beside: the same for the same seed.
+    pub fn fork(&mut self) -> Self {
+        Self::seeded((self.below(1 << 31) << 31 | self.below(1 << 31)).max(1))
     }
 
     /// A number below `bound`.
@@ -237,6 +247,23 @@ impl RunningHub {
     /// The next durable block.
     pub fn next_block(&mut self) -> PrintedBlock {
         printed_block(&self.lines.next().expect("the hub goes on").unwrap())
+    }
+
+    /// The next line about the configuration.
+    pub fn next_config_event(&mut self) -> Json {
+        loop {
+            let line = self.lines.next().expect("the hub goes on").unwrap();
+            let event: Json = serde_json::from_str(&line).unwrap();
+            if event["event"] != "block" {
+                return event;
+            }
+        }
+    }
+
+    /// Sends it a signal.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
     }
 
     /// SIGKILL.

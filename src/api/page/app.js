@@ -1,5 +1,6 @@
 // The dashboard: what the stream says, put where it belongs.
 
+import { Alarms } from "./alarms.js";
 import { drawTrend } from "./chart.js";
 import { Detail, addressOf, chosen } from "./detail.js";
 import { Devices, condition } from "./devices.js";
@@ -14,6 +15,7 @@ const find = (id) => document.getElementById(id);
 const devices = new Devices(find("devices"));
 const detail = new Detail();
 const ledger = new Ledger();
+new Alarms(find("alarms"));
 const rates = [];
 let lastStatus = null;
 let link = { live: false };

@@ -42,7 +42,16 @@ export function listen(address, on, state) {
 
 /** Asks the hub; the answer's JSON, or an error with the hub's own words. */
 export async function ask(address) {
-  const response = await fetch(address, { headers: { accept: "application/json" } });
+  return read(await fetch(address, { headers: { accept: "application/json" } }));
+}
+
+/** Asks the hub to do something; the answer's JSON, or an error with the hub's own words. */
+export async function act(address, body) {
+  const headers = { accept: "application/json", "content-type": "application/json" };
+  return read(await fetch(address, { method: "POST", headers, body: JSON.stringify(body) }));
+}
+
+async function read(response) {
   const body = await response.json();
   if (!response.ok) {
     throw new Error(body.detail ?? response.statusText);

@@ -6,6 +6,9 @@ use crate::hub::DeviceSetup;
 use crate::model::TagSpec;
 use crate::protocols::Source;
 use crate::protocols::modbus::{Bounded, ModbusConfig, ModbusPoint, ModbusSource};
+use crate::protocols::opcua::server::{
+    Machine, MachineKind, MachineryConfig, MotionDeviceCategory,
+};
 use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource};
 use crate::sim::cell::Cell;
 use crate::sim::fault::Fault;
@@ -103,12 +106,49 @@ fn judging(tag: &TagSpec) -> TagValidation {
     judging
 }
 
+/// A simulated robot, for SCADA that knows OPC UA for Robotics.
+fn robot() -> Machine {
+    let mut machine = Machine {
+        machinery: MachineryConfig {
+            kind: MachineKind::Robot,
+            manufacturer: Some("Weighbridge".to_owned()),
+            model: Some("simulated six-axis robot".to_owned()),
+            motion_device_category: Some(MotionDeviceCategory::ArticulatedRobot),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    for joint in 1..=6 {
+        let roles = [
+            (
+                format!("joint{joint}_position"),
+                format!("robotics:axis/{joint}/ActualPosition"),
+            ),
+            (
+                format!("joint{joint}_temperature"),
+                format!("robotics:motor/{joint}/MotorTemperature"),
+            ),
+        ];
+        for (tag, role) in roles {
+            machine
+                .roles
+                .extend(role.parse().ok().map(|role| (tag, role)));
+        }
+    }
+    machine
+}
+
 pub(super) fn device_infos(cell: &Cell) -> Vec<DeviceInfo> {
     let info = |id: &str, group: &str, protocol: &str, address: String| DeviceInfo {
         id: id.into(),
         group: Some(group.to_owned()),
         protocol: protocol.to_owned(),
         address,
+        machine: if id.starts_with("robot") {
+            robot()
+        } else {
+            Machine::default()
+        },
     };
     let modbus = cell.modbus.iter();
     let modbus = modbus.map(|m| info(&m.id, m.group, "Modbus TCP", m.address.to_string()));

@@ -3,45 +3,38 @@
 
 use super::dates::parse_date;
 use super::table::{Cell, Notation};
+use crate::cli::output::Style;
+use crate::config::{self, TagConfig};
 use crate::model::{TagSpec, ValueKind};
 use crate::validation::{TagValidation, ValidationConfig};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use csv::StringRecord;
-use serde::Deserialize;
 use std::path::Path;
 
 /// Share of a column's filled cells that must be numbers (or dates) for it to be one.
 const ENOUGH: f64 = 0.9;
 
-/// A profile: what a device's validation would be, as a file of its own.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A profile, as far as history is concerned: tags are columns, wherever they are in a machine.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Profile {
     /// Settings for all tags.
     pub validation: Option<ValidationConfig>,
     /// The tags; the columns that are none of them are ignored.
-    #[serde(default, rename = "tag")]
-    pub tags: Vec<ProfileTag>,
-}
-
-/// A tag: the column of its name.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProfileTag {
-    pub name: String,
-    #[serde(default)]
-    pub unit: String,
-    #[serde(default)]
-    pub range: Option<[f64; 2]>,
-    #[serde(default)]
-    pub validation: TagValidation,
+    pub tags: Vec<TagConfig>,
 }
 
 impl Profile {
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read profile {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("profile {} is not valid", path.display()))
+        let read = config::profile::Profile::load(path).map_err(|found| {
+            let colour = Style::stderr().colour;
+            let found: String = found.iter().map(|d| d.render(colour)).collect();
+            anyhow!("profile {} is not valid\n{found}", path.display())
+        })?;
+        Ok(Self {
+            // At its defaults it says nothing.
+            validation: Some(read.device.validation).filter(|v| *v != Default::default()),
+            tags: read.device.tags,
+        })
     }
 }
 
@@ -91,14 +84,8 @@ impl Columns {
             None => {
                 for (i, name) in names.iter().enumerate() {
                     if Some(i) != time && !ignored(i) && is_numeric(rows, i, notation) {
-                        let tag = ProfileTag {
-                            name: name.clone(),
-                            unit: String::new(),
-                            range: None,
-                            validation: TagValidation::default(),
-                        };
-                        tags.push((i, spec(&tag)));
-                        settings.push(tag.validation);
+                        tags.push((i, named(name)));
+                        settings.push(TagValidation::default());
                     }
                 }
             }
@@ -121,14 +108,22 @@ impl Columns {
     }
 }
 
-fn spec(tag: &ProfileTag) -> TagSpec {
+fn spec(tag: &TagConfig) -> TagSpec {
+    TagSpec {
+        unit: tag.unit.clone(),
+        range: tag.range.map(|range| range.bounds()),
+        ..named(&tag.name)
+    }
+}
+
+fn named(name: &str) -> TagSpec {
     TagSpec {
         writable: false,
-        name: tag.name.as_str().into(),
+        name: name.into(),
         kind: ValueKind::F64,
-        unit: tag.unit.clone(),
+        unit: String::new(),
         description: String::new(),
-        range: tag.range.map(|[low, high]| (low, high)),
+        range: None,
     }
 }
 

@@ -141,7 +141,9 @@ fn mistakes_are_answered_with_what_to_do() {
         "time,pressure\n2024-01-01,high\n",
     )
     .unwrap();
-    std::fs::write(folder.path().join("bad.toml"), "[validation]\nlamda = 1\n").unwrap();
+    let bad = "[profile]\nid = \"bad\"\nname = \"n\"\nversion = \"1\"\nsource = \"s\"\n\n\
+        [validation]\nlamda = 1\n\n[[tag]]\nname = \"pressure\"\n";
+    std::fs::write(folder.path().join("bad.toml"), bad).unwrap();
     for (line, words) in [
         ("--csv {}/none.csv", "cannot open"),
         ("--csv {}/input.csv", "no column of the CSV has numbers"),
@@ -152,7 +154,7 @@ fn mistakes_are_answered_with_what_to_do() {
         ),
         (
             "--csv {}/input.csv --profile {}/bad.toml",
-            "unknown field `lamda`",
+            "unknown key `lamda`",
         ),
         ("--csv {}/input.csv --batch 0", "0 is not in 1..=1000000"),
         (

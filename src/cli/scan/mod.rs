@@ -2,6 +2,7 @@
 
 mod modbus;
 mod modbus_profile;
+mod opcua;
 
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
@@ -17,10 +18,14 @@ pub(super) struct ScanArgs {
 enum What {
     /// Units, readable ranges and guesses at types behind a Modbus address or serial port
     Modbus(modbus::ModbusArgs),
+    /// The variables of an OPC UA server, with types, units, ranges and addresses
+    #[command(name = "opcua")]
+    OpcUa(opcua::OpcUaArgs),
 }
 
 pub(super) fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Modbus(args) => modbus::run(args),
+        What::OpcUa(args) => opcua::run(args),
     }
 }

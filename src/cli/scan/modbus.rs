@@ -43,7 +43,7 @@ manual before you scan a machine that is running.
 
 Exit codes: 0 at least one unit answered, 1 none did.")]
 pub(in crate::cli) struct ModbusArgs {
-    /// Where it listens [default port: 502]
+    /// Where it listens [default port: 502, with TLS 802]
     #[arg(
         value_name = "HOST[:PORT]",
         required_unless_present = "serial",
@@ -65,6 +65,18 @@ pub(in crate::cli) struct ModbusArgs {
     /// RTU frames through a TCP port
     #[arg(long, conflicts_with = "serial")]
     rtu: bool,
+    /// TLS: certificates of the authorities that vouch for the device
+    #[arg(long, value_name = "FILE", requires_all = ["tls_certificate", "tls_key"], conflicts_with_all = ["serial", "rtu"])]
+    tls_ca: Option<PathBuf>,
+    /// Our certificate
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    tls_certificate: Option<PathBuf>,
+    /// Its private key, mode 0600
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    tls_key: Option<PathBuf>,
+    /// The name in the device's certificate [default: HOST]
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    server_name: Option<String>,
     /// The units to look for
     #[arg(long, value_name = "N[-N],…", default_value = "1-10", value_parser = units)]
     units: Units,
@@ -125,6 +137,7 @@ impl ModbusArgs {
         };
         set("address", self.address().map(toml::Value::String));
         set("framing", self.rtu.then(|| "rtu".into()));
+        set("tls", self.tls());
         set("serial", self.serial.clone().map(Into::into));
         set("baud", self.baud.map(Into::into));
         set("parity", self.parity.clone().map(Into::into));
@@ -132,16 +145,32 @@ impl ModbusArgs {
         keys
     }
 
+    fn tls(&self) -> Option<toml::Value> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        let keys = [
+            ("ca", path(&self.tls_ca)),
+            ("certificate", path(&self.tls_certificate)),
+            ("key", path(&self.tls_key)),
+            ("server_name", self.server_name.clone()),
+        ];
+        let given = keys
+            .into_iter()
+            .filter_map(|(key, text)| Some((key.to_owned(), text?.into())));
+        let table: toml::Table = given.collect();
+        (!table.is_empty()).then_some(toml::Value::Table(table))
+    }
+
     fn address(&self) -> Option<String> {
         let host = self.host.as_deref()?;
+        let port = if self.tls_ca.is_some() { 802 } else { 502 };
         let bare_v6 = host.matches(':').count() > 1 && !host.starts_with('[');
         let has_port = host
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         Some(match (bare_v6, has_port) {
-            (true, _) => format!("[{host}]:502"),
+            (true, _) => format!("[{host}]:{port}"),
             (false, true) => host.to_owned(),
-            (false, false) => format!("{host}:502"),
+            (false, false) => format!("{host}:{port}"),
         })
     }
 
@@ -408,6 +437,37 @@ mod tests {
             assert!(units(wrong).is_err(), "{wrong}");
         }
         assert!(addresses("9-5").is_err());
+    }
+
+    #[test]
+    fn what_the_command_line_says_is_how_the_device_is_reached() {
+        use clap::Parser;
+
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            args: ModbusArgs,
+        }
+        for (line, reached) in [
+            ("x 192.0.2.7", "address = \"192.0.2.7:502\"\n"),
+            (
+                "x plc:1502 --rtu",
+                "address = \"plc:1502\"\nframing = \"rtu\"\n",
+            ),
+            ("x 2001:db8::7", "address = \"[2001:db8::7]:502\"\n"),
+            (
+                "x --serial /dev/ttyS1 --baud 9600 --parity none",
+                "baud = 9600\nparity = \"none\"\nserial = \"/dev/ttyS1\"\n",
+            ),
+            (
+                "x plc --tls-ca a --tls-certificate b --tls-key c",
+                "address = \"plc:802\"\n\n[tls]\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n",
+            ),
+        ] {
+            let args = Alone::try_parse_from(line.split(' ')).unwrap().args;
+            assert_eq!(toml::to_string(&args.reached()).unwrap(), reached, "{line}");
+            args.config().unwrap();
+        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ mod tests {
             tables: vec![(
                 Table::Coil,
                 ReadableRanges {
-                    ranges: vec![3..5],
+                    ranges: std::iter::once(3..5).collect(),
                     complete: true,
                     exists: true,
                     requests: 1,
@@ -112,7 +112,8 @@ mod tests {
             })
             .collect(),
         };
-        let reached = toml::from_str("address = '192.0.2.7:502'").unwrap();
+        let tls = "tls = { ca = 'a', certificate = 'b', key = 'c' }";
+        let reached = toml::from_str(&format!("address = '192.0.2.7:802'\n{tls}")).unwrap();
         let text = profile(&reached, &[unit(1), unit(2)]);
         let loaded = config::parse(&text, "profile.toml");
         let loaded = loaded.unwrap_or_else(|found| panic!("{text}\n{found:?}"));

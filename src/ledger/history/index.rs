@@ -20,6 +20,8 @@ const SHORTEST: u8 = 20;
 const LONGEST: u8 = 64;
 /// Bytes of the checksum at the end of an entry.
 const CHECK: usize = 8;
+/// Value of an entry that says nothing, before its checksum.
+const VOID: &[u8] = &[0];
 /// Times further apart than this, ns, are in intervals of their own.
 const GAP: u64 = 60_000_000_000;
 /// Most intervals of one batch.
@@ -243,6 +245,9 @@ pub fn overlapping(
             if !key.starts_with(&prefix) {
                 break 'classes;
             }
+            if is_void(&key, &value) {
+                continue;
+            }
             let damaged = || PastError::Index(hex(&key));
             let (_, of, span) = read(&key, &value).ok_or_else(damaged)?;
             if of > class {
@@ -266,15 +271,43 @@ pub fn overlapping(
     Ok(Some(found))
 }
 
-/// How many batches have entries.
-pub fn batches(store: &dyn Store) -> Result<u64, PastError> {
-    let mut count = 0;
+/// The whole index, looked over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Batches that have entries.
+    pub batches: u64,
+    /// Keys of entries that are not what was written.
+    pub damaged: Vec<Vec<u8>>,
+}
+
+/// Looks the index over.
+pub fn survey(store: &dyn Store) -> Result<Survey, PastError> {
+    let mut survey = Survey::default();
     for entry in store.scan(Space::History, &[]) {
         let (key, value) = entry?;
-        let (_, _, span) = read(&key, &value).ok_or_else(|| PastError::Index(hex(&key)))?;
-        count += u64::from(span.part == 0);
+        match read(&key, &value) {
+            Some((_, _, span)) => survey.batches += u64::from(span.part == 0),
+            None if is_void(&key, &value) => {}
+            None => survey.damaged.push(key),
+        }
     }
-    Ok(count)
+    Ok(survey)
+}
+
+/// What takes the place of a damaged entry: keys are only ever written.
+pub(super) fn void(key: Vec<u8>) -> Put {
+    let mut value = VOID.to_vec();
+    value.extend(checksum(&key, VOID));
+    Put {
+        space: Space::History,
+        key,
+        value,
+    }
+}
+
+/// Whether this entry was damaged once, and says nothing.
+pub fn is_void(key: &[u8], value: &[u8]) -> bool {
+    value.strip_prefix(VOID) == Some(&checksum(key, VOID))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -32,8 +32,8 @@ pub enum PastError {
     Query(#[from] QueryError),
     /// An entry of the index is not what was written.
     #[error(
-        "the index of the history is damaged at entry {0}; stop the hub, remove the folder of the \
-         keyspace `history` from its store, and start it: it is made anew from the blocks"
+        "the index of the history is damaged at entry {0}; restart the hub: it makes it up anew from its \
+         blocks"
     )]
     Index(String),
     /// A batch that the index names is in no block near where it should be.

@@ -55,6 +55,19 @@ pub struct Cursor {
     pub given: usize,
 }
 
+impl Cursor {
+    /// Where to go on after `given`, which were read from `before` on; `None` when there are none.
+    pub fn after(given: &[PastSample], before: Option<Self>) -> Option<Self> {
+        let time = given.last()?.time;
+        let same = given.iter().rev().take_while(|s| s.time == time).count();
+        let earlier = before.filter(|b| b.time == time && same == given.len());
+        Some(Self {
+            time,
+            given: same + earlier.map_or(0, |b| b.given),
+        })
+    }
+}
+
 /// A part of a tag's history.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PastPage {
@@ -175,17 +188,7 @@ impl TagArchive {
             samples.pop();
         }
         let samples = samples.split_off(skip.min(samples.len()));
-        let next = samples.last().filter(|_| more).map(|last| {
-            let same = samples.iter().rev().take_while(|s| s.time == last.time);
-            let mut given = same.count();
-            if given == samples.len() && after.is_some_and(|a| a.time == last.time) {
-                given += skip;
-            }
-            Cursor {
-                time: last.time,
-                given,
-            }
-        });
+        let next = Cursor::after(&samples, after).filter(|_| more);
         Ok(PastPage { samples, next })
     }
 

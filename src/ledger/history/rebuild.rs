@@ -2,7 +2,7 @@
 //! index was lost.
 
 use super::PastError;
-use super::index::{Span, batches};
+use super::index::{Span, survey, void};
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::{Put, Store};
@@ -10,9 +10,22 @@ use crate::ledger::store::{Put, Store};
 /// Entries written at a time.
 const TOGETHER: usize = 256;
 
-/// Whether every one of the `stored` batches has its entry.
+/// Whether every one of the `stored` batches has its entry, and none is damaged.
 pub fn is_complete(store: &dyn Store, stored: u64) -> Result<bool, PastError> {
-    Ok(batches(store)? >= stored)
+    let survey = survey(store)?;
+    Ok(survey.damaged.is_empty() && survey.batches >= stored)
+}
+
+/// How many batches the blocks up to height `tip` store.
+pub fn stored(explorer: &Explorer, tip: u64) -> Result<u64, PastError> {
+    let mut stored = 0;
+    for height in 1..=tip {
+        let block = explorer.block(height)?;
+        let records = block.iter().flat_map(|b| &b.records);
+        let batches = records.filter_map(|r| r.body.batch());
+        stored += batches.filter(|b| b.sealed.is_some()).count() as u64;
+    }
+    Ok(stored)
 }
 
 /// Writes the entries of all batches up to height `tip`; returns how many. Those that are there are
@@ -24,6 +37,11 @@ pub fn rebuild(
     tip: u64,
     mut progress: impl FnMut(u64) -> bool,
 ) -> Result<u64, PastError> {
+    // What is damaged says nothing any more; what it should have said follows.
+    let damaged: Vec<Put> = survey(store)?.damaged.into_iter().map(void).collect();
+    for some in damaged.chunks(TOGETHER) {
+        store.commit(some)?;
+    }
     let mut puts: Vec<Put> = Vec::new();
     let mut written = 0;
     let mut write = |puts: &mut Vec<Put>| -> Result<(), PastError> {

@@ -1,7 +1,7 @@
 use super::evidence::evidence;
 use super::index::{Span, overlapping};
 use super::reader::{Archive, Cursor, Direction, PastSample};
-use super::rebuild::rebuild;
+use super::rebuild::{is_complete, rebuild};
 use crate::crypto::{EpochKey, SealingKey, Signer};
 use crate::ledger::Draft;
 use crate::ledger::assemble::{Tip, assemble};
@@ -385,7 +385,7 @@ fn evidence_of_a_sample_holds_for_who_trusts_the_hub() {
 }
 
 #[test]
-fn a_changed_entry_is_noticed() {
+fn a_changed_entry_is_noticed_and_made_up_anew() {
     let mut plant = Plant::new();
     plant.record(&[1], VerdictClass::Accepted);
     {
@@ -393,9 +393,27 @@ fn a_changed_entry_is_noticed() {
         let entry = values.iter_mut().find(|((s, _), _)| *s == Space::History);
         entry.unwrap().1[3] ^= 1;
     }
-    let tag = plant.archive().tag("press-1", TAG);
-    let error = tag.page((0, 9), Direction::Forward, None, 5).unwrap_err();
+    let page = |plant: &Plant| {
+        let tag = plant.archive().tag("press-1", TAG);
+        tag.page((0, 9), Direction::Forward, None, 5)
+    };
+    let error = page(&plant).unwrap_err();
     assert!(error.to_string().contains("damaged"), "{error}");
+    // An entry under a key that never was written, as where a key was damaged.
+    let stray = b"stray".to_vec();
+    plant
+        .store
+        .values
+        .lock()
+        .insert((Space::History, stray), vec![1, 2, 3]);
+    assert!(!is_complete(&*plant.store, 1).unwrap());
+    let (explorer, opener) = (plant.explorer(), plant.archive().opener().clone());
+    rebuild(&*plant.store, &explorer, &opener, plant.tip.height, |_| {
+        true
+    })
+    .unwrap();
+    assert!(is_complete(&*plant.store, 1).unwrap());
+    assert_eq!(page(&plant).unwrap().samples.len(), 1);
 }
 
 #[test]

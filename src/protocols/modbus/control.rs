@@ -307,15 +307,23 @@ impl Writing<'_> {
 
     fn results(mut self, writes: &[TagWrite]) -> Written {
         let control = self.control;
-        let tags = control.tags.clone();
-        let mut out = BatchBuilder::scanning(control.device.clone(), tags);
+        // Of a device with many tags only those that were written are decoded.
+        let mut tags: Vec<usize> = writes.iter().map(|w| w.tag).collect();
+        tags.retain(|tag| *tag < control.tags.len().min(control.points.len()));
+        tags.sort_unstable();
+        tags.dedup();
+        let specs = tags.iter().filter_map(|t| control.tags.get(*t).cloned());
+        let points = tags.iter().filter_map(|t| control.points.get(*t).cloned());
+        let points: Vec<ModbusPoint> = points.collect();
+        let mut out = BatchBuilder::scanning(control.device.clone(), specs.collect());
         out.begin_scan(0);
-        for write in writes {
-            self.decode(write.tag, &mut out);
+        for column in 0..points.len() {
+            self.decode(column, &points, &mut out);
         }
         let batch = out.take(0, 0);
         let shown = |tag: usize| {
-            let column = batch.as_ref()?.columns.get(tag)?;
+            let column = tags.binary_search(&tag).ok()?;
+            let column = batch.as_ref()?.columns.get(column)?;
             let value = column.values.get(0)?;
             (!column.quality.get(0).is_bad()).then_some(value)
         };
@@ -346,12 +354,12 @@ impl Writing<'_> {
             .collect()
     }
 
-    /// Gives the running scan of `out` what a tag shows now.
-    fn decode(&self, tag: usize, out: &mut BatchBuilder) {
-        let Some(point) = self.control.points.get(tag) else {
+    /// Gives the running scan of `out` what a point shows now.
+    fn decode(&self, column: usize, points: &[ModbusPoint], out: &mut BatchBuilder) {
+        let Some(point) = points.get(column) else {
             return;
         };
-        let span = Span::new(tag, point);
+        let span = Span::new(column, point);
         let words: Option<Vec<u16>> = places(&span).map(|p| self.seen.get(&p).copied()).collect();
         let Some(words) = words else { return };
         let request = ReadRequest {
@@ -364,7 +372,7 @@ impl Writing<'_> {
             true => Reply::Bits(words.into_iter().map(|w| w != 0).collect()),
             false => Reply::Words(words),
         };
-        Decoder::new(&request, &self.control.points).decode(&reply, out);
+        Decoder::new(&request, points).decode(&reply, out);
     }
 }
 

@@ -268,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_device_that_answers_everywhere_does_not_use_up_the_budget_at_once() {
-        let (found, complete, requests) = search(&[0..END], 300, None);
+        let everywhere = std::iter::once(0..END).collect::<Vec<_>>();
+        let (found, complete, requests) = search(&everywhere, 300, None);
         assert!(found[0].len() as u32 >= LONGEST && !complete);
         assert!(requests <= 300);
     }

@@ -222,11 +222,18 @@ impl ModbusSource {
     async fn identify(&mut self) -> Result<(), SourceError> {
         if matches!(self.identity, Identity::Wanted) {
             self.identity = Identity::Known(None);
-            let found = identify::identify(&self.bus, &self.station).await?;
-            if let Some(identification) = &found {
-                tracing::info!(device = %self.device, %identification, "it says what it is");
+            match identify::identify(&self.bus, &self.station).await {
+                Ok(found) => {
+                    if let Some(identification) = &found {
+                        tracing::info!(device = %self.device, %identification, "it says what it is");
+                    }
+                    self.identity = Identity::Known(found);
+                }
+                Err(error) => {
+                    tracing::debug!(device = %self.device, %error, "it does not say what it is");
+                    return self.bus.connect(&self.station).await;
+                }
             }
-            self.identity = Identity::Known(found);
         }
         Ok(())
     }

@@ -213,7 +213,7 @@ fn ends(pieces: &[Piece], from: usize, limit: usize) -> Vec<usize> {
         return ends;
     }
     let (mut start, mut end) = (u32::from(first.address), first.end());
-    let mut taken: Vec<Range<u32>> = vec![start..end];
+    let mut taken: Vec<Range<u32>> = std::iter::once(start..end).collect();
     for (index, piece) in pieces.iter().enumerate().skip(from + 1) {
         let cells = u32::from(piece.address)..piece.end();
         let twice = taken

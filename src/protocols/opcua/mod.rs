@@ -9,6 +9,8 @@ pub mod pki;
 pub mod security;
 pub mod server;
 
-pub use client::{NodeAddress, OpcUaConfig, OpcUaPoint, OpcUaSource};
+pub use client::{
+    FoundVariable, NodeAddress, OpcUaConfig, OpcUaPoint, OpcUaSource, Scan, ScanBounds, scan,
+};
 pub use security::{Mode, Policy, Trust};
 pub use server::{OpcUaServerConfig, ScadaError, ScadaPorts, ScadaServer};

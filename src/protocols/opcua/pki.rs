@@ -4,8 +4,14 @@
 //! own/cert.der          our certificate: give it to the other side
 //! private/private.pem   our key, mode 0600
 //! trusted/              certificates we trust
-//! rejected/             unknown ones that knocked; move one to trusted/ to let it in
+//! rejected/             unknown ones that knocked; `weighbridge certs trust` lets one in
 //! ```
+
+mod list;
+
+pub use list::{
+    Certificate, ListError, Place, find, import, list, own_thumbprint, place, reject, renew, trust,
+};
 
 use opcua::crypto::{CertificateStore, X509Data};
 use std::fs;
@@ -78,8 +84,14 @@ pub fn ensure(folder: &Path, subject: &Subject) -> Result<(), PkiError> {
     if !(certificate.exists() && key.exists()) {
         create(folder, &certificate, &key, subject)?;
     }
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))
-        .map_err(|source| PkiError::Io { path: key, source })
+    make_private(&key)
+}
+
+fn make_private(key: &Path) -> Result<(), PkiError> {
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).map_err(|source| PkiError::Io {
+        path: key.to_owned(),
+        source,
+    })
 }
 
 fn create(
@@ -146,8 +158,20 @@ pub fn host_name() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use opcua::crypto::X509;
+
+    /// A folder with a certificate of its own.
+    pub(crate) fn certificate(folder: &Path) -> X509 {
+        let subject = Subject {
+            name: "Weighbridge".into(),
+            application_uri: "urn:weighbridge:test".into(),
+            hosts: vec!["hub.example".into(), "127.0.0.1".into()],
+        };
+        ensure(folder, &subject).unwrap();
+        CertificateStore::read_cert(&folder.join(CERTIFICATE)).unwrap()
+    }
 
     #[test]
     fn a_certificate_is_made_once_and_its_key_is_private() {

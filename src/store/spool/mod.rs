@@ -114,6 +114,15 @@ struct Segment {
     shrunk: bool,
 }
 
+/// An open segment.
+struct At {
+    /// The first index of the segment.
+    first: u64,
+    /// No record before this one comes any more.
+    from: u64,
+    reader: Reader,
+}
+
 /// The queue.
 pub struct Spool {
     dir: PathBuf,
@@ -126,8 +135,10 @@ pub struct Spool {
     synced: u64,
     next: u64,
     cursor: u64,
-    /// The file that the cursor is in, and the first index of its segment.
-    reader: Option<(u64, Reader)>,
+    /// The file that the cursor is in.
+    reader: Option<At>,
+    /// The file that was last looked into beside it.
+    looker: Option<At>,
     _lock: DirectoryLock,
 }
 
@@ -179,6 +190,7 @@ impl Spool {
             next,
             cursor: known.head,
             reader: None,
+            looker: None,
             _lock: lock,
         };
         let first = spool.segments.front().map_or(next, |s| s.first);
@@ -274,11 +286,7 @@ impl Spool {
 
     /// Reads from record `index` on again.
     pub fn read_from(&mut self, index: u64) {
-        let to = index.clamp(self.head, self.synced);
-        if to < self.cursor {
-            self.reader = None;
-        }
-        self.cursor = to;
+        self.cursor = index.clamp(self.head, self.synced);
     }
 
     /// The number of the record that [`Self::read`] returns next.
@@ -353,32 +361,50 @@ impl Spool {
             segment.bytes = bytes;
             segment.shrunk = true;
         }
-        // The reader would go on in the file that was replaced.
-        self.reader = None;
+        // They would go on in the file that was replaced.
+        (self.reader, self.looker) = (None, None);
         Ok(shrunk)
+    }
+
+    /// The record `index`, without moving the reader; `None` when it is not (or no more) here.
+    pub fn get(&mut self, index: u64) -> Result<Option<Next>, SpoolError> {
+        if !(self.head..self.synced).contains(&index) {
+            return Ok(None);
+        }
+        std::mem::swap(&mut self.reader, &mut self.looker);
+        let found = self.find(index);
+        std::mem::swap(&mut self.reader, &mut self.looker);
+        found.map(Some).map_err(|e| self.error("read", e))
     }
 
     /// The record `index`, which is synced.
     fn find(&mut self, index: u64) -> io::Result<Next> {
         let segment = self.segments.iter().rev().find(|s| s.first <= index);
         let first = segment.map_or(0, |s| s.first);
-        let open = self.reader.as_ref().is_some_and(|(at, _)| *at == first);
-        if !open {
-            let reader = Reader::open(&segment_path(&self.dir, first))?;
-            self.reader = Some((first, reader));
-        }
-        let Some((_, reader)) = &mut self.reader else {
-            return Ok(Next::Lost(index));
+        let known = self.reader.take();
+        let known = known.filter(|at| at.first == first && at.from <= index);
+        let mut at = match known {
+            Some(at) => at,
+            None => At {
+                first,
+                from: first,
+                reader: Reader::open(&segment_path(&self.dir, first))?,
+            },
         };
-        reader.refresh()?;
-        match reader.next(index)? {
-            Read1::Record(found, payload, _) if found == index => Ok(Next::Record(index, payload)),
-            Read1::Spoiled(found) if found == index => Ok(Next::Lost(index)),
-            // The one after it, or none: it will be looked for again from the beginning.
-            _ => {
-                reader.rewind()?;
+        at.reader.refresh()?;
+        let found = at.reader.next(index)?;
+        at.from = index + 1;
+        match found {
+            Read1::Record(of, payload, _) if of == index => {
+                self.reader = Some(at);
+                Ok(Next::Record(index, payload))
+            }
+            Read1::Spoiled(of) if of == index => {
+                self.reader = Some(at);
                 Ok(Next::Lost(index))
             }
+            // The one after it, or none: it is looked for again from the beginning.
+            _ => Ok(Next::Lost(index)),
         }
     }
 
@@ -415,8 +441,8 @@ impl Spool {
                 _ => break,
             }
         }
-        // It may hold bytes of what is taken back.
-        self.reader = None;
+        // They may hold bytes of what is taken back.
+        (self.reader, self.looker) = (None, None);
         if let Some(active) = self.segments.back_mut() {
             active.bytes = bytes;
         }
@@ -433,13 +459,6 @@ impl Spool {
             // A file that stays is deleted when the spool is opened the next time.
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(path = %path.display(), %error, "a used segment cannot be deleted");
-            }
-            if self
-                .reader
-                .as_ref()
-                .is_some_and(|(at, _)| *at == oldest.first)
-            {
-                self.reader = None;
             }
             self.segments.pop_front();
         }

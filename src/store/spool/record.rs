@@ -5,7 +5,7 @@
 //! not mistaken for a length.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -132,13 +132,6 @@ impl Reader {
         let by = i64::try_from(at).unwrap_or(i64::MAX) - i64::try_from(self.at).unwrap_or(0);
         self.file.seek_relative(by)?;
         self.at = at;
-        Ok(())
-    }
-
-    /// Goes to the beginning.
-    pub(super) fn rewind(&mut self) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
-        self.at = 0;
         Ok(())
     }
 }

@@ -50,8 +50,11 @@ fn records_come_out_as_they_went_in_also_after_a_restart() {
     assert_eq!(rest(&mut spool), vec![]);
     fill(&mut spool, 30);
     assert!(files(dir.path()).len() > 5);
+    assert_eq!(spool.get(29).unwrap(), records(29..30).pop());
+    assert_eq!(spool.get(3).unwrap(), records(3..4).pop());
     assert_eq!(rest(&mut spool), records(0..30));
     spool.acknowledge(17).unwrap();
+    assert_eq!(spool.get(16).unwrap(), None);
     spool.read_from(0);
     assert_eq!(rest(&mut spool), records(17..30));
     drop(spool);

@@ -50,7 +50,7 @@ pub struct OpcUaConfig {
     /// Which samples the server reports.
     #[serde(default)]
     pub report: Report,
-    /// Longest time to connect, in ms.
+    /// Longest time until a session is open, in ms.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout_ms: u32,
     /// Longest time without an answer before the connection is given up, in ms.
@@ -59,6 +59,12 @@ pub struct OpcUaConfig {
     /// Samples that wait here for the device's actor; what does not fit is dropped and counted.
     #[serde(default = "default_buffer")]
     pub buffer: usize,
+    /// Whether the gap of an outage is filled from the server's history, where it keeps one.
+    #[serde(default = "default_fill_gaps")]
+    pub fill_gaps: bool,
+    /// Longest gap that is filled, in s; what is older stays missing.
+    #[serde(default = "default_fill_gaps_s")]
+    pub fill_gaps_s: u32,
 }
 
 impl OpcUaConfig {
@@ -81,6 +87,8 @@ impl OpcUaConfig {
             connect_timeout_ms: default_connect_timeout(),
             silence_timeout_ms: default_silence_timeout(),
             buffer: default_buffer(),
+            fill_gaps: default_fill_gaps(),
+            fill_gaps_s: default_fill_gaps_s(),
         }
     }
 }
@@ -110,6 +118,16 @@ pub struct OpcUaPoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(deserialize_with = "deadband")]
     pub deadband: Option<f64>,
+    /// The same in percent of the variable's `EURange`, 0 to 100; instead of `deadband`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "percent")]
+    pub deadband_percent: Option<f64>,
+    /// How often the server looks at this variable, in ms, where it differs from the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_interval_ms: Option<u32>,
+    /// Samples the server keeps of it between two sendings, where that differs from the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_size: Option<u32>,
 }
 
 impl OpcUaPoint {
@@ -119,6 +137,9 @@ impl OpcUaPoint {
             node,
             kind,
             deadband: None,
+            deadband_percent: None,
+            sampling_interval_ms: None,
+            queue_size: None,
         }
     }
 }
@@ -156,6 +177,17 @@ fn deadband<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
     }
 }
 
+fn percent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if (0.0..=100.0).contains(&value) {
+        Ok((value > 0.0).then_some(value))
+    } else {
+        Err(serde::de::Error::custom(
+            "a deadband in percent is a number from 0 to 100",
+        ))
+    }
+}
+
 fn default_kind() -> ValueKind {
     ValueKind::F64
 }
@@ -172,10 +204,16 @@ fn default_queue_size() -> u32 {
     20
 }
 fn default_connect_timeout() -> u32 {
-    5_000
+    3_000
 }
 fn default_silence_timeout() -> u32 {
-    3_000
+    2_500
+}
+fn default_fill_gaps() -> bool {
+    true
+}
+fn default_fill_gaps_s() -> u32 {
+    3_600
 }
 fn default_buffer() -> usize {
     65_536
@@ -208,6 +246,7 @@ mod tests {
         for bad in [
             "node = \"x\"",
             "node = \"i=1\"\ndeadband = -1.0",
+            "node = \"i=1\"\ndeadband_percent = 101.0",
             "node = \"i=1\"\ntype = \"f32\"",
         ] {
             assert!(toml::from_str::<OpcUaPoint>(bad).is_err(), "{bad}");

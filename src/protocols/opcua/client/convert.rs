@@ -1,7 +1,7 @@
 //! From what a server says to what the model knows.
 
 use crate::model::{Nanos, Quality, Value, ValueKind};
-use opcua::types::{DataValue, DateTime, Variant};
+use opcua::types::{DataValue, DateTime, Variant, VariantScalarTypeId};
 
 /// 1970-01-01 in the ticks of OPC UA: 100 ns since 1601-01-01.
 const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
@@ -52,7 +52,102 @@ fn nanos(time: &DateTime, picoseconds: Option<u16>) -> Option<Nanos> {
     )
 }
 
-fn convert(value: Variant, kind: ValueKind) -> Result<Value, Quality> {
+/// A time as OPC UA writes it, in steps of 100 ns.
+pub(super) fn date_time(time: Nanos) -> DateTime {
+    DateTime::from(UNIX_EPOCH_TICKS.saturating_add(time.div_euclid(100)))
+}
+
+/// A value as the model holds it, whatever kind it is; `None` for what it has no kind for.
+pub(super) fn natural(value: Variant) -> Option<Value> {
+    let kind = match &value {
+        Variant::Boolean(_) => ValueKind::Bool,
+        Variant::Float(_) | Variant::Double(_) => ValueKind::F64,
+        Variant::SByte(_) | Variant::Int16(_) | Variant::Int32(_) | Variant::Int64(_) => {
+            ValueKind::I64
+        }
+        Variant::Byte(_) | Variant::UInt16(_) | Variant::UInt32(_) | Variant::UInt64(_) => {
+            ValueKind::U64
+        }
+        Variant::ByteString(_) => ValueKind::Bytes,
+        Variant::Variant(inner) => return natural((**inner).clone()),
+        _ => ValueKind::Text,
+    };
+    convert(value, kind).ok()
+}
+
+/// A value as the server's type; `Err` says why it does not fit.
+pub(super) fn variant(value: &Value, to: VariantScalarTypeId) -> Result<Variant, String> {
+    use VariantScalarTypeId as To;
+    let unfit = || Err(format!("{value} is no {to:?}"));
+    let whole = || -> Option<i128> {
+        match value {
+            Value::Bool(on) => Some((*on).into()),
+            Value::I64(i) => Some((*i).into()),
+            Value::U64(u) => Some((*u).into()),
+            Value::F64(f) if f.fract() == 0.0 && f.abs() < 1e19 => Some(*f as i128),
+            _ => None,
+        }
+    };
+    macro_rules! integer {
+        ($variant:ident, $of:ty) => {
+            match whole().and_then(|i| <$of>::try_from(i).ok()) {
+                Some(i) => Ok(Variant::$variant(i)),
+                None => unfit(),
+            }
+        };
+    }
+    let number = match value {
+        Value::Bool(_) | Value::Text(_) | Value::Bytes(_) => None,
+        Value::I64(i) => Some(*i as f64),
+        Value::U64(u) => Some(*u as f64),
+        Value::F64(f) => Some(*f),
+    };
+    match (to, value) {
+        (To::Boolean, _) => match whole() {
+            Some(0) => Ok(Variant::Boolean(false)),
+            Some(1) => Ok(Variant::Boolean(true)),
+            _ => unfit(),
+        },
+        (To::SByte, _) => integer!(SByte, i8),
+        (To::Byte, _) => integer!(Byte, u8),
+        (To::Int16, _) => integer!(Int16, i16),
+        (To::UInt16, _) => integer!(UInt16, u16),
+        (To::Int32, _) => integer!(Int32, i32),
+        (To::UInt32, _) => integer!(UInt32, u32),
+        (To::Int64, _) => integer!(Int64, i64),
+        (To::UInt64, _) => integer!(UInt64, u64),
+        (To::Double, _) => number.map_or_else(unfit, |f| Ok(Variant::Double(f))),
+        (To::Float, _) => match number {
+            // What is too big would become infinite.
+            Some(f) if !f.is_finite() || (f as f32).is_finite() => Ok(Variant::Float(f as f32)),
+            _ => unfit(),
+        },
+        (To::String, Value::Text(text)) => Ok(Variant::String(text.as_str().into())),
+        (To::LocalizedText, Value::Text(text)) => {
+            Ok(opcua::types::LocalizedText::from(text.as_str()).into())
+        }
+        (To::ByteString, Value::Bytes(bytes)) => Ok(Variant::ByteString(
+            opcua::types::ByteString::from(bytes.clone()),
+        )),
+        (To::DateTime, Value::I64(time)) => Ok(date_time(*time).into()),
+        _ => unfit(),
+    }
+}
+
+/// A value as the type that holds all values of its kind.
+pub(super) fn widest(value: &Value) -> Variant {
+    match value {
+        Value::Bool(on) => Variant::Boolean(*on),
+        Value::I64(i) => Variant::Int64(*i),
+        Value::U64(u) => Variant::UInt64(*u),
+        Value::F64(f) => Variant::Double(*f),
+        Value::Text(text) => Variant::String(text.as_str().into()),
+        Value::Bytes(bytes) => Variant::ByteString(opcua::types::ByteString::from(bytes.clone())),
+    }
+}
+
+/// A server's value as a tag's kind.
+pub(super) fn convert(value: Variant, kind: ValueKind) -> Result<Value, Quality> {
     match kind {
         ValueKind::Bool => match number(&value)? {
             Number::Int(i) => Ok(Value::Bool(i != 0)),
@@ -174,6 +269,39 @@ mod tests {
         assert_eq!(read(bytes, Bytes), Ok(Value::Bytes(vec![1, 2])));
         let nan = read(Variant::Float(f32::NAN), F64);
         assert!(matches!(nan, Ok(Value::F64(x)) if x.is_nan()));
+    }
+
+    #[test]
+    fn values_are_written_as_the_servers_type_or_not_at_all() {
+        use VariantScalarTypeId as To;
+        let fits = [
+            (Value::F64(3.0), To::Int16, Variant::Int16(3)),
+            (Value::U64(255), To::Byte, Variant::Byte(255)),
+            (Value::I64(-1), To::Double, Variant::Double(-1.0)),
+            (Value::F64(0.1), To::Float, Variant::Float(0.1)),
+            (Value::Bool(true), To::Boolean, Variant::Boolean(true)),
+            (Value::I64(0), To::Boolean, Variant::Boolean(false)),
+            (Value::Text("a".into()), To::String, "a".to_string().into()),
+        ];
+        for (value, to, expected) in fits {
+            assert_eq!(variant(&value, to), Ok(expected.clone()));
+            assert!(natural(expected).is_some());
+        }
+        let unfit = [
+            (Value::F64(0.5), To::Int32),
+            (Value::U64(256), To::Byte),
+            (Value::I64(-1), To::UInt64),
+            (Value::F64(1e300), To::Float),
+            (Value::Text("1".into()), To::Double),
+            (Value::F64(1.0), To::String),
+            (Value::F64(f64::NAN), To::Int64),
+            (Value::U64(2), To::Boolean),
+        ];
+        for (value, to) in unfit {
+            assert!(variant(&value, to).is_err(), "{value} as {to:?}");
+        }
+        let back = nanos(&date_time(1_700_000_000_123_456_700), None);
+        assert_eq!(back, Some(1_700_000_000_123_456_700));
     }
 
     #[test]

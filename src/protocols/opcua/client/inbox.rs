@@ -1,17 +1,24 @@
 //! Where notifications wait for the device's actor: bounded, and what does not fit is counted.
+//!
+//! After an outage the tags with a history are held back until their gap is filled, so that every
+//! tag's samples come in order, each once.
 
 use crate::model::{Nanos, Quality, Value};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Bytes of text and byte strings that wait at most.
 const MAX_BYTES: usize = 16 << 20;
 
+/// How often it is looked whether changes come.
+const POLL: Duration = Duration::from_millis(20);
+
 /// A sample on its way.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Arrival {
     pub(super) column: usize,
     pub(super) time: Nanos,
@@ -29,49 +36,219 @@ impl Arrival {
     }
 }
 
+/// The source time of the newest sample of each column that came; it outlives connections.
+pub(super) type LastTimes = Arc<Mutex<Vec<Option<Nanos>>>>;
+
 /// The samples of one connection that have not been read yet.
 pub(super) struct Inbox {
     capacity: usize,
     dropped: Arc<AtomicU64>,
+    last: LastTimes,
     state: Mutex<State>,
     ready: Notify,
+    taken: Notify,
+}
+
+impl State {
+    /// Whether the history brought a sample already. The same time with another quality is news.
+    fn is_known(&mut self, arrival: &Arrival) -> bool {
+        let Some(until) = self.filled.get(&arrival.column) else {
+            return false;
+        };
+        let known = arrival.time < *until || (arrival.time == *until && !arrival.quality.is_bad());
+        if arrival.time > *until {
+            self.filled.remove(&arrival.column);
+        }
+        known
+    }
 }
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arrival>,
     bytes: usize,
+    held: HashMap<usize, Vec<Arrival>>,
+    /// Samples in `held`.
+    held_back: usize,
+    /// What only repeats a sample that came before the outage.
+    repeated: Vec<Arrival>,
+    /// Until when the gap of a column was filled: the server may still bring what was in it.
+    filled: HashMap<usize, Nanos>,
+    /// Samples that passed since columns were held.
+    passed: u64,
+    /// Whether changes came since columns were held.
+    flows: bool,
     closed: Option<String>,
 }
 
 impl Inbox {
     /// Room for `capacity` samples; what does not fit is counted in `dropped`.
-    pub(super) fn new(capacity: usize, dropped: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(capacity: usize, dropped: Arc<AtomicU64>, last: LastTimes) -> Self {
         Self {
             capacity,
             dropped,
+            last,
             state: Mutex::default(),
             ready: Notify::new(),
+            taken: Notify::new(),
         }
     }
 
-    /// Puts samples in. The newest are dropped when it is full, so that what is kept has no holes.
+    /// Puts in what the server says. The newest are dropped when it is full, so that what is kept
+    /// has no holes.
     pub(super) fn put(&self, arrivals: impl IntoIterator<Item = Arrival>) {
         let mut lost = 0;
         {
             let mut state = self.state.lock();
+            let mut last = self.last.lock();
             for arrival in arrivals {
-                let bytes = arrival.bytes();
-                if state.waiting.len() >= self.capacity || state.bytes + bytes > MAX_BYTES {
-                    lost += 1;
-                } else {
-                    state.bytes += bytes;
-                    state.waiting.push_back(arrival);
+                if state.is_known(&arrival) {
+                    continue;
+                }
+                let full = state.waiting.len() + state.held_back >= self.capacity;
+                match state.held.get_mut(&arrival.column) {
+                    Some(_) if full => lost += 1,
+                    Some(held) => {
+                        held.push(arrival);
+                        // Two: the value that was there when it was subscribed, and a change.
+                        let flows = held.len() > 1;
+                        state.held_back += 1;
+                        state.flows |= flows;
+                    }
+                    None => lost += u64::from(!self.admit(&mut state, &mut last, arrival)),
                 }
             }
         }
         self.lose(lost);
         self.ready.notify_one();
+    }
+
+    /// Puts in what we know ourselves: a variable that cannot be had.
+    pub(super) fn put_missing(
+        &self,
+        columns: impl IntoIterator<Item = (usize, Quality)>,
+        now: Nanos,
+    ) {
+        let mut state = self.state.lock();
+        for (column, quality) in columns {
+            // Its times are ours, so they say nothing of the server's samples.
+            let mut nowhere = Vec::new();
+            let arrival = Arrival {
+                column,
+                time: now,
+                value: None,
+                quality,
+            };
+            if !self.admit(&mut state, &mut nowhere, arrival) {
+                self.lose(1);
+            }
+        }
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    fn admit(&self, state: &mut State, last: &mut [Option<Nanos>], arrival: Arrival) -> bool {
+        let bytes = arrival.bytes();
+        if state.waiting.len() >= self.capacity || state.bytes + bytes > MAX_BYTES {
+            return false;
+        }
+        if let Some(last) = last.get_mut(arrival.column) {
+            *last = (*last).max(Some(arrival.time));
+        }
+        state.bytes += bytes;
+        state.passed += 1;
+        state.waiting.push_back(arrival);
+        true
+    }
+
+    /// Holds back what comes of these columns, until they are released.
+    pub(super) fn hold(&self, columns: impl IntoIterator<Item = usize>) {
+        let mut state = self.state.lock();
+        state.passed = 0;
+        state.flows = false;
+        for column in columns {
+            state.held.entry(column).or_default();
+        }
+        state.filled.clear();
+    }
+
+    /// Puts in samples of the past, oldest first; those that came before are left out. How many
+    /// were new. Held columns take them.
+    pub(super) fn put_past(&self, arrivals: impl IntoIterator<Item = Arrival>) -> usize {
+        let mut new = 0;
+        let mut lost = 0;
+        {
+            let mut state = self.state.lock();
+            let mut last = self.last.lock();
+            for arrival in arrivals {
+                let known = last.get(arrival.column).copied().flatten();
+                if known.is_some_and(|known| arrival.time <= known) {
+                    continue;
+                }
+                match self.admit(&mut state, &mut last, arrival) {
+                    true => new += 1,
+                    false => lost += 1,
+                }
+            }
+        }
+        self.lose(lost);
+        self.ready.notify_one();
+        new
+    }
+
+    /// Lets a column go on, with what was held back and is newer than what came.
+    pub(super) fn release(&self, column: usize) {
+        let mut lost = 0;
+        {
+            // In one go, so that nothing newer slips in before.
+            let mut state = self.state.lock();
+            let mut last = self.last.lock();
+            let held = state.held.remove(&column).unwrap_or_default();
+            state.held_back -= held.len();
+            let known = last.get(column).copied().flatten();
+            let mut repeated = None;
+            for arrival in held {
+                if known.is_some_and(|known| arrival.time <= known) {
+                    repeated = Some(arrival);
+                } else if !self.admit(&mut state, &mut last, arrival) {
+                    lost += 1;
+                }
+            }
+            state.repeated.extend(repeated);
+            state.filled.extend(known.map(|known| (column, known)));
+        }
+        self.lose(lost);
+        self.ready.notify_one();
+    }
+
+    /// Waits until changes come, or for a while. A history that is read after that reaches up to
+    /// what is held back.
+    pub(super) async fn flowing(&self, at_most: Duration) {
+        let flowing = async {
+            while !self.state.lock().flows {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(at_most, flowing).await;
+    }
+
+    /// Ends the holding. A machine that stood still during the outage says again what it said
+    /// before; that shows that it is there, so then it counts.
+    pub(super) fn release_all(&self) {
+        let held: Vec<_> = self.state.lock().held.keys().copied().collect();
+        for column in held {
+            self.release(column);
+        }
+        let repeated = {
+            let mut state = self.state.lock();
+            let repeated = std::mem::take(&mut state.repeated);
+            if state.passed == 0 {
+                repeated
+            } else {
+                Vec::new()
+            }
+        };
+        self.put(repeated);
     }
 
     /// Counts samples that were lost elsewhere.
@@ -85,6 +262,7 @@ impl Inbox {
     pub(super) fn close(&self, reason: String) {
         self.state.lock().closed.get_or_insert(reason);
         self.ready.notify_one();
+        self.taken.notify_one();
     }
 
     /// Waits until there is something to take. An error is the reason for which the inbox was
@@ -106,12 +284,28 @@ impl Inbox {
         }
     }
 
+    /// Waits until half of the room is free, so that samples of the past are not dropped.
+    pub(super) async fn roomy(&self) {
+        loop {
+            let taken = self.taken.notified();
+            {
+                let state = self.state.lock();
+                let used = state.waiting.len() + state.held_back;
+                if state.waiting.is_empty() || used * 2 <= self.capacity || state.closed.is_some() {
+                    return;
+                }
+            }
+            taken.await;
+        }
+    }
+
     /// Takes up to `most` samples, oldest first.
     pub(super) fn take(&self, most: usize) -> Vec<Arrival> {
         let mut state = self.state.lock();
         let count = state.waiting.len().min(most);
         let taken: Vec<_> = state.waiting.drain(..count).collect();
         state.bytes -= taken.iter().map(Arrival::bytes).sum::<usize>();
+        self.taken.notify_one();
         taken
     }
 }
@@ -129,13 +323,30 @@ mod tests {
         }
     }
 
+    fn small(column: usize, time: Nanos) -> Arrival {
+        Arrival {
+            column,
+            time,
+            value: Some(Value::F64(0.0)),
+            quality: Quality::GOOD,
+        }
+    }
+
+    fn inbox(capacity: usize) -> (Inbox, Arc<AtomicU64>) {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let last = Arc::new(Mutex::new(vec![None; 3]));
+        (Inbox::new(capacity, dropped.clone(), last), dropped)
+    }
+
+    fn times(taken: Vec<Arrival>) -> Vec<Nanos> {
+        taken.iter().map(|a| a.time).collect()
+    }
+
     #[tokio::test]
     async fn what_does_not_fit_is_counted_and_what_fits_is_in_order() {
-        let dropped = Arc::new(AtomicU64::new(0));
-        let inbox = Inbox::new(3, dropped.clone());
+        let (inbox, dropped) = inbox(3);
         inbox.put((0..5).map(arrival));
         inbox.filled().await.unwrap();
-        let times = |taken: Vec<Arrival>| taken.iter().map(|a| a.time).collect::<Vec<_>>();
         assert_eq!(times(inbox.take(2)), [0, 1]);
         assert_eq!(times(inbox.take(9)), [2]);
         assert_eq!(dropped.load(Ordering::Relaxed), 2);
@@ -143,8 +354,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_bounded_by_their_bytes() {
-        let dropped = Arc::new(AtomicU64::new(0));
-        let inbox = Inbox::new(1000, dropped.clone());
+        let (inbox, dropped) = inbox(1000);
         inbox.put((0..40).map(arrival));
         assert_eq!(inbox.take(1000).len(), 16);
         assert_eq!(dropped.load(Ordering::Relaxed), 24);
@@ -154,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_wakes_and_is_heard_after_the_last_sample() {
-        let inbox = Arc::new(Inbox::new(10, Arc::default()));
+        let inbox = Arc::new(inbox(10).0);
         let waiting = tokio::spawn({
             let inbox = inbox.clone();
             async move { inbox.filled().await }
@@ -166,5 +376,67 @@ mod tests {
         assert_eq!(inbox.filled().await, Ok(()));
         inbox.take(1);
         assert_eq!(inbox.filled().await, Err("gone".into()));
+    }
+
+    #[test]
+    fn the_past_comes_before_what_came_meanwhile_and_each_sample_once() {
+        let (inbox, dropped) = inbox(100);
+        inbox.put([small(0, 1), small(0, 2), small(1, 2)]);
+        inbox.take(9);
+        inbox.hold([0]);
+        inbox.put([small(0, 5), small(1, 5), small(0, 6), small(0, 7)]);
+        assert_eq!(times(inbox.take(9)), [5], "the other column does not wait");
+        let past = (1..=6).map(|time| small(0, time));
+        assert_eq!(inbox.put_past(past), 4);
+        inbox.release(0);
+        inbox.put([small(0, 8)]);
+        inbox.release_all();
+        assert_eq!(times(inbox.take(9)), [3, 4, 5, 6, 7, 8]);
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_comes_late_and_was_in_the_gap_is_known() {
+        let (inbox, _) = inbox(100);
+        inbox.put([small(0, 1)]);
+        inbox.hold([0]);
+        inbox.put_past((2..6).map(|time| small(0, time)));
+        inbox.release_all();
+        inbox.put([small(0, 3), small(0, 5)]);
+        let bad = Arrival {
+            quality: Quality::BAD_NO_DATA,
+            ..small(0, 5)
+        };
+        inbox.put([bad.clone()]);
+        inbox.put([small(0, 6), small(0, 7)]);
+        assert_eq!(times(inbox.take(9)), [1, 2, 3, 4, 5, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_is_heard_again() {
+        let (inbox, _) = inbox(100);
+        inbox.put([small(0, 1), small(1, 1)]);
+        inbox.take(9);
+        inbox.hold([0, 1]);
+        inbox.put([small(0, 1), small(1, 1)]);
+        inbox.release_all();
+        assert_eq!(times(inbox.take(9)), [1, 1]);
+        // One that moved is not told twice what it said before.
+        inbox.hold([0, 1]);
+        inbox.put([small(0, 1), small(1, 2)]);
+        inbox.release_all();
+        assert_eq!(times(inbox.take(9)), [2]);
+    }
+
+    #[test]
+    fn an_interrupted_fill_begins_again_where_it_was() {
+        let (inbox, _) = inbox(100);
+        inbox.put([small(0, 1)]);
+        inbox.hold([0]);
+        inbox.put([small(0, 9)]);
+        // Held and then lost with the connection: it is still in the gap.
+        assert_eq!(inbox.last.lock()[0], Some(1));
+        inbox.put_past([small(0, 2), small(0, 3)]);
+        assert_eq!(inbox.last.lock()[0], Some(3));
     }
 }

@@ -1,15 +1,24 @@
-//! The client: subscribes to the variables of one OPC UA server.
+//! The client: subscribes to the variables of one OPC UA server, writes them, and calls its methods.
 
 mod config;
+mod control;
 mod convert;
 mod endpoint;
+mod fill;
 mod inbox;
+mod keeper;
+mod line;
+mod names;
 mod node;
-mod notifications;
-mod search;
+mod publish;
+mod refusal;
+mod scan;
 mod session;
 mod source;
+mod subscription;
+mod wanted;
 
 pub use config::{OpcUaConfig, OpcUaPoint, Report};
 pub use node::{NodeAddress, NodeAddressError};
-pub use source::{OpcUaError, OpcUaSource};
+pub use scan::{FoundVariable, Scan, ScanBounds, scan};
+pub use source::{OpcUaError, OpcUaSource, ensure_certificate, subject};

@@ -14,9 +14,12 @@ pub struct NodeAddress {
     identifier: Identifier,
 }
 
+/// A namespace as an address gives it.
 #[derive(Clone, Debug, PartialEq)]
-enum Namespace {
+pub(super) enum Namespace {
+    /// By its place among the server's namespaces.
     Index(u16),
+    /// By its name.
     Uri(String),
 }
 
@@ -48,12 +51,32 @@ impl NodeAddress {
         }
     }
 
-    /// The node id on a server, where `index_of` knows that server's namespaces.
-    pub(super) fn resolve(&self, index_of: impl Fn(&str) -> Option<u16>) -> Option<NodeId> {
-        let index = match &self.namespace {
-            Namespace::Index(index) => *index,
-            Namespace::Uri(uri) => index_of(uri)?,
+    /// The address of a node of a server whose namespaces are `names`: by the namespace's URI where
+    /// the server tells it.
+    pub(super) fn of(id: &NodeId, names: &[String]) -> Self {
+        let uri = names.get(usize::from(id.namespace));
+        let uri = uri.filter(|uri| id.namespace > 0 && !uri.is_empty());
+        let (namespace, head) = match uri {
+            None if id.namespace == 0 => (Namespace::Index(0), String::new()),
+            None => (
+                Namespace::Index(id.namespace),
+                format!("ns={};", id.namespace),
+            ),
+            Some(uri) => {
+                let escaped = uri.replace('%', "%25").replace(';', "%3B");
+                (Namespace::Uri(uri.clone()), format!("nsu={escaped};"))
+            }
         };
+        Self {
+            text: format!("{head}{}", id.identifier),
+            namespace,
+            identifier: id.identifier.clone(),
+        }
+    }
+
+    /// The node id on a server, where `index_of` knows that server's namespaces.
+    pub(super) fn resolve(&self, index_of: impl Fn(&Namespace) -> Option<u16>) -> Option<NodeId> {
+        let index = index_of(&self.namespace)?;
         Some(NodeId::new(index, self.identifier.clone()))
     }
 }
@@ -128,7 +151,24 @@ mod tests {
     fn resolve(text: &str) -> Option<NodeId> {
         text.parse::<NodeAddress>()
             .unwrap()
-            .resolve(|uri| (uri == "urn:x;y").then_some(7))
+            .resolve(|namespace| match namespace {
+                Namespace::Index(index) => Some(*index),
+                Namespace::Uri(uri) => (uri == "urn:x;y").then_some(7),
+            })
+    }
+
+    #[test]
+    fn a_nodes_address_is_read_back_as_the_same() {
+        let names = ["ua", "urn:server", "urn:x;y%"].map(str::to_owned);
+        for (id, text) in [
+            (NodeId::new(2, "a;b"), "nsu=urn:x%3By%25;s=a;b"),
+            (NodeId::new(0, 2258u32), "i=2258"),
+            (NodeId::new(9, 7u32), "ns=9;i=7"),
+        ] {
+            let address = NodeAddress::of(&id, &names);
+            assert_eq!(address.to_string(), text);
+            assert_eq!(text.parse::<NodeAddress>().unwrap(), address);
+        }
     }
 
     #[test]

@@ -1,19 +1,20 @@
-//! One connection to a server: finding its endpoint, opening the session, and noticing its end.
+//! One connection to a server: opening the session, taking it up again over a new connection, and
+//! noticing its end.
 
 use super::config::OpcUaConfig;
-use super::endpoint::{choose, endpoints};
 use super::inbox::Inbox;
+use super::refusal::{broken, explain};
 use crate::protocols::opcua::security::Trust;
 use crate::protocols::source::SourceError;
-use futures_util::StreamExt;
-use opcua::client::transport::TcpConnector;
+use futures_util::{Stream, StreamExt};
 use opcua::client::{
     ClientBuilder, ClientConfig, IdentityToken, Session, SessionActivity, SessionBuilder,
-    SessionEventLoop, SessionPollResult, SubscriptionActivity,
+    SessionConnectMode, SessionPollResult, SubscriptionActivity,
 };
 use opcua::crypto::CertificateStore;
 use opcua::sync::RwLock;
-use opcua::types::{Error, StatusCode};
+use opcua::types::{EndpointDescription, Error, StatusCode};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -23,83 +24,207 @@ use tokio_util::task::AbortOnDropHandle;
 pub(super) const APPLICATION_URI: &str = "urn:weighbridge:client";
 
 /// How often the server is asked whether it is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// Time to let go of a connection.
+const PARTING: Duration = Duration::from_millis(300);
+
+type Events = Pin<Box<dyn Stream<Item = Result<SessionPollResult, StatusCode>> + Send>>;
 
 /// An open session. Dropping it drops the connection.
 pub(super) struct Connection {
     pub(super) session: Arc<Session>,
-    driver: AbortOnDropHandle<()>,
+    endpoint: EndpointDescription,
+    driver: AbortOnDropHandle<Option<Events>>,
+}
+
+/// A session whose connection broke.
+pub(super) struct Parked {
+    session: Arc<Session>,
+    endpoint: EndpointDescription,
+    events: Events,
+}
+
+/// How a session was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// It is a new one.
+    New,
+    /// It goes on with what it had.
+    Resumed,
+}
+
+/// What is needed for any attempt.
+pub(super) struct Credentials {
+    pub(super) client: ClientConfig,
+    pub(super) store: Arc<RwLock<CertificateStore>>,
+    pub(super) identity: IdentityToken,
+}
+
+impl Credentials {
+    /// Reads the log-in from its files.
+    pub(super) fn read(config: &OpcUaConfig) -> Result<Self, SourceError> {
+        Ok(Self {
+            client: client_config(config),
+            store: certificate_store(config),
+            identity: identity(config)?,
+        })
+    }
 }
 
 impl Connection {
-    /// Connects and activates a session; its end will close `inbox`.
-    pub(super) async fn open(config: &OpcUaConfig, inbox: Arc<Inbox>) -> Result<Self, SourceError> {
-        let failed = |e: Error| explain(config, &e);
-        let client = client_config(config);
-        let store = certificate_store(config);
-        let identity = identity(config)?;
-        let offered = endpoints(&client, store.clone(), config)
-            .await
-            .map_err(failed)?;
-        let endpoint = choose(config, &identity, offered)?;
-        let (session, events) = SessionBuilder::new(&client)
-            .connect_to_endpoint_directly(endpoint)
+    /// Connects and activates a new session; its end will close `inbox`.
+    pub(super) async fn open(
+        config: &OpcUaConfig,
+        with: Credentials,
+        endpoint: EndpointDescription,
+        inbox: Arc<Inbox>,
+    ) -> Result<Self, SourceError> {
+        let failed = |e: Error| explain(config, Some(&endpoint), &e);
+        let (session, events) = SessionBuilder::new(&with.client)
+            .connect_to_endpoint_directly(endpoint.clone())
             .map_err(failed)?
-            .user_identity_token(identity)
-            .build(store)
+            .user_identity_token(with.identity)
+            .build(with.store)
             .map_err(failed)?;
-        session.disable_reconnects();
-        let (opened, wait) = oneshot::channel();
-        let driver = AbortOnDropHandle::new(tokio::spawn(drive(events, opened, inbox)));
-        match wait.await {
-            Ok(Ok(())) => Ok(Self { session, driver }),
-            Ok(Err(status)) => Err(failed(Error::new(status, "no session"))),
-            Err(_) => Err(failed(Error::new(
-                StatusCode::BadUnexpectedError,
-                "the client stopped",
-            ))),
-        }
+        let parked = Parked {
+            session,
+            endpoint: endpoint.clone(),
+            events: Box::pin(events.enter()),
+        };
+        let (connection, _) = parked.drive(inbox).await.map_err(failed)?;
+        Ok(connection)
     }
 
     /// Closes the session in good order; gives up after a second.
     pub(super) async fn close(self) {
+        self.session.disable_reconnects();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.session.disconnect()).await;
         drop(self.driver);
+    }
+
+    /// After its end was noticed: the session, when it may still be of use.
+    pub(super) async fn park(self) -> Option<Parked> {
+        let driven = tokio::time::timeout(PARTING * 2, self.driver).await;
+        Some(Parked {
+            session: self.session,
+            endpoint: self.endpoint,
+            events: driven.ok()?.ok()??,
+        })
+    }
+}
+
+impl Parked {
+    /// Whether it was a session of this endpoint, which has not got another certificate since.
+    pub(super) fn fits(&self, endpoint: &EndpointDescription) -> bool {
+        self.endpoint.server_certificate == endpoint.server_certificate
+            && self.endpoint.endpoint_url == endpoint.endpoint_url
+    }
+
+    /// Connects again and goes on with the session; with a new one, if the server has forgotten it.
+    pub(super) async fn resume(
+        self,
+        config: &OpcUaConfig,
+        inbox: Arc<Inbox>,
+    ) -> Result<(Connection, Opened), SourceError> {
+        let endpoint = self.endpoint.clone();
+        let failed = |e: Error| explain(config, Some(&endpoint), &e);
+        self.drive(inbox).await.map_err(failed)
+    }
+
+    async fn drive(self, inbox: Arc<Inbox>) -> Result<(Connection, Opened), Error> {
+        let (opened, wait) = oneshot::channel();
+        let driver = tokio::spawn(drive(self.session.clone(), self.events, opened, inbox));
+        let driver = AbortOnDropHandle::new(driver);
+        match wait.await {
+            Ok(Ok(opened)) => {
+                let connection = Connection {
+                    session: self.session,
+                    endpoint: self.endpoint,
+                    driver,
+                };
+                Ok((connection, opened))
+            }
+            Ok(Err(status)) => Err(Error::new(status, "no session")),
+            Err(_) => Err(Error::new(
+                StatusCode::BadUnexpectedError,
+                "the client stopped",
+            )),
+        }
     }
 }
 
 /// Runs the connection until it ends. The stack would connect again by itself; here the device's
-/// actor decides when.
+/// actor decides when, so the stack is left standing there. `None` when it cannot go on.
 async fn drive(
-    events: SessionEventLoop<TcpConnector>,
-    opened: oneshot::Sender<Result<(), StatusCode>>,
+    session: Arc<Session>,
+    mut events: Events,
+    opened: oneshot::Sender<Result<Opened, StatusCode>>,
     inbox: Arc<Inbox>,
-) {
+) -> Option<Events> {
     let mut opened = Some(opened);
-    let events = events.enter();
-    tokio::pin!(events);
-    let end = loop {
+    let (end, alive) = loop {
         match events.next().await {
-            Some(Ok(SessionPollResult::Reconnected(_))) => {
+            Some(Ok(SessionPollResult::Reconnected(mode))) => {
                 if let Some(opened) = opened.take() {
-                    let _ = opened.send(Ok(()));
+                    let _ = opened.send(Ok(match mode {
+                        SessionConnectMode::NewSession(_) => Opened::New,
+                        SessionConnectMode::ReactivatedSession(_) => Opened::Resumed,
+                    }));
                 }
             }
+            Some(Ok(SessionPollResult::ConnectionLost(status))) => break (status, true),
+            Some(Ok(SessionPollResult::ReconnectFailed(status)) | Err(status)) => {
+                break (status, false);
+            }
             Some(Ok(
-                SessionPollResult::ConnectionLost(status)
-                | SessionPollResult::ReconnectFailed(status)
-                | SessionPollResult::SessionActivity(SessionActivity::KeepAliveFailed(status))
+                SessionPollResult::SessionActivity(SessionActivity::KeepAliveFailed(status))
                 | SessionPollResult::Subscription(SubscriptionActivity::FatalFailure(status)),
-            )) => break status,
+            )) if !is_an_answer(status) => {
+                inbox.close(broken(status));
+                break (status, hang_up(&session, &mut events).await);
+            }
             Some(Ok(_)) => {}
-            Some(Err(status)) => break status,
-            None => break StatusCode::BadConnectionClosed,
+            None => break (StatusCode::BadConnectionClosed, false),
         }
     };
+    let was_open = opened.is_none();
     if let Some(opened) = opened.take() {
         let _ = opened.send(Err(end));
     }
-    inbox.close(reason(end));
+    inbox.close(broken(end));
+    (was_open && alive).then_some(events)
+}
+
+/// Whether a failed keep-alive shows a server that is there: one that says so itself, or does not
+/// let us look.
+fn is_an_answer(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BadServerHalted
+            | StatusCode::BadUnknownResponse
+            | StatusCode::BadUserAccessDenied
+            | StatusCode::BadNotReadable
+            | StatusCode::BadTooManyOperations
+            | StatusCode::BadServiceUnsupported
+    )
+}
+
+/// Gives up a connection that does not answer, so that the session can have another one. Whether
+/// the stack came that far.
+async fn hang_up(session: &Session, events: &mut Events) -> bool {
+    session.channel().close_channel().await;
+    let parting = async {
+        loop {
+            match events.next().await {
+                Some(Ok(SessionPollResult::ConnectionLost(_))) => return true,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return false,
+            }
+        }
+    };
+    tokio::time::timeout(PARTING, parting)
+        .await
+        .unwrap_or(false)
 }
 
 fn client_config(config: &OpcUaConfig) -> ClientConfig {
@@ -114,9 +239,10 @@ fn client_config(config: &OpcUaConfig) -> ClientConfig {
         .session_retry_limit(0)
         .recreate_subscriptions(false)
         .keep_alive_interval(KEEP_ALIVE)
-        .max_failed_keep_alive_count(1)
+        // What a failed keep-alive means is decided here.
+        .max_failed_keep_alive_count(0)
         .request_timeout(silence(config))
-        .session_timeout(30_000)
+        .session_timeout(60_000)
         .max_message_size(16 << 20)
         .max_chunk_count(512)
         .max_array_length(100_000)
@@ -154,58 +280,5 @@ fn identity(config: &OpcUaConfig) -> Result<IdentityToken, SourceError> {
             Ok(IdentityToken::new_user_name(user, password))
         }
         _ => Ok(IdentityToken::Anonymous),
-    }
-}
-
-/// A failure in plain words, with the status code at its end.
-pub(super) fn explain(config: &OpcUaConfig, error: &Error) -> SourceError {
-    let status = error.status();
-    let address = config.url.clone();
-    if status == StatusCode::BadTimeout {
-        return SourceError::Timeout {
-            address,
-            milliseconds: config.silence_timeout_ms.into(),
-        };
-    }
-    let folder = config.pki_dir.display();
-    let reason = if status == StatusCode::BadCertificateUntrusted {
-        format!(
-            "its certificate is not trusted, or it does not trust ours; move its certificate from \
-             {folder}/rejected to {folder}/trusted, and give it {folder}/own/cert.der ({status})"
-        )
-    } else if status == StatusCode::BadSecurityChecksFailed {
-        format!(
-            "the security checks failed: its certificate may lie in {folder}/rejected, or it does \
-             not trust {folder}/own/cert.der ({status})"
-        )
-    } else if matches!(
-        status,
-        StatusCode::BadUserAccessDenied
-            | StatusCode::BadIdentityTokenRejected
-            | StatusCode::BadIdentityTokenInvalid
-    ) {
-        format!("it refused the log-in; check user and password ({status})")
-    } else if status == StatusCode::BadTooManySessions {
-        format!("it has no session left ({status})")
-    } else if let Some(message) = os_message(&error.to_string()) {
-        format!("no connection: {message}")
-    } else {
-        error.to_string()
-    };
-    SourceError::Unreachable { address, reason }
-}
-
-/// The operating system's word, which the stack gives in the form for programmers.
-fn os_message(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("message: \"")?;
-    let (message, _) = rest.split_once('"')?;
-    Some(message.to_lowercase())
-}
-
-fn reason(status: StatusCode) -> String {
-    if status == StatusCode::BadTimeout {
-        format!("it stopped answering ({status})")
-    } else {
-        format!("the connection broke ({status})")
     }
 }

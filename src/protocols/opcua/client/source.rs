@@ -1,16 +1,24 @@
 //! An OPC UA server as a source: its variables are subscribed, and their notifications read.
 
 use super::config::{OpcUaConfig, OpcUaPoint, check_url};
+use super::control::{Current, OpcUaControl};
+use super::endpoint::{choose, endpoints};
 use super::inbox::{Arrival, Inbox};
-use super::notifications::Notifications;
-use super::search::{Search, Wanted};
-use super::session::{APPLICATION_URI, Connection, explain};
-use crate::model::{BatchBuilder, DeviceId, TagSpec, now};
+use super::keeper::{Slot, begin, keep};
+use super::line::Line;
+use super::refusal::explain;
+use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
+use super::subscription::Subscription;
+use super::wanted::Wanted;
+use crate::model::{BatchBuilder, DeviceId, TagSpec};
+use crate::protocols::control::Control;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
 use crate::protocols::source::{Mode, Source, SourceError};
 use async_trait::async_trait;
-use opcua::types::Error;
+use opcua::types::{EndpointDescription, Error};
+use parking_lot::Mutex;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +29,10 @@ use tokio_util::task::AbortOnDropHandle;
 const READ_AT_MOST: usize = 8192;
 /// Shortest time from one attempt to the next: a server that is down is not hammered.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
+
+/// Shortest time from one request for a session to the next: a second, and a little, because the
+/// server may see them closer together than we sent them.
+const BETWEEN_SESSIONS: Duration = Duration::from_millis(1_050);
 
 /// Why an OPC UA device cannot be made of its configuration.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +59,14 @@ pub enum OpcUaError {
         "device {0}: a password would cross the network unencrypted with security_policy \"none\"; choose a security policy, or log in anonymously"
     )]
     PlainPassword(DeviceId),
+    /// Two deadbands.
+    #[error("device {device}, tag {tag}: deadband and deadband_percent; give one of them")]
+    TwoDeadbands {
+        /// The device.
+        device: DeviceId,
+        /// The tag.
+        tag: String,
+    },
     /// No tag.
     #[error("device {0} has no tag")]
     NoTags(DeviceId),
@@ -57,17 +77,22 @@ pub enum OpcUaError {
 
 /// Reads one OPC UA server.
 pub struct OpcUaSource {
-    config: OpcUaConfig,
+    config: Arc<OpcUaConfig>,
     wanted: Arc<Wanted>,
     dropped: Arc<AtomicU64>,
+    slot: Slot,
+    current: Current,
     last_attempt: Option<Instant>,
+    last_session: Option<Instant>,
     running: Option<Running>,
+    parked: Mutex<Option<Parked>>,
+    was_connected: bool,
 }
 
 struct Running {
     inbox: Arc<Inbox>,
     connection: Connection,
-    _searching: Option<AbortOnDropHandle<()>>,
+    _keeper: AbortOnDropHandle<()>,
 }
 
 impl OpcUaSource {
@@ -83,62 +108,121 @@ impl OpcUaSource {
         if points.is_empty() {
             return Err(OpcUaError::NoTags(device));
         }
+        let both = |p: &OpcUaPoint| p.deadband.is_some() && p.deadband_percent.is_some();
+        if let Some((tag, _)) = points.iter().find(|(_, p)| both(p)) {
+            let tag = tag.name.to_string();
+            return Err(OpcUaError::TwoDeadbands { device, tag });
+        }
         if config.security_policy != Policy::None {
-            let subject = pki::Subject {
-                name: "Weighbridge client".into(),
-                application_uri: APPLICATION_URI.into(),
-                hosts: vec![pki::host_name()],
-            };
-            pki::ensure(&config.pki_dir, &subject)?;
+            ensure_certificate(&config.pki_dir)?;
         }
         let (tags, points): (Vec<_>, Vec<_>) = points.into_iter().unzip();
         Ok(Self {
-            config,
+            config: Arc::new(config),
             wanted: Arc::new(Wanted::new(device, tags, points)),
             dropped: Arc::default(),
+            slot: Slot::default(),
+            current: Current::default(),
             last_attempt: None,
+            last_session: None,
             running: None,
+            parked: Mutex::default(),
+            was_connected: false,
         })
     }
 
-    async fn try_connect(&self) -> Result<Running, SourceError> {
-        let inbox = Arc::new(Inbox::new(self.config.buffer, self.dropped.clone()));
-        let connection = Connection::open(&self.config, inbox.clone()).await?;
-        let session = connection.session.clone();
-        let failed = |e: Error| explain(&self.config, &e);
-        // With a publishing interval this long at most, silence for the lifetime ends it.
-        let interval = Duration::from_millis(self.config.publishing_interval_ms.into());
-        let notifications = Notifications {
-            inbox: inbox.clone(),
-            wanted: self.wanted.clone(),
-        };
-        let subscription = session
-            .create_subscription(interval, 600, 20, 0, 0, true, notifications)
-            .await
-            .map_err(failed)?;
-        let search = Search {
-            wanted: self.wanted.clone(),
-            config: self.config.clone(),
-            session,
-            subscription,
-        };
-        let all = (0..self.wanted.points.len()).collect();
-        let missing = search.subscribe(all).await.map_err(failed)?;
-        inbox.put(missing.iter().map(|(column, quality)| Arrival {
-            column: *column,
-            time: now(),
-            value: None,
-            quality: *quality,
-        }));
-        let searching = (!missing.is_empty()).then(|| {
-            let columns = missing.into_iter().map(|(column, _)| column).collect();
-            AbortOnDropHandle::new(tokio::spawn(search.go_on(columns)))
+    /// Which endpoint of the server to use; it also shows that the server is there, before a session
+    /// is asked for.
+    async fn find_endpoint(&self, with: &Credentials) -> Result<EndpointDescription, SourceError> {
+        let asked = endpoints(&with.client, with.store.clone(), &self.config);
+        let offered = self.in_time(async {
+            let offered = asked.await;
+            offered.map_err(|e| explain(&self.config, None, &e))
         });
-        Ok(Running {
-            inbox,
-            connection,
-            _searching: searching,
-        })
+        choose(&self.config, &with.identity, offered.await?)
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        let milliseconds = self.config.connect_timeout_ms.into();
+        let limit = Duration::from_millis(milliseconds);
+        let late = || SourceError::Timeout {
+            address: self.config.url.clone(),
+            milliseconds,
+        };
+        tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Takes the old session up again where that can be, and else opens one.
+    async fn open_session(
+        &mut self,
+        with: Credentials,
+        endpoint: EndpointDescription,
+        inbox: &Arc<Inbox>,
+    ) -> Result<(Connection, Opened), SourceError> {
+        if let Some(last) = self.last_session {
+            tokio::time::sleep_until(last + BETWEEN_SESSIONS).await;
+        }
+        let parked = self
+            .parked
+            .get_mut()
+            .take()
+            .filter(|parked| parked.fits(&endpoint));
+        let config = self.config.clone();
+        let opened = self
+            .in_time(async {
+                match parked {
+                    Some(parked) => parked.resume(&config, inbox.clone()).await,
+                    None => {
+                        let opened = Connection::open(&config, with, endpoint, inbox.clone());
+                        Ok((opened.await?, Opened::New))
+                    }
+                }
+            })
+            .await;
+        self.last_session = Some(Instant::now());
+        opened
+    }
+
+    /// The subscription that the server kept, or a new one.
+    async fn subscription(&self, line: &Line, opened: Opened) -> Result<Arc<Subscription>, Error> {
+        let old = self.slot.lock().take();
+        if let Some(old) = old {
+            let kept = match opened {
+                Opened::Resumed => true,
+                Opened::New => transferred(line, old.id).await,
+            };
+            if kept {
+                return Ok(old);
+            }
+        }
+        begin(line).await
+    }
+}
+
+/// Whether the server gave the old session's subscription to the new one.
+async fn transferred(line: &Line, id: u32) -> bool {
+    match line.session.transfer_subscriptions(&[id], false).await {
+        Ok(results) => results.first().is_some_and(|r| r.status_code.is_good()),
+        Err(_) => false,
+    }
+}
+
+/// Makes the client's certificate folder and certificate where they are missing. Blocking.
+pub fn ensure_certificate(folder: &Path) -> Result<(), pki::PkiError> {
+    pki::ensure(folder, &subject())
+}
+
+/// Whom the client's certificate names.
+pub fn subject() -> pki::Subject {
+    pki::Subject {
+        name: "Weighbridge client".into(),
+        application_uri: APPLICATION_URI.into(),
+        hosts: vec![pki::host_name()],
     }
 }
 
@@ -174,21 +258,38 @@ impl Source for OpcUaSource {
     }
 
     async fn connect(&mut self) -> Result<(), SourceError> {
-        self.running = None;
+        *self.current.write() = None;
+        if let Some(Running { connection, .. }) = self.running.take() {
+            *self.parked.get_mut() = connection.park().await;
+        }
         if let Some(last) = self.last_attempt {
             tokio::time::sleep_until(last + BETWEEN_ATTEMPTS).await;
         }
         self.last_attempt = Some(Instant::now());
-        let limit = self.config.connect_timeout_ms;
-        let attempt =
-            tokio::time::timeout(Duration::from_millis(limit.into()), self.try_connect()).await;
-        let running = attempt.unwrap_or_else(|_| {
-            Err(SourceError::Timeout {
-                address: self.config.url.clone(),
-                milliseconds: limit.into(),
-            })
-        })?;
-        self.running = Some(running);
+        let with = Credentials::read(&self.config)?;
+        let endpoint = self.find_endpoint(&with).await?;
+        let last = self.wanted.last.clone();
+        let inbox = Arc::new(Inbox::new(self.config.buffer, self.dropped.clone(), last));
+        let (connection, opened) = self.open_session(with, endpoint, &inbox).await?;
+        let failed = |e: Error| explain(&self.config, None, &e);
+        let line = Line::open(
+            connection.session.clone(),
+            self.config.clone(),
+            self.wanted.clone(),
+            inbox.clone(),
+        );
+        let line = Arc::new(line.await.map_err(failed)?);
+        line.hold();
+        let subscription = self.subscription(&line, opened).await.map_err(failed)?;
+        *self.slot.lock() = Some(subscription.clone());
+        *self.current.write() = Some(line.clone());
+        let keeper = keep(line, subscription, self.slot.clone(), self.was_connected);
+        self.was_connected = true;
+        self.running = Some(Running {
+            inbox,
+            connection,
+            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper)),
+        });
         Ok(())
     }
 
@@ -206,7 +307,8 @@ impl Source for OpcUaSource {
             return Err(broken("it is not connected".into()));
         };
         if let Err(reason) = running.inbox.filled().await {
-            self.running = None;
+            // The session may be of use yet: `connect` will see.
+            *self.current.write() = None;
             return Err(broken(reason));
         }
         for arrival in running.inbox.take(READ_AT_MOST) {
@@ -221,7 +323,16 @@ impl Source for OpcUaSource {
         Ok(())
     }
 
+    fn control(&self) -> Option<Arc<dyn Control>> {
+        Some(Arc::new(OpcUaControl::new(
+            self.config.clone(),
+            self.wanted.clone(),
+            self.current.clone(),
+        )))
+    }
+
     async fn close(&mut self) {
+        *self.current.write() = None;
         if let Some(running) = self.running.take() {
             running.connection.close().await;
         }

@@ -4,6 +4,7 @@ mod address;
 mod alarms;
 mod callers;
 mod chunk;
+mod companion;
 mod config;
 mod diagnostics;
 mod flow;
@@ -22,6 +23,9 @@ mod users;
 mod writes;
 
 pub use address::NAMESPACE;
+pub use companion::{
+    Machine, MachineKind, MachineryConfig, Machines, MotionDeviceCategory, TagRole,
+};
 pub use config::{ConfigError, OpcUaServerConfig, ServerLimits, UserConfig};
 pub use users::UsersError;
 
@@ -107,6 +111,8 @@ pub struct ScadaPorts {
     pub alarms: Option<Arc<dyn AlarmPort>>,
     /// What was recorded; without it there is no history.
     pub history: Option<Arc<dyn HistoryPort>>,
+    /// What is configured about the machines.
+    pub machines: Machines,
 }
 
 impl ScadaPorts {
@@ -123,6 +129,7 @@ impl ScadaPorts {
             control: None,
             alarms: None,
             history: None,
+            machines: Machines::default(),
         }
     }
 }
@@ -255,7 +262,7 @@ impl ScadaServer {
             .remove_gone(space, &self.live, subscriptions);
         for live in self.live.devices() {
             let space = self.nodes.address_space();
-            if let Some(group) = self.nodes.inner().add(space, &live) {
+            for group in self.nodes.inner().add(space, &live) {
                 self.push(group);
             }
         }

@@ -2,6 +2,8 @@
 
 use super::ScadaPorts;
 use super::address::{NAMESPACE, add_device, add_root, remove_device};
+use super::companion::Companions;
+use super::companion::types::{self, Spaces};
 use super::history::capabilities::historize;
 use super::parts::{Parts, Past};
 use super::points::{Group, Item, Origin};
@@ -35,6 +37,9 @@ const NO_PACE: f64 = 1e-6;
 /// The hub's variables.
 pub(super) struct LiveNodes {
     namespace: u16,
+    /// Of the companion specifications.
+    spaces: [u16; 3],
+    companions: Companions,
     ports: ScadaPorts,
     sessions: Arc<Sessions>,
     parts: Arc<Parts>,
@@ -56,6 +61,15 @@ impl Tags {
         };
         let tag = live.tags.get(*index)?;
         Some((live.id.clone(), tag.clone()))
+    }
+
+    /// The device and the tag whose samples a node shows, under whatever name.
+    pub(super) fn shown_by(&self, node: &NodeId) -> Option<(DeviceId, Arc<str>)> {
+        let groups = self.0.read();
+        let (group, index) = groups.points.get(node)?;
+        let (live, tag) = group.origin.tag(*index)?;
+        let tag = live.tags.get(tag)?;
+        Some((live.id.clone(), tag.name.clone()))
     }
 
     fn point(&self, node: &NodeId) -> Option<(Arc<Group>, usize)> {
@@ -95,6 +109,17 @@ impl LiveNodes {
             .add_namespace(NAMESPACE);
         space.add_namespace(NAMESPACE, namespace);
         let nodes = add_root(space, namespace);
+        let spaces = types::NAMESPACES.map(|uri| {
+            let index = context
+                .type_tree
+                .write()
+                .namespaces_mut()
+                .add_namespace(uri);
+            space.add_namespace(uri, index);
+            index
+        });
+        let machines = ports.machines.clone();
+        let companions = Companions::new(space, Spaces::new(spaces), namespace, machines);
         if let Some(history) = &ports.history {
             methods::add_get_evidence(space, namespace, &parts, history.clone());
         }
@@ -105,6 +130,8 @@ impl LiveNodes {
         let group = Arc::new(Group::new(origin, nodes));
         let this = Self {
             namespace,
+            spaces,
+            companions,
             ports,
             sessions,
             parts,
@@ -115,15 +142,15 @@ impl LiveNodes {
         (this, group)
     }
 
-    /// Adds a device, or replaces the one of its id; `None` when it is there already.
+    /// Adds a device, or replaces the one of its id; nothing when it is there already.
     pub(super) fn add(
         &self,
         space: &RwLock<AddressSpace>,
         live: &Arc<DeviceLive>,
-    ) -> Option<Arc<Group>> {
+    ) -> Vec<Arc<Group>> {
         let mut groups = self.parts.tags.0.write();
         let old = match groups.devices.get(&live.id) {
-            Some((same, _)) if Arc::ptr_eq(same, live) => return None,
+            Some((same, _)) if Arc::ptr_eq(same, live) => return Vec::new(),
             other => other.cloned(),
         };
         let mut space = space.write();
@@ -148,11 +175,23 @@ impl LiveNodes {
             let lost = group.inherit(old);
             self.items.fetch_sub(lost, Ordering::Relaxed);
         }
+        let machine = self.companions.add(&mut space, live);
+        if self.ports.history.is_some() {
+            historize(&mut space, &machine.group.tag_nodes());
+        }
+        if let Some(old) = &machine.old {
+            for node in &old.nodes {
+                groups.points.remove(node);
+            }
+            let lost = machine.group.inherit(old);
+            self.items.fetch_sub(lost, Ordering::Relaxed);
+        }
         groups.enrol(&group);
+        groups.enrol(&machine.group);
         groups
             .devices
             .insert(live.id.clone(), (live.clone(), group.clone()));
-        Some(group)
+        vec![group, machine.group]
     }
 
     /// Takes out the devices that `live` has no more.
@@ -172,12 +211,16 @@ impl LiveNodes {
             let Some((device, group)) = groups.devices.remove(&id) else {
                 continue;
             };
-            remove_device(&mut space.write(), self.namespace, &id, &device.tags);
-            for node in &group.nodes {
-                groups.points.remove(node);
+            let mut space = space.write();
+            remove_device(&mut space, self.namespace, &id, &device.tags);
+            let machine = self.companions.remove(&mut space, &id);
+            for group in [Some(group), machine].into_iter().flatten() {
+                for node in &group.nodes {
+                    groups.points.remove(node);
+                }
+                self.items
+                    .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
             }
-            self.items
-                .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
         }
     }
 
@@ -281,11 +324,15 @@ impl InMemoryNodeManagerImpl for LiveNodes {
     }
 
     fn namespaces(&self) -> Vec<NamespaceMetadata> {
-        vec![NamespaceMetadata {
-            namespace_uri: NAMESPACE.to_owned(),
-            namespace_index: self.namespace,
-            ..Default::default()
-        }]
+        let companions = types::NAMESPACES.into_iter().zip(self.spaces);
+        std::iter::once((NAMESPACE, self.namespace))
+            .chain(companions)
+            .map(|(uri, index)| NamespaceMetadata {
+                namespace_uri: uri.to_owned(),
+                namespace_index: index,
+                ..Default::default()
+            })
+            .collect()
     }
 
     async fn read_values(

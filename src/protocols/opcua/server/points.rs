@@ -4,6 +4,7 @@
 //! newest of three quick ones. Here every value goes to the monitored items of its variable when it
 //! comes, as often as the interval allows that its client asked for, and the newest always.
 
+use super::companion::point::{Point, Shape};
 use super::pace::Pace;
 use crate::live_view::{DeviceLive, LiveSample, News};
 use crate::model::{Nanos, Quality, Value, now};
@@ -40,6 +41,8 @@ pub(super) const LEDGER_FIELDS: [&str; 3] = ["Height", "LastBlockHash", "Records
 /// Where the values of a group of variables come from.
 pub(super) enum Origin {
     Device(Arc<DeviceLive>),
+    /// The same samples under the companion specifications' names.
+    Machine(Arc<DeviceLive>, Vec<Point>),
     Ledger {
         port: Arc<dyn LedgerPort>,
         changed: AtomicI64,
@@ -52,6 +55,7 @@ pub(super) struct Reading {
     value: Option<Value>,
     time: Option<Nanos>,
     quality: Quality,
+    shape: Shape,
     /// Of the newest news that it stands for.
     serial: u64,
 }
@@ -59,7 +63,7 @@ pub(super) struct Reading {
 impl Origin {
     fn news(&self) -> Source {
         match self {
-            Self::Device(live) => Source::Device(live.news()),
+            Self::Device(live) | Self::Machine(live, _) => Source::Device(live.news()),
             Self::Ledger { port, .. } => Source::Ledger(port.changes()),
         }
     }
@@ -72,9 +76,23 @@ impl Origin {
                     value: None,
                     time: None,
                     quality: WAITING,
+                    shape: Shape::Plain,
                     serial,
                 },
             },
+            Self::Machine(live, points) => {
+                let point = points.get(index).copied().unwrap_or(Point::Missing);
+                // Asked for first: what comes meanwhile is told twice at worst.
+                let (serial, _) = live.newest(0);
+                let (value, time, quality, shape) = point.read(live);
+                Reading {
+                    value,
+                    time,
+                    quality,
+                    shape,
+                    serial,
+                }
+            }
             Self::Ledger { port, changed } => Reading {
                 value: Some(match index {
                     0 => Value::U64(port.height()),
@@ -83,9 +101,49 @@ impl Origin {
                 }),
                 time: Some(changed.load(Ordering::Relaxed)),
                 quality: Quality::GOOD,
+                shape: Shape::Plain,
                 // There are no older news on the way.
                 serial: u64::MAX,
             },
+        }
+    }
+
+    /// What news say of the variables.
+    fn readings(&self, news: &News) -> Vec<(usize, Reading)> {
+        let samples = news.samples.iter();
+        let Self::Machine(_, points) = self else {
+            let of = |(i, sample): &(usize, LiveSample)| (*i, Reading::of(sample, news.serial));
+            return samples.map(of).collect();
+        };
+        let mut readings = Vec::new();
+        for (tag, sample) in samples {
+            for (index, point) in points.iter().enumerate() {
+                if let Point::Tag(of, shape) = point
+                    && of == tag
+                {
+                    let reading = Reading::of(sample, news.serial);
+                    readings.push((
+                        index,
+                        Reading {
+                            shape: *shape,
+                            ..reading
+                        },
+                    ));
+                }
+            }
+        }
+        let states = points.iter().enumerate();
+        let states = states.filter(|(_, point)| matches!(point, Point::State(..)));
+        readings.extend(states.map(|(index, _)| (index, self.read(index))));
+        readings
+    }
+
+    /// The device and the tag whose samples variable `index` shows as they are.
+    pub(super) fn tag(&self, index: usize) -> Option<(&Arc<DeviceLive>, usize)> {
+        match self {
+            Self::Device(live) => Some((live, index)),
+            Self::Machine(live, points) => Some((live, points.get(index)?.tag()?)),
+            Self::Ledger { .. } => None,
         }
     }
 }
@@ -97,6 +155,7 @@ impl Reading {
             value: (!sample.quality.is_bad()).then(|| sample.value.clone()),
             time: Some(sample.time),
             quality: sample.quality,
+            shape: Shape::Plain,
             serial,
         }
     }
@@ -108,7 +167,7 @@ impl Reading {
     /// As it is said to be at `now`.
     pub(super) fn data_value_at(self, now: DateTime) -> DataValue {
         DataValue {
-            value: self.value.map(variant),
+            value: self.value.and_then(|value| self.shape.variant(value)),
             status: Some(StatusCode::from(self.quality.0)),
             source_timestamp: self.time.map(|time| DateTime::from(ticks(time))),
             source_picoseconds: None,
@@ -336,6 +395,13 @@ impl Group {
         }
     }
 
+    /// The nodes that show a tag's samples as they are.
+    pub(super) fn tag_nodes(&self) -> Vec<NodeId> {
+        let nodes = self.nodes.iter().enumerate();
+        let of_tags = nodes.filter(|(index, _)| self.origin.tag(*index).is_some());
+        of_tags.map(|(_, node)| node.clone()).collect()
+    }
+
     /// Adds a monitored item of variable `index`.
     pub(super) fn monitor(&self, index: usize, handle: MonitoredItemHandle, item: Item) {
         let mut items = self.items.lock();
@@ -474,9 +540,7 @@ impl Group {
 
     /// Gives the items of the samples' variables their news.
     async fn deliver(&self, news: &News, subscriptions: &SubscriptionCache) {
-        let samples = news.samples.iter();
-        let readings = samples.map(|(i, sample)| (*i, Reading::of(sample, news.serial)));
-        self.deliver_readings(readings.collect(), subscriptions)
+        self.deliver_readings(self.origin.readings(news), subscriptions)
             .await;
     }
 

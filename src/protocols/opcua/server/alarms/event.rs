@@ -1,6 +1,8 @@
 //! What is sent to clients: changes of conditions, and the marks around a refresh.
 
 use super::fields::{Names, Of, condition, date_time, device, value};
+use super::filter::question;
+use super::where_clause::{Subject, Where};
 use crate::alarms::Alarm;
 use crate::model::{Nanos, now};
 use opcua::nodes::Event;
@@ -16,8 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Happening {
     what: What,
     time: DateTime,
-    /// What filters by type see.
-    seen_as: NodeId,
+    event_type: NodeId,
     names: Names,
 }
 
@@ -62,7 +63,7 @@ impl Happening {
     pub(super) fn condition(alarm: Alarm, names: Names) -> Self {
         Self {
             time: date_time(alarm.time),
-            seen_as: Of::of(&alarm).id(names.namespace),
+            event_type: Of::of(&alarm).id(names.namespace),
             what: What::Condition(Box::new(alarm)),
             names,
         }
@@ -73,8 +74,7 @@ impl Happening {
         Self {
             time: date_time(now()),
             what: What::Mark(mark, mark_id(now())),
-            // A client that asks for conditions only must see the marks around them.
-            seen_as: Of::ControlChart.id(names.namespace),
+            event_type: mark.event_type(),
             names,
         }
     }
@@ -84,6 +84,14 @@ impl Happening {
         let server = *node == NodeId::from(ObjectId::Server);
         match &self.what {
             What::Condition(alarm) => server || *node == device(alarm, self.names.namespace),
+            What::Mark(..) => true,
+        }
+    }
+
+    /// Marks go to everybody whose events they are about, whatever else is asked for.
+    fn passes(&self, clause: &Where) -> bool {
+        match self.what {
+            What::Condition(_) => clause.passes(self),
             What::Mark(..) => true,
         }
     }
@@ -114,6 +122,26 @@ fn mark_id(now: Nanos) -> ByteString {
     ByteString::from([now.to_be_bytes(), count.to_be_bytes()].concat())
 }
 
+impl Subject for Happening {
+    fn field(
+        &self,
+        attribute: AttributeId,
+        range: &NumericRange,
+        path: &[QualifiedName],
+    ) -> Variant {
+        self.get_value(attribute, range, path)
+    }
+
+    fn is_of_type(&self, id: &NodeId) -> bool {
+        let What::Condition(alarm) = &self.what else {
+            return true;
+        };
+        let (of, namespace) = (Of::of(alarm), self.names.namespace);
+        let types = Of::ALL.into_iter().filter(|other| of.has(*other));
+        types.into_iter().any(|other| other.id(namespace) == *id)
+    }
+}
+
 impl EventField for Happening {
     fn get_value(
         &self,
@@ -125,7 +153,10 @@ impl EventField for Happening {
             (AttributeId::NodeId, [], What::Condition(alarm)) => {
                 condition(&alarm.id, self.names.namespace).into()
             }
-            (AttributeId::Value, [_, ..], _) => self.field(path),
+            (AttributeId::Value, [_, ..], _) => match question(path) {
+                Some(clause) => self.passes(&clause).into(),
+                None => self.field(path),
+            },
             _ => Variant::Empty,
         };
         match index_range {
@@ -152,6 +183,6 @@ impl Event for Happening {
     }
 
     fn event_type_id(&self) -> &NodeId {
-        &self.seen_as
+        &self.event_type
     }
 }

@@ -2,16 +2,18 @@
 //! instances in the address space, and the methods that clients call on them.
 //!
 //! The stack has events with filters and methods, and nothing of conditions. What is missing there is
-//! here: [`event`] answers filters, [`listeners`] delivers to single subscriptions, which a refresh
+//! here: [`filter`] and [`event`] answer filters, [`listeners`] delivers to single subscriptions, which a refresh
 //! needs, and keeps events for clients that leave the size of their queue to the server; [`instances`]
 //! are the nodes; [`methods`] are the acts of users.
 
 mod event;
 mod fields;
+mod filter;
 mod instances;
 mod listeners;
 mod methods;
 mod types;
+mod where_clause;
 
 pub(super) use listeners::Listeners;
 
@@ -47,7 +49,8 @@ pub(super) fn open(
         namespace: nodes.inner().namespace(),
         max_shelved: port.max_shelved(),
     };
-    types::add(&mut handle.type_tree().write(), &names);
+    let with_filters = filter::before(&handle.info().type_loaders.read());
+    *handle.info().type_loaders.write() = with_filters;
     types::add_nodes(&mut nodes.address_space().write(), &names);
     methods::add(&port, names, parts);
     parts.listeners.open(names);

@@ -28,8 +28,11 @@ use opcua::types::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Most values of all nodes together in one answer; there are continuation points for the rest.
-pub(super) const MAX_VALUES: usize = 20_000;
+/// Most values of all nodes together in one answer; there are continuation points for the rest. Some
+/// clients take answers of 320 KiB at most.
+pub(super) const MAX_VALUES: usize = 8_000;
+/// Most bytes of their texts.
+const MAX_TEXT: usize = 128 << 10;
 /// Continuation points that a session may hold.
 pub(super) const MAX_CONTINUATIONS: usize = 100;
 /// Nanoseconds of a tick, OPC UA's unit of time.
@@ -106,9 +109,9 @@ impl History {
         if !node.data_encoding().is_null() {
             return Err(StatusCode::BadDataEncodingUnsupported);
         }
-        let tag = self.tags.of(node.node_id());
+        let tag = self.tags.shown_by(node.node_id());
         let (device, tag) = tag.ok_or(StatusCode::BadHistoryOperationUnsupported)?;
-        Ok((device, tag.name.to_string()))
+        Ok((device, tag.to_string()))
     }
 }
 
@@ -148,6 +151,22 @@ fn nanos(time: &DateTime) -> Option<Nanos> {
     }
     let ticks = time.ticks().saturating_sub(UNIX_EPOCH_TICKS);
     Some(ticks.saturating_mul(TICK))
+}
+
+/// How many of `samples` fit, if their texts may have `most` bytes; one always does.
+fn fitting(samples: &[PastSample], most: usize) -> usize {
+    let bytes = |sample: &PastSample| match &sample.value {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    };
+    let mut left = most;
+    let over = samples.iter().position(|sample| {
+        let fits = bytes(sample) <= left;
+        left = left.saturating_sub(bytes(sample));
+        !fits
+    });
+    over.unwrap_or(samples.len()).max(1).min(samples.len())
 }
 
 fn data_value(time: Nanos, value: Option<Value>, status: u32) -> DataValue {

@@ -1,6 +1,9 @@
 //! ReadRawModified (OPC 10000-11, 6.5.3): samples as they were recorded.
 
-use super::{History, MAX_VALUES, TICK, data_value, may_go_on, nanos, raw_value, status_of};
+use super::{
+    History, MAX_TEXT, MAX_VALUES, TICK, data_value, fitting, may_go_on, nanos, raw_value,
+    status_of,
+};
 use crate::access::Caller;
 use crate::model::{Nanos, Quality};
 use crate::protocols::ports::{Cursor, Direction, PastTag};
@@ -160,7 +163,12 @@ impl Reading {
             limit => limit.min(share),
         };
         let first = self.after.is_none();
-        let page = self.tag.page(direction, self.after, most).await?;
+        let mut page = self.tag.page(direction, self.after, most).await?;
+        let fitting = fitting(&page.samples, MAX_TEXT * share / MAX_VALUES);
+        if fitting < page.samples.len() {
+            page.samples.truncate(fitting);
+            page.next = Cursor::after(&page.samples, self.after);
+        }
         let mut values = Vec::with_capacity(page.samples.len() + 2);
         // The ends in the order of reading, as the client named them.
         let (begin, end) = match direction {

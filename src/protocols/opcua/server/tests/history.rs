@@ -9,7 +9,7 @@ use crate::protocols::ports::{
 use async_trait::async_trait;
 use opcua::client::HistoryReadAction;
 use opcua::types::{
-    AggregateConfiguration, ByteString, DateTime, HistoryData, HistoryReadResult,
+    AggregateConfiguration, AttributeId, ByteString, DateTime, HistoryData, HistoryReadResult,
     HistoryReadValueId, ReadAtTimeDetails, ReadProcessedDetails, ReadRawModifiedDetails,
     VariableId,
 };

@@ -1,5 +1,6 @@
 //! The server, seen by a client.
 
+mod companion;
 mod conversation;
 mod history;
 mod hostile;
@@ -174,6 +175,7 @@ fn client(dir: &Path) -> Client {
         .create_sample_keypair(true)
         .trust_server_certs(true)
         .session_retry_limit(0)
+        .max_array_length(20_000)
         .client()
         .unwrap()
 }

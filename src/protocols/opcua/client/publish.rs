@@ -1,0 +1,218 @@
+//! Asks the server for its notifications, puts them in order, and asks again for those that were
+//! lost on the way (OPC 10000-4, 5.14.5 and 5.14.6).
+
+use super::convert::sample;
+use super::inbox::Arrival;
+use super::line::Line;
+use super::session::silence;
+use super::subscription::{Subscription, column};
+use crate::model::now;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use opcua::client::UARequest;
+use opcua::client::services::{Publish, Republish};
+use opcua::types::{
+    DataChangeNotification, NotificationMessage, PublishResponse, StatusChangeNotification,
+    StatusCode, SubscriptionAcknowledgement, match_extension_object_owned,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Requests that wait at the server, so that it can always answer.
+const REQUESTS: usize = 3;
+/// A request is asked anew after this time; silence is noticed much earlier.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Failures in a row after which the session is given up.
+const FAILURES: usize = 5;
+/// Lost messages that are asked for again; where more are lost, only the history can help.
+const REPUBLISH: u32 = 200;
+
+/// Why there will be no more notifications.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The subscription is no more; the session may be.
+    Dropped(String),
+    /// The session is of no use.
+    Broken(String),
+}
+
+/// Publishes until it ends.
+pub(super) async fn publish(line: Arc<Line>, subscription: Arc<Subscription>) -> End {
+    let patience = subscription.keep_alive + (silence(&line.config) / 2).max(MARGIN);
+    let mut asked = FuturesUnordered::new();
+    let mut most = REQUESTS;
+    let mut failures = 0;
+    let mut stream = Messages {
+        line: line.clone(),
+        subscription,
+        acknowledge: Vec::new(),
+    };
+    loop {
+        while asked.len() < most {
+            let request = Publish::new(&line.session)
+                .acks(std::mem::take(&mut stream.acknowledge))
+                .timeout(REQUEST_TIMEOUT);
+            let line = line.clone();
+            asked.push(async move { request.send(line.session.channel()).await });
+        }
+        let answer = match timeout(patience, asked.next()).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => continue,
+            Err(_) => {
+                let ms = patience.as_millis();
+                return End::Dropped(format!("it said nothing of the subscription for {ms} ms"));
+            }
+        };
+        let status = match answer {
+            Ok(response) => {
+                failures = 0;
+                if let Some(reason) = stream.take(response).await {
+                    return End::Dropped(reason);
+                }
+                continue;
+            }
+            Err(error) => error.status(),
+        };
+        match status {
+            StatusCode::BadTooManyPublishRequests => most = asked.len().max(1),
+            StatusCode::BadNoSubscription | StatusCode::BadSubscriptionIdInvalid => {
+                return End::Dropped(format!("it has no such subscription any more ({status})"));
+            }
+            StatusCode::BadTimeout if asked.len() + 1 < most => {}
+            _ => {
+                failures += 1;
+                if failures >= FAILURES {
+                    return End::Broken(format!("it gives no notifications ({status})"));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Time that a sign of life may be late.
+const MARGIN: Duration = Duration::from_millis(1_000);
+
+struct Messages {
+    line: Arc<Line>,
+    subscription: Arc<Subscription>,
+    acknowledge: Vec<SubscriptionAcknowledgement>,
+}
+
+impl Messages {
+    /// Takes a message, after those before it; the reason when the subscription has ended.
+    async fn take(&mut self, response: PublishResponse) -> Option<String> {
+        if response.subscription_id != self.subscription.id {
+            // One that was given up.
+            return None;
+        }
+        let message = response.notification_message;
+        let sequence = message.sequence_number;
+        let has_data = message
+            .notification_data
+            .as_ref()
+            .is_some_and(|d| !d.is_empty());
+        let expected = *self.subscription.expected.lock();
+        if let Some(expected) = expected {
+            match sequence.wrapping_sub(expected) {
+                0 => {}
+                missed if missed < 1 << 31 => self.republish(expected, missed, has_data).await,
+                // It came already.
+                _ => return None,
+            }
+        }
+        // A sign of life has the number of the message that comes next.
+        let next = if has_data {
+            following(sequence)
+        } else {
+            sequence
+        };
+        *self.subscription.expected.lock() = Some(next);
+        if has_data {
+            self.acknowledge(sequence);
+        }
+        self.deliver(message)
+    }
+
+    async fn republish(&mut self, from: u32, missed: u32, certain: bool) {
+        let mut sequence = from;
+        let mut lost = missed > REPUBLISH;
+        for _ in 0..missed.min(REPUBLISH) {
+            let again = Republish::new(self.subscription.id, sequence, &self.line.session);
+            match again.send(self.line.session.channel()).await {
+                Ok(response) => {
+                    self.acknowledge(sequence);
+                    self.deliver(response.notification_message);
+                }
+                Err(_) => lost = true,
+            }
+            sequence = following(sequence);
+        }
+        tracing::info!(
+            device = %self.line.wanted.device,
+            messages = missed,
+            lost,
+            "messages were lost on the way and asked for again"
+        );
+        // Some servers count signs of life as messages, so only a message with data is proof.
+        if lost && certain {
+            self.line.hold();
+            self.subscription.note_gap();
+        }
+    }
+
+    fn acknowledge(&mut self, sequence_number: u32) {
+        self.acknowledge.push(SubscriptionAcknowledgement {
+            subscription_id: self.subscription.id,
+            sequence_number,
+        });
+    }
+
+    fn deliver(&self, message: NotificationMessage) -> Option<String> {
+        let mut ended = None;
+        for data in message.notification_data.into_iter().flatten() {
+            match_extension_object_owned!(data,
+                change: DataChangeNotification => self.data_change(change),
+                change: StatusChangeNotification => {
+                    ended = Some(format!("it ended the subscription ({})", change.status));
+                },
+            );
+        }
+        ended
+    }
+
+    fn data_change(&self, change: DataChangeNotification) {
+        let now = now();
+        let mut lost = 0;
+        let wanted = &self.line.wanted;
+        let arrivals = change.monitored_items.into_iter().flatten();
+        let arrivals = arrivals.filter_map(|item| {
+            let column = column(item.client_handle)?;
+            let kind = wanted.tags.get(column)?.kind;
+            let status = item.value.status.unwrap_or_default();
+            if status == StatusCode::BadNodeIdUnknown {
+                wanted.report(column, status);
+                self.subscription.lose(column);
+            }
+            if status.overflow() {
+                // The server's queue was too short; it does not say by how many.
+                lost += 1;
+            }
+            let (time, value, quality) = sample(item.value, kind, now);
+            Some(Arrival {
+                column,
+                time,
+                value,
+                quality,
+            })
+        });
+        self.line.inbox.put(arrivals);
+        self.line.inbox.lose(lost);
+    }
+}
+
+/// The sequence number after this one: 0 is left out (OPC 10000-4, 7.7).
+fn following(sequence: u32) -> u32 {
+    sequence.checked_add(1).unwrap_or(1)
+}
