@@ -1,13 +1,14 @@
 //! Which of a server's endpoints is used.
 
 use super::config::OpcUaConfig;
+use super::refusal::explain;
 use super::session::silence;
 use crate::protocols::opcua::security::Policy;
 use crate::protocols::source::SourceError;
 use opcua::client::transport::{TcpConnector, TransportPollResult};
 use opcua::client::{ClientConfig, IdentityToken, SessionBuilder};
 use opcua::core::ResponseMessage;
-use opcua::crypto::{CertificateStore, SecurityPolicy};
+use opcua::crypto::{CertificateStore, SecurityPolicy, X509};
 use opcua::sync::RwLock;
 use opcua::types::{
     EndpointDescription, Error, GetEndpointsRequest, MessageSecurityMode, RequestHeader,
@@ -113,8 +114,19 @@ pub(super) fn choose(
         ))
     })?;
     let mut endpoint = fitting.swap_remove(at);
+    in_time(config, &endpoint)?;
     endpoint.endpoint_url = reachable(&config.url, endpoint.endpoint_url.as_ref()).into();
     Ok(endpoint)
+}
+
+/// Refuses a certificate that is not valid now.
+fn in_time(config: &OpcUaConfig, endpoint: &EndpointDescription) -> Result<(), SourceError> {
+    if config.security_policy == Policy::None {
+        return Ok(());
+    }
+    let checked = X509::from_byte_string(&endpoint.server_certificate)
+        .and_then(|certificate| certificate.is_time_valid(&chrono::Utc::now()));
+    checked.map_err(|error| explain(config, Some(endpoint), &error))
 }
 
 /// Host and port of `known`, path of `advertised`.
@@ -133,6 +145,7 @@ fn reachable(known: &str, advertised: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocols::opcua::pki;
 
     #[test]
     fn the_known_address_wins_over_the_advertised_one() {
@@ -144,6 +157,29 @@ mod tests {
             reachable("opc.tcp://[::1]:4840/x", "opc.tcp://h"),
             "opc.tcp://[::1]:4840"
         );
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_is_refused_whoever_trusts_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut endpoint = EndpointDescription {
+            server_certificate: pki::tests::certificate(dir.path()).as_byte_string(),
+            ..Default::default()
+        };
+        let config = OpcUaConfig {
+            security_policy: Policy::Basic256Sha256,
+            ..OpcUaConfig::new("opc.tcp://h:1")
+        };
+        in_time(&config, &endpoint).unwrap();
+        let (mut data, names) = (opcua::crypto::X509Data::sample_cert(), "urn:x");
+        data.alt_host_names =
+            opcua::crypto::X509Data::alt_host_names(names, None, false, false, false);
+        data.certificate_duration_days = 0;
+        let (expired, _) = X509::cert_and_pkey(&data).unwrap();
+        std::thread::sleep(Duration::from_millis(1_100));
+        endpoint.server_certificate = expired.as_byte_string();
+        let text = in_time(&config, &endpoint).unwrap_err().to_string();
+        assert!(text.contains("expired"), "{text}");
     }
 
     #[test]

@@ -243,6 +243,8 @@ impl Inbox {
             let mut state = self.state.lock();
             let repeated = std::mem::take(&mut state.repeated);
             if state.passed == 0 {
+                // Nothing was filled that these could repeat.
+                state.filled.clear();
                 repeated
             } else {
                 Vec::new()

@@ -3,10 +3,10 @@
 
 use super::fill::fill;
 use super::line::Line;
-use super::publish::{End, publish};
+use super::publish::{End, is_gone, publish};
 use super::subscription::Subscription;
 use crate::model::{Quality, now};
-use opcua::types::{AttributeId, Error, StatusCode};
+use opcua::types::{AttributeId, Error};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -167,7 +167,7 @@ async fn walk(line: &Line, subscription: &Subscription, at: &mut usize) {
     };
     for ((column, _), class) in found.iter().zip(classes) {
         let status = class.status.unwrap_or_default();
-        if status == StatusCode::BadNodeIdUnknown {
+        if is_gone(status) {
             line.wanted.report(*column, status);
             let quality = Quality(status.bits());
             line.inbox.put_missing([(*column, quality)], now());

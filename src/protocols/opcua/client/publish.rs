@@ -191,7 +191,7 @@ impl Messages {
             let column = column(item.client_handle)?;
             let kind = wanted.tags.get(column)?.kind;
             let status = item.value.status.unwrap_or_default();
-            if status == StatusCode::BadNodeIdUnknown {
+            if is_gone(status) {
                 wanted.report(column, status);
                 self.subscription.lose(column);
             }
@@ -210,6 +210,14 @@ impl Messages {
         self.line.inbox.put(arrivals);
         self.line.inbox.lose(lost);
     }
+}
+
+/// Whether a status says that there is no such node: servers differ in how they say it.
+pub(super) fn is_gone(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BadNodeIdUnknown | StatusCode::BadNodeIdInvalid | StatusCode::BadObjectDeleted
+    )
 }
 
 /// The sequence number after this one: 0 is left out (OPC 10000-4, 7.7).
