@@ -4,7 +4,8 @@
     run.py PATH_OF_WEIGHBRIDGE [--keep DIR]
 
 A pymodbus server is its PLC and an asyncua server is its robot; asyncua reads it as SCADA, once without
-security and once with Basic256Sha256 SignAndEncrypt; mbpoll reads the simulated cell. Then the hub is
+security and once with Basic256Sha256 SignAndEncrypt; mbpoll reads the simulated cell. opcua_servers.py has
+the hub read, write and call asyncua and node-opcua servers under every security policy. Then the hub is
 stopped, its ledger verified, and a sample proven. Everything is bounded in time, listens on loopback,
 and is ended by the process that started it. The last line says `N passed, N failed`.
 """

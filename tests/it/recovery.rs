@@ -19,7 +19,7 @@ use weighbridge::hub::{DeviceSetup, Hub};
 use weighbridge::live_view::DeviceLive;
 use weighbridge::model::{BatchBuilder, Nanos, TagSpec, Value, ValueKind, now};
 use weighbridge::protocols::Source;
-use weighbridge::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource};
+use weighbridge::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource, Policy, Trust, pki};
 use weighbridge::sim::controller::{Controller, ControllerPlan, NAMESPACE};
 
 /// After which time every value must be there again.
@@ -173,6 +173,8 @@ struct Robot {
     proxy: Proxy,
     variables: usize,
     short_lived: bool,
+    /// Certificates, when it is spoken to encrypted.
+    pki: Option<tempfile::TempDir>,
     random: Random,
 }
 
@@ -182,9 +184,20 @@ impl Robot {
         let variables = if index == 0 { 999 } else { 60 };
         let short_lived = index % 2 == 1;
         let period = Duration::from_millis(if index == 0 { 250 } else { 100 });
+        let pki = (index == 2).then(|| tempfile::tempdir().unwrap());
+        let server_pki = pki.as_ref().map(|dir| dir.path().join("server"));
+        if let Some(folder) = &server_pki {
+            let subject = pki::Subject {
+                name: "controller".into(),
+                application_uri: format!("{NAMESPACE}:server"),
+                hosts: vec!["127.0.0.1".into()],
+            };
+            pki::ensure(folder, &subject).unwrap();
+        }
         let controller = Controller::new(ControllerPlan {
             // A subscription that nobody asks about for 1.2 s is dropped.
             lifetime: if short_lived { 12 } else { 9_000 },
+            pki_dir: server_pki,
             ..ControllerPlan::new(variables, period)
         });
         let target = controller.start(&[]).await.unwrap();
@@ -194,12 +207,18 @@ impl Robot {
             proxy: Proxy::start(target, random.fork()).await.unwrap(),
             variables,
             short_lived,
+            pki,
             random: random.fork(),
         }
     }
 
     fn setup(&self) -> DeviceSetup {
-        let config = OpcUaConfig::new(format!("opc.tcp://{}/", self.proxy.address()));
+        let mut config = OpcUaConfig::new(format!("opc.tcp://{}/", self.proxy.address()));
+        if let Some(dir) = &self.pki {
+            config.security_policy = Policy::Aes256Sha256RsaPss;
+            config.trust = Trust::Any;
+            config.pki_dir = dir.path().join("client");
+        }
         let point = |index: usize| {
             // Half of them by the index that the namespace has at first, as older projects do.
             let node = match index % 2 {
@@ -247,7 +266,8 @@ impl Robot {
         }
         // The first one, and one for the restart at the beginning at least.
         let sessions = self.proxy.sessions();
-        if sessions.len() < 2 {
+        // What is encrypted cannot be counted from outside.
+        if sessions.len() < 2 && self.pki.is_none() {
             return Err(format!(
                 "{}: {} sessions were counted",
                 self.id,

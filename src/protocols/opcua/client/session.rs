@@ -13,7 +13,7 @@ use opcua::client::{
 };
 use opcua::crypto::CertificateStore;
 use opcua::sync::RwLock;
-use opcua::types::{EndpointDescription, Error, StatusCode};
+use opcua::types::{EndpointDescription, Error, MessageSecurityMode, StatusCode};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,9 +114,12 @@ impl Connection {
 }
 
 impl Parked {
-    /// Whether it was a session of this endpoint, which has not got another certificate since.
+    /// Whether it is of use at this endpoint. With security it is not: the stack would sign with the
+    /// nonce of the new channel instead of the session's (OPC 10000-4, 5.7.3), and a log-in that
+    /// fails each time can lock a user out.
     pub(super) fn fits(&self, endpoint: &EndpointDescription) -> bool {
-        self.endpoint.server_certificate == endpoint.server_certificate
+        endpoint.security_mode == MessageSecurityMode::None
+            && self.endpoint.security_mode == MessageSecurityMode::None
             && self.endpoint.endpoint_url == endpoint.endpoint_url
     }
 

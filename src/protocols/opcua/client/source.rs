@@ -10,7 +10,7 @@ use super::refusal::explain;
 use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
 use super::subscription::Subscription;
 use super::wanted::Wanted;
-use crate::model::{BatchBuilder, DeviceId, TagSpec};
+use crate::model::{BatchBuilder, DeviceId, TagSpec, now};
 use crate::protocols::control::Control;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
@@ -115,6 +115,7 @@ impl OpcUaSource {
         }
         if config.security_policy != Policy::None {
             ensure_certificate(&config.pki_dir)?;
+            warn_of_expiry(&device, &config.pki_dir);
         }
         let (tags, points): (Vec<_>, Vec<_>) = points.into_iter().unzip();
         Ok(Self {
@@ -209,6 +210,25 @@ async fn transferred(line: &Line, id: u32) -> bool {
     match line.session.transfer_subscriptions(&[id], false).await {
         Ok(results) => results.first().is_some_and(|r| r.status_code.is_good()),
         Err(_) => false,
+    }
+}
+
+/// Days before its end from which on a certificate is warned of.
+const SOON: i64 = 30;
+
+fn warn_of_expiry(device: &DeviceId, folder: &Path) {
+    let (found, _) = pki::list(folder).unwrap_or_default();
+    for certificate in found.iter().filter(|c| c.place != pki::Place::Rejected) {
+        let days = certificate.days_left(now());
+        if days < SOON {
+            let (place, subject) = (certificate.place.name(), &certificate.subject);
+            let folder = folder.display();
+            tracing::warn!(
+                %device,
+                "the {place} certificate {subject} in {folder} is at its end in {days} days; \
+                 `weighbridge certs list --pki {folder}` shows it"
+            );
+        }
     }
 }
 
