@@ -361,7 +361,7 @@ impl AlarmPort for AlarmDesk {
             return Err(AlarmError::NotRecorded(error.to_string()));
         }
         let done = state.board.act(id, event, action, by, time);
-        let differs = done.as_ref().map_or(true, |done| done != &planned);
+        let differs = done.as_ref() != Ok(&planned);
         if differs {
             state.dirty.insert(id.to_owned());
         }

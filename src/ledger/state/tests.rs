@@ -303,3 +303,56 @@ fn only_the_device_itself_or_an_edge_node_attests() {
         Err(ApplyError::Signature(SignatureError::Mismatch))
     );
 }
+
+/// What a hub or a user recorded of an alarm.
+fn of_alarm(object: &str, action: Action, kind: &str, word: u8) -> Draft {
+    let response = match action {
+        Action::Refuse => Response::Refused,
+        _ => Response::Accepted,
+    };
+    Draft {
+        time: 50,
+        subject: "user:anna".to_owned(),
+        action,
+        object: object.to_owned(),
+        permit: None,
+        content: Content::Message(MessageContent {
+            kind: kind.to_owned(),
+            commitment: Hash([word; 32]),
+            sealed: SealedRef {
+                hash: Hash([word; 32]),
+                length: 9,
+                key_epoch: 1,
+            },
+        }),
+        response,
+    }
+}
+
+#[test]
+fn the_newest_word_on_an_alarm_is_kept_until_nothing_must_be_remembered() {
+    use crate::ledger::act::{ALARM, ALARM_OVER};
+    let (a, b) = ("alarm:press-1/pressure", "alarm:press-1");
+    let mut drafts = vec![
+        of_alarm(a, Action::Alarm, ALARM, 1),
+        of_alarm(b, Action::Alarm, ALARM, 2),
+        of_alarm(a, Action::Acknowledge, ALARM, 3),
+        // Neither a refusal nor something about a device is the state of an alarm.
+        of_alarm(a, Action::Refuse, "alarm-refused", 4),
+        of_alarm("device:press-1", Action::Control, "control", 5),
+    ];
+    let words = |state: &State| {
+        let words = state.alarms().iter();
+        let words = words.map(|(id, word)| (id.clone(), word.message.commitment.0[0]));
+        words.collect::<Vec<_>>()
+    };
+    let state = apply_all(&records(&drafts)).unwrap();
+    assert_eq!(words(&state), [(b.to_owned(), 2), (a.to_owned(), 3)]);
+
+    drafts.push(of_alarm(a, Action::Acknowledge, ALARM_OVER, 6));
+    let rest = apply_all(&records(&drafts)).unwrap();
+    assert_eq!(words(&rest), [(b.to_owned(), 2)]);
+    drafts.push(of_alarm(b, Action::Alarm, ALARM_OVER, 7));
+    let none = apply_all(&records(&drafts)).unwrap();
+    assert!(none.alarms().is_empty());
+}

@@ -28,32 +28,32 @@ enum What {
     Mark(Mark, ByteString),
 }
 
-/// Marks in the stream of events (OPC 10000-9, 5.11.2 to 5.11.4).
+/// Marks of a refresh in the stream of events (OPC 10000-9, 5.11.2 to 5.11.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// What follows was asked for by a refresh.
-    RefreshStart,
+    Start,
     /// The refresh is over.
-    RefreshEnd,
+    End,
     /// Something was not delivered: the client should refresh.
-    RefreshRequired,
+    Required,
 }
 
 impl Mark {
     fn event_type(self) -> NodeId {
         match self {
-            Self::RefreshStart => ObjectTypeId::RefreshStartEventType,
-            Self::RefreshEnd => ObjectTypeId::RefreshEndEventType,
-            Self::RefreshRequired => ObjectTypeId::RefreshRequiredEventType,
+            Self::Start => ObjectTypeId::RefreshStartEventType,
+            Self::End => ObjectTypeId::RefreshEndEventType,
+            Self::Required => ObjectTypeId::RefreshRequiredEventType,
         }
         .into()
     }
 
     fn says(self) -> &'static str {
         match self {
-            Self::RefreshStart => "the refresh of the conditions begins",
-            Self::RefreshEnd => "the refresh of the conditions is over",
-            Self::RefreshRequired => "events were lost: refresh the conditions",
+            Self::Start => "the refresh of the conditions begins",
+            Self::End => "the refresh of the conditions is over",
+            Self::Required => "events were lost: refresh the conditions",
         }
     }
 }
@@ -63,7 +63,7 @@ impl Happening {
     pub(super) fn condition(alarm: Alarm, names: Names) -> Self {
         Self {
             time: date_time(alarm.time),
-            event_type: Of::of(&alarm).id(names.namespace),
+            event_type: Of::alarm(&alarm).id(names.namespace),
             what: What::Condition(Box::new(alarm)),
             names,
         }
@@ -81,7 +81,7 @@ impl Happening {
 
     /// Whether somebody who listens at `node` hears it.
     pub(super) fn is_heard_at(&self, node: &NodeId) -> bool {
-        let server = *node == NodeId::from(ObjectId::Server);
+        let server = *node == ObjectId::Server;
         match &self.what {
             What::Condition(alarm) => server || *node == device(alarm, self.names.namespace),
             What::Mark(..) => true,
@@ -136,7 +136,7 @@ impl Subject for Happening {
         let What::Condition(alarm) = &self.what else {
             return true;
         };
-        let (of, namespace) = (Of::of(alarm), self.names.namespace);
+        let (of, namespace) = (Of::alarm(alarm), self.names.namespace);
         let types = Of::ALL.into_iter().filter(|other| of.has(*other));
         types.into_iter().any(|other| other.id(namespace) == *id)
     }

@@ -57,7 +57,8 @@ impl Of {
         Self::SystemOffNormal,
     ];
 
-    pub(super) fn of(alarm: &Alarm) -> Self {
+    /// The type of an alarm's condition.
+    pub(super) fn alarm(alarm: &Alarm) -> Self {
         match alarm.kind {
             Kind::Tag => Self::ControlChart,
             Kind::Device => Self::SystemOffNormal,
@@ -199,7 +200,7 @@ pub(super) fn value(alarm: &Alarm, names: &Names, path: &str) -> Variant {
     let number = |number: Option<f64>| number.map_or(Variant::Empty, Variant::from);
     match path {
         "EventId" => event_id(alarm.event).into(),
-        "EventType" => Of::of(alarm).id(namespace).into(),
+        "EventType" => Of::alarm(alarm).id(namespace).into(),
         "SourceNode" => source(alarm, namespace).into(),
         "SourceName" => alarm.id.as_str().into(),
         "Time" | "ReceiveTime" => date_time(alarm.time).into(),

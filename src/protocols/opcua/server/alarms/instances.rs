@@ -96,7 +96,7 @@ impl Instances {
     fn set<'a>(&self, alarm: &Alarm, fields: impl Iterator<Item = &'a Field>) {
         let time = super::fields::date_time(alarm.time);
         let values: Vec<_> = fields
-            .filter(|field| Of::of(alarm).has(field.of))
+            .filter(|field| Of::alarm(alarm).has(field.of))
             .map(|field| {
                 let id = part(&alarm.id, field.path, self.names.namespace);
                 let value = value(alarm, &self.names, field.path);
@@ -128,7 +128,7 @@ impl Instances {
 
 fn add(space: &mut AddressSpace, alarm: &Alarm, names: &Names) {
     let namespace = names.namespace;
-    let of = Of::of(alarm);
+    let of = Of::alarm(alarm);
     let id = condition(&alarm.id, namespace);
     let name = QualifiedName::new(namespace, alarm.id.as_str());
     ObjectBuilder::new(&id, name, alarm.id.as_str())

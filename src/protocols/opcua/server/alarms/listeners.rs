@@ -114,7 +114,7 @@ impl Listeners {
     pub(super) fn missed(&self) {
         let names = self.inner.lock().names;
         if let Some(names) = names {
-            self.tell(Arc::new(Happening::mark(Mark::RefreshRequired, names)));
+            self.tell(Arc::new(Happening::mark(Mark::Required, names)));
         }
     }
 
@@ -151,7 +151,7 @@ impl Listeners {
             return Err(StatusCode::BadMonitoredItemIdInvalid);
         }
         let mark = |mark| Arc::new(Happening::mark(mark, names));
-        let (start, end) = (mark(Mark::RefreshStart), mark(Mark::RefreshEnd));
+        let (start, end) = (mark(Mark::Start), mark(Mark::End));
         let listeners = inner.items.iter_mut().filter(|(handle, _)| asked(handle));
         for (_, listener) in listeners {
             // What was held back is in the refresh.
@@ -224,7 +224,7 @@ impl Listener {
     fn hold_at_most(&mut self, names: Names) {
         if self.held.len() > MOST_HELD {
             self.held.clear();
-            let mark = Happening::mark(Mark::RefreshRequired, names);
+            let mark = Happening::mark(Mark::Required, names);
             self.held.push_back(Arc::new(mark));
         }
     }
