@@ -3,8 +3,9 @@
 use crate::actors::ledger::{BlockCommitted, LedgerHealth};
 use crate::cli::ending::asked_to_end;
 use crate::cli::output;
+use crate::cli::reload::Reload;
 use crate::config::{self, LogConfig, LogFormat};
-use crate::hub::{Faces, Hub, HubBuilder};
+use crate::hub::{Faces, Hub, HubBuilder, OpenFaces};
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
@@ -22,6 +23,8 @@ Examples:
   weighbridge run --config plant/hub.toml
   weighbridge run --config plant/hub.toml --json    one JSON line a block, on standard output
 
+The file and its profiles are watched: a change is checked, and taken over without touching devices
+that it does not concern; one with mistakes changes nothing. SIGHUP reads them again at once.
 Ctrl-C (or SIGTERM) ends it in good order: what was read is made durable first.")]
 pub(super) struct RunArgs {
     /// The configuration
@@ -71,7 +74,11 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         }))?;
     }
     let blocks = args.json.then_some(&mut committed);
-    let ended = hub.runtime().block_on(until_the_end(&hub, blocks, end));
+    let until_the_end = async {
+        let reload = Reload::new(&args.config, loaded.config);
+        until_the_end((&hub, &faces), blocks, reload, end).await
+    };
+    let ended = hub.runtime().block_on(until_the_end);
     faces.close(&hub.runtime());
     let ended_well = hub.shutdown();
     if args.json {
@@ -85,8 +92,9 @@ type Blocks = broadcast::Receiver<Arc<BlockCommitted>>;
 
 /// Returns when the hub is asked to end; an error when its ledger broke.
 async fn until_the_end(
-    hub: &Hub,
+    (hub, faces): (&Hub, &OpenFaces),
     mut blocks: Option<&mut Blocks>,
+    mut reload: Reload,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut status = hub.ledger_status();
@@ -94,6 +102,15 @@ async fn until_the_end(
     loop {
         tokio::select! {
             () = &mut end => return Ok(()),
+            () = reload.wanted() => {
+                let outcome = tokio::select! {
+                    () = &mut end => return Ok(()),
+                    outcome = reload.now(hub, faces) => outcome,
+                };
+                if let Some(outcome) = outcome.filter(|_| blocks.is_some()) {
+                    output::print_json(&outcome)?;
+                }
+            }
             changed = status.changed() => {
                 if changed.is_err() {
                     anyhow::bail!("the hub's actors ended early, see the log");

@@ -127,6 +127,9 @@ fn text(status: &Json, style: Style) -> String {
         ),
     };
     line("ledger", last);
+    if let Some(config) = config(status, style) {
+        line("config", config);
+    }
     let opcua = at("/opcua_url");
     if !opcua.is_empty() {
         line("OPC UA", opcua);
@@ -139,6 +142,46 @@ fn text(status: &Json, style: Style) -> String {
         );
     }
     out
+}
+
+/// What is to be said of the configuration, if anything.
+fn config(status: &Json, style: Style) -> Option<String> {
+    let at = |pointer: &str| cell(status, pointer);
+    let mut parts = Vec::new();
+    if status
+        .pointer("/config/refused")
+        .is_some_and(|r| !r.is_null())
+    {
+        let (errors, first) = (at("/config/refused/errors"), at("/config/refused/first"));
+        parts.push(style.red(&format!(
+            "not taken over, it has {errors} mistake(s): {first}"
+        )));
+    }
+    let restart = status
+        .pointer("/config/needs_restart")
+        .and_then(Json::as_array);
+    let restart: Vec<_> = restart
+        .into_iter()
+        .flatten()
+        .filter_map(Json::as_str)
+        .collect();
+    if !restart.is_empty() {
+        let keys = restart.join(", ");
+        parts.push(style.yellow(&format!("takes effect after a restart: {keys}")));
+    }
+    if status
+        .pointer("/config/last_change")
+        .is_some_and(|c| !c.is_null())
+    {
+        parts.push(format!(
+            "changed {}: {} added, {} removed, {} built anew",
+            at("/config/last_change/time"),
+            at("/config/last_change/added"),
+            at("/config/last_change/removed"),
+            at("/config/last_change/changed"),
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join("\n          "))
 }
 
 /// Seconds as people say them.
@@ -176,6 +219,10 @@ mod tests {
             "batches": {"total": 4, "accepted": 2, "out_of_control": 1, "invalid": 1},
             "devices": {"total": 5, "up": 5, "starting": 0, "down": 0},
             "opcua_url": "opc.tcp://127.0.0.1:4840/", "memory_bytes": 1048576, "cpu_seconds": 1.0,
+            "config": {
+                "last_change": null, "needs_restart": ["http.bind"],
+                "refused": {"errors": 2, "first": "hub.toml:3:1: no"},
+            },
         });
         let text = text(&status, plain);
         assert!(
@@ -184,6 +231,8 @@ mod tests {
         );
         assert!(text.contains("5 of 5 up"), "{text}");
         assert!(text.contains("height 3, 9 records"), "{text}");
+        assert!(text.contains("2 mistake(s): hub.toml:3:1: no"), "{text}");
+        assert!(text.contains("after a restart: http.bind"), "{text}");
         super::text(&json!({}), plain);
     }
 }

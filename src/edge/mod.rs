@@ -41,7 +41,7 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 /// How long after a panic a device is read again.
 const AFTER_PANIC: Duration = Duration::from_millis(500);
 /// A buffer smaller than this for a device would hold only a few batches.
-pub const MIN_BUFFER: u64 = 1 << 20;
+pub const MIN_BUFFER: u64 = 256 << 10;
 
 /// Why an edge node cannot start, or go on.
 #[derive(Debug, thiserror::Error)]

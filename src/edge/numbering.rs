@@ -247,6 +247,11 @@ mod tests {
             for (at, grow, send, fate, commit) in steps {
                 end += grow;
                 let hub = &mut hubs[at];
+                // A hub says where it stands when nothing is under way to it, or lets nobody in.
+                if !hub.under_way.is_empty() && send == 0 {
+                    continue;
+                }
+                hub.commit(usize::MAX);
                 let meeting = numbering.meet(keys[at], hub.standing, head, end);
                 prop_assert!((head..=end).contains(&meeting.acknowledged));
                 head = meeting.acknowledged;

@@ -428,7 +428,7 @@ mod tests {
                 Err(error) => break error.to_string(),
             }
         };
-        assert!(taken > 5);
+        assert!(taken > 5, "{taken}: {said}");
         assert!(said.contains("the disk is full; the buffer"), "{said}");
         disk.set_full(false);
         drained(&store);

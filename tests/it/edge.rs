@@ -6,7 +6,7 @@ use crate::support::Random;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use weighbridge::crypto::{Identity, Signer};
-use weighbridge::edge::{EdgeBuilder, EdgeNode, HubEntry, UplinkStatus, WhenFull};
+use weighbridge::edge::{EdgeBuilder, EdgeNode, HubEntry, MIN_BUFFER, UplinkStatus, WhenFull};
 use weighbridge::hub::{DeviceSetup, EdgesSetup, Hub};
 use weighbridge::model::Values;
 use weighbridge_verifier::{IdentityKind, PublicKey};
@@ -242,7 +242,8 @@ fn a_device_that_the_hub_does_not_expect_is_named() {
         |s| matches!(s, UplinkStatus::Down { reason } if reason.ends_with(expected)),
     );
     let why = site::down(&hub, PRESS);
-    assert_eq!(why, "its grade is 0 at the hub and 2 at the edge");
+    let said = "its grade is 0 at the hub and 2 at the edge";
+    assert!(why.starts_with(said), "{why}");
     edge.shutdown().unwrap();
     hub.shutdown().unwrap();
 }
@@ -302,21 +303,19 @@ fn when_a_hub_dies_the_next_of_the_list_takes_over_and_nothing_is_lost() {
 fn a_full_buffer_stops_the_reading_or_drops_the_oldest_and_says_so() {
     for when_full in [WhenFull::Stop, WhenFull::DropOldest] {
         let mut plant = Plant::new(8);
-        let machine = Counting::new(Duration::ZERO);
+        let machine = Counting::in_runs(Duration::from_millis(1), 20);
         let hub = plant.hub(&machine);
         hub.shutdown().unwrap();
         let (identity, buffer) = (plant.identity(), plant.buffer());
         identity.save(&buffer.join("key")).unwrap();
         let to = entry(&plant.site, plant.port);
         let builder = || {
-            let mut setup = machine.setup(PRESS, 2000);
-            setup.batch.age = Duration::from_millis(200);
             let identity = Identity::load(&buffer.join("key"), "edge-1").unwrap();
             EdgeBuilder::new(identity, &buffer)
-                // A megabyte is the least that a device gets.
+                // It gets as much as a device gets at least.
                 .bound(1, when_full)
                 .hub(to.clone())
-                .device(setup)
+                .device(machine.setup(PRESS, 20))
         };
         let edge = builder().start().unwrap();
         let began = Instant::now();
@@ -342,7 +341,7 @@ fn a_full_buffer_stops_the_reading_or_drops_the_oldest_and_says_so() {
                 }
             }
         }
-        assert!(edge.lanes()[0].bytes <= 1 << 20);
+        assert!(edge.lanes()[0].bytes <= MIN_BUFFER);
         let dropped = edge.lanes()[0].dropped;
         let hub = plant.hub(&machine);
         machine.stop();

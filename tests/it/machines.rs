@@ -145,15 +145,22 @@ pub struct Counting {
     next: Arc<AtomicU64>,
     silent: Arc<AtomicBool>,
     pause: Duration,
+    run: u64,
 }
 
 impl Counting {
     /// A machine that answers a scan every `pause`.
     pub fn new(pause: Duration) -> Self {
+        Self::in_runs(pause, 1)
+    }
+
+    /// A machine that answers so many scans at once every `pause`.
+    pub fn in_runs(pause: Duration, run: u64) -> Self {
         Self {
             next: Arc::default(),
             silent: Arc::default(),
             pause,
+            run,
         }
     }
 
@@ -203,9 +210,11 @@ impl Source for Counting {
         if self.silent.load(Ordering::SeqCst) {
             return std::future::pending().await;
         }
-        let count = self.next.fetch_add(1, Ordering::SeqCst);
-        out.begin_scan(EPOCH + count as Nanos * MS);
-        out.scan(0, Value::U64(count), Quality::GOOD);
+        for _ in 0..self.run {
+            let count = self.next.fetch_add(1, Ordering::SeqCst);
+            out.begin_scan(EPOCH + count as Nanos * MS);
+            out.scan(0, Value::U64(count), Quality::GOOD);
+        }
         Ok(())
     }
 }

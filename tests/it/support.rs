@@ -249,6 +249,23 @@ impl RunningHub {
         printed_block(&self.lines.next().expect("the hub goes on").unwrap())
     }
 
+    /// The next line about the configuration.
+    pub fn next_config_event(&mut self) -> Json {
+        loop {
+            let line = self.lines.next().expect("the hub goes on").unwrap();
+            let event: Json = serde_json::from_str(&line).unwrap();
+            if event["event"] != "block" {
+                return event;
+            }
+        }
+    }
+
+    /// Sends it a signal.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -78,6 +78,21 @@ impl Entrance {
         }
     }
 
+    /// Epoch and sequence of the newest batch in the ledger, once everything that went in is there.
+    ///
+    /// Before that an edge node must not be told where the ledger stands: after another hub has taken
+    /// some of what is still under way here, it could not tell, and would send the rest of it twice.
+    pub async fn settled(&self) -> (u64, u64) {
+        let mut standing = self.standing.clone();
+        loop {
+            let (at, newest) = (*standing.borrow_and_update(), *self.newest.lock());
+            // Before a device's first batch both are some kind of nothing.
+            if at >= newest || newest.1 == 0 || standing.changed().await.is_err() {
+                return at;
+            }
+        }
+    }
+
     /// Returns when nothing can go in here any more.
     pub async fn closed(&self) {
         self.uploads.closed().await;
@@ -137,6 +152,37 @@ impl Gate {
 mod tests {
     use super::*;
     use crate::crypto::Identity;
+
+    #[tokio::test]
+    async fn the_ledger_stands_somewhere_when_nothing_is_under_way() {
+        let edge = Identity::generate("edge-1");
+        let gate = Gate::new("press-1".into(), "edge-1", Arc::new([]), 0);
+        let (ledger, standing) = watch::channel((0, 0));
+        let mut intake = gate.open((1, 0), standing);
+        let entrance = gate.entrance().unwrap();
+        assert_eq!(entrance.settled().await, (0, 0));
+        entrance
+            .offer(Upload::damaged("press-1", 0, (1, 1), &edge))
+            .unwrap();
+        entrance
+            .offer(Upload::damaged("press-1", 0, (1, 2), &edge))
+            .unwrap();
+        let soon = std::time::Duration::ZERO;
+        assert!(
+            tokio::time::timeout(soon, entrance.settled())
+                .await
+                .is_err()
+        );
+        while intake.try_recv().is_ok() {}
+        ledger.send_replace((1, 1));
+        assert!(
+            tokio::time::timeout(soon, entrance.settled())
+                .await
+                .is_err()
+        );
+        ledger.send_replace((1, 2));
+        assert_eq!(entrance.settled().await, (1, 2));
+    }
 
     #[test]
     fn every_batch_goes_in_once_and_in_order() {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf, split}
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ use weighbridge_verifier::PublicKey;
 
 /// How long a stranger may take to show a key and say what he wants.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long an edge node that was here before waits until what it sent is in the ledger. Less than it
+/// waits for an answer.
+const SETTLING: Duration = Duration::from_secs(2);
 /// An edge node says something every two seconds.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Longest greeting, in bytes.
@@ -118,6 +121,8 @@ struct Edge {
     entry: EdgeEntry,
     /// Ends the connection that there is.
     current: Mutex<CancellationToken>,
+    /// Held by the connection that may bring batches.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Edge {
@@ -125,6 +130,7 @@ impl Edge {
         Self {
             entry,
             current: Mutex::new(CancellationToken::new()),
+            turn: tokio::sync::Mutex::new(()),
         }
     }
 }
@@ -189,6 +195,8 @@ impl Door {
         let id = &edge.entry.id;
         let own = CancellationToken::new();
         std::mem::replace(&mut *edge.current.lock(), own.clone()).cancel();
+        // The one before brings nothing more from here on.
+        let _turn = edge.turn.lock().await;
         tracing::info!(edge = id, %from, "edge node connected");
         let reason = self.talk(edge, stream, &own).await;
         tracing::warn!(edge = id, reason, "edge node disconnected");
@@ -204,7 +212,7 @@ impl Door {
             Ok(Err(error)) => return error.to_string(),
             Err(_) => return "it did not say what it wants".to_owned(),
         };
-        let (welcome, lanes) = self.welcome(edge, &hello);
+        let (welcome, lanes) = self.welcome(edge, &hello).await;
         if let Err(error) = wire::write(&mut writer, &welcome).await {
             return error.to_string();
         }
@@ -240,23 +248,19 @@ impl Door {
         reason
     }
 
-    fn welcome(&self, edge: &Edge, hello: &Hello) -> (Welcome, BTreeMap<String, Lane>) {
+    async fn welcome(&self, edge: &Edge, hello: &Hello) -> (Welcome, BTreeMap<String, Lane>) {
         let mut lanes = BTreeMap::new();
-        let answer = |device: &DeviceHello| {
-            let gate = admit(edge, hello.version, device)?;
-            let entrance = gate.entrance();
-            let entrance = entrance.ok_or("the hub starts this device just now")?;
-            let (epoch, sequence) = *entrance.standing.borrow();
-            let gate = gate.clone();
-            let waiting = "the edge node has not reached it yet".to_owned();
-            gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
-            lanes.insert(device.id.clone(), Lane { gate, entrance });
-            Ok(DeviceWelcome::Standing(epoch, sequence))
-        };
-        let devices = hello.devices.iter().map(answer);
-        let devices: Vec<_> = devices
-            .map(|d: Result<_, String>| d.unwrap_or_else(DeviceWelcome::Refused))
-            .collect();
+        let mut devices = Vec::with_capacity(hello.devices.len());
+        let until = Instant::now() + SETTLING;
+        for device in &hello.devices {
+            devices.push(match enter(edge, hello.version, device, until).await {
+                Ok((lane, (epoch, sequence))) => {
+                    lanes.insert(device.id.clone(), lane);
+                    DeviceWelcome::Standing(epoch, sequence)
+                }
+                Err(reason) => DeviceWelcome::Refused(reason),
+            });
+        }
         for gate in &edge.entry.gates {
             let answers = hello.devices.iter().zip(&devices);
             let own = answers.filter(|(asked, _)| *gate.device == *asked.id);
@@ -274,6 +278,23 @@ impl Door {
         };
         (welcome, lanes)
     }
+}
+
+/// A device of the connection, and where its ledger stands.
+async fn enter(
+    edge: &Edge,
+    version: u16,
+    device: &DeviceHello,
+    until: Instant,
+) -> Result<(Lane, (u64, u64)), String> {
+    let gate = admit(edge, version, device)?.clone();
+    let entrance = gate.entrance();
+    let entrance = entrance.ok_or("the hub starts this device just now")?;
+    let settled = timeout_at(until, entrance.settled()).await;
+    let standing = settled.map_err(|_| "the hub still writes what came before")?;
+    let waiting = "the edge node has not reached it yet".to_owned();
+    gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
+    Ok((Lane { gate, entrance }, standing))
 }
 
 /// The gate of a device, if the edge node reads it as the hub is told it would.

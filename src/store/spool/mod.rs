@@ -413,6 +413,10 @@ impl Spool {
     }
 
     fn roll(&mut self) -> Result<(), SpoolError> {
+        if self.segments.back().is_some_and(|s| s.first == self.next) {
+            // It is new: another one would have the same name.
+            return Ok(());
+        }
         self.sync()?;
         self.active = create(&self.dir, self.next).map_err(|e| self.error("extended", e))?;
         self.segments.push_back(Segment {

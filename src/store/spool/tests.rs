@@ -72,6 +72,26 @@ fn records_come_out_as_they_went_in_also_after_a_restart() {
 }
 
 #[test]
+fn a_record_larger_than_a_segment_has_one_to_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(dir.path());
+    for round in 0..3 {
+        for byte in [1, 2] {
+            spool.append(&vec![byte; 1000]).unwrap();
+            spool.sync().unwrap();
+        }
+        let read = rest(&mut spool);
+        let first = round * 2;
+        let large = |index, byte| Next::Record(index, vec![byte; 1000]);
+        assert_eq!(read, [large(first, 1), large(first + 1, 2)]);
+        spool.acknowledge(first + 2).unwrap();
+    }
+    drop(spool);
+    let (spool, opened) = open(dir.path());
+    assert_eq!((opened, spool.next_index()), (Opened::default(), 6));
+}
+
+#[test]
 fn what_is_not_synced_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(dir.path());
