@@ -96,7 +96,8 @@ impl Method for GetEvidence {
     }
 }
 
+/// The last nanosecond of a tick: a client that asks for a sample by the time it was given must find it.
 fn nanos(time: &DateTime) -> i64 {
     let ticks = time.ticks().saturating_sub(UNIX_EPOCH_TICKS);
-    ticks.saturating_mul(100)
+    ticks.saturating_mul(100).saturating_add(99)
 }
