@@ -16,6 +16,7 @@ mod edge;
 mod ending;
 mod history;
 mod http_get;
+mod import;
 mod init;
 mod ledger_from;
 mod live;
@@ -74,6 +75,8 @@ enum Command {
     Edge(edge::EdgeArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
+    /// Take over the tags of another gateway
+    Import(import::ImportArgs),
     /// Kinds of machines: list, show, test and begin device profiles
     Profile(profile::ProfileArgs),
     /// List, trust and renew certificates
@@ -134,6 +137,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::run(args),
         Command::Edge(args) => edge::command(args),
         Command::Check(args) => check::run(args),
+        Command::Import(args) => import::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Certs(args) => certs::run(args),
         Command::Status(args) => status::run(args),

@@ -97,11 +97,32 @@ impl Mistake {
 
 fn not_toml(sources: &Sources<'_>, span: &Span, reason: &str) -> Diagnostic {
     if reason == "duplicate key" {
+        if let Some((single, header)) = sources.single_header(span) {
+            let message = format!("`[{header}]` is a list, and here is a single table");
+            let label = format!("expected `[[{header}]]`");
+            let mut d = sources.diagnostic(Severity::Error, &single, message, label);
+            d.related
+                .push(sources.related(span, "because there is another"));
+            d.suggestion = Some(format!("[[{header}]]"));
+            d.help.push(format!(
+                "write `[[{header}]]` above every entry, with double brackets"
+            ));
+            return d;
+        }
         let message = format!("`{}` is there twice", sources.text(span));
         let mut d = sources.diagnostic(Severity::Error, span, message, "again here");
         d.help.push(
             "a list has double brackets at every entry: `[[device]]`, `[[device.tag]]`".into(),
         );
+        d
+    } else if let Some((opening, bracket)) = sources.unclosed_before(span) {
+        let message = "this is not TOML";
+        let label = format!("this `{bracket}` is not closed");
+        let mut d = sources.diagnostic(Severity::Error, &opening, message, label);
+        d.related
+            .push(sources.related(span, format!("noticed here: {reason}")));
+        let close = if bracket == '[' { ']' } else { '}' };
+        d.help.push(format!("close it with `{close}`"));
         d
     } else {
         let mut d = sources.diagnostic(Severity::Error, span, "this is not TOML", reason);

@@ -232,8 +232,10 @@ impl<'a> Reader<'_, 'a> {
         assemble::assemble(&mut table, chain, &mut values, removals, &mut filling);
         chain.report_missing(&values, &used.at, &mut mistakes);
         self.reading.mistakes = mistakes;
+        let filled = self.reading.mistakes.len();
         let parameters = chain.names();
         self.plain(table, Some(used.at.clone()), &parameters, into);
+        drop_consequences(&mut self.reading.mistakes, before, filled);
         once_for_each_argument(&used, before, &mut self.reading.mistakes);
         for mistake in self.reading.mistakes.iter_mut().skip(before) {
             if !self.sources.in_first(&mistake.span) {
@@ -252,6 +254,23 @@ impl<'a> Reader<'_, 'a> {
     ) {
         into.extend(read_device(table, used, parameters, &mut self.reading));
     }
+}
+
+/// A text that could not be filled in is wrong as a value too, and that says nothing new.
+fn drop_consequences(mistakes: &mut Vec<Mistake>, before: usize, filled: usize) {
+    let causes: Vec<Span> = mistakes
+        .get(before..filled)
+        .unwrap_or_default()
+        .iter()
+        .map(|cause| cause.span.clone())
+        .collect();
+    let mut at = 0;
+    mistakes.retain(|mistake| {
+        at += 1;
+        let span = &mistake.span;
+        let holds = |cause: &Span| span.start <= cause.start && cause.end <= span.end;
+        at <= filled || !causes.iter().any(holds)
+    });
 }
 
 /// An argument that many tags are made from, and that is wrong in all of them, is said once.
@@ -363,7 +382,9 @@ pub(super) fn probe<'a>(
         &mut filling,
     );
     stand_in(&mut table, &span);
+    let filled = reading.mistakes.len();
     let device = read_device(table, None, &[], &mut reading);
+    drop_consequences(&mut reading.mistakes, 0, filled);
     Some((reading, device))
 }
 
@@ -412,7 +433,8 @@ pub(super) fn tidy(found: Vec<Diagnostic>, sources: &Sources<'_>) -> Vec<Diagnos
     for (at, more) in seen.into_values().filter(|(_, more)| *more > 0) {
         if let Some(d) = kept.get_mut(at) {
             let s = if more == 1 { "" } else { "s" };
-            d.help.push(format!("{more} more device{s} need the same"));
+            d.help
+                .push(format!("this is said once; it is so {more} more time{s}"));
         }
     }
     // The files of profiles come after the one that uses them.

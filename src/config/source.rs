@@ -108,6 +108,59 @@ impl<'a> Sources<'a> {
         }
     }
 
+    /// Where a header stands with single brackets that stands at `span` with double ones, and the
+    /// header.
+    pub fn single_header(&self, span: &Span) -> Option<(Span, String)> {
+        let file = self.file(span.start);
+        let at = file.boundary(span.start);
+        let before = file.text.get(..at)?;
+        let begin = before.rfind('\n').map_or(0, |i| i + 1);
+        let line = file.text.get(begin..)?.lines().next()?.trim();
+        let header = line.strip_prefix("[[")?.split("]]").next()?.trim();
+        let single = format!("[{header}]");
+        let mut offset = 0;
+        for line in before.split_inclusive('\n') {
+            let indent = line.len() - line.trim_start().len();
+            if line.trim_start().starts_with(&single) {
+                let start = file.base + offset + indent;
+                return Some((start..start + single.len(), header.to_owned()));
+            }
+            offset += line.len();
+        }
+        None
+    }
+
+    /// The last bracket of the line before that is not closed, where `span` begins a line: a parser
+    /// notices what is missing only at what comes instead.
+    pub fn unclosed_before(&self, span: &Span) -> Option<(Span, char)> {
+        let file = self.file(span.start);
+        let before = file.text.get(..file.boundary(span.start))?;
+        let (above, own) = before.rsplit_once('\n')?;
+        let above = above.trim_end();
+        if !own.trim().is_empty() {
+            return None;
+        }
+        let begin = above.rfind('\n').map_or(0, |i| i + 1);
+        let line = above.get(begin..)?;
+        // A header is closed by its line.
+        let value = line.find('=')?;
+        let (mut open, mut quote) = (Vec::new(), None);
+        for (at, c) in line.char_indices().skip_while(|(at, _)| *at < value) {
+            match (quote, c) {
+                (Some(q), c) if c == q => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(c),
+                (None, '#') => break,
+                (None, '[' | '{') => open.push((at, c)),
+                (None, ']' | '}') => drop(open.pop()),
+                (None, _) => {}
+            }
+        }
+        let (at, bracket) = open.pop()?;
+        let start = file.base + begin + at;
+        Some((start..start + 1, bracket))
+    }
+
     /// The place of a span; of its first line, where it spans several.
     #[cfg(test)]
     pub fn place(&self, span: &Span) -> Place {

@@ -22,7 +22,7 @@ fn fail(found: &[Diagnostic]) -> ! {
 fn the_example_with_every_key_loads_without_a_warning() {
     let loaded = parse(HUB, "config/hub.toml").unwrap_or_else(|found| fail(&found));
     assert_eq!(loaded.warnings, vec![]);
-    assert_eq!(loaded.config.devices.len(), 7);
+    assert_eq!(loaded.config.devices.len(), 10);
 }
 
 #[test]
@@ -343,6 +343,117 @@ fn relative_paths_start_at_the_file_and_the_environment_overrides_secrets() {
         opcua.password_file.as_deref(),
         Some(Path::new("/run/secrets/pw"))
     );
+}
+
+#[test]
+fn golden_profiles() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/profiles");
+    let cases = std::fs::read_dir(&folder).unwrap();
+    let mut cases: Vec<_> = cases.map(|c| c.unwrap().path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 3, "golden cases are missing");
+    for case in cases {
+        let found = match load(&case.join("hub.toml")) {
+            Ok(loaded) => loaded.warnings,
+            Err(found) => found,
+        };
+        let said: String = found.iter().map(|d| format!("{d}\n")).collect();
+        let said = said.replace(&format!("{}/", case.display()), "");
+        let expected = case.join("expected.txt");
+        if std::env::var_os("WEIGHBRIDGE_BLESS").is_some() {
+            std::fs::write(&expected, &said).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected).unwrap_or_default();
+        assert_eq!(said, expected, "{}", case.display());
+    }
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_answered_with_no_more_than_anybody_reads() {
+    let mut text = "[hub]\nid = \"h\"\n".to_owned();
+    for device in 0..300 {
+        text += &format!("[[device]]\nid = \"d{device}\"\nmodbus = {{ address = \"a:1\" }}\n");
+        for tag in 0..20 {
+            text += &format!("[[device.tag]]\nname = \"t{tag}\"\nmodbus = {{ coil = \"x\" }}\n");
+        }
+    }
+    let found = parse(&text, "hub.toml").unwrap_err();
+    assert_eq!(found.len(), super::reading::MAX_MISTAKES);
+    // Right by themselves, and all the same.
+    let text = text
+        .replace("\"x\"", "1")
+        .replace("name = \"t1", "name = \"t0");
+    let found = parse(&text, "hub.toml").unwrap_err();
+    assert!(
+        found.len() <= 2 * super::reading::MAX_MISTAKES,
+        "{}",
+        found.len()
+    );
+}
+
+#[test]
+fn forty_equal_machines_are_forty_short_lines() {
+    let mut text =
+        "[hub]\nid = \"h\"\n\n[[devices]]\nprofile = \"universal-robots\"\neach = [\n".to_owned();
+    for robot in 1..=40 {
+        text += &format!("    {{ id = \"robot-{robot:02}\", address = \"192.0.2.{robot}\" }},\n");
+    }
+    text += "]\n";
+    let loaded = parse(&text, "hub.toml").unwrap_or_else(|found| fail(&found));
+    assert_eq!(loaded.warnings, vec![]);
+    let devices = loaded.config.devices;
+    assert_eq!(devices.len(), 40);
+    assert!(
+        devices
+            .iter()
+            .all(|d| d.tags == devices[0].tags && d.tags.len() == 34)
+    );
+    assert_eq!(
+        devices[39].modbus.as_ref().unwrap().transport.to_string(),
+        "192.0.2.40:502"
+    );
+}
+
+#[test]
+fn what_a_device_says_itself_counts() {
+    let text = r#"
+[hub]
+id = "h"
+[[device]]
+id = "r"
+profile = "universal-robots"
+address = "192.0.2.1"
+remove = ["tcp_*", "base_*"]
+[device.modbus]
+period_ms = 50
+[device.validation]
+phase1_samples = 7
+[[device.tag]]
+name = "robot_mode"
+unit = "mode"
+[[device.tag]]
+name = "own"
+modbus = { coil = 1 }
+"#;
+    let loaded = parse(text, "hub.toml").unwrap_or_else(|found| fail(&found));
+    let device = &loaded.config.devices[0];
+    let modbus = device.modbus.as_ref().unwrap();
+    assert_eq!(
+        (modbus.period_ms.get(), modbus.transport.to_string()),
+        (50, "192.0.2.1:502".into())
+    );
+    assert_eq!(device.validation.phase1_samples, 7);
+    let names: Vec<_> = device.tags.iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names.len(), 34 - 6 - 4 + 1);
+    assert_eq!((names[0], names[names.len() - 1]), ("robot_mode", "own"));
+    assert_eq!(
+        (
+            device.tags[0].unit.as_str(),
+            device.tags[0].validation.charts.as_deref()
+        ),
+        ("mode", Some(&[][..]))
+    );
+    assert_eq!(device.tags[0].modbus.as_ref().unwrap().address, 258);
 }
 
 #[test]

@@ -54,7 +54,19 @@ pub struct BenchServer {
     url: String,
     _hub: Option<ScadaServer>,
     _bare: Option<Ending>,
-    _writing: AbortOnDropHandle<()>,
+    _writing: Vec<AbortOnDropHandle<()>>,
+}
+
+/// What a server has, and how it changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Values.
+    pub items: usize,
+    /// How often each changes.
+    pub period: Duration,
+    /// Whether all devices change in the same moment, instead of one after the other as machines do
+    /// that know nothing of each other.
+    pub at_once: bool,
 }
 
 struct Ending(ServerHandle);
@@ -98,10 +110,10 @@ impl SessionPort for Nothing {
 
 impl BenchServer {
     /// Starts one on a free loopback port; its certificates go into `dir`.
-    pub async fn start(kind: Kind, items: usize, period: Duration, dir: &Path) -> io::Result<Self> {
+    pub async fn start(kind: Kind, load: Load, dir: &Path) -> io::Result<Self> {
         match kind {
-            Kind::Hub => Self::hub(items, period, dir).await,
-            Kind::Bare => Self::bare(items, period).await,
+            Kind::Hub => Self::hub(load, dir).await,
+            Kind::Bare => Self::bare(load).await,
         }
     }
 
@@ -110,9 +122,9 @@ impl BenchServer {
         &self.url
     }
 
-    async fn hub(items: usize, period: Duration, dir: &Path) -> io::Result<Self> {
+    async fn hub(load: Load, dir: &Path) -> io::Result<Self> {
         let live = LiveView::default();
-        let names = names(Kind::Hub, items);
+        let names = names(Kind::Hub, load.items);
         let devices: Vec<_> = names
             .chunks(TAGS)
             .enumerate()
@@ -143,26 +155,34 @@ impl BenchServer {
         let ports = ScadaPorts::new(live, Arc::new(Nothing), Arc::new(Nothing));
         let server = ScadaServer::start(config, ports).await;
         let server = server.map_err(io::Error::other)?;
-        let write = move |count: u64| {
-            let time = now();
-            for device in &devices {
+        let count = devices.len().max(1) as u32;
+        let writing = devices.into_iter().zip(0..).map(|(device, place)| {
+            let wait = match load.at_once {
+                true => Duration::ZERO,
+                false => load.period * place / count,
+            };
+            let write = move |count: u64| {
                 let sample = LiveSample {
-                    time,
+                    time: now(),
                     value: Value::F64(count as f64),
                     quality: Quality::GOOD,
                 };
                 device.update((0..device.tags.len()).map(|tag| (tag, sample.clone())));
-            }
-        };
+            };
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                every(load.period, write).await;
+            }))
+        });
         Ok(Self {
             url: server.url().to_owned(),
             _hub: Some(server),
             _bare: None,
-            _writing: AbortOnDropHandle::new(tokio::spawn(every(period, write))),
+            _writing: writing.collect(),
         })
     }
 
-    async fn bare(items: usize, period: Duration) -> io::Result<Self> {
+    async fn bare(load: Load) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let metadata = NamespaceMetadata {
@@ -201,7 +221,7 @@ impl BenchServer {
         let namespace = handle
             .get_namespace_index(BARE)
             .ok_or_else(|| io::Error::other("the bare server's namespace is missing"))?;
-        let names = names(Kind::Bare, items);
+        let names = names(Kind::Bare, load.items);
         let ids: Vec<_> = names.iter().map(|n| NodeId::new(namespace, &**n)).collect();
         {
             let mut space = nodes.address_space().write();
@@ -231,7 +251,10 @@ impl BenchServer {
             url: format!("opc.tcp://{address}/"),
             _hub: None,
             _bare: Some(Ending(handle)),
-            _writing: AbortOnDropHandle::new(tokio::spawn(every(period, write))),
+            _writing: vec![AbortOnDropHandle::new(tokio::spawn(every(
+                load.period,
+                write,
+            )))],
         })
     }
 }

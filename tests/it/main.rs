@@ -18,6 +18,7 @@ mod history;
 mod kill;
 mod lifecycle;
 mod machines;
+mod mistakes;
 mod modbus_device;
 mod modbus_interop;
 mod modbus_lines;

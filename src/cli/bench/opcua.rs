@@ -2,7 +2,7 @@
 
 use crate::api::process;
 use crate::cli::temporary::TemporaryDir;
-use crate::sim::opcua_bench::{BenchServer, Clients, Kind, Told, Wish};
+use crate::sim::opcua_bench::{BenchServer, Clients, Kind, Load, Told, Wish};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,10 @@ pub(super) struct OpcuaArgs {
     /// How often every value changes
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     period_ms: u64,
+    /// All values in the same moment, instead of a hundred at a time, as devices do that know nothing
+    /// of each other
+    #[arg(long)]
+    at_once: bool,
     /// Publishing interval
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     publishing_ms: u64,
@@ -157,8 +161,12 @@ async fn serve_until_told(args: &OpcuaArgs, serve: Serve) -> anyhow::Result<()> 
         Serve::Hub => Kind::Hub,
         Serve::Bare => Kind::Bare,
     };
-    let period = Duration::from_millis(args.period_ms);
-    let server = BenchServer::start(kind, args.items.into(), period, dir.path()).await?;
+    let load = Load {
+        items: args.items.into(),
+        period: Duration::from_millis(args.period_ms),
+        at_once: args.at_once,
+    };
+    let server = BenchServer::start(kind, load, dir.path()).await?;
     let url = server.url().to_owned();
     println!("{}", serde_json::to_string(&Serving { url })?);
     // A thread of its own: it waits for the end, and must not keep the runtime from ending.
@@ -187,6 +195,7 @@ impl Server {
             .args(["--items", &args.items.to_string()])
             .args(["--period-ms", &args.period_ms.to_string()])
             .args(["--seconds", &args.seconds.to_string()])
+            .args(args.at_once.then_some("--at-once"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

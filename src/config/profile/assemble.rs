@@ -7,6 +7,7 @@ use crate::config::explain::nearest;
 use crate::config::mistake::Mistake;
 use crate::config::source::{Sources, Span};
 use crate::config::tree::{self, Entry, Node, Value};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Most tags that the profiles of one device may make.
@@ -163,11 +164,7 @@ pub fn assemble(
         for block in &template.blocks {
             turns(block, values, filling, &mut own);
         }
-        if tags.is_empty() {
-            tags = own;
-        } else {
-            own.into_iter().for_each(|tag| put_tag(&mut tags, tag));
-        }
+        put_tags(&mut tags, own);
         if tags.len() > MAX_TAGS {
             let message = format!("the profile `{}` makes too many tags", chain.id());
             let label = format!("{} tags; at most {MAX_TAGS}", tags.len());
@@ -185,7 +182,7 @@ pub fn assemble(
         Some(Node {
             value: Value::List(list),
             ..
-        }) => list.into_iter().for_each(|tag| put_tag(&mut tags, tag)),
+        }) => put_tags(&mut tags, list),
         // A single table, or no table at all: that is said when the tags are read.
         Some(other) => {
             device.put(Entry {
@@ -249,25 +246,31 @@ fn name_of<'n>(tag: &'n Node<'_>) -> &'n str {
     tag.get("name").and_then(Node::as_text).unwrap_or_default()
 }
 
-/// Puts a tag among others: one of the same name is what it changes. Its address is replaced as a
-/// whole, its validation key by key.
-fn put_tag<'a>(tags: &mut Vec<Node<'a>>, mut tag: Node<'a>) {
-    let name = name_of(&tag);
-    let same = |other: &Node<'_>| !name.is_empty() && name_of(other) == name;
-    let Some(old) = tags.iter_mut().find(|other| same(other)) else {
-        tags.push(tag);
-        return;
-    };
-    let mut under = std::mem::replace(old, Node::table(0..0, Vec::new()));
-    let judged = under.take("validation");
-    lay_over(&mut tag, under, 0);
-    if let Some(judged) = judged {
-        match tag.get_mut("validation") {
-            Some(mine) => lay_over(mine, judged.node, 0),
-            None => tag.put(judged),
+/// Puts tags beside those that are inherited: one of the same name changes that one. Its address is
+/// replaced as a whole, its validation key by key.
+fn put_tags<'a>(tags: &mut Vec<Node<'a>>, own: Vec<Node<'a>>) {
+    // Two of one level that have the same name are a mistake, which is said when they are read.
+    let inherited = tags.iter().enumerate();
+    let mut inherited: HashMap<String, usize> = inherited
+        .map(|(at, tag)| (name_of(tag).to_owned(), at))
+        .collect();
+    for mut tag in own {
+        let at = inherited.remove(name_of(&tag));
+        let Some(old) = at.and_then(|at| tags.get_mut(at)) else {
+            tags.push(tag);
+            continue;
+        };
+        let mut under = std::mem::replace(old, Node::table(0..0, Vec::new()));
+        let judged = under.take("validation");
+        lay_over(&mut tag, under, 0);
+        if let Some(judged) = judged {
+            match tag.get_mut("validation") {
+                Some(mine) => lay_over(mine, judged.node, 0),
+                None => tag.put(judged),
+            }
         }
+        *old = tag;
     }
-    *old = tag;
 }
 
 fn remove_tags(tags: &mut Vec<Node<'_>>, removals: &Removals, mistakes: &mut Vec<Mistake>) {
@@ -282,8 +285,17 @@ fn remove_tags(tags: &mut Vec<Node<'_>>, removals: &Removals, mistakes: &mut Vec
                 None => "no tag of the profile has such a name".to_owned(),
             };
             let message = format!("there is no tag `{pattern}` to remove");
+            let shown: Vec<_> = names.iter().take(20).map(|n| format!("`{n}`")).collect();
+            let more = match names.len().saturating_sub(20) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let help = format!(
+                "its tags: {}{more}; `*` stands for anything",
+                shown.join(", ")
+            );
             let mistake = Mistake::new(span.clone(), message, label)
-                .help("`weighbridge profile show PROFILE` lists its tags; `*` stands for anything")
+                .help(help)
                 .suggest(meant);
             mistakes.push(mistake);
         }

@@ -63,7 +63,7 @@ use tokio_util::task::AbortOnDropHandle;
 use users::Users;
 
 /// How often the stack looks whether a subscription has something to publish.
-const POLL_MS: u64 = 10;
+const POLL_MS: u64 = 5;
 /// How often the folder of rejected certificates is tidied.
 const TIDY: Duration = Duration::from_secs(10);
 /// Pages of browsing that a session may have open: each holds what is still to come.
@@ -410,7 +410,7 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
         subscriptions: SubscriptionLimits {
             max_subscriptions_per_session: configured.subscriptions_per_session,
             min_sampling_interval_ms: 0.0,
-            min_publishing_interval_ms: 20.0,
+            min_publishing_interval_ms: 10.0,
             max_keep_alive_count: 3_000,
             max_lifetime_count: 9_000,
             max_monitored_items_per_sub: configured.monitored_items,

@@ -47,7 +47,8 @@ impl Conversation {
     pub(super) async fn record(hub: &Hub) -> Self {
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = proxy.local_addr().unwrap().port();
-        let (said, answered) = (Arc::default(), Arc::default());
+        let said: Arc<parking_lot::Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let answered: Arc<parking_lot::Mutex<Vec<Vec<u8>>>> = Arc::default();
         let (requests, answers) = (Arc::clone(&said), Arc::clone(&answered));
         let server = ("127.0.0.1", hub.server.port());
         let relaying = tokio::spawn(async move {
