@@ -142,7 +142,7 @@ impl EdgeIntake {
                 );
                 let samples = u64::from(samples);
                 self.live.dropped.fetch_add(samples, Ordering::Relaxed);
-                (self.empty(which), Origin::Refused(refused))
+                (self.empty(which), Origin::Refused(*refused))
             }
         };
         // What is lost on the way is not lost: the edge node still has it. So nothing is carried that

@@ -357,16 +357,18 @@ impl Unpacker {
     }
 
     /// The batch, with what the edge signed; or why it is refused, as its record will say.
-    pub fn unpack(&mut self, upload: &Upload) -> Result<(Batch, Attested), RefusedBatch> {
+    pub fn unpack(&mut self, upload: &Upload) -> Result<(Batch, Attested), Box<RefusedBatch>> {
         let signed = upload.check_signature(&self.edge);
         let holds = signed.is_ok() && upload.grade == self.grade;
         let opened = signed.and_then(|()| self.open(upload));
-        opened.map_err(|fault| RefusedBatch {
-            samples: upload.samples,
-            inner_root: upload.inner_root,
-            attester: holds.then_some(upload.attestation),
-            rule: fault.rule(),
-            reason: fault.to_string(),
+        opened.map_err(|fault| {
+            Box::new(RefusedBatch {
+                samples: upload.samples,
+                inner_root: upload.inner_root,
+                attester: holds.then_some(upload.attestation),
+                rule: fault.rule(),
+                reason: fault.to_string(),
+            })
         })
     }
 

@@ -50,7 +50,7 @@ impl Pair {
     }
 
     fn refused(&self, upload: &Upload) -> RefusedBatch {
-        self.unpacker(0).unpack(upload).unwrap_err()
+        *self.unpacker(0).unpack(upload).unwrap_err()
     }
 }
 

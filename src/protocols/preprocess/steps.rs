@@ -197,7 +197,7 @@ impl Width {
             Some((_, quality)) if *quality != sample.quality => true,
             Some((Some(last), _)) => match number {
                 // NaN differs from everything, and must be seen.
-                Some(x) => !((x - last).abs() <= self.width),
+                Some(x) => x.is_nan() || last.is_nan() || (x - last).abs() > self.width,
                 None => true,
             },
             Some((None, _)) => number.is_some(),

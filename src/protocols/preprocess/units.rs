@@ -1,4 +1,4 @@
-//! Units that are converted by name. Factors are exact by definition (NIST SP 811, appendix B.8).
+//! Units that are converted by name. Factors are those of NIST SP 811, appendix B.8.
 
 /// From, to, factor, offset: `to = from × factor + offset`.
 const PAIRS: &[(&str, &str, f64, f64)] = &[
@@ -9,8 +9,8 @@ const PAIRS: &[(&str, &str, f64, f64)] = &[
     ("bar", "kPa", 100.0, 0.0),
     ("kPa", "bar", 0.01, 0.0),
     ("mbar", "kPa", 0.1, 0.0),
-    ("psi", "kPa", 6.894757293168361, 0.0),
-    ("psi", "bar", 0.06894757293168361, 0.0),
+    ("psi", "kPa", 6.894_757_293_168_361, 0.0),
+    ("psi", "bar", 0.068_947_572_931_683_6, 0.0),
     ("Pa", "kPa", 0.001, 0.0),
     ("in", "mm", 25.4, 0.0),
     ("mm", "in", 1.0 / 25.4, 0.0),
@@ -19,9 +19,9 @@ const PAIRS: &[(&str, &str, f64, f64)] = &[
     ("lb", "kg", 0.45359237, 0.0),
     ("g", "kg", 0.001, 0.0),
     ("lbf", "N", 4.4482216152605, 0.0),
-    ("lbf·ft", "N·m", 1.3558179483314004, 0.0),
+    ("lbf·ft", "N·m", 1.355_817_948_331_4, 0.0),
     ("gal", "l", 3.785411784, 0.0),
-    ("hp", "kW", 0.7456998715822702, 0.0),
+    ("hp", "kW", 0.745_699_871_582_270_2, 0.0),
     ("W", "kW", 0.001, 0.0),
     ("kWh", "MJ", 3.6, 0.0),
     ("rpm", "1/s", 1.0 / 60.0, 0.0),
