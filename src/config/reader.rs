@@ -158,8 +158,8 @@ impl<'a> Reader<'_, 'a> {
         let removed = &self.reading.removed;
         let wanted = ["each".to_owned()];
         let misspelt = table.entries().iter();
-        let misspelt = misspelt.filter(|e| nearest(&e.key, &wanted).is_some());
-        if let Some(entry) = misspelt.filter(|_| rows.is_empty()).last() {
+        let mut misspelt = misspelt.filter(|e| nearest(&e.key, &wanted).is_some());
+        if let Some(entry) = misspelt.next().filter(|_| rows.is_empty()) {
             let message = format!("unknown key `{}`", entry.key);
             let mistake = Mistake::new(entry.at.clone(), message, "did you mean `each`?");
             let meant = Some("each".to_owned());

@@ -128,7 +128,7 @@ fn toml(devices: &[Device], from: &Path) -> String {
     for device in devices {
         let quoted = |text: &str| toml::Value::from(text).to_string();
         // Writing into a String cannot fail.
-        let _ = write!(out, "\n");
+        let _ = writeln!(out);
         for (tag, reason) in &device.left {
             let _ = writeln!(out, "# left out: {}: {reason}", tag.replace('\n', " "));
         }
