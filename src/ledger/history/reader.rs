@@ -91,12 +91,15 @@ pub struct FoundSample {
     pub time: Nanos,
 }
 
+/// Keys that were unwrapped lately, each with its object and epoch.
+type RecentKeys = VecDeque<((String, u64), Arc<EpochKey>)>;
+
 /// Opens what was recorded. Cheap to clone.
 #[derive(Clone)]
 pub struct Archive {
     store: Arc<dyn Store>,
     opener: Opener,
-    keys: Arc<Mutex<VecDeque<((String, u64), Arc<EpochKey>)>>>,
+    keys: Arc<Mutex<RecentKeys>>,
 }
 
 impl Archive {

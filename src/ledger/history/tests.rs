@@ -23,10 +23,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use weighbridge_verifier::evidence::{Evidence, Trust};
 use weighbridge_verifier::{IdentityContent, IdentityKind, encode};
 
+type Values = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
+
 /// A store in memory that counts what is read of it.
 #[derive(Default)]
 struct Memory {
-    values: Mutex<BTreeMap<(Space, Vec<u8>), Vec<u8>>>,
+    values: Mutex<Values>,
     reads: AtomicUsize,
 }
 
@@ -46,8 +48,10 @@ impl Store for Memory {
 
     fn last(&self, space: Space) -> Result<Option<Pair>, StoreError> {
         let values = self.values.lock();
-        let of_space = values.iter().filter(|((s, _), _)| *s == space);
-        Ok(of_space.last().map(|((_, k), v)| (k.clone(), v.clone())))
+        let mut of_space = values.iter().filter(|((s, _), _)| *s == space);
+        Ok(of_space
+            .next_back()
+            .map(|((_, k), v)| (k.clone(), v.clone())))
     }
 
     fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a> {

@@ -260,7 +260,7 @@ mod tests {
             range: None,
             writable: false,
         };
-        ["running", "part", "force"].map(|name| tag(name)).into()
+        ["running", "part", "force"].map(tag).into()
     }
 
     #[async_trait]

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// The largest integer below which every integer is a double.
 const EXACT: i128 = 1 << 53;
 
+/// What is written of a device: the places among the nodes that were asked for, and the writes.
+type OfDevice = (Vec<usize>, Vec<(String, Value)>);
+
 /// Writes what may be written, in one request a device, and sets the status of each node.
 pub(super) async fn write(
     parts: &Parts,
@@ -20,8 +23,7 @@ pub(super) async fn write(
     caller: &Caller,
     nodes: &mut [&mut WriteNode],
 ) {
-    // Of each device: the places among `nodes`, and the writes.
-    let mut devices: BTreeMap<_, (Vec<usize>, Vec<(String, Value)>)> = BTreeMap::new();
+    let mut devices: BTreeMap<_, OfDevice> = BTreeMap::new();
     for (place, node) in nodes.iter_mut().enumerate() {
         let asked = node.value();
         let Some((live, tag)) = parts.tags.of(&asked.node_id) else {

@@ -176,7 +176,7 @@ pub(super) async fn read(
 
 fn aggregate_of(function: &NodeId) -> Option<Aggregate> {
     let known = Aggregate::ALL.iter();
-    let mut known = known.filter(|(_, id)| *function == NodeId::from(*id));
+    let mut known = known.filter(|(_, id)| *function == *id);
     known.next().map(|(aggregate, _)| *aggregate)
 }
 

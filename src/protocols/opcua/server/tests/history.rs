@@ -227,9 +227,8 @@ async fn raw_history_forwards_backwards_and_with_bounds() {
     )
     .await;
     assert_eq!(values(&bad)[0].status, Some(StatusCode::Bad));
-    let asked = past.asked.lock();
-    let first = &asked[0].1;
-    assert_eq!(asked[0].0, "anonymous");
+    let (caller, first) = past.asked.lock()[0].clone();
+    assert_eq!(caller, "anonymous");
     assert_eq!(
         (&*first.device, &*first.tags),
         ("plc-1", &["temperature".to_owned()][..])

@@ -76,7 +76,7 @@ async fn a_large_device_is_browsed_in_pages() {
         ..Default::default()
     };
     let mut result = session
-        .browse(&[all.clone()], 100, None)
+        .browse(std::slice::from_ref(&all), 100, None)
         .await
         .unwrap()
         .remove(0);
@@ -91,7 +91,7 @@ async fn a_large_device_is_browsed_in_pages() {
             break;
         }
         result = session
-            .browse_next(false, &[point.clone()])
+            .browse_next(false, std::slice::from_ref(&point))
             .await
             .unwrap()
             .remove(0);
@@ -115,7 +115,7 @@ async fn a_large_device_is_browsed_in_pages() {
     let mut points: Vec<ByteString> = Vec::new();
     let refused = loop {
         let page = session
-            .browse(&[all.clone()], 100, None)
+            .browse(std::slice::from_ref(&all), 100, None)
             .await
             .unwrap()
             .remove(0);
