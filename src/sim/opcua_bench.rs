@@ -33,6 +33,9 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use weighbridge_verifier::Hash;
 
+/// How long a server may take until all its values are there.
+const FIRST_VALUES: Duration = Duration::from_secs(5);
+
 /// The bare server's namespace.
 const BARE: &str = "urn:weighbridge:bench:values";
 /// Tags of one device of the hub's server.
@@ -446,6 +449,18 @@ impl Clients {
             .chunks(batch)
             .map(|nodes| nodes.iter().map(|n| ReadValueId::from(n.clone())).collect())
             .collect();
+        // A server that has just started waits for its first values.
+        let latest = Instant::now() + FIRST_VALUES;
+        for batch in &batches {
+            loop {
+                let read = session.read(batch, TimestampsToReturn::Both, 0.0).await;
+                let there = read.map_err(failed)?.iter().all(|v| v.value.is_some());
+                if there || Instant::now() >= latest {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
         let (start, mut values) = (Instant::now(), 0);
         for batch in batches.iter().cycle() {
             let read = session.read(batch, TimestampsToReturn::Both, 0.0).await;
