@@ -6,7 +6,7 @@
 use super::problem::Problem;
 use super::query::Params;
 use super::server::Api;
-use super::views::PastSampleView;
+use super::views::SampleView;
 use crate::access::Caller;
 use crate::model::{Nanos, now, parse_time, rfc3339};
 use crate::protocols::ports::{Cursor, Direction, HistoryError, PastRequest};
@@ -69,7 +69,7 @@ async fn history(
     let opened = opened.ok_or_else(|| Problem::internal("the tag was not opened"))?;
     let page = opened.page(direction, after, limit).await;
     let page = page.map_err(problem)?;
-    let samples: Vec<_> = page.samples.iter().map(PastSampleView::from).collect();
+    let samples: Vec<_> = page.samples.iter().map(SampleView::from).collect();
     let next = page.next.map(|c| format!("{}-{}", c.time, c.given));
     Ok(HttpResponse::Ok().json(json!({
         "device": device,

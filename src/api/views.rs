@@ -57,9 +57,9 @@ fn status_name(quality: Quality) -> &'static str {
     }
 }
 
-/// The newest sample of a tag.
+/// A sample, live or recorded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct SampleView {
+pub(crate) struct SampleView {
     pub(super) value: Json,
     pub(super) time: String,
     pub(super) time_ns: String,
@@ -71,43 +71,28 @@ pub(super) struct SampleView {
     pub(super) status_code: u32,
 }
 
-impl From<&LiveSample> for SampleView {
-    fn from(sample: &LiveSample) -> Self {
+impl SampleView {
+    fn new(worth: &Value, time: Nanos, quality: Quality) -> Self {
         Self {
-            value: value(&sample.value),
-            time: rfc3339(sample.time),
-            time_ns: sample.time.to_string(),
-            quality: sample.quality.severity(),
-            status: status_name(sample.quality),
-            status_code: sample.quality.0,
+            value: value(worth),
+            time: rfc3339(time),
+            time_ns: time.to_string(),
+            quality: quality.severity(),
+            status: status_name(quality),
+            status_code: quality.0,
         }
     }
 }
 
-/// One recorded sample.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct PastSampleView {
-    value: Json,
-    time: String,
-    time_ns: String,
-    /// "Good", "Uncertain" or "Bad".
-    quality: &'static str,
-    /// The OPC UA name of the status code where it is a known one.
-    status: &'static str,
-    /// The OPC UA status code.
-    status_code: u32,
+impl From<&LiveSample> for SampleView {
+    fn from(sample: &LiveSample) -> Self {
+        Self::new(&sample.value, sample.time, sample.quality)
+    }
 }
 
-impl From<&PastSample> for PastSampleView {
+impl From<&PastSample> for SampleView {
     fn from(sample: &PastSample) -> Self {
-        Self {
-            value: value(&sample.value),
-            time: rfc3339(sample.time),
-            time_ns: sample.time.to_string(),
-            quality: sample.quality.severity(),
-            status: status_name(sample.quality),
-            status_code: sample.quality.0,
-        }
+        Self::new(&sample.value, sample.time, sample.quality)
     }
 }
 

@@ -4,7 +4,7 @@ mod opcua;
 mod outage;
 mod write;
 
-use super::temporary::TemporaryDir;
+use super::temporary::given_or_temporary;
 use crate::api::process;
 use crate::hub::{DeviceSetup, HubBuilder, HubKeys};
 use crate::model::{BatchBuilder, DeviceId, TagSpec};
@@ -249,14 +249,7 @@ fn devices(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Vec<BenchDevice>>
 const BATCH_SAMPLES: usize = 8_192;
 
 fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
-    let temporary;
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => {
-            temporary = TemporaryDir::new("bench")?;
-            temporary.path().to_owned()
-        }
-    };
+    let (dir, _temporary) = given_or_temporary(args.dir.as_deref(), "bench")?;
     let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir);
     for device in devices(args, ports)? {
         let (id, tags) = (device.id.clone(), device.source()?.tags());

@@ -3,7 +3,7 @@
 use super::data_dir::{data_dir, open_store};
 use super::http_get::{HubUrl, get_json};
 use super::output::{self, Align, Style, cell};
-use crate::api::views::PastSampleView;
+use crate::api::views::SampleView;
 use crate::crypto::SealingKey;
 use crate::hub::HubKeys;
 use crate::ledger::history::reader::{Archive, Cursor, Direction};
@@ -151,7 +151,7 @@ fn stored(dir: &Path, args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow:
             (args.limit - samples.len()).min(PAGE),
         )?;
         for sample in &page.samples {
-            samples.push(serde_json::to_value(PastSampleView::from(sample))?);
+            samples.push(serde_json::to_value(SampleView::from(sample))?);
         }
         after = page.next;
         if after.is_none() {

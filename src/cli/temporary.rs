@@ -25,6 +25,18 @@ impl TemporaryDir {
     }
 }
 
+/// The directory that was `given`, or a new one that is removed when the second value is dropped.
+pub(super) fn given_or_temporary(
+    given: Option<&Path>,
+    what: &str,
+) -> anyhow::Result<(PathBuf, Option<TemporaryDir>)> {
+    if let Some(given) = given {
+        return Ok((given.to_owned(), None));
+    }
+    let temporary = TemporaryDir::new(what)?;
+    Ok((temporary.path().to_owned(), Some(temporary)))
+}
+
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {

@@ -5,7 +5,7 @@
 //! every sample of it compared with what was replayed.
 
 use crate::api::process;
-use crate::cli::temporary::TemporaryDir;
+use crate::cli::temporary::given_or_temporary;
 use crate::crypto::{Identity, SealingKey, Signer};
 use crate::edge::{EdgeBuilder, EdgeNode, HubEntry, WhenFull};
 use crate::hub::{DeviceSetup, HubKeys};
@@ -285,14 +285,7 @@ impl Bench {
 }
 
 pub(super) fn run(args: &OutageArgs) -> anyhow::Result<Outage> {
-    let temporary;
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => {
-            temporary = TemporaryDir::new("outage")?;
-            temporary.path().to_owned()
-        }
-    };
+    let (dir, _temporary) = given_or_temporary(args.dir.as_deref(), "outage")?;
     let keys = HubKeys::generate("hub-1");
     keys.signing.save(&dir.join("keys/hub.key"))?;
     keys.sealing.save(&dir.join("keys/sealing.key"))?;

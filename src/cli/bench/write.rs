@@ -3,7 +3,7 @@
 
 use super::{start_servers, stop_servers};
 use crate::access::{Caller, Role};
-use crate::cli::temporary::TemporaryDir;
+use crate::cli::temporary::given_or_temporary;
 use crate::hub::{DeviceSetup, Hub, HubBuilder, HubKeys};
 use crate::live_view::Link;
 use crate::model::{TagSpec, Value};
@@ -122,14 +122,7 @@ pub(super) fn writes(args: &WriteArgs) -> anyhow::Result<Writes> {
 }
 
 fn measure(args: &WriteArgs, registers: u16, ports: &[u16]) -> anyhow::Result<Writes> {
-    let temporary;
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => {
-            temporary = TemporaryDir::new("bench")?;
-            temporary.path().to_owned()
-        }
-    };
+    let (dir, _temporary) = given_or_temporary(args.dir.as_deref(), "bench")?;
     let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir);
     for (index, port) in ports.iter().enumerate() {
         builder = builder.device(device(args, registers, index, *port)?);

@@ -77,7 +77,11 @@ impl ModbusConfig {
 
     /// A device that `transport` leads to, with every other key at its default.
     pub fn over(transport: Transport) -> Self {
-        let text = ConfigText::default();
+        Self::with(transport, ConfigText::default())
+    }
+
+    /// What the file says of everything but the way there, which `transport` is.
+    fn with(transport: Transport, text: ConfigText) -> Self {
         Self {
             transport,
             share_connection: text.share_connection,
@@ -238,36 +242,20 @@ impl Default for ConfigText {
 impl TryFrom<ConfigText> for ModbusConfig {
     type Error = TransportError;
 
-    fn try_from(text: ConfigText) -> Result<Self, TransportError> {
+    fn try_from(mut text: ConfigText) -> Result<Self, TransportError> {
         let transport = Transport::try_from(TransportText {
-            address: text.address,
-            framing: text.framing,
-            tls: text.tls,
-            serial: text.serial,
-            baud: text.baud,
-            parity: text.parity,
-            stop_bits: text.stop_bits,
+            address: text.address.take(),
+            framing: text.framing.take(),
+            tls: text.tls.take(),
+            serial: text.serial.take(),
+            baud: text.baud.take(),
+            parity: text.parity.take(),
+            stop_bits: text.stop_bits.take(),
         })?;
         if matches!(transport, Transport::Serial(_)) && !(1..=247).contains(&text.unit_id) {
             return Err(TransportError::Unit(text.unit_id));
         }
-        Ok(Self {
-            transport,
-            share_connection: text.share_connection,
-            unit_id: text.unit_id,
-            period_ms: text.period_ms,
-            timeout_ms: text.timeout_ms,
-            delay_ms: text.delay_ms,
-            max_registers: text.max_registers,
-            max_coils: text.max_coils,
-            max_gap: text.max_gap,
-            no_read: text.no_read,
-            max_write_registers: text.max_write_registers,
-            max_write_coils: text.max_write_coils,
-            bit_write: text.bit_write,
-            read_write: text.read_write,
-            identify: text.identify,
-        })
+        Ok(Self::with(transport, text))
     }
 }
 
