@@ -176,12 +176,14 @@ impl Nodes {
     }
 }
 
-/// What a monitored item says when its node is no more.
+/// What a monitored item says when its node is no more. It has no source time: the stack delays what
+/// comes sooner than the sampling interval after the value before, looks at it once, and forgets it
+/// when that look came too early and nothing else changes.
 pub(super) fn gone(time: DateTime) -> DataValue {
     DataValue {
         value: None,
         status: Some(StatusCode::BadNodeIdUnknown),
-        source_timestamp: Some(time),
+        source_timestamp: None,
         server_timestamp: Some(time),
         ..DataValue::null()
     }

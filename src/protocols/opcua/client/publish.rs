@@ -212,15 +212,38 @@ impl Messages {
     }
 }
 
-/// Whether a status says that there is no such node: servers differ in how they say it.
+/// Whether a status says that there is no such node: servers differ in how they say it, and may add
+/// bits that tell of the sample (OPC 10000-4, 7.39), such as an overflow of its queue.
 pub(super) fn is_gone(status: StatusCode) -> bool {
     matches!(
-        status,
+        StatusCode::from(status.bits() & CODE),
         StatusCode::BadNodeIdUnknown | StatusCode::BadNodeIdInvalid | StatusCode::BadObjectDeleted
     )
 }
 
+/// The bits of a status that are its code; the others tell of the sample.
+const CODE: u32 = 0xffff_0000;
+
 /// The sequence number after this one: 0 is left out (OPC 10000-4, 7.7).
 fn following(sequence: u32) -> u32 {
     sequence.checked_add(1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_gone_whatever_else_the_status_tells() {
+        for status in [
+            StatusCode::BadNodeIdUnknown,
+            StatusCode::BadNodeIdUnknown.set_overflow(true),
+            StatusCode::BadObjectDeleted,
+        ] {
+            assert!(is_gone(status), "{status}");
+        }
+        for status in [StatusCode::Good, StatusCode::BadNoCommunication] {
+            assert!(!is_gone(status.set_overflow(true)), "{status}");
+        }
+    }
 }
