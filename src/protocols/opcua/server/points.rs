@@ -73,11 +73,8 @@ impl Origin {
             Self::Device(live) => match live.newest(index) {
                 (serial, Some(sample)) => Reading::of(&sample, serial),
                 (serial, None) => Reading {
-                    value: None,
-                    time: None,
-                    quality: WAITING,
-                    shape: Shape::Plain,
                     serial,
+                    ..Reading::waiting()
                 },
             },
             Self::Machine(live, points) => {
@@ -149,6 +146,17 @@ impl Origin {
 }
 
 impl Reading {
+    /// Of a variable that has no sample yet.
+    pub(super) fn waiting() -> Self {
+        Self {
+            value: None,
+            time: None,
+            quality: WAITING,
+            shape: Shape::Plain,
+            serial: 0,
+        }
+    }
+
     fn of(sample: &LiveSample, serial: u64) -> Self {
         Self {
             // A Bad sample's value means nothing, so none is given.
