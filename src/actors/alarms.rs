@@ -9,7 +9,8 @@
 use super::journal::Journal;
 use crate::access::{Caller, Right};
 use crate::alarms::{Alarm, AlarmAction, AlarmConfig, AlarmError, Board, DeviceWatch, Edge};
-use crate::ledger::act::{ALARM, ALARM_OBJECT, ALARM_OVER, Act, name};
+use crate::ledger::act::{Act, name};
+use crate::ledger::words::{ALARM, ALARM_OBJECT, ALARM_OVER};
 use crate::live_view::{DeviceLive, Link};
 use crate::model::{DeviceId, now};
 use crate::protocols::ports::AlarmPort;

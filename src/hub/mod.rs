@@ -32,7 +32,7 @@ use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
 use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
-use crate::ledger::facts::AlarmWord;
+use crate::ledger::facts::Word;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
@@ -284,7 +284,7 @@ fn act_sealers(
 /// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
 /// read is left out: the verdicts to come say anew what is wrong.
 fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
-    let open = |(object, word): (&String, &AlarmWord)| {
+    let open = |(object, word): (&String, &Word)| {
         let details = opener.open_act(&word.hub, &word.message);
         let alarm = match &details {
             Ok(details) => recorded_alarm(details),
