@@ -117,8 +117,8 @@ class Controller:
     def __init__(self, kind, folder):
         self.kind, self.pki, self.port, self.program = kind, folder / f"{kind}-pki", free_port(), None
 
-    def start(self, others=0):
-        options = ["--port", self.port, "--others", others, "--pki", self.pki]
+    def start(self, others=0, extra=0):
+        options = ["--port", self.port, "--others", others, "--extra", extra, "--pki", self.pki]
         self.pki.mkdir(parents=True, exist_ok=True)
         if self.kind == "asyncua":
             self.program = Program([sys.executable, "-u", HERE / "asyncua_controller.py", *options])

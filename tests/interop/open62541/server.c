@@ -1,6 +1,6 @@
 /* A controller on an open62541 server, for the hub to read, write and call, under every security policy.
  *
- *   open62541_server --port N --others K [--extra N]
+ *   open62541_server --port N --others K --extra N
  *
  * The same as asyncua_controller.py: it prints one JSON line with its url, changes `level` ten times a
  * second until standard input closes, and takes `delete NAME` and `restore NAME` on standard input. --extra
