@@ -27,9 +27,8 @@ from opcua_clients import PASSWORDS, SECURE, Failed
 from opcua_servers import open62541
 
 HOLDER = "carla"
-# A lifetime of the secure channel so short that it is renewed while a client is subscribed. Once: the hub's
-# stack has forgotten the keys of messages that are on the way when it is renewed a second time.
-CHANNEL_MS = 2000
+# A lifetime of the secure channel so short that it is renewed while a client is subscribed.
+CHANNEL_MS = 1000
 
 
 class Plant(opcua_clients.Plant):
@@ -77,11 +76,13 @@ def client(plant, policy, mode, *options, trust=None):
 
 
 def renewed(plant, policy, mode):
+    """The stack forgets keys too early (docs/opcua-server.md), so the client has to come back by itself."""
     detail, log = client(plant, policy, mode, "--channel-ms", CHANNEL_MS)
     times = log.count("SecureChannel renewed")
-    if times != 1:
+    if times < 3:
         raise Failed(f"the channel was renewed {times} times: {log[-2000:]}")
-    return detail
+    back = log.count("ActivateSession: Using") - 1
+    return f"{times} times, {back} times with a new connection, {detail}"
 
 
 def mistrusted(plant, policy, mode):
