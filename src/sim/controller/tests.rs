@@ -1,5 +1,7 @@
 //! The controller, read, written and looked through by the client.
 
+mod restart;
+
 use super::*;
 use crate::model::{Batch, BatchBuilder, TagSpec, Value, ValueKind};
 use crate::protocols::control::{MethodCall, TagWrite, WriteFault};

@@ -16,8 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How often a variable that was missing is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How often quiet variables are looked at: some servers delete a node and say nothing.
-const PATROL: Duration = Duration::from_secs(10);
+/// How often variables are looked at that have been quiet for so long: some servers delete a node and
+/// say nothing. It is noticed within twice this time, for one request each time.
+const PATROL: Duration = Duration::from_secs(5);
 /// Shortest time from one subscription to the next.
 const BETWEEN: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,7 @@ use super::convert::sample;
 use super::inbox::Arrival;
 use super::line::Line;
 use super::session::silence;
-use super::subscription::{Subscription, column};
+use super::subscription::Subscription;
 use crate::model::now;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -108,6 +108,9 @@ impl Messages {
             return None;
         }
         let message = response.notification_message;
+        if self.is_foreign(&message) {
+            return Some("it sends values that this subscription does not have".into());
+        }
         let sequence = message.sequence_number;
         let has_data = message
             .notification_data
@@ -133,6 +136,15 @@ impl Messages {
             self.acknowledge(sequence);
         }
         self.deliver(message)
+    }
+
+    /// Whether there are values in it that were not asked for.
+    fn is_foreign(&self, message: &NotificationMessage) -> bool {
+        let all = message.notification_data.iter().flatten();
+        let changes = all.filter_map(|data| data.inner_as::<DataChangeNotification>());
+        let mut items = changes.flat_map(|change| change.monitored_items.iter().flatten());
+        let handles = self.subscription.handles;
+        items.any(|item| handles.column(item.client_handle).is_none())
     }
 
     async fn republish(&mut self, from: u32, missed: u32, certain: bool) {
@@ -188,7 +200,7 @@ impl Messages {
         let wanted = &self.line.wanted;
         let arrivals = change.monitored_items.into_iter().flatten();
         let arrivals = arrivals.filter_map(|item| {
-            let column = column(item.client_handle)?;
+            let column = self.subscription.handles.column(item.client_handle)?;
             let kind = wanted.tags.get(column)?.kind;
             let status = item.value.status.unwrap_or_default();
             if is_gone(status) {

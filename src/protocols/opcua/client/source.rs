@@ -192,7 +192,7 @@ impl OpcUaSource {
     /// The subscription that the server kept, or a new one.
     async fn subscription(&self, line: &Line, opened: Opened) -> Result<Arc<Subscription>, Error> {
         let old = self.slot.lock().take();
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|old| old.may_be_on(line)) {
             let kept = match opened {
                 Opened::Resumed => true,
                 Opened::New => transferred(line, old.id).await,

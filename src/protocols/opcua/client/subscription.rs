@@ -9,7 +9,7 @@ use opcua::client::services::{
     CreateMonitoredItems, CreateSubscription, DeleteMonitoredItems, DeleteSubscriptions,
 };
 use opcua::types::{
-    DataChangeFilter, DataChangeTrigger, DeadbandType, Error, ExtensionObject,
+    DataChangeFilter, DataChangeTrigger, DateTime, DeadbandType, Error, ExtensionObject,
     MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters, NodeId, ReadValueId,
     StatusCode, TimestampsToReturn,
 };
@@ -30,6 +30,10 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// A subscription. It outlives the connection, when the server lets it.
 pub(super) struct Subscription {
     pub(super) id: u32,
+    /// When the server started that it is on.
+    started: Option<DateTime>,
+    /// How its items are told from others.
+    pub(super) handles: Handles,
     /// Between two signs of life, as the server granted it.
     pub(super) keep_alive: Duration,
     /// Sequence number of the message that comes next; `None` before the first.
@@ -67,6 +71,8 @@ impl Subscription {
         let keep_alive = granted * f64::from(created.revised_max_keep_alive_count);
         Ok(Arc::new(Self {
             id: created.subscription_id,
+            started: line.started,
+            handles: Handles::random(line.wanted.points.len()),
             keep_alive: Duration::from_secs_f64(keep_alive.clamp(0.0, 3_600.0)),
             expected: Mutex::default(),
             items: Mutex::default(),
@@ -75,6 +81,12 @@ impl Subscription {
             gap: AtomicBool::new(false),
             news: Notify::new(),
         }))
+    }
+
+    /// Whether it can still be there: after a restart its number may be another client's, whose
+    /// values would be taken for ours.
+    pub(super) fn may_be_on(&self, line: &Line) -> bool {
+        self.started.is_some() && self.started == line.started
     }
 
     /// Ends it on the server, as far as that still can be told.
@@ -162,7 +174,10 @@ impl Subscription {
         let mut pace = Pace(line.limits.items);
         let mut done = 0;
         while let Some(chunk) = pace.next(found, done) {
-            let items = chunk.iter().map(|(c, id)| request(line, *c, id, filtered));
+            let handles = self.handles;
+            let items = chunk
+                .iter()
+                .map(|(c, id)| request(line, handles.of(*c), *c, id, filtered));
             let create = CreateMonitoredItems::new(self.id, &line.session)
                 .timeout(silence(&line.config) * PATIENCE)
                 .timestamps_to_return(TimestampsToReturn::Both)
@@ -215,7 +230,13 @@ impl Subscription {
     }
 }
 
-fn request(line: &Line, column: usize, id: &NodeId, filtered: bool) -> MonitoredItemCreateRequest {
+fn request(
+    line: &Line,
+    client_handle: u32,
+    column: usize,
+    id: &NodeId,
+    filtered: bool,
+) -> MonitoredItemCreateRequest {
     let config = &line.config;
     let point = line.wanted.points.get(column);
     let absolute = point.and_then(|p| p.deadband);
@@ -242,7 +263,7 @@ fn request(line: &Line, column: usize, id: &NodeId, filtered: bool) -> Monitored
         item_to_monitor: ReadValueId::from(id.clone()),
         monitoring_mode: MonitoringMode::Reporting,
         requested_parameters: MonitoringParameters {
-            client_handle: handle(column),
+            client_handle,
             sampling_interval: sampling.unwrap_or(config.sampling_interval_ms).into(),
             filter: if filtered {
                 ExtensionObject::from_message(filter)
@@ -255,12 +276,54 @@ fn request(line: &Line, column: usize, id: &NodeId, filtered: bool) -> Monitored
     }
 }
 
-/// The client handle of a column: the stack gives handle 0 a meaning of its own.
-fn handle(column: usize) -> u32 {
-    u32::try_from(column + 1).unwrap_or(u32::MAX)
+/// The client handles of a subscription: a range that begins at random, so that values of another
+/// one, which a server mistakes for ours, are not taken for ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handles {
+    first: u32,
+    count: u32,
 }
 
-/// The column of a client handle.
-pub(super) fn column(handle: u32) -> Option<usize> {
-    usize::try_from(handle).ok()?.checked_sub(1)
+impl Handles {
+    fn random(count: usize) -> Self {
+        Self::from(getrandom::u32().unwrap_or_default(), count)
+    }
+
+    /// The range that `random` chooses. It leaves out 0: the stack gives that a meaning of its own.
+    fn from(random: u32, count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let first = 1 + random % (u32::MAX - count).max(1);
+        Self { first, count }
+    }
+
+    /// The client handle of a column.
+    fn of(self, column: usize) -> u32 {
+        let column = u32::try_from(column).unwrap_or(u32::MAX);
+        self.first.saturating_add(column)
+    }
+
+    /// The column of a client handle; `None` of one that is not ours.
+    pub(super) fn column(self, handle: u32) -> Option<usize> {
+        let column = handle.checked_sub(self.first)?;
+        (column < self.count).then_some(column as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_of_one_column_or_not_ours() {
+        for random in [0, 1, 7, u32::MAX / 2, u32::MAX - 1, u32::MAX] {
+            let handles = Handles::from(random, 1_000);
+            for column in [0, 1, 999] {
+                let handle = handles.of(column);
+                assert_ne!(handle, 0);
+                assert_eq!(handles.column(handle), Some(column), "{random}");
+            }
+            assert_eq!(handles.column(handles.of(0) - 1), None);
+            assert_eq!(handles.column(handles.of(999).wrapping_add(1)), None);
+        }
+    }
 }
