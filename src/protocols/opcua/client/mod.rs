@@ -10,6 +10,7 @@ mod keeper;
 mod line;
 mod names;
 mod node;
+mod part;
 mod publish;
 mod refusal;
 mod scan;

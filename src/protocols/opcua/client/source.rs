@@ -195,20 +195,25 @@ impl OpcUaSource {
         if let Some(old) = old {
             let kept = match opened {
                 Opened::Resumed => true,
-                Opened::New => transferred(line, old.id).await,
+                Opened::New => transferred(line, &old).await,
             };
             if kept {
                 return Ok(old);
             }
+            // What came over is of no use without the rest.
+            old.delete(line).await;
         }
         begin(line).await
     }
 }
 
-/// Whether the server gave the old session's subscription to the new one.
-async fn transferred(line: &Line, id: u32) -> bool {
-    match line.session.transfer_subscriptions(&[id], false).await {
-        Ok(results) => results.first().is_some_and(|r| r.status_code.is_good()),
+/// Whether the server gave the old session's subscriptions to the new one, all of them.
+async fn transferred(line: &Line, old: &Subscription) -> bool {
+    let ids: Vec<_> = old.parts().iter().map(|part| part.id).collect();
+    match line.session.transfer_subscriptions(&ids, false).await {
+        Ok(results) => {
+            results.len() == ids.len() && results.iter().all(|r| r.status_code.is_good())
+        }
         Err(_) => false,
     }
 }
