@@ -12,6 +12,7 @@ mod error;
 mod faces;
 mod history;
 mod plan;
+mod recorded;
 mod setup;
 mod threads;
 
@@ -34,6 +35,8 @@ use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
 use crate::ledger::facts::AlarmWord;
 use crate::ledger::head::HeadSlot;
+use crate::ledger::history::reader::Archive;
+use crate::ledger::history::rebuild::is_complete;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
@@ -53,7 +56,7 @@ use plan::{Planner, new_key, plan};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use threads::Threads;
@@ -208,7 +211,12 @@ impl HubBuilder {
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
         let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
+        let totals = ledger.state().totals();
+        let stored = totals.accepted + totals.out_of_control;
+        let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
         let planner = Planner {
+            archive: Archive::new(store.clone(), opener.clone()),
+            indexed: indexed.clone(),
             chain: ledger.state().chain().to_owned(),
             opener: opener.clone(),
             signer: signer.clone(),
@@ -224,9 +232,7 @@ impl HubBuilder {
         }
         let acts = act_sealers(&ledger, &planner)?;
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
-        let totals = ledger.state().totals();
-        let stored = totals.accepted + totals.out_of_control;
-        let recorded = (ledger.tip().height, stored);
+        let recorded = (ledger.tip().height, indexed);
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (ledger, self.blocks, plans),
@@ -240,7 +246,7 @@ impl HubBuilder {
             recorded,
             actors.doors.journal().clone(),
             workers,
-        )?;
+        );
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
             buffer,

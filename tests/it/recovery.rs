@@ -7,6 +7,7 @@
 //! second. `WEIGHBRIDGE_SEED` replays a run.
 
 mod proxy;
+mod restarted;
 
 use crate::plc::{Manner, Plc, REGISTERS};
 use crate::site::Site;
@@ -341,7 +342,9 @@ impl Robot {
     /// While a node is missing its tag is bad, and all others go on.
     async fn delete_node(&mut self, live: &DeviceLive) -> Result<(), String> {
         let variable = self.random.below(self.variables as u64) as usize;
-        self.controller.delete(variable, false);
+        // Some servers tell nobody.
+        let silent = self.random.below(2) == 1;
+        self.controller.delete(variable, silent);
         let gone = now();
         let isolated = until(live, BACK_WITHIN, |live| {
             let mut missing = stale(live, gone, Some(variable));

@@ -254,7 +254,9 @@ impl Subscription {
 /// Ends subscriptions, in one request: a server that is silent is waited for once.
 async fn delete(line: &Line, ids: Vec<u32>) {
     let delete = DeleteSubscriptions::new(&line.session);
-    let delete = ids.into_iter().fold(delete, DeleteSubscriptions::subscription);
+    let delete = ids
+        .into_iter()
+        .fold(delete, DeleteSubscriptions::subscription);
     let _ = delete.send(line.session.channel()).await;
 }
 
