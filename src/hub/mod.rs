@@ -43,7 +43,7 @@ use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
 use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
-use crate::model::{Nanos, now};
+use crate::model::{DeviceId, Nanos, now};
 use crate::protocols::edge::EdgeListener;
 use crate::stats::Stats;
 use crate::store::spool::SpoolLimits;
@@ -53,6 +53,7 @@ use actix::prelude::*;
 use edges::Edges;
 use parking_lot::Mutex;
 use plan::{Planner, new_key, plan};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -224,6 +225,7 @@ impl HubBuilder {
             live: live.clone(),
             history: history.clone(),
         };
+        let ids: BTreeSet<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
             let intake = edges.intake(&device)?;
@@ -240,6 +242,7 @@ impl HubBuilder {
             alarms,
             (&stats, &history, &workers),
         )?;
+        actors.alarms.forget_all_but(|device| ids.contains(device));
         let past = HubHistory::start(
             store,
             opener,
