@@ -97,10 +97,13 @@ pub(super) async fn fill(line: Arc<Line>) {
     for (from, chunk) in alike(&found, newest.unwrap_or(0), line.limits.history.max(1)) {
         match fill_some(&line, &chunk, from.max(bound)).await {
             Ok(samples) => filled += samples,
-            Err(error) => tracing::warn!(
-                device = %line.wanted.device,
-                "the gap cannot be filled from the server's history ({error})"
-            ),
+            Err(error) => {
+                line.inbox.lose_spared();
+                tracing::warn!(
+                    device = %line.wanted.device,
+                    "the gap cannot be filled from the server's history ({error})"
+                );
+            }
         }
         for (column, _) in chunk {
             line.inbox.release(column);

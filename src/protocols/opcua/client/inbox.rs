@@ -88,6 +88,8 @@ struct State {
     moved: HashSet<usize>,
     /// Until which time the gap of a column was filled, and when: the server may still bring what was in it.
     filled: HashMap<usize, (Nanos, Instant)>,
+    /// Samples in `held` that made way for newer ones.
+    spared: u64,
     /// Samples that passed since columns were held.
     passed: u64,
     /// Whether changes came since columns were held.
@@ -121,6 +123,12 @@ impl Inbox {
                 }
                 let full = state.waiting.len() + state.held_back >= self.capacity;
                 match state.held.get_mut(&arrival.column) {
+                    // The history that is read of it has the oldest too: they make way.
+                    Some(held) if full && !held.is_empty() => {
+                        held.remove(0);
+                        held.push(arrival);
+                        state.spared += 1;
+                    }
                     Some(_) if full => lost += 1,
                     Some(held) => {
                         held.push(arrival);
@@ -187,6 +195,7 @@ impl Inbox {
     pub(super) fn hold(&self, columns: impl IntoIterator<Item = usize>) {
         let mut state = self.state.lock();
         state.passed = 0;
+        state.spared = 0;
         state.flows = false;
         for column in columns {
             state.held.entry(column).or_default();
@@ -283,6 +292,12 @@ impl Inbox {
             }
         };
         self.put(repeated);
+    }
+
+    /// The history was not read: what was held back and made way for newer samples is lost.
+    pub(super) fn lose_spared(&self) {
+        let spared = std::mem::take(&mut self.state.lock().spared);
+        self.lose(spared);
     }
 
     /// Counts samples that were lost elsewhere.
@@ -492,6 +507,33 @@ mod tests {
         let mut all: Vec<_> = inbox.take(9).iter().map(|a| (a.column, a.time)).collect();
         all.sort_unstable();
         assert_eq!(all, [(0, 6), (1, 5), (2, 9)]);
+    }
+
+    #[test]
+    fn what_is_held_back_too_long_is_taken_from_the_history_or_counted() {
+        let (inbox, dropped) = inbox(10);
+        inbox.put([small(0, 1)]);
+        inbox.take(1);
+        inbox.hold([0]);
+        inbox.put((2..30).map(|time| small(0, time)));
+        inbox.put_past((2..8).map(|time| small(0, time)));
+        assert_eq!(times(inbox.take(9)), [2, 3, 4, 5, 6, 7]);
+        for page in [8..18, 18..25] {
+            assert_eq!(
+                inbox.put_past(page.clone().map(|time| small(0, time))),
+                page.count()
+            );
+            inbox.take(99);
+        }
+        inbox.release_all();
+        assert_eq!(times(inbox.take(99)), [25, 26, 27, 28, 29]);
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        inbox.hold([0]);
+        inbox.put((30..45).map(|time| small(0, time)));
+        inbox.lose_spared();
+        inbox.release_all();
+        assert_eq!(times(inbox.take(99)).len(), 10);
+        assert_eq!(dropped.load(Ordering::Relaxed), 5);
     }
 
     #[test]
