@@ -158,7 +158,10 @@ impl Subscription {
                 refused.extend(rest.iter().map(|(column, _)| (*column, why)));
                 break;
             };
-            let fit = self.room.load(Ordering::Relaxed) - part.count();
+            let fit = self
+                .room
+                .load(Ordering::Relaxed)
+                .saturating_sub(part.count());
             let chunk: Vec<_> = rest
                 .iter()
                 .take(pace.0.clamp(1, fit.max(1)))
@@ -166,18 +169,8 @@ impl Subscription {
                 .collect();
             match part.create_items(line, &chunk, filtered).await {
                 Ok(Asked::Answered(answers)) => {
-                    let mut again = Vec::new();
-                    let mut items = self.items.lock();
-                    for (one, answer) in chunk.into_iter().zip(answers) {
-                        match answer {
-                            Ok(item) => drop(items.insert(one.0, (part.id, item))),
-                            Err(StatusCode::BadTooManyMonitoredItems) => again.push(one),
-                            Err(status) => refused.push((one.0, status)),
-                        }
-                    }
-                    drop(items);
-                    let answered = pace.0.clamp(1, fit.max(1)).min(rest.len());
-                    rest.drain(..answered);
+                    rest.drain(..chunk.len());
+                    let mut again = self.note_answers(part.id, chunk, answers, &mut refused);
                     if !again.is_empty() {
                         again.append(&mut rest);
                         rest = again;
@@ -194,6 +187,26 @@ impl Subscription {
             }
         }
         Ok(refused)
+    }
+
+    /// Takes what came of a request; those that found no room.
+    fn note_answers(
+        &self,
+        part: u32,
+        chunk: Vec<(usize, NodeId)>,
+        answers: Vec<Result<u32, StatusCode>>,
+        refused: &mut Vec<(usize, StatusCode)>,
+    ) -> Vec<(usize, NodeId)> {
+        let mut again = Vec::new();
+        let mut items = self.items.lock();
+        for (one, answer) in chunk.into_iter().zip(answers) {
+            match answer {
+                Ok(item) => drop(items.insert(one.0, (part, item))),
+                Err(StatusCode::BadTooManyMonitoredItems) => again.push(one),
+                Err(status) => refused.push((one.0, status)),
+            }
+        }
+        again
     }
 
     /// A part that has room, made if need be; `None` when the server gives no more.
