@@ -12,6 +12,7 @@ mod devices;
 mod disk;
 mod edge;
 mod edge_process;
+mod end_to_end;
 mod faces;
 mod floors;
 mod history;

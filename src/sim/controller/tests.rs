@@ -10,6 +10,8 @@ use crate::protocols::{Source, SourceError};
 use opcua::crypto::CertificateStore;
 use std::time::Instant;
 
+mod limits;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn controller(plan: ControllerPlan) -> (Controller, String) {

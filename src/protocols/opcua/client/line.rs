@@ -77,7 +77,7 @@ impl Line {
         inbox: Arc<Inbox>,
     ) -> Result<Self, Error> {
         let learned = learn(&session).await?;
-        Ok(Self {
+        let line = Self {
             session,
             config,
             wanted,
@@ -85,13 +85,40 @@ impl Line {
             limits: learned.limits,
             started: learned.started,
             names: RwLock::new(learned.names),
-        })
+        };
+        line.remember_names().await;
+        Ok(line)
+    }
+
+    /// Takes the indices of the addresses to mean what they mean now, unless more was known, and keeps
+    /// that for the next time.
+    async fn remember_names(&self) {
+        let wanted = self.wanted.clone();
+        let names = self.names.read().clone();
+        for point in &wanted.points {
+            point
+                .node
+                .resolve(|namespace| wanted.names.index(namespace, &names));
+        }
+        let device = wanted.device.clone();
+        for (index, uri, now) in wanted.names.moved(&names) {
+            tracing::warn!(
+                %device,
+                now,
+                "ns={index} is read as {uri:?}, which it meant at first; write nsu= to say so"
+            );
+        }
+        let saved = tokio::task::spawn_blocking(move || wanted.names.save()).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%device, %error, "what the namespace indices mean cannot be kept");
+        }
     }
 
     /// Asks anew which namespaces there are.
     pub(super) async fn learn_names(&self) -> Result<(), Error> {
         let names = read_values(&self.session, &[namespace_array()]).await?;
         *self.names.write() = texts(names.first());
+        self.remember_names().await;
         Ok(())
     }
 
