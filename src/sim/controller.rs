@@ -24,7 +24,7 @@ use opcua::server::{
     ANONYMOUS_USER_TOKEN_ID, Limits, OperationalLimits, ServerEndpoint, ServerHandle,
     ServerUserToken, SubscriptionLimits,
 };
-use opcua::types::{DateTime, MessageSecurityMode, NodeId};
+use opcua::types::{BuildInfo, DateTime, MessageSecurityMode, NodeId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -209,6 +209,12 @@ impl Controller {
             // Not the namespace of the nodes: index 1 is the server itself.
             .application_uri("urn:weighbridge:sim:controller:server")
             .product_uri("urn:weighbridge:sim")
+            .build_info(BuildInfo {
+                manufacturer_name: "Weighbridge".into(),
+                product_name: "Simulated controller".into(),
+                software_version: env!("CARGO_PKG_VERSION").into(),
+                ..BuildInfo::default()
+            })
             .host(address.ip().to_string())
             .port(address.port())
             .discovery_urls(vec![format!("opc.tcp://{address}/")])

@@ -11,7 +11,7 @@ pub use config::{Convert, CycleConfig, Deadband, Decimate, Keep, ProcessConfig};
 
 use super::control::Control;
 use super::{Mode, Source, SourceError};
-use crate::model::{BatchBuilder, DeviceId, Nanos, TagSpec, Value};
+use crate::model::{About, BatchBuilder, DeviceId, Nanos, TagSpec, Value};
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -228,6 +228,10 @@ impl Source for Preprocessed {
 
     fn batch_ended(&mut self) -> bool {
         std::mem::take(&mut self.ended)
+    }
+
+    fn about(&self) -> About {
+        self.inner.about()
     }
 
     fn lost(&mut self) -> u64 {

@@ -1,5 +1,6 @@
 //! The client: subscribes to the variables of one OPC UA server, writes them, and calls its methods.
 
+mod about;
 mod config;
 mod control;
 mod convert;

@@ -1,5 +1,6 @@
 //! An OPC UA server as a source: its variables are subscribed, and their notifications read.
 
+use super::about::about;
 use super::config::{OpcUaConfig, OpcUaPoint, check_url};
 use super::control::{Current, OpcUaControl};
 use super::endpoint::{choose, endpoints};
@@ -10,7 +11,7 @@ use super::refusal::explain;
 use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
 use super::subscription::Subscription;
 use super::wanted::Wanted;
-use crate::model::{BatchBuilder, DeviceId, TagSpec, now};
+use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, TagSpec, now};
 use crate::protocols::control::Control;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
@@ -87,6 +88,7 @@ pub struct OpcUaSource {
     running: Option<Running>,
     parked: Mutex<Option<Parked>>,
     was_connected: bool,
+    about: About,
 }
 
 struct Running {
@@ -129,6 +131,7 @@ impl OpcUaSource {
             running: None,
             parked: Mutex::default(),
             was_connected: false,
+            about: About::default(),
         })
     }
 
@@ -213,14 +216,11 @@ async fn transferred(line: &Line, id: u32) -> bool {
     }
 }
 
-/// Days before its end from which on a certificate is warned of.
-const SOON: i64 = 30;
-
 fn warn_of_expiry(device: &DeviceId, folder: &Path) {
     let (found, _) = pki::list(folder).unwrap_or_default();
     for certificate in found.iter().filter(|c| c.place != pki::Place::Rejected) {
         let days = certificate.days_left(now());
-        if days < SOON {
+        if days < EXPIRES_SOON {
             let (place, subject) = (certificate.place.name(), &certificate.subject);
             let folder = folder.display();
             tracing::warn!(
@@ -300,6 +300,10 @@ impl Source for OpcUaSource {
         );
         let line = Arc::new(line.await.map_err(failed)?);
         line.hold();
+        if opened == Opened::New {
+            // A server that was restarted may be a newer one.
+            self.about = about(&line, &connection.endpoint).await;
+        }
         let subscription = self.subscription(&line, opened).await.map_err(failed)?;
         *self.slot.lock() = Some(subscription.clone());
         *self.current.write() = Some(line.clone());
@@ -311,6 +315,10 @@ impl Source for OpcUaSource {
             _keeper: AbortOnDropHandle::new(tokio::spawn(keeper)),
         });
         Ok(())
+    }
+
+    fn about(&self) -> About {
+        self.about.clone()
     }
 
     /// Because the hub or the server's queue was too slow.
