@@ -5,13 +5,17 @@ use super::line::Line;
 use crate::model::{About, CertificateInUse, Nameplate, Side};
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
-use opcua::types::{AttributeId, DataValue, EndpointDescription, NodeId, VariableId, Variant};
+use opcua::types::{
+    AttributeId, BuildInfo, DataValue, EndpointDescription, NodeId, UAString, VariableId, Variant,
+};
 
 /// Longest text of a nameplate; it comes from outside.
 const LONGEST: usize = 200;
 
-/// `BuildInfo` (OPC 10000-5, 12.4) in the order of [`nameplate`].
-const BUILD_INFO: [VariableId; 4] = [
+/// `BuildInfo` (OPC 10000-5, 12.4): the whole, which is all that small controllers have, and its parts,
+/// which are all that a client understands of some others.
+const BUILD_INFO: [VariableId; 5] = [
+    VariableId::Server_ServerStatus_BuildInfo,
     VariableId::Server_ServerStatus_BuildInfo_ManufacturerName,
     VariableId::Server_ServerStatus_BuildInfo_ProductName,
     VariableId::Server_ServerStatus_BuildInfo_SoftwareVersion,
@@ -30,18 +34,25 @@ pub(super) async fn about(line: &Line, endpoint: &EndpointDescription) -> About 
 }
 
 fn nameplate(said: &[DataValue]) -> Option<Nameplate> {
-    let text = |at: usize| match said.get(at).and_then(|v| v.value.as_ref()) {
-        Some(Variant::String(text)) => {
-            let plain = text.as_ref().chars().filter(|c| !c.is_control());
-            let plain: String = plain.take(LONGEST).collect();
-            plain.trim().to_owned()
-        }
-        _ => String::new(),
+    let value = |at: usize| said.get(at).and_then(|v| v.value.as_ref());
+    let whole = match value(0) {
+        Some(Variant::ExtensionObject(object)) => object.inner_as::<BuildInfo>(),
+        _ => None,
     };
-    let (version, build) = (text(2), text(3));
+    let text = |at: usize, of: fn(&BuildInfo) -> &UAString| {
+        let text = match value(at) {
+            Some(Variant::String(text)) => text.as_ref(),
+            _ => whole.map_or("", |info| of(info).as_ref()),
+        };
+        let plain = text.chars().filter(|c| !c.is_control());
+        let plain: String = plain.take(LONGEST).collect();
+        plain.trim().to_owned()
+    };
+    let version = text(3, |info| &info.software_version);
+    let build = text(4, |info| &info.build_number);
     let plate = Nameplate {
-        manufacturer: text(0),
-        product: text(1),
+        manufacturer: text(1, |info| &info.manufacturer_name),
+        product: text(2, |info| &info.product_name),
         model: String::new(),
         version: match build.is_empty() || version.contains(&build) {
             true => version,
@@ -70,7 +81,8 @@ mod tests {
     #[test]
     fn what_a_server_says_is_kept_short_and_plain() {
         let said = |texts: [&str; 4]| {
-            let values = texts.map(|t| DataValue::from(Variant::from(t)));
+            let mut values = vec![DataValue::default()];
+            values.extend(texts.map(|t| DataValue::from(Variant::from(t))));
             nameplate(&values)
         };
         let plate = said(["Weighs\u{7} & Co", "Controller", "2.1", "77"]).unwrap();
