@@ -198,6 +198,7 @@ impl Robot {
             // A subscription that nobody asks about for 1.2 s is dropped.
             lifetime: if short_lived { 12 } else { 9_000 },
             pki_dir: server_pki,
+            new_ids: true,
             ..ControllerPlan::new(variables, period)
         });
         let target = controller.start(&[]).await.unwrap();
@@ -220,10 +221,12 @@ impl Robot {
             config.pki_dir = dir.path().join("client");
         }
         let point = |index: usize| {
-            // Half of them by the index that the namespace has at first, as older projects do.
-            let node = match index % 2 {
+            // Some by the index that the namespace has at first, as older projects do; some by their
+            // browse names alone, because their ids are others after every start.
+            let node = match index % 3 {
                 0 => format!("nsu={NAMESPACE};s=v{index}"),
-                _ => format!("ns=2;s=v{index}"),
+                1 => format!("ns=2;s=v{index}"),
+                _ => format!("/nsu={NAMESPACE};Machine/nsu={NAMESPACE};v{index}"),
             };
             let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);
             (tag, OpcUaPoint::new(node.parse().unwrap(), ValueKind::F64))
@@ -480,12 +483,16 @@ fn an_outage_is_filled_from_the_history() {
         let period = Duration::from_millis(20);
         let controller = Controller::new(ControllerPlan {
             history: 3,
+            new_ids: true,
             ..ControllerPlan::new(4, period)
         });
         let target = controller.start(&[]).await.unwrap();
         let proxy = Proxy::start(target, random.fork()).await.unwrap();
         let point = |index: usize| {
-            let node = format!("nsu={NAMESPACE};s=v{index}");
+            let node = match index {
+                2 => format!("/*[1]/*:v{index}"),
+                _ => format!("nsu={NAMESPACE};s=v{index}"),
+            };
             let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);
             (tag, OpcUaPoint::new(node.parse().unwrap(), ValueKind::F64))
         };

@@ -3,6 +3,7 @@
 use super::config::OpcUaConfig;
 use super::inbox::Inbox;
 use super::node::NodeAddress;
+use super::translate::translate;
 use super::wanted::Wanted;
 use opcua::client::Session;
 use opcua::types::{
@@ -10,6 +11,7 @@ use opcua::types::{
     Variant,
 };
 use parking_lot::RwLock;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Operations in a request to a server that says nothing of its limits.
@@ -25,15 +27,17 @@ pub(super) struct Limits {
     pub(super) items: usize,
     pub(super) history: usize,
     pub(super) browse: usize,
+    pub(super) translate: usize,
 }
 
 impl Limits {
-    const NODES: [VariableId; 5] = [
+    const NODES: [VariableId; 6] = [
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadData,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
+        VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerTranslateBrowsePathsToNodeIds,
     ];
 
     /// From the values of [`Limits::NODES`]; 0 is no limit.
@@ -51,6 +55,7 @@ impl Limits {
             items: limit(2, OPERATIONS),
             history: limit(3, HISTORIES),
             browse: limit(4, HISTORIES),
+            translate: limit(5, OPERATIONS),
         }
     }
 }
@@ -63,6 +68,8 @@ pub(super) struct Line {
     pub(super) inbox: Arc<Inbox>,
     pub(super) limits: Limits,
     names: RwLock<Vec<String>>,
+    /// Where browse paths lead, by their texts.
+    paths: RwLock<HashMap<String, NodeId>>,
 }
 
 impl Line {
@@ -74,14 +81,18 @@ impl Line {
         inbox: Arc<Inbox>,
     ) -> Result<Self, Error> {
         let (names, limits) = learn(&session).await?;
-        Ok(Self {
+        let line = Self {
             session,
             config,
             wanted,
             inbox,
             limits,
             names: RwLock::new(names),
-        })
+            paths: RwLock::default(),
+        };
+        let points = line.wanted.points.iter();
+        line.learn_paths(points.map(|point| &point.node)).await?;
+        Ok(line)
     }
 
     /// Asks anew which namespaces there are.
@@ -91,6 +102,38 @@ impl Line {
         Ok(())
     }
 
+    /// Asks anew where those of `addresses` lead that are browse paths.
+    pub(super) async fn learn_paths(
+        &self,
+        addresses: impl IntoIterator<Item = &NodeAddress>,
+    ) -> Result<(), Error> {
+        let named = addresses.into_iter();
+        let named = named.filter_map(|address| Some((address.to_string(), address.path()?)));
+        let (texts, steps): (Vec<_>, Vec<_>) = named.unzip();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let names = self.names.read().clone();
+        let index_of = |namespace: &_| self.wanted.names.index(namespace, &names);
+        let found = translate(&self.session, self.limits, &steps, index_of).await?;
+        let mut paths = self.paths.write();
+        for (text, node) in texts.into_iter().zip(found) {
+            match node {
+                Some(node) => paths.insert(text, node),
+                None => paths.remove(&text),
+            };
+        }
+        Ok(())
+    }
+
+    /// Where an address is on this server, asked for if it is not known.
+    pub(super) async fn find(&self, address: &NodeAddress) -> Result<Option<NodeId>, Error> {
+        if self.resolve(address).is_none() {
+            self.learn_paths([address]).await?;
+        }
+        Ok(self.resolve(address))
+    }
+
     /// Where a column's variable is on this server.
     pub(super) fn node(&self, column: usize) -> Option<NodeId> {
         self.resolve(&self.wanted.points.get(column)?.node)
@@ -98,6 +141,9 @@ impl Line {
 
     /// Where an address is on this server.
     pub(super) fn resolve(&self, address: &NodeAddress) -> Option<NodeId> {
+        if address.path().is_some() {
+            return self.paths.read().get(&address.to_string()).cloned();
+        }
         let names = self.names.read();
         address.resolve(|namespace| self.wanted.names.index(namespace, &names))
     }

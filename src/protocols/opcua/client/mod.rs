@@ -11,12 +11,14 @@ mod keeper;
 mod line;
 mod names;
 mod node;
+mod path;
 mod publish;
 mod refusal;
 mod scan;
 mod session;
 mod source;
 mod subscription;
+mod translate;
 mod wanted;
 
 pub use config::{OpcUaConfig, OpcUaPoint, Report};
