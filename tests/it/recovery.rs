@@ -490,7 +490,7 @@ fn an_outage_is_filled_from_the_history() {
         let proxy = Proxy::start(target, random.fork()).await.unwrap();
         let point = |index: usize| {
             let node = match index {
-                2 => format!("/*[1]/*:v{index}"),
+                2 => format!("/*/*:v{index}"),
                 _ => format!("nsu={NAMESPACE};s=v{index}"),
             };
             let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);

@@ -242,7 +242,7 @@ mod tests {
             );
             profiles.push(in_folder);
         }
-        assert!(profiles.len() >= 9);
+        assert!(profiles.len() >= 12);
         for result in golden::run(&profiles).unwrap() {
             assert!(result.passed(), "{result:?}");
         }
