@@ -31,6 +31,7 @@ mod plc;
 mod recovery;
 mod reload;
 mod restart;
+mod robots;
 mod scan;
 mod site;
 mod support;

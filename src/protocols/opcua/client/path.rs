@@ -8,7 +8,8 @@
 //!
 //! Steps begin with `/`. A step is a browse name (OPC 10000-3, 8.3), with its namespace by URI
 //! (`nsu=URI;NAME`), by index (`2:NAME`), of whatever namespace (`*:NAME`) or the standard's own (`NAME`);
-//! or it is any object below (`*`), or the third one in the server's order (`*[3]`). In a name `/` and `&`
+//! or it is any object below (`*`), or the third one by name (`*[3]`): A2 comes before A10. Servers promise
+//! no order of their own (OPC 10000-4, 5.9.2). In a name `/` and `&`
 //! are written `&/` and `&&` (OPC 10000-4, A.2), and so are `:` and `*` where they would be taken for more.
 
 use super::node::Namespace;
@@ -23,7 +24,7 @@ pub(super) enum Step {
     Name(Namespace, String),
     /// To a node of this name, whatever its namespace.
     Named(String),
-    /// To an object, whatever its name: any, or the one of this number, from 1.
+    /// To an object, whatever its name: any, or the one of this number by name, from 1.
     Object(Option<usize>),
 }
 

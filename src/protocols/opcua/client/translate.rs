@@ -38,7 +38,7 @@ pub(super) async fn translate(
 ) -> Result<Vec<Option<NodeId>>, Error> {
     let mut found: Vec<Option<NodeId>> = vec![None; paths.len()];
     let start: NodeId = ObjectId::ObjectsFolder.into();
-    // In the order in which the server has them, so that of several ways the first one counts.
+    // In the order of names, so that of several ways it is always the same that counts.
     let all = (0..paths.len()).map(|path| Way {
         path,
         node: start.clone(),
@@ -142,7 +142,8 @@ impl Down {
             match session.browse(&nodes, REFERENCES, None).await {
                 Ok(results) if results.len() == chunk.len() => {
                     for (node, result) in chunk.iter().zip(results) {
-                        let below = whole(session, result).await?;
+                        let mut below = whole(session, result).await?;
+                        below.sort_by_cached_key(by_name);
                         self.browsed.insert(node.clone(), below);
                     }
                     done += chunk.len();
@@ -192,6 +193,38 @@ impl Down {
     }
 }
 
+/// A run of digits, or of anything else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Run {
+    /// By how many digits without leading zeros, and then by these: no number is too long.
+    Number(usize, String),
+    Text(String),
+}
+
+/// What references are ordered by: their names, with numbers by their worth.
+fn by_name(reference: &ReferenceDescription) -> (Vec<Run>, u16) {
+    let name = &reference.browse_name;
+    (runs(name.name.as_ref()), name.namespace_index)
+}
+
+fn runs(name: &str) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let number = first.is_ascii_digit();
+        let end = rest.find(|c: char| c.is_ascii_digit() != number);
+        let (run, after) = rest.split_at(end.unwrap_or(rest.len()));
+        runs.push(if number {
+            let digits = run.trim_start_matches('0').to_owned();
+            Run::Number(digits.len(), digits)
+        } else {
+            Run::Text(run.to_owned())
+        });
+        rest = after;
+    }
+    runs
+}
+
 fn browse_path((node, names): &(NodeId, Vec<QualifiedName>)) -> BrowsePath {
     let element = |name: &QualifiedName| RelativePathElement {
         reference_type_id: ReferenceTypeId::HierarchicalReferences.into(),
@@ -237,4 +270,21 @@ async fn whole(session: &Session, first: BrowseResult) -> Result<Vec<ReferenceDe
         session.browse_next(true, &[more]).await?;
     }
     Ok(below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ordered_as_people_count() {
+        let mut names = [
+            "E1", "A10", "A2", "A02x", "A1", "", "7", "Axis_3", "Axis_12",
+        ];
+        names.sort_by_cached_key(|name| runs(name));
+        let expected = [
+            "", "7", "A1", "A2", "A02x", "A10", "Axis_3", "Axis_12", "E1",
+        ];
+        assert_eq!(names, expected);
+    }
 }
