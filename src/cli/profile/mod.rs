@@ -1,5 +1,6 @@
 //! `weighbridge profile`: what kinds of machines are known, and whether what is known of them holds.
 
+mod cycles;
 mod golden;
 mod show;
 
