@@ -1,7 +1,7 @@
 //! What every protocol adapter offers to a device actor.
 
 use super::control::Control;
-use crate::model::{BatchBuilder, Nanos, Quality, TagSpec};
+use crate::model::{About, BatchBuilder, Nanos, Quality, TagSpec};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -132,6 +132,11 @@ pub trait Source: Send {
     /// once after every `read`.
     fn batch_ended(&mut self) -> bool {
         false
+    }
+
+    /// What is known of the device since it was connected.
+    fn about(&self) -> About {
+        About::default()
     }
 
     /// Samples lost since the last call, because nobody took them in time.

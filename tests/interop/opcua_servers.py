@@ -258,7 +258,7 @@ opcua = {{ node = "nsu={NAMESPACE};s=nowhere" }}
     def scans(self):
         profile = self.folder / "found.toml"
         found = json.loads(
-            self.weighbridge("scan", "opcua", self.controller.url, "--json", "-o", profile)
+            self.weighbridge("scan", self.controller.url, "--json", "-o", profile)
         )
         nodes = {v["node"]: v for v in found["variables"]}
         level = nodes.get(f"nsu={NAMESPACE};s=level")
@@ -267,6 +267,7 @@ opcua = {{ node = "nsu={NAMESPACE};s=nowhere" }}
         if not nodes[f"nsu={NAMESPACE};s=setpoint"]["writable"]:
             raise Failed("setpoint cannot be written")
         self.weighbridge("check", profile)
+        self.weighbridge("profile", "test", profile)
 
     def writes(self):
         name = device("aes256_sha256_rsa_pss", "sign_and_encrypt")

@@ -32,6 +32,8 @@ mod plc;
 mod recovery;
 mod reload;
 mod restart;
+mod robots;
+mod scan;
 mod site;
 mod support;
 mod values;

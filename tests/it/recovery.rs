@@ -201,6 +201,7 @@ impl Robot {
             pki_dir: server_pki,
             // Its tags need three.
             items_per_subscription: if index == 3 { 25 } else { 0 },
+            new_ids: true,
             ..ControllerPlan::new(variables, period)
         });
         let target = controller.start(&[]).await.unwrap();
@@ -223,10 +224,12 @@ impl Robot {
             config.pki_dir = dir.path().join("client");
         }
         let point = |index: usize| {
-            // Half of them by the index that the namespace has at first, as older projects do.
-            let node = match index % 2 {
+            // Some by the index that the namespace has at first, as older projects do; some by their
+            // browse names alone, because their ids are others after every start.
+            let node = match index % 3 {
                 0 => format!("nsu={NAMESPACE};s=v{index}"),
-                _ => format!("ns=2;s=v{index}"),
+                1 => format!("ns=2;s=v{index}"),
+                _ => format!("/nsu={NAMESPACE};Machine/nsu={NAMESPACE};v{index}"),
             };
             let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);
             (tag, OpcUaPoint::new(node.parse().unwrap(), ValueKind::F64))
@@ -495,12 +498,16 @@ fn the_history_fills_an_outage(items_per_subscription: usize) {
         let controller = Controller::new(ControllerPlan {
             history: 3,
             items_per_subscription,
+            new_ids: true,
             ..ControllerPlan::new(4, period)
         });
         let target = controller.start(&[]).await.unwrap();
         let proxy = Proxy::start(target, random.fork()).await.unwrap();
         let point = |index: usize| {
-            let node = format!("nsu={NAMESPACE};s=v{index}");
+            let node = match index {
+                2 => format!("/*/*:v{index}"),
+                _ => format!("nsu={NAMESPACE};s=v{index}"),
+            };
             let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);
             (tag, OpcUaPoint::new(node.parse().unwrap(), ValueKind::F64))
         };

@@ -135,6 +135,11 @@ async fn look(line: &Line, subscription: &Subscription, at: &mut usize) {
     if unknown && line.learn_names().await.is_err() {
         return;
     }
+    // What is behind a name may have come back with another id.
+    let points = some.iter().filter_map(|c| line.wanted.points.get(*c));
+    if line.learn_paths(points.map(|p| &p.node)).await.is_err() {
+        return;
+    }
     // A failure of the connection is seen and told by its driver.
     if let Err(error) = subscription.subscribe(line, &some).await {
         tracing::debug!(device = %line.wanted.device, "looking for variables failed ({error})");

@@ -4,6 +4,7 @@
 use super::config::OpcUaConfig;
 use super::inbox::Inbox;
 use super::node::NodeAddress;
+use super::translate::translate;
 use super::wanted::Wanted;
 use opcua::client::Session;
 use opcua::types::{
@@ -11,6 +12,7 @@ use opcua::types::{
     VariableId, Variant,
 };
 use parking_lot::RwLock;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Operations in a request to a server that says nothing of its limits.
@@ -26,15 +28,17 @@ pub(super) struct Limits {
     pub(super) items: usize,
     pub(super) history: usize,
     pub(super) browse: usize,
+    pub(super) translate: usize,
 }
 
 impl Limits {
-    const NODES: [VariableId; 5] = [
+    const NODES: [VariableId; 6] = [
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadData,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
+        VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerTranslateBrowsePathsToNodeIds,
     ];
 
     /// From the values of [`Limits::NODES`]; 0 is no limit.
@@ -52,6 +56,7 @@ impl Limits {
             items: limit(2, OPERATIONS),
             history: limit(3, HISTORIES),
             browse: limit(4, HISTORIES),
+            translate: limit(5, OPERATIONS),
         }
     }
 }
@@ -66,6 +71,8 @@ pub(super) struct Line {
     /// When the server started, where it says so: what it numbers, it may number anew in each run.
     pub(super) started: Option<DateTime>,
     names: RwLock<Vec<String>>,
+    /// Where browse paths lead, by their texts.
+    paths: RwLock<HashMap<String, NodeId>>,
 }
 
 impl Line {
@@ -85,8 +92,11 @@ impl Line {
             limits: learned.limits,
             started: learned.started,
             names: RwLock::new(learned.names),
+            paths: RwLock::default(),
         };
         line.remember_names().await;
+        let points = line.wanted.points.iter();
+        line.learn_paths(points.map(|point| &point.node)).await?;
         Ok(line)
     }
 
@@ -122,6 +132,38 @@ impl Line {
         Ok(())
     }
 
+    /// Asks anew where those of `addresses` lead that are browse paths.
+    pub(super) async fn learn_paths(
+        &self,
+        addresses: impl IntoIterator<Item = &NodeAddress>,
+    ) -> Result<(), Error> {
+        let named = addresses.into_iter();
+        let named = named.filter_map(|address| Some((address.to_string(), address.path()?)));
+        let (texts, steps): (Vec<_>, Vec<_>) = named.unzip();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let names = self.names.read().clone();
+        let index_of = |namespace: &_| self.wanted.names.index(namespace, &names);
+        let found = translate(&self.session, self.limits, &steps, index_of).await?;
+        let mut paths = self.paths.write();
+        for (text, node) in texts.into_iter().zip(found) {
+            match node {
+                Some(node) => paths.insert(text, node),
+                None => paths.remove(&text),
+            };
+        }
+        Ok(())
+    }
+
+    /// Where an address is on this server, asked for if it is not known.
+    pub(super) async fn find(&self, address: &NodeAddress) -> Result<Option<NodeId>, Error> {
+        if self.resolve(address).is_none() {
+            self.learn_paths([address]).await?;
+        }
+        Ok(self.resolve(address))
+    }
+
     /// Where a column's variable is on this server.
     pub(super) fn node(&self, column: usize) -> Option<NodeId> {
         self.resolve(&self.wanted.points.get(column)?.node)
@@ -129,6 +171,9 @@ impl Line {
 
     /// Where an address is on this server.
     pub(super) fn resolve(&self, address: &NodeAddress) -> Option<NodeId> {
+        if address.path().is_some() {
+            return self.paths.read().get(&address.to_string()).cloned();
+        }
         let names = self.names.read();
         address.resolve(|namespace| self.wanted.names.index(namespace, &names))
     }

@@ -1,5 +1,6 @@
 //! The client: subscribes to the variables of one OPC UA server, writes them, and calls its methods.
 
+mod about;
 mod config;
 mod control;
 mod convert;
@@ -12,12 +13,14 @@ mod line;
 mod names;
 mod node;
 mod part;
+mod path;
 mod publish;
 mod refusal;
 mod scan;
 mod session;
 mod source;
 mod subscription;
+mod translate;
 mod wanted;
 
 pub use config::{OpcUaConfig, OpcUaPoint, Report};

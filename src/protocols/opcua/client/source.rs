@@ -1,5 +1,6 @@
 //! An OPC UA server as a source: its variables are subscribed, and their notifications read.
 
+use super::about::about;
 use super::config::{OpcUaConfig, OpcUaPoint, check_url};
 use super::control::{Current, OpcUaControl};
 use super::endpoint::{choose, endpoints};
@@ -12,7 +13,7 @@ use super::refusal::explain;
 use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
 use super::subscription::Subscription;
 use super::wanted::Wanted;
-use crate::model::{BatchBuilder, DeviceId, Quality, TagSpec, now};
+use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, Quality, TagSpec, now};
 use crate::protocols::control::Control;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
@@ -90,6 +91,7 @@ pub struct OpcUaSource {
     parked: Mutex<Option<Parked>>,
     was_connected: bool,
     recorded: Option<Arc<dyn Recorded>>,
+    about: About,
 }
 
 struct Running {
@@ -134,6 +136,7 @@ impl OpcUaSource {
             parked: Mutex::default(),
             was_connected: false,
             recorded: None,
+            about: About::default(),
         })
     }
 
@@ -259,14 +262,11 @@ async fn transferred(line: &Line, old: &Subscription) -> bool {
     }
 }
 
-/// Days before its end from which on a certificate is warned of.
-const SOON: i64 = 30;
-
 fn warn_of_expiry(device: &DeviceId, folder: &Path) {
     let (found, _) = pki::list(folder).unwrap_or_default();
     for certificate in found.iter().filter(|c| c.place != pki::Place::Rejected) {
         let days = certificate.days_left(now());
-        if days < SOON {
+        if days < EXPIRES_SOON {
             let (place, subject) = (certificate.place.name(), &certificate.subject);
             let folder = folder.display();
             tracing::warn!(
@@ -351,6 +351,10 @@ impl Source for OpcUaSource {
             line.prepare_first_fill().await;
         }
         line.hold();
+        if opened == Opened::New {
+            // A server that was restarted may be a newer one.
+            self.about = about(&line, &connection.endpoint).await;
+        }
         let subscription = self.subscription(&line, opened).await.map_err(failed)?;
         *self.slot.lock() = Some(subscription.clone());
         *self.current.write() = Some(line.clone());
@@ -363,6 +367,10 @@ impl Source for OpcUaSource {
             _keeper: AbortOnDropHandle::new(tokio::spawn(keeper)),
         });
         Ok(())
+    }
+
+    fn about(&self) -> About {
+        self.about.clone()
     }
 
     /// Because the hub or the server's queue was too slow.
