@@ -187,7 +187,7 @@ mod tests {
         };
         let refused = Centres::new(1, &[renamed]);
         assert_eq!(refused, Err(CentresError::Possession("c".into())));
-        let refused = Centres::new(2, &[honest.clone()]);
+        let refused = Centres::new(2, std::slice::from_ref(&honest));
         assert_eq!(refused, Err(CentresError::Possession("a".into())));
         let set = Centres::new(1, std::slice::from_ref(&honest)).unwrap();
         assert_eq!(*set.public(), honest.public);
