@@ -1,6 +1,7 @@
 //! `/api/v1/devices`, `/api/v1/tags` and the control charts.
 
 use super::context::{ApiContext, DeviceInfo};
+use super::feeds::FeedView;
 use super::problem::Problem;
 use super::query::{Params, shortened};
 use super::server::Api;
@@ -45,6 +46,9 @@ pub(super) struct DeviceView {
     /// What validation said of the newest batch.
     pub(super) verdict: Option<VerdictView>,
     pub(super) tag_count: usize,
+    /// The edge node that reads it, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) edge: Option<FeedView>,
 }
 
 impl DeviceView {
@@ -61,7 +65,14 @@ impl DeviceView {
             reconnects: read(&live.reconnects),
             verdict: live.verdict().as_ref().map(VerdictView::from),
             tag_count: live.tags.len(),
+            edge: None,
         }
+    }
+
+    /// With the edge node that reads it.
+    pub(super) fn fed(mut self, feed: Option<FeedView>) -> Self {
+        self.edge = feed;
+        self
     }
 }
 
@@ -90,7 +101,7 @@ async fn devices(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         .iter()
         .skip(from)
         .take(limit)
-        .map(|(live, info)| DeviceView::new(live, info.as_ref()))
+        .map(|(live, info)| DeviceView::new(live, info.as_ref()).fed(api.context.feed(live)))
         .collect();
     let next = part.last().filter(|_| from + limit < all.len());
     let next = next.map(|last| &last.id);
@@ -106,6 +117,7 @@ async fn device(
     let params = Params::parse(request.query_string(), &["limit"])?;
     let live = api.context.device(&path)?;
     let device = DeviceView::new(&live, api.context.info(&path).as_ref());
+    let device = device.fed(api.context.feed(&live));
     let tags = tag_views(&live, 0, params.limit()?);
     #[derive(Serialize)]
     struct Whole {

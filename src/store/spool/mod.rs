@@ -225,6 +225,11 @@ impl Spool {
         self.limits
     }
 
+    /// Changes the bounds. What is there stays, also if it is more than fits.
+    pub fn set_limits(&mut self, limits: SpoolLimits) {
+        self.limits = limits;
+    }
+
     /// Appends a record, and returns its number. It is durable, and can be read, after [`Self::sync`].
     /// After an error nothing was appended.
     pub fn append(&mut self, payload: &[u8]) -> Result<u64, SpoolError> {
