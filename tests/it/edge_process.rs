@@ -37,6 +37,15 @@ fn move_machines_to_an_edge_node(plant: &Plant) -> PathBuf {
     edge_file
 }
 
+/// The most memory that a process ever had resident, in bytes.
+#[cfg(target_os = "linux")]
+fn peak(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+    kilobytes.parse::<u64>().unwrap() << 10
+}
+
 /// Starts an edge node and waits until it is up; what it says later nobody hears.
 fn run_edge(file: &Path) -> Child {
     let mut edge = support::weighbridge()
@@ -249,6 +258,34 @@ fn both_files_are_watched_and_both_sides_say_how_they_are() {
     support::signal(&edge.child, "-TERM");
     assert_eq!(edge.child.wait().unwrap().code(), Some(0));
     plant.verify_is_clean();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn four_robots_fit_into_64_megabytes_with_a_hub_and_without() {
+    let plant = Plant::with_machines(4, 30);
+    let hub_file = plant.path("hub.toml");
+    let slower = std::fs::read_to_string(&hub_file).unwrap();
+    std::fs::write(&hub_file, slower.replace("period_ms = 2", "period_ms = 10")).unwrap();
+    let edge_file = move_machines_to_an_edge_node(&plant);
+    let mut hub = plant.run_hub();
+    let address = hub.up["edge_address"].as_str().unwrap().to_owned();
+    let told = card(&hub_file).replace("192.0.2.1:0", &address);
+    let edge = std::fs::read_to_string(&edge_file).unwrap();
+    std::fs::write(&edge_file, edge.replace("[buffer]", &(told + "\n[buffer]"))).unwrap();
+    let edge = RunningEdge::start(&edge_file);
+    for _ in 0..100 {
+        hub.next_block();
+    }
+    hub.kill();
+    let stored = |status: serde_json::Value| -> u64 {
+        let lanes = status["lanes"].as_array().unwrap().iter();
+        lanes.map(|l| l["stored_batches"].as_u64().unwrap()).sum()
+    };
+    let before = stored(edge.status());
+    until("it reads on", || stored(edge.status()) >= before + 400);
+    let peak = peak(edge.child.id());
+    assert!(peak <= 64 << 20, "{peak} bytes were resident");
 }
 
 #[test]

@@ -322,6 +322,7 @@ fn a_device_that_cannot_be_used_changes_nothing_at_an_edge_node() {
     assert!(edge.lanes().is_empty() && edge.live().device("a").is_none());
     change_edge(&edge, &[], vec![machine.setup("a")]);
     assert!(edge.lanes()[0].pending >= stored);
+    lanes(&edge, "it is read again", |_| machine.contacts().0 == 2);
     edge.shutdown().unwrap();
     assert_eq!(machine.contacts(), (2, 2));
 }

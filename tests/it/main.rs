@@ -4,6 +4,7 @@
 
 mod alarms;
 mod attest;
+mod buffers;
 mod cli;
 mod control;
 mod damage;
