@@ -4,7 +4,7 @@
 //! the newest value, which is what "live" means. A reader that wants every value listens to the news.
 
 use crate::model::{DeviceId, Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -117,6 +117,15 @@ impl Inner {
         Some(self.as_shown(index, sample))
     }
 
+    /// The quality that a sample is shown with.
+    fn quality(&self, index: usize, own: Quality) -> Quality {
+        match (&self.link, self.judged.get(index)) {
+            (Link::Down(_), _) => Quality::BAD_NO_COMMUNICATION,
+            (_, Some(judged)) => own.worse(*judged),
+            (_, None) => own,
+        }
+    }
+
     fn all_shown(&self) -> Vec<(usize, LiveSample)> {
         let all = 0..self.samples.len();
         all.filter_map(|i| Some((i, self.shown(i)?))).collect()
@@ -140,12 +149,20 @@ impl Inner {
     }
 
     fn as_shown(&self, index: usize, mut sample: LiveSample) -> LiveSample {
-        if matches!(self.link, Link::Down(_)) {
-            sample.quality = Quality::BAD_NO_COMMUNICATION;
-        } else if let Some(judged) = self.judged.get(index) {
-            sample.quality = sample.quality.worse(*judged);
-        }
+        sample.quality = self.quality(index, sample.quality);
         sample
+    }
+}
+
+/// A device's newest samples while nothing can change them. To be held shortly: its samples wait; and
+/// whoever holds it must ask nothing else of the same device, which may wait for itself then.
+pub struct Shown<'a>(RwLockReadGuard<'a, Inner>);
+
+impl Shown<'_> {
+    /// The newest sample of tag `index`, and the quality that it is shown with.
+    pub fn sample(&self, index: usize) -> Option<(&LiveSample, Quality)> {
+        let sample = self.0.samples.get(index)?.as_ref()?;
+        Some((sample, self.0.quality(index, sample.quality)))
     }
 }
 
@@ -273,6 +290,11 @@ impl DeviceLive {
     pub fn newest(&self, index: usize) -> (u64, Option<LiveSample>) {
         let inner = self.inner.read();
         (inner.serial, inner.shown(index))
+    }
+
+    /// The newest samples, under lock: for who reads many.
+    pub fn shown(&self) -> Shown<'_> {
+        Shown(self.inner.read())
     }
 
     /// The newest sample of every tag, in tag order.

@@ -16,6 +16,7 @@ mod pace;
 mod parts;
 mod places;
 mod points;
+mod read;
 mod sessions;
 mod standard;
 mod units;

@@ -1,0 +1,99 @@
+//! One request to read many variables. Most of them are neighbours of one device and of one moment:
+//! its live state is locked once for a run of them, and a time is made into OPC UA's once.
+
+use super::points::{Group, Origin, Reading, date_time, variant};
+use crate::live_view::{DeviceLive, LiveSample, Shown};
+use crate::model::{Nanos, Quality};
+use opcua::types::{DataValue, DateTime, StatusCode, TimestampsToReturn};
+use std::sync::Arc;
+
+/// Variables that are read under one lock: who puts samples in waits for no more.
+const RUN: usize = 256;
+
+/// The variables of one request.
+pub(super) struct Reader<'a> {
+    now: DateTime,
+    source: bool,
+    server: bool,
+    held: Option<Held<'a>>,
+    /// The time that was made last.
+    made: Option<(Nanos, DateTime)>,
+}
+
+/// A device's live state, under lock.
+struct Held<'a> {
+    device: &'a Arc<DeviceLive>,
+    shown: Shown<'a>,
+    left: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(timestamps: TimestampsToReturn) -> Self {
+        use TimestampsToReturn::{Both, Server, Source};
+        Self {
+            now: DateTime::now(),
+            source: matches!(timestamps, Source | Both),
+            server: matches!(timestamps, Server | Both),
+            held: None,
+            made: None,
+        }
+    }
+
+    /// What variable `index` of a group says now.
+    pub(super) fn read(&mut self, group: &'a Group, index: usize) -> DataValue {
+        let Origin::Device(device) = &group.origin else {
+            // It takes locks of its own, which may be this one.
+            self.release();
+            let reading = group.origin.read(index);
+            let mut data = reading.data_value_at(self.now);
+            data.source_timestamp = data.source_timestamp.filter(|_| self.source);
+            data.server_timestamp = data.server_timestamp.filter(|_| self.server);
+            return data;
+        };
+        let held = match self.held.take() {
+            Some(held) if held.left > 0 && Arc::ptr_eq(held.device, device) => Held {
+                left: held.left - 1,
+                ..held
+            },
+            other => {
+                drop(other);
+                Held {
+                    device,
+                    shown: device.shown(),
+                    left: RUN - 1,
+                }
+            }
+        };
+        let data = match held.shown.sample(index) {
+            Some((sample, quality)) => self.data_value(sample, quality),
+            None => Reading::waiting().data_value_at(self.now),
+        };
+        self.held = Some(held);
+        data
+    }
+
+    /// Gives up the lock: what comes next may take it itself.
+    pub(super) fn release(&mut self) {
+        self.held = None;
+    }
+
+    fn data_value(&mut self, sample: &LiveSample, quality: Quality) -> DataValue {
+        let source_timestamp = self.source.then(|| match self.made {
+            Some((nanos, time)) if nanos == sample.time => time,
+            _ => {
+                let time = date_time(sample.time);
+                self.made = Some((sample.time, time));
+                time
+            }
+        });
+        DataValue {
+            // A Bad sample's value means nothing, so none is given.
+            value: (!quality.is_bad()).then(|| variant(sample.value.clone())),
+            status: Some(StatusCode::from(quality.0)),
+            source_timestamp,
+            source_picoseconds: None,
+            server_timestamp: self.server.then_some(self.now),
+            server_picoseconds: None,
+        }
+    }
+}
