@@ -172,6 +172,9 @@ fn tag_text(tag: &TagSpec) -> String {
     if !tag.description.is_empty() {
         text += &format!("description = {}\n", quoted(&tag.description));
     }
+    if tag.writable {
+        text += "writable = true\n";
+    }
     if let Some((low, high)) = tag.range {
         let number = |x: f64| toml::Value::Float(x).to_string();
         text += &format!("range = [{}, {}]\n", number(low), number(high));

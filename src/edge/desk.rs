@@ -28,9 +28,34 @@ const TOUCH: Duration = Duration::from_secs(8);
 /// Orders under way at a time, all devices together.
 const ORDERS: usize = 64;
 
+/// The newest pings of a connection, and when each was sent.
+struct Pings(VecDeque<(u64, Instant)>);
+
+impl Pings {
+    /// The greeting counts as the first.
+    fn new(now: Instant) -> Self {
+        Self(VecDeque::from([(0, now)]))
+    }
+
+    fn next(&mut self, now: Instant) -> u64 {
+        let number = self.0.back().map_or(0, |(number, _)| number + 1);
+        self.0.push_back((number, now));
+        if self.0.len() > PINGS {
+            self.0.pop_front();
+        }
+        number
+    }
+
+    /// Whether an order that names this one was not long on its way.
+    fn is_fresh(&self, heard: u64, now: Instant) -> bool {
+        let sent = self.0.iter().find(|(number, _)| *number == heard);
+        sent.is_some_and(|(_, at)| now.duration_since(*at) < FRESH)
+    }
+}
+
 /// Takes the orders of one connection.
 pub(super) struct Desk {
-    pings: Mutex<VecDeque<(u64, Instant)>>,
+    pings: Mutex<Pings>,
     answers: mpsc::Sender<FromEdge>,
     places: Arc<Semaphore>,
 }
@@ -40,7 +65,7 @@ impl Desk {
     pub(super) fn new() -> (Self, mpsc::Receiver<FromEdge>) {
         let (answers, outcomes) = mpsc::channel(ORDERS);
         let desk = Self {
-            pings: Mutex::new(VecDeque::from([(0, Instant::now())])),
+            pings: Mutex::new(Pings::new(Instant::now())),
             answers,
             places: Arc::new(Semaphore::new(ORDERS)),
         };
@@ -49,24 +74,12 @@ impl Desk {
 
     /// The next ping; it is sent now.
     pub(super) fn ping(&self) -> FromEdge {
-        let mut pings = self.pings.lock();
-        let number = pings.back().map_or(0, |(number, _)| number + 1);
-        pings.push_back((number, Instant::now()));
-        if pings.len() > PINGS {
-            pings.pop_front();
-        }
-        FromEdge::Ping(number)
-    }
-
-    fn is_fresh(&self, heard: u64) -> bool {
-        let pings = self.pings.lock();
-        let sent = pings.iter().find(|(number, _)| *number == heard);
-        sent.is_some_and(|(_, at)| at.elapsed() < FRESH)
+        FromEdge::Ping(self.pings.lock().next(Instant::now()))
     }
 
     /// Follows an order on a task of its own. Called inside a runtime.
     pub(super) fn follow(&self, order: Order, lane: Option<Arc<Lane>>) {
-        let fresh = self.is_fresh(order.heard);
+        let fresh = self.pings.lock().is_fresh(order.heard, Instant::now());
         let place = self.places.clone().try_acquire_owned().ok();
         let answers = self.answers.clone();
         tokio::spawn(async move {
@@ -182,29 +195,38 @@ async fn touch(
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn an_order_that_was_long_on_its_way_is_not_followed() {
-        let (desk, mut outcomes) = Desk::new();
-        assert!(desk.is_fresh(0) && !desk.is_fresh(1));
-        tokio::time::advance(Duration::from_secs(4)).await;
-        assert_eq!(desk.ping(), FromEdge::Ping(1));
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert!(!desk.is_fresh(0) && desk.is_fresh(1));
+    #[test]
+    fn an_order_is_fresh_when_it_names_a_young_ping() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut pings = Pings::new(begin);
+        assert!(pings.is_fresh(0, at(5)) && !pings.is_fresh(0, at(6)));
+        assert!(!pings.is_fresh(1, at(0)), "nobody sent it");
+        assert_eq!(pings.next(at(4)), 1);
+        assert!(pings.is_fresh(1, at(9)) && !pings.is_fresh(1, at(10)));
         for _ in 0..100 {
-            desk.ping();
+            pings.next(at(4));
         }
-        assert!(!desk.is_fresh(1), "only so many are remembered");
-        let order = Order {
-            id: 7,
-            device: "press-1".to_owned(),
-            heard: 1,
-            what: What::Write(Vec::new()),
-        };
-        desk.follow(order, None);
-        let answer = outcomes.recv().await;
-        assert!(
-            matches!(answer, Some(FromEdge::Acted(7, Outcome::Nothing(_)))),
-            "{answer:?}"
-        );
+        assert!(!pings.is_fresh(1, at(4)), "only so many are remembered");
+        assert!(pings.is_fresh(101, at(4)));
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_old_or_for_nobody_is_answered_and_not_followed() {
+        let (desk, mut outcomes) = Desk::new();
+        for heard in [0, 7] {
+            let order = Order {
+                id: heard,
+                device: "press-1".to_owned(),
+                heard,
+                what: What::Write(Vec::new()),
+            };
+            desk.follow(order, None);
+            let answer = outcomes.recv().await;
+            assert!(
+                matches!(answer, Some(FromEdge::Acted(id, Outcome::Nothing(_))) if id == heard),
+                "{answer:?}"
+            );
+        }
     }
 }

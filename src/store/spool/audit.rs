@@ -62,12 +62,12 @@ pub(super) fn is_in(dir: &Path) -> bool {
     dir.join(POSITION).is_file() || segments(dir).is_ok_and(|s| !s.is_empty())
 }
 
+/// Is shown the number and the bytes of a record, and says what is wrong with it.
+pub type Look<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
+
 /// Audits the spool in `dir`, which nobody may have open. `look` is shown the number and the bytes of every
 /// sound record that waits, in order, and says what is wrong with them.
-pub fn audit(
-    dir: &Path,
-    look: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>,
-) -> Result<Audit, SpoolError> {
+pub fn audit(dir: &Path, look: &mut Look<'_>) -> Result<Audit, SpoolError> {
     let _lock = DirectoryLock::take(dir).map_err(SpoolError::Lock)?;
     whole(dir, look).map_err(|source| SpoolError::Io {
         dir: dir.to_owned(),
@@ -76,7 +76,7 @@ pub fn audit(
     })
 }
 
-fn whole(dir: &Path, look: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>) -> io::Result<Audit> {
+fn whole(dir: &Path, look: &mut Look<'_>) -> io::Result<Audit> {
     let known = PositionFile::look(dir)?.map(|(_, position)| position);
     let known = known.unwrap_or_default();
     let mut audit = Audit {

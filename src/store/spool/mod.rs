@@ -13,7 +13,7 @@ mod audit;
 mod position;
 mod record;
 
-pub use audit::{Audit, Damage, audit};
+pub use audit::{Audit, Damage, Look, audit};
 pub use record::MAX_PAYLOAD;
 
 use super::lock::DirectoryLock;

@@ -253,7 +253,7 @@ fn an_end_that_was_durable_and_is_gone_is_not_numbered_again() {
     fill(&mut spool, 12);
     drop(spool);
     let last = files(dir.path()).pop().unwrap();
-    let first = list(dir.path()).unwrap().back().unwrap().first;
+    let first = segments(dir.path()).unwrap().back().unwrap().first;
     fs::write(&last, b"").unwrap();
     let (mut spool, opened) = open(dir.path());
     assert_eq!(opened.lost, 12 - first);
