@@ -285,6 +285,7 @@ fn four_robots_fit_into_64_megabytes_with_a_hub_and_without() {
     let before = stored(edge.status());
     until("it reads on", || stored(edge.status()) >= before + 400);
     let peak = peak(edge.child.id());
+    eprintln!("{:.1} MB resident at most", peak as f64 / 1e6);
     assert!(peak <= 64 << 20, "{peak} bytes were resident");
 }
 

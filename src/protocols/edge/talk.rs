@@ -94,7 +94,11 @@ impl Node {
         state.connected = None;
         reason.clone_into(&mut state.reason);
         for gate in &state.gates {
-            gate.set_contact(away(&self.id, reason));
+            // Why a device was refused says more than that the connection is over.
+            let was_in = matches!(*gate.contact().borrow(), Contact::Here(_));
+            if was_in || state.dismissed {
+                gate.set_contact(away(&self.id, reason));
+            }
         }
     }
 
