@@ -5,15 +5,15 @@
 //! start, the list is gone through from its top. While a hub of the list answers, the edge stays with it,
 //! also when one before it is back.
 
+use super::UplinkStatus;
 use super::desk::Desk;
 use super::lane::Lane;
+use super::session::{Session, on_disk};
 use super::stay::Stays;
-use super::{EdgeError, UplinkStatus};
 use crate::crypto::pinned_tls::{self, ClientConfig};
 use crate::model::{Nanos, now};
 use crate::protocols::edge::wire::{
-    self, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello, MAX_ANSWER, MAX_FRAME, Welcome,
-    WireError,
+    self, EDGE_PROTOCOL, FromEdge, Hello, MAX_FRAME, Welcome, WireError,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,7 +21,6 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,7 +30,7 @@ use weighbridge_verifier::PublicKey;
 /// For connecting, and for every answer that is due at once.
 const ANSWER: Duration = Duration::from_secs(3);
 /// The other side says something when asked every two seconds.
-const SILENCE: Duration = Duration::from_secs(8);
+pub(super) const SILENCE: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_millis(500);
 const PING: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -244,7 +243,7 @@ impl Uplink {
     }
 }
 
-type Reader = BufReader<ReadHalf<Stream>>;
+pub(super) type Reader = BufReader<ReadHalf<Stream>>;
 type Writer = BufWriter<WriteHalf<Stream>>;
 
 async fn greet(
@@ -292,113 +291,6 @@ async fn send_turn(
     Ok(sent)
 }
 
-/// One connection, as its two directions share it.
-struct Session {
-    hub: String,
-    key: PublicKey,
-    stays: Stays,
-    desk: Desk,
-    heard: Arc<AtomicI64>,
-    more: Arc<Notify>,
-}
-
-impl Session {
-    /// Takes the hub's answers to the greeting.
-    async fn enter(
-        &self,
-        target: &Target,
-        lanes: &[Arc<Lane>],
-        welcome: &Welcome,
-    ) -> Result<(), String> {
-        if welcome.sealing != target.sealing {
-            return Err(format!(
-                "its sealing key is {}, not the one configured: batches sealed to that could not be opened",
-                welcome.sealing
-            ));
-        }
-        let mut refused = None;
-        let mut open = false;
-        for (lane, answer) in lanes.iter().zip(&welcome.devices) {
-            if let DeviceWelcome::Refused(reason) = answer {
-                let device = &lane.live.id;
-                refused.get_or_insert(format!("it does not take `{device}`: {reason}"));
-            } else {
-                open = true;
-            }
-            self.entered(&lane.live.id, answer.clone()).await?;
-        }
-        match refused {
-            Some(reason) if !open => Err(reason),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes the hub's answer for one device; an error ends the connection.
-    async fn entered(&self, device: &str, answer: DeviceWelcome) -> Result<(), String> {
-        let Some(lane) = self.stays.lane(device) else {
-            // It left meanwhile.
-            return Ok(());
-        };
-        match answer {
-            DeviceWelcome::Standing(epoch, sequence) => {
-                let hub = self.key;
-                on_disk(&lane, move |lane| lane.meet(hub, (epoch, sequence))).await?;
-                lane.set_refused(None);
-                self.stays.comes_in(device, &lane);
-                self.more.notify_one();
-            }
-            DeviceWelcome::Refused(reason) => {
-                let hub = &self.hub;
-                lane.set_refused(Some(reason.clone()));
-                if self.stays.is_refused(device, &reason) {
-                    tracing::error!(device, hub, reason, "the hub does not take its batches");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the hub's answers until there are none any more; why.
-    async fn listen(self: Arc<Self>, mut reader: Reader) -> String {
-        loop {
-            let answer = timeout(SILENCE, wire::read(&mut reader, "answer", MAX_ANSWER));
-            let answer = match answer.await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) => return format!("nothing was heard for {} s", SILENCE.as_secs()),
-            };
-            self.heard.store(now(), Ordering::Relaxed);
-            match answer {
-                FromHub::Durable(device, epoch, sequence) => {
-                    let Some(lane) = self.stays.lane(&device) else {
-                        continue;
-                    };
-                    let durable = move |lane: &Lane| lane.durable((epoch, sequence));
-                    if let Err(reason) = on_disk(&lane, durable).await {
-                        return reason;
-                    }
-                }
-                FromHub::Entered(device, answer) => {
-                    if let Err(reason) = self.entered(&device, answer).await {
-                        return reason;
-                    }
-                }
-                FromHub::Again(device, reason) => {
-                    tracing::info!(device, hub = self.hub, reason, "the hub takes it anew");
-                    self.stays.again(&device);
-                    self.more.notify_one();
-                }
-                FromHub::Act(order) => {
-                    let lane = self.stays.open_lane(&order.device);
-                    self.desk.follow(order, lane);
-                }
-                FromHub::Pong => {}
-                FromHub::Goodbye(reason) => return format!("it ended the connection: {reason}"),
-            }
-        }
-    }
-}
-
 async fn connect(target: &Target) -> Result<Stream, String> {
     let connecting = async {
         let stream = TcpStream::connect(&target.address).await?;
@@ -409,18 +301,5 @@ async fn connect(target: &Target) -> Result<Stream, String> {
     match timeout(ANSWER, connecting).await {
         Ok(connected) => connected.map_err(|e| e.to_string()),
         Err(_) => Err(format!("it did not answer within {} s", ANSWER.as_secs())),
-    }
-}
-
-/// Does what touches the disk where it may take its time.
-async fn on_disk<T: Send + 'static>(
-    lane: &Arc<Lane>,
-    work: impl FnOnce(&Lane) -> Result<T, EdgeError> + Send + 'static,
-) -> Result<T, String> {
-    let lane = lane.clone();
-    let done: JoinHandle<_> = tokio::task::spawn_blocking(move || work(&lane));
-    match done.await {
-        Ok(done) => done.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
     }
 }

@@ -5,7 +5,8 @@
 //! and which devices they read may change meanwhile: connections that it does not concern stay.
 
 use super::gate::{Contact, Gate};
-use super::talk::{Node, Talk};
+use super::node::Node;
+use super::talk::Talk;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::model::Nanos;
 use parking_lot::RwLock;

@@ -6,6 +6,7 @@ use crate::model::{TagSpec, ValueKind};
 mod acting;
 mod gate;
 mod hub_side;
+mod node;
 pub mod order;
 mod talk;
 mod upload;

@@ -1,25 +1,24 @@
-//! One edge node at the hub, and one connection of it: devices enter and leave by themselves, their
-//! batches go through their gates, what is durable and what users ask for goes back.
+//! One connection of an edge node, at the hub: devices enter and leave by themselves, their batches go
+//! through their gates, what is durable and what users ask for goes back.
 
 use super::acting::Orders;
 use super::gate::{Backlog, Contact, Entrance, EntranceError, Gate};
-use super::hub_side::{HubCard, NodeStatus, Stream, away};
+use super::hub_side::{HubCard, Stream};
+use super::node::Node;
 use super::wire::{
     self, DeviceHello, DeviceLink, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello,
     MAX_FRAME, Welcome,
 };
-use crate::model::{DeviceId, Nanos, now};
+use crate::model::DeviceId;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weighbridge_verifier::PublicKey;
 
 /// How long an edge node may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(5);
@@ -32,177 +31,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 const MAX_HELLO: usize = 16 << 20;
 /// Answers that wait for a slow connection.
 const ANSWERS: usize = 64;
-
-/// An edge node that is let in.
-pub(super) struct Node {
-    pub(super) id: String,
-    pub(super) key: PublicKey,
-    /// Held by the connection that may bring batches.
-    pub(super) turn: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
-    heard: AtomicI64,
-}
-
-struct State {
-    /// The devices that it reads.
-    gates: Vec<Arc<Gate>>,
-    /// Ends the connection that there is.
-    current: CancellationToken,
-    talk: Weak<Talk>,
-    connected: Option<Nanos>,
-    reason: String,
-    /// It is let in no more.
-    dismissed: bool,
-}
-
-impl Node {
-    pub(super) fn new(id: &str, key: PublicKey) -> Self {
-        Self {
-            id: id.to_owned(),
-            key,
-            turn: tokio::sync::Mutex::new(()),
-            state: Mutex::new(State {
-                gates: Vec::new(),
-                current: CancellationToken::new(),
-                talk: Weak::new(),
-                connected: None,
-                reason: "it has not connected yet".to_owned(),
-                dismissed: false,
-            }),
-            heard: AtomicI64::new(0),
-        }
-    }
-
-    /// Begins a connection, and ends the one before.
-    pub(super) fn begin(&self) -> CancellationToken {
-        let own = CancellationToken::new();
-        let mut state = self.state.lock();
-        if state.dismissed {
-            own.cancel();
-        }
-        std::mem::replace(&mut state.current, own.clone()).cancel();
-        own
-    }
-
-    /// The connection of `own` is over.
-    pub(super) fn ended(&self, own: &CancellationToken, reason: &str) {
-        let mut state = self.state.lock();
-        // Another connection of the same edge node knows better.
-        if own.is_cancelled() && !state.dismissed {
-            return;
-        }
-        state.connected = None;
-        reason.clone_into(&mut state.reason);
-        for gate in &state.gates {
-            // Why a device was refused says more than that the connection is over.
-            let was_in = matches!(*gate.contact().borrow(), Contact::Here(_));
-            if was_in || state.dismissed {
-                gate.set_contact(away(&self.id, reason));
-            }
-        }
-    }
-
-    /// It is known no more.
-    pub(super) fn dismiss(&self) {
-        let mut state = self.state.lock();
-        state.dismissed = true;
-        state.current.cancel();
-    }
-
-    pub(super) fn set_gates(&self, remove: &[DeviceId], put: &[Arc<Gate>]) {
-        let own: Vec<_> = put.iter().filter(|g| g.edge == self.id).cloned().collect();
-        let talk = {
-            let mut state = self.state.lock();
-            let stays = |gate: &Arc<Gate>| {
-                let device = &gate.device;
-                !remove.contains(device) && put.iter().all(|new| new.device != *device)
-            };
-            state.gates.retain(stays);
-            for gate in &own {
-                if state.connected.is_none() && !state.reason.is_empty() {
-                    gate.set_contact(away(&self.id, &state.reason));
-                }
-            }
-            state.gates.extend(own.iter().cloned());
-            state.talk.upgrade()
-        };
-        if let Some(talk) = talk {
-            for gate in own {
-                talk.ask_for(&gate.device);
-            }
-        }
-    }
-
-    pub(super) fn gate(&self, device: &str) -> Option<Arc<Gate>> {
-        let state = self.state.lock();
-        state.gates.iter().find(|g| *g.device == *device).cloned()
-    }
-
-    pub(super) fn status(&self) -> NodeStatus {
-        let state = self.state.lock();
-        let heard = self.heard.load(Ordering::Relaxed);
-        NodeStatus {
-            id: self.id.clone(),
-            connected: state.connected,
-            reason: state.reason.clone(),
-            heard: (heard != 0).then_some(heard),
-            devices: state.gates.len(),
-        }
-    }
-
-    /// The gate of a device, if the edge node reads it as the hub is told it would.
-    fn admit(&self, version: u16, device: &DeviceHello) -> Result<Arc<Gate>, String> {
-        if version != EDGE_PROTOCOL {
-            return Err(format!(
-                "the edge speaks version {version} of the protocol, the hub {EDGE_PROTOCOL}"
-            ));
-        }
-        let gate = self.gate(&device.id).ok_or_else(|| {
-            format!(
-                "the hub has no device `{}` with `edge = \"{}\"`",
-                device.id, self.id
-            )
-        })?;
-        if gate.grade != device.grade {
-            let (here, there) = (gate.grade, device.grade);
-            return Err(format!(
-                "its grade is {here} at the hub and {there} at the edge"
-            ));
-        }
-        let here: Vec<_> = gate.tags.iter().map(super::tag_card).collect();
-        if here == device.tags {
-            return Ok(gate);
-        }
-        let first = here.iter().zip(&device.tags).find(|(a, b)| a != b);
-        Err(match first {
-            Some((here, there)) => format!(
-                "the hub expects the tag `{}` ({}) where the edge has `{}` ({})",
-                here.0, here.1, there.0, there.1
-            ),
-            None => format!(
-                "the hub expects {} tags, the edge has {}",
-                here.len(),
-                device.tags.len()
-            ),
-        })
-    }
-
-    /// A device of the connection, and where its ledger stands.
-    async fn enter(
-        &self,
-        version: u16,
-        device: &DeviceHello,
-        until: Instant,
-    ) -> Result<(Arc<Gate>, Entrance, (u64, u64)), String> {
-        let gate = self.admit(version, device)?;
-        let opened = timeout_at(until, gate.opened()).await;
-        let entrance = opened.ok().flatten();
-        let entrance = entrance.ok_or("the hub starts this device just now")?;
-        let settled = timeout_at(until, entrance.settled()).await;
-        let standing = settled.map_err(|_| "the hub still writes what came before")?;
-        Ok((gate, entrance, standing))
-    }
-}
 
 /// A device that the edge node said it reads.
 enum Place {
@@ -299,7 +127,7 @@ impl Talk {
     }
 
     fn why_replaced(&self) -> String {
-        match self.node.state.lock().dismissed {
+        match self.node.is_dismissed() {
             true => "the hub's configuration does not name it any more".to_owned(),
             false => "it has connected again".to_owned(),
         }
@@ -307,7 +135,7 @@ impl Talk {
 
     /// Nothing goes in or out any more; whoever waits for something hears of it.
     async fn end(&self, reason: &str) {
-        self.node.state.lock().talk = Weak::new();
+        self.node.talks(None);
         self.over.cancel();
         let places = std::mem::take(&mut *self.places.lock());
         for place in places.values() {
@@ -332,11 +160,7 @@ impl Talk {
 
     /// Answers the greeting: all devices enter at once.
     async fn welcome(self: &Arc<Self>, hello: &Hello) -> Welcome {
-        {
-            let mut state = self.node.state.lock();
-            state.talk = Arc::downgrade(self);
-            state.connected = Some(now());
-        }
+        self.node.talks(Some(self));
         let mut devices = Vec::with_capacity(hello.devices.len());
         let until = Instant::now() + SETTLING;
         for device in &hello.devices {
@@ -354,8 +178,7 @@ impl Talk {
                 }
             });
         }
-        let gates = self.node.state.lock().gates.clone();
-        for gate in gates {
+        for gate in self.node.gates() {
             if hello.devices.iter().all(|asked| *gate.device != *asked.id) {
                 let none = format!("the edge node `{}` has no such device", gate.edge);
                 gate.set_contact(Contact::Away(none));
@@ -436,7 +259,7 @@ impl Talk {
     }
 
     /// Asks the edge node for a device that the hub has anew.
-    fn ask_for(self: &Arc<Self>, device: &DeviceId) {
+    pub(super) fn ask_for(self: &Arc<Self>, device: &DeviceId) {
         let again = FromHub::Again(device.to_string(), "the hub has it anew".to_owned());
         let this = self.clone();
         self.tasks.spawn(async move {
@@ -494,7 +317,7 @@ impl Talk {
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return format!("nothing was heard for {} s", SILENCE.as_secs()),
             };
-            self.node.heard.store(now(), Ordering::Relaxed);
+            self.node.is_heard();
             match frame {
                 FromEdge::Upload(upload) => {
                     let places = self.places.lock();
