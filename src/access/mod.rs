@@ -11,6 +11,7 @@
 //! request and see data by release: [`decide_request`] and [`decide_release`] say both halves.
 
 mod decide;
+mod entry;
 mod level;
 mod lists;
 mod pattern;
@@ -21,6 +22,7 @@ mod state;
 mod window;
 
 pub use decide::{Denied, Granted, Passage, Request, decide, decide_release, decide_request};
+pub use entry::{Entry, EntryError};
 pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
 pub use pattern::{Pattern, PatternError};

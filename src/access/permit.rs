@@ -3,10 +3,13 @@
 
 use crate::model::Nanos;
 use borsh::BorshSerialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// For how long somebody may store, read or control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
 pub struct Permit {
     /// From then on.
     pub from: Nanos,

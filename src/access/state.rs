@@ -8,7 +8,7 @@ use super::role::Right;
 use super::rules::{Rule, Rules};
 use crate::model::Nanos;
 use borsh::BorshSerialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use weighbridge_verifier::IdentityKind;
 
@@ -18,7 +18,8 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_NAME: usize = 128;
 
 /// Somebody or something that acts.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Subject {
     /// What it is.
     pub kind: IdentityKind,
@@ -107,22 +108,37 @@ pub enum ChangeError {
 }
 
 impl Change {
-    /// The right that is needed to make it, and on what.
-    pub fn needs(&self) -> (Right, String) {
+    /// The rights that are needed to make it, and on what. Who may give the role of an operator need
+    /// not be one who may give that of a supervisor, so it depends on what there is.
+    pub fn needs(&self, state: &AccessState) -> Vec<(Right, String)> {
         match self {
-            Self::Enrol(id, _) | Self::Revoke(id) | Self::Renew(id, _) => {
-                (Right::Enrol, format!("identity:{id}"))
+            Self::Enrol(id, subject) => {
+                let roles = subject.roles.iter();
+                let own = (Right::Enrol, format!("identity:{id}"));
+                std::iter::once(own).chain(roles.map(assign)).collect()
             }
-            // Who may give the role of an operator need not be one who may give that of a supervisor.
-            Self::Assign(id, _) => (Right::Assign, format!("identity:{id}")),
-            Self::Define(role, _) => (Right::Configure, format!("role:{role}")),
-            Self::Classify(object, _) => (Right::Configure, format!("level:{object}")),
+            Self::Revoke(id) | Self::Renew(id, _) => {
+                vec![(Right::Enrol, format!("identity:{id}"))]
+            }
+            Self::Assign(id, roles) => {
+                let none = BTreeSet::new();
+                let had = state.subjects.get(id).map_or(&none, |s| &s.roles);
+                had.symmetric_difference(roles).map(assign).collect()
+            }
+            Self::Define(role, _) => vec![(Right::Configure, format!("role:{role}"))],
+            Self::Classify(object, _) => vec![(Right::Configure, format!("level:{object}"))],
             Self::White(side, id, _) | Self::Black(side, id, _) => {
-                (Right::Admit, format!("list:{}/{id}", side.name()))
+                vec![(Right::Admit, format!("list:{}/{id}", side.name()))]
             }
-            Self::Permit(id, mode, _) => (Right::Admit, format!("permit:{id}/{}", mode.name())),
+            Self::Permit(id, mode, _) => {
+                vec![(Right::Admit, format!("permit:{}/{id}", mode.name()))]
+            }
         }
     }
+}
+
+fn assign(role: &String) -> (Right, String) {
+    (Right::Assign, format!("role:{role}"))
 }
 
 /// The state.
@@ -341,6 +357,26 @@ mod tests {
         state.apply(Change::Revoke(ann())).unwrap();
         state.apply(gone()).unwrap();
         assert!(!state.rules().has("operator"));
+    }
+
+    #[test]
+    fn who_gives_a_role_needs_the_right_to_that_one() {
+        let mut state = with_ann();
+        let roles = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        let ann = || "user:ann".to_owned();
+        let first = Change::Assign(ann(), roles(&["operator", "auditor"]));
+        state.apply(first).unwrap();
+        let change = Change::Assign(ann(), roles(&["operator", "supervisor"]));
+        let wanted = ["role:auditor", "role:supervisor"].map(|r| (Right::Assign, r.to_owned()));
+        assert_eq!(change.needs(&state), wanted);
+        let mut bob = Subject::new(IdentityKind::User);
+        bob.roles = roles(&["observer"]);
+        let change = Change::Enrol("user:bob".into(), bob);
+        let wanted = [
+            (Right::Enrol, "identity:user:bob".to_owned()),
+            (Right::Assign, "role:observer".to_owned()),
+        ];
+        assert_eq!(change.needs(&state), wanted);
     }
 
     #[test]

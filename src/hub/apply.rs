@@ -78,6 +78,10 @@ impl Hub {
         remove
             .iter()
             .for_each(|device| self.planner.live.remove(device));
+        let stays = |device: &&DeviceId| comes.iter().any(|(setup, _)| setup.id == **device);
+        for device in remove.iter().filter(|device| !stays(device)) {
+            self.actors.alarms.forget(device);
+        }
         let gates = gates(comes.iter().map(|(_, intake)| intake));
         let (mut plans, mut failed) = (Vec::with_capacity(comes.len()), Vec::new());
         for (setup, intake) in comes {

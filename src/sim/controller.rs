@@ -57,6 +57,10 @@ pub struct ControllerPlan {
     pub lifetime: u32,
     /// Operations in one request.
     pub operations: usize,
+    /// Monitored items in one subscription; 0 is no limit.
+    pub items_per_subscription: usize,
+    /// Subscriptions of one session.
+    pub subscriptions: usize,
     /// Folder with a certificate, for endpoints with every security policy; `None` has no security.
     pub pki_dir: Option<PathBuf>,
     /// A user and a password, besides anonymous ones.
@@ -74,6 +78,8 @@ impl ControllerPlan {
             period,
             lifetime: 9_000,
             operations: 10_000,
+            items_per_subscription: 0,
+            subscriptions: 100,
             pki_dir: None,
             user: None,
             user_certificate: None,
@@ -256,7 +262,8 @@ fn limits(plan: &ControllerPlan) -> Limits {
         subscriptions: SubscriptionLimits {
             min_sampling_interval_ms: 0.0,
             min_publishing_interval_ms: 20.0,
-            max_monitored_items_per_sub: 100_000,
+            max_monitored_items_per_sub: plan.items_per_subscription,
+            max_subscriptions_per_session: plan.subscriptions,
             max_monitored_item_queue_size: 1_000,
             max_keep_alive_count: (plan.lifetime / 3).max(1),
             max_lifetime_count: plan.lifetime.max(3),

@@ -16,6 +16,7 @@ mod edge_control;
 mod edge_process;
 mod edge_reload;
 mod edge_wire;
+mod end_to_end;
 mod faces;
 mod floors;
 mod history;

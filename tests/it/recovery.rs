@@ -7,6 +7,7 @@
 //! second. `WEIGHBRIDGE_SEED` replays a run.
 
 pub mod proxy;
+mod restarted;
 
 use crate::plc::{Manner, Plc, REGISTERS};
 use crate::site::Site;
@@ -198,6 +199,8 @@ impl Robot {
             // A subscription that nobody asks about for 1.2 s is dropped.
             lifetime: if short_lived { 12 } else { 9_000 },
             pki_dir: server_pki,
+            // Its tags need three.
+            items_per_subscription: if index == 3 { 25 } else { 0 },
             ..ControllerPlan::new(variables, period)
         });
         let target = controller.start(&[]).await.unwrap();
@@ -339,7 +342,9 @@ impl Robot {
     /// While a node is missing its tag is bad, and all others go on.
     async fn delete_node(&mut self, live: &DeviceLive) -> Result<(), String> {
         let variable = self.random.below(self.variables as u64) as usize;
-        self.controller.delete(variable, false);
+        // Some servers tell nobody.
+        let silent = self.random.below(2) == 1;
+        self.controller.delete(variable, silent);
         let gone = now();
         let isolated = until(live, BACK_WITHIN, |live| {
             let mut missing = stale(live, gone, Some(variable));
@@ -470,16 +475,26 @@ fn unjudged(mut setup: DeviceSetup) -> DeviceSetup {
     setup
 }
 
-/// After every kind of outage the history closes the gap: every step of the machine, in order, each
-/// once, with its own time.
 #[test]
 fn an_outage_is_filled_from_the_history() {
+    the_history_fills_an_outage(0);
+}
+
+#[test]
+fn an_outage_of_several_subscriptions_is_filled_from_the_history() {
+    the_history_fills_an_outage(2);
+}
+
+/// After every kind of outage the history closes the gap: every step of the machine, in order, each
+/// once, with its own time.
+fn the_history_fills_an_outage(items_per_subscription: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let mut random = Random::from_env();
         let period = Duration::from_millis(20);
         let controller = Controller::new(ControllerPlan {
             history: 3,
+            items_per_subscription,
             ..ControllerPlan::new(4, period)
         });
         let target = controller.start(&[]).await.unwrap();

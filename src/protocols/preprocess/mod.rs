@@ -10,7 +10,7 @@ mod units;
 pub use config::{Convert, CycleConfig, Deadband, Decimate, Keep, ProcessConfig};
 
 use super::control::Control;
-use super::{Mode, Source, SourceError};
+use super::{Mode, Recorded, Source, SourceError};
 use crate::model::{BatchBuilder, DeviceId, Nanos, TagSpec, Value};
 use async_trait::async_trait;
 use std::collections::VecDeque;
@@ -232,6 +232,10 @@ impl Source for Preprocessed {
 
     fn lost(&mut self) -> u64 {
         self.inner.lost()
+    }
+
+    fn go_on_from(&mut self, recorded: Arc<dyn Recorded>) {
+        self.inner.go_on_from(recorded);
     }
 
     fn control(&self) -> Option<Arc<dyn Control>> {

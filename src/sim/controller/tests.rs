@@ -1,5 +1,7 @@
 //! The controller, read, written and looked through by the client.
 
+mod restart;
+
 use super::*;
 use crate::model::{Batch, BatchBuilder, TagSpec, Value, ValueKind};
 use crate::protocols::control::{MethodCall, TagWrite, WriteFault};
@@ -7,6 +9,8 @@ use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource, ScanBounds, 
 use crate::protocols::{Source, SourceError};
 use opcua::crypto::CertificateStore;
 use std::time::Instant;
+
+mod limits;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

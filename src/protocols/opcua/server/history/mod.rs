@@ -11,6 +11,7 @@ mod bounds;
 pub(super) mod capabilities;
 mod processed;
 mod raw;
+mod simple;
 
 use super::nodes::Tags;
 use super::parts::Past;
