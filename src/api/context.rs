@@ -1,6 +1,7 @@
 //! What the HTTP face is given by the hub.
 
 use super::about::Standing;
+use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
 use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
@@ -78,6 +79,8 @@ pub struct ApiContext {
     pub history: Option<Arc<dyn HistoryPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
+    /// The edge nodes; without it there are none.
+    pub edges: Option<Arc<dyn FeedReader>>,
     /// How the configuration is.
     pub config: ConfigStatus,
     /// Where the hub's OPC UA server can be reached.

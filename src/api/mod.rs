@@ -13,8 +13,10 @@ mod alarms;
 mod context;
 mod control;
 mod devices;
+mod edge_node;
 mod events;
 mod feed;
+mod feeds;
 mod guard;
 mod history;
 mod ledger;
@@ -42,6 +44,8 @@ mod tests;
 
 pub use about::Standing;
 pub use context::{ApiContext, DeviceInfo, DeviceList};
+pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
+pub use feeds::{Feed, FeedReader};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{
     ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,

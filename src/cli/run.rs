@@ -3,7 +3,7 @@
 use crate::actors::ledger::{BlockCommitted, LedgerHealth};
 use crate::cli::ending::asked_to_end;
 use crate::cli::output;
-use crate::cli::reload::Reload;
+use crate::cli::reload::{Reload, Running};
 use crate::config::{self, LogConfig, LogFormat};
 use crate::hub::{Faces, Hub, HubBuilder, OpenFaces};
 use anyhow::Context;
@@ -51,7 +51,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     start_log(&loaded.config.log);
     if loaded.config.edge.is_some() {
-        return super::edge::run(&loaded.config, args.json);
+        return super::edge::run(&args.config, loaded.config, args.json);
     }
     let data = &loaded.config.hub.data;
     let hub = HubBuilder::from_config(&loaded.config)?
@@ -105,7 +105,7 @@ async fn until_the_end(
             () = reload.wanted() => {
                 let outcome = tokio::select! {
                     () = &mut end => return Ok(()),
-                    outcome = reload.now(hub, faces) => outcome,
+                    outcome = reload.now(Running::Hub(hub, faces)) => outcome,
                 };
                 if let Some(outcome) = outcome.filter(|_| blocks.is_some()) {
                     output::print_json(&outcome)?;

@@ -1,4 +1,6 @@
-//! `weighbridge status`: a running hub at a glance.
+//! `weighbridge status`: a running hub or edge node at a glance.
+
+mod edge;
 
 use super::http_get::{HubUrl, get_json};
 use super::live;
@@ -12,11 +14,11 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   weighbridge status
-  weighbridge status --url http://127.0.0.1:8081 --json
+  weighbridge status --url http://127.0.0.1:8081 --json    an edge node too, where its file has `http`
 
 Exit codes: 0 the hub answered, 1 it did not answer as a hub does, 69 no hub answers.")]
 pub(super) struct StatusArgs {
-    /// The hub
+    /// The hub or edge node
     #[arg(
         long,
         value_name = "URL",
@@ -40,6 +42,8 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
             fields.insert("device_list".to_owned(), devices);
         }
         output::print_json(&status)?;
+    } else if status.get("edge").is_some() {
+        output::print(&edge::text(&status, Style::stdout()))?;
     } else {
         let style = Style::stdout();
         let devices = devices.as_array().map_or(&[][..], Vec::as_slice);
@@ -152,6 +156,9 @@ fn text(status: &Json, style: Style) -> String {
         "devices",
         if down > 0.0 { style.red(&links) } else { links },
     );
+    for node in edge::nodes(status, style) {
+        line("edge", node);
+    }
     let dropped = number("/dropped");
     let dropped_text = format!("{dropped:.0} dropped");
     let dropped_text = if dropped > 0.0 {

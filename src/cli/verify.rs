@@ -1,4 +1,6 @@
-//! `weighbridge verify`: checks a ledger or an evidence file, offline.
+//! `weighbridge verify`: checks a ledger, buffers or an evidence file, offline.
+
+mod buffer;
 
 use super::data_dir::{data_dir, open_store};
 use super::output::{self, Style};
@@ -6,9 +8,10 @@ use crate::ledger::evidence::{Evidence, MAGIC, Trust};
 use crate::ledger::head::HeadSlot;
 use crate::ledger::query::Explorer;
 use crate::ledger::report::{LedgerTrust, Progress, Report};
+use crate::ledger::store::Store;
 use crate::ledger::verify::verify_store;
 use crate::model::rfc3339;
-use crate::store::HeadFile;
+use crate::store::{BufferedStore, FjallStore, HeadFile};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,23 +30,28 @@ use weighbridge_verifier::{Hash, PublicKey};
 Examples:
   weighbridge verify plant                                    everything that is recorded
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
+  weighbridge verify plant --buffer /mnt/other/buffer         with the blocks that wait in its buffer
+  weighbridge verify cell-a                                   what waits at an edge node
   weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
 
-A hub must be stopped before its directory is verified. Without --trust the result is
+A hub or edge node must be stopped before its directory is verified. Without --trust the result is
 `self-consistent only`: whoever wrote it all could have written something else.
 
 Exit codes: 0 nothing is wrong, 1 something is.")]
 pub(super) struct VerifyArgs {
-    /// The directory of a stopped hub, or an evidence file
+    /// The directory of a stopped hub or edge node, or an evidence file
     #[arg(value_name = "DIR|FILE")]
     what: PathBuf,
-    /// The hub's public key that you trust: 66 hexadecimal digits, or a file with them
+    /// The hub's (or edge node's) public key that you trust: 66 hexadecimal digits, or a file with them
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     trust: Option<PublicKey>,
     /// A block that the ledger must hold, noted earlier from `status` or `verify`: without one nobody can
     /// tell whether the newest blocks were taken away
     #[arg(long, value_name = "HEIGHT:HASH", value_parser = checkpoint)]
     checkpoint: Option<(u64, Hash)>,
+    /// The hub's buffer; by default `buffer` beside its data, if it is there
+    #[arg(long, value_name = "DIR")]
+    buffer: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -81,12 +89,28 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
 
 fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let dir = data_dir(&args.what);
-    let store = match open_store(&dir) {
+    if !FjallStore::is_in(&dir) {
+        let lanes = buffer::of_edge(&args.what);
+        if !lanes.is_empty() {
+            return edge_buffers(args, &lanes);
+        }
+    }
+    let store: Arc<dyn Store> = match open_store(&dir) {
         Err(error) if args.json => {
             output::print_json(&json!({"clean": false, "reason": format!("{error:#}")}))?;
             return Ok(ExitCode::FAILURE);
         }
         opened => Arc::new(opened?),
+    };
+    let waiting = args.buffer.clone().or_else(|| buffer::of_hub(&dir));
+    let buffered = waiting.as_deref().map(buffer::check_commits).transpose()?;
+    // What waits in a sound buffer is part of the ledger.
+    let store = match &buffered {
+        Some(buffered) if buffered.is_clean() => {
+            let both = BufferedStore::look(store.clone(), &buffered.dir)?;
+            both.map_or(store, |both| Arc::new(both))
+        }
+        _ => store,
     };
     let head = HeadFile::new(&dir).read()?;
     let mut bar = Bar::new(args.json);
@@ -104,20 +128,26 @@ fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
-    let clean = report.is_clean() && missed.is_none();
+    let whole = buffered.as_ref().is_none_or(|b| b.is_clean());
+    let clean = report.is_clean() && missed.is_none() && whole;
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         if let Some(object) = json.as_object_mut() {
             object.insert("clean".to_owned(), clean.into());
             object.insert("checkpoint_missed".to_owned(), missed.into());
+            object.insert("buffer".to_owned(), json!(buffered.map(|b| b.json())));
         }
         output::print_json(&json)?;
     } else {
+        if let Some(buffered) = &buffered {
+            output::print(&buffered.text(Style::stdout()))?;
+        }
         output::print(&report_text(
             &report,
             &dir,
             missed.as_deref(),
             args.checkpoint.is_some(),
+            whole,
         ))?;
     }
     Ok(exit_code(clean))
@@ -131,7 +161,34 @@ fn exit_code(clean: bool) -> ExitCode {
     }
 }
 
-fn report_text(report: &Report, dir: &Path, missed: Option<&str>, checkpoint: bool) -> String {
+/// What waits at an edge node.
+fn edge_buffers(args: &VerifyArgs, lanes: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let check = |dir: &PathBuf| buffer::check_batches(dir, args.trust.as_ref());
+    let checked: Vec<_> = lanes.iter().map(check).collect::<Result<_, _>>()?;
+    let clean = checked.iter().all(buffer::Checked::is_clean);
+    if args.json {
+        let buffers: Vec<_> = checked.iter().map(buffer::Checked::json).collect();
+        output::print_json(&json!({"clean": clean, "buffers": buffers}))?;
+        return Ok(exit_code(clean));
+    }
+    let style = Style::stdout();
+    let texts: String = checked.iter().map(|buffer| buffer.text(style)).collect();
+    let end = match (clean, args.trust) {
+        (false, _) => style.red("NOT CLEAN: what is named above was changed, damaged or lost"),
+        (true, Some(_)) => style.green("clean, under the trusted key"),
+        (true, None) => style.yellow("clean, self-consistent only"),
+    };
+    output::print(&format!("{texts}{end}\n"))?;
+    Ok(exit_code(clean))
+}
+
+fn report_text(
+    report: &Report,
+    dir: &Path,
+    missed: Option<&str>,
+    checkpoint: bool,
+    buffer_is_whole: bool,
+) -> String {
     let style = Style::stdout();
     let totals = &report.totals;
     let mut text = format!(
@@ -168,7 +225,7 @@ fn report_text(report: &Report, dir: &Path, missed: Option<&str>, checkpoint: bo
             report.height
         );
     }
-    text += &if !report.is_clean() || missed.is_some() {
+    text += &if !report.is_clean() || missed.is_some() || !buffer_is_whole {
         style.red("NOT CLEAN: what is named above was changed, damaged or lost")
     } else if report.trust == LedgerTrust::Key {
         style.green("clean, under the trusted key")

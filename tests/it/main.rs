@@ -4,6 +4,7 @@
 
 mod alarms;
 mod attest;
+mod buffers;
 mod cli;
 mod control;
 mod damage;
@@ -11,7 +12,10 @@ mod demo;
 mod devices;
 mod disk;
 mod edge;
+mod edge_control;
 mod edge_process;
+mod edge_reload;
+mod edge_wire;
 mod end_to_end;
 mod faces;
 mod floors;
