@@ -5,12 +5,13 @@
 
 #![cfg(target_os = "linux")]
 
-use crate::raw_opcua::{CHUNK, HEADERS, RawClient};
+use crate::raw_opcua::{CHUNK, HEADERS, RawClient, status};
 use crate::support::{Plant, Random, RunningHub};
 use opcua::core::ResponseMessage;
 use opcua::types::{
-    AttributeId, BrowseDescription, BrowseRequest, NodeId, ObjectId, ReadRequest, ReadValueId,
-    TimestampsToReturn, VariableId, Variant, ViewDescription,
+    AttributeId, BrowseDescription, BrowseRequest, CreateMonitoredItemsRequest,
+    CreateSubscriptionRequest, DeleteSubscriptionsRequest, MonitoredItemCreateRequest, NodeId,
+    ObjectId, ReadRequest, ReadValueId, TimestampsToReturn, VariableId, Variant, ViewDescription,
 };
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -249,4 +250,85 @@ fn hostile_clients_cannot_fill_the_memory() {
     let more = peaks[5] - peaks[2];
     assert!(more < 16 * MIB, "{more} bytes more after {waves:?} MiB");
     assert!(bystander.ask() > 0);
+}
+
+/// Subscribes, monitors a node a thousand times, and deletes the subscription as a whole.
+fn cycle(client: &mut RawClient) -> io::Result<()> {
+    let unexpected = |answer: ResponseMessage| match status(&answer) {
+        // The stack forgets a session that has no subscription, and with it one that is made at the
+        // same moment.
+        StatusCode::BadNoSubscription => Ok(()),
+        _ => Err(io::Error::other(format!("{answer:?}"))),
+    };
+    let request = CreateSubscriptionRequest {
+        request_header: client.header(),
+        requested_publishing_interval: 1_000.0,
+        requested_lifetime_count: 3_000,
+        requested_max_keep_alive_count: 1_000,
+        ..Default::default()
+    };
+    let subscription_id = match client.call(request)? {
+        ResponseMessage::CreateSubscription(created) => created.subscription_id,
+        other => return unexpected(other),
+    };
+    let item =
+        MonitoredItemCreateRequest::from(NodeId::from(VariableId::Server_ServerStatus_State));
+    let request = CreateMonitoredItemsRequest {
+        request_header: client.header(),
+        subscription_id,
+        timestamps_to_return: TimestampsToReturn::Both,
+        items_to_create: Some(vec![item; ITEMS]),
+    };
+    match client.call(request)? {
+        ResponseMessage::CreateMonitoredItems(created) => {
+            let results = created.results.unwrap_or_default();
+            let all = results.iter().all(|item| item.status_code.is_good());
+            assert!(all && results.len() == ITEMS, "items were refused");
+        }
+        other => return unexpected(other),
+    }
+    let request = DeleteSubscriptionsRequest {
+        request_header: client.header(),
+        subscription_ids: Some(vec![subscription_id]),
+    };
+    match client.call(request)? {
+        ResponseMessage::DeleteSubscriptions(_) => Ok(()),
+        other => unexpected(other),
+    }
+}
+
+/// Monitored items of one subscription.
+const ITEMS: usize = 1_000;
+/// Cycles until the stack is replaced.
+const WORN: usize = 60;
+
+#[test]
+fn subscriptions_that_are_made_and_deleted_all_day_do_not_fill_the_memory() {
+    let plant = Plant::without_machines();
+    plant.configure(
+        "\n[opcua_server.limits]\nabandoned_items = 60000\nabandoned_items_per_hour = 5000000\n",
+    );
+    let hub = plant.run_hub();
+    let url = hub.up["opcua_url"].as_str().unwrap();
+    let mut figures = Vec::new();
+    for _ in 0..10 {
+        let mut client = in_time("a session", || RawClient::log_in(url, PATIENCE));
+        cycle(&mut client).unwrap();
+        let before = memory(&hub, "VmRSS");
+        for _ in 2..WORN {
+            cycle(&mut client).unwrap();
+        }
+        let after = memory(&hub, "VmRSS");
+        figures.push((before, after));
+        // Until the stack goes, and everybody's connections with it.
+        while cycle(&mut client).is_ok() {}
+    }
+    let mib: Vec<_> = figures.iter().map(|(a, b)| (a / MIB, b / MIB)).collect();
+    let (before, after) = figures[0];
+    let of_an_item = after.saturating_sub(before) / ((WORN - 2) * ITEMS);
+    println!("{of_an_item} bytes of an item; before and after: {mib:?} MiB");
+    assert!(of_an_item < 512, "{of_an_item} bytes, {mib:?} MiB");
+    // What four stacks took is enough for ten.
+    let more = figures[9].1.saturating_sub(figures[3].1);
+    assert!(more < 12 * MIB, "{more} bytes more, {mib:?} MiB");
 }
