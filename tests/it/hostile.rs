@@ -11,7 +11,8 @@ use opcua::core::ResponseMessage;
 use opcua::types::{
     AttributeId, BrowseDescription, BrowseRequest, CreateMonitoredItemsRequest,
     CreateSubscriptionRequest, DeleteSubscriptionsRequest, MonitoredItemCreateRequest, NodeId,
-    ObjectId, ReadRequest, ReadValueId, TimestampsToReturn, VariableId, Variant, ViewDescription,
+    ObjectId, ReadRequest, ReadValueId, StatusCode, TimestampsToReturn, VariableId, Variant,
+    ViewDescription,
 };
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

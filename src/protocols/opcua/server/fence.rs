@@ -75,10 +75,10 @@ struct Fence {
 
 impl Fence {
     /// Takes the items that may be had into the user's account, and returns them.
-    fn admit<'a, 'b>(
+    fn admit<'b>(
         &self,
         context: &RequestContext,
-        items: &'b mut [&'a mut CreateMonitoredItem],
+        items: &'b mut [&mut CreateMonitoredItem],
     ) -> Vec<&'b mut CreateMonitoredItem> {
         let (token, now) = (context.user_token(), Instant::now());
         let mut admitted = Vec::with_capacity(items.len());
