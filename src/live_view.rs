@@ -3,7 +3,7 @@
 //! Writers are the device actors, readers the faces. Nobody waits: a reader that is late sees only
 //! the newest value, which is what "live" means. A reader that wants every value listens to the news.
 
-use crate::model::{DeviceId, Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
+use crate::model::{About, DeviceId, Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
 use parking_lot::{RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -108,6 +108,7 @@ struct Inner {
     judged: Vec<Quality>,
     link: Link,
     verdict: Option<(VerdictClass, Nanos, String)>,
+    about: About,
 }
 
 impl Inner {
@@ -174,6 +175,7 @@ impl DeviceLive {
             judged: vec![Quality::GOOD; tags.len()],
             link: Link::Starting,
             verdict: None,
+            about: About::default(),
         };
         Self {
             id,
@@ -265,6 +267,16 @@ impl DeviceLive {
     /// Says how the connection is. While it is down every tag's quality is Bad_NoCommunication.
     pub fn set_link(&self, link: Link) {
         self.show_anew(|inner| inner.link = link);
+    }
+
+    /// Says what is known of the device besides its values.
+    pub fn set_about(&self, about: About) {
+        self.inner.write().about = about;
+    }
+
+    /// What is known of the device besides its values.
+    pub fn about(&self) -> About {
+        self.inner.read().about.clone()
     }
 
     /// Says what validation said of the newest batch: of the whole, and of each tag by a quality.

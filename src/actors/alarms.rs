@@ -9,7 +9,8 @@
 use super::journal::Journal;
 use crate::access::{Caller, Right};
 use crate::alarms::{Alarm, AlarmAction, AlarmConfig, AlarmError, Board, DeviceWatch, Edge};
-use crate::ledger::act::{ALARM, ALARM_OBJECT, ALARM_OVER, Act, name};
+use crate::ledger::act::{Act, name};
+use crate::ledger::words::{ALARM, ALARM_OBJECT, ALARM_OVER};
 use crate::live_view::{DeviceLive, Link};
 use crate::model::{DeviceId, now};
 use crate::protocols::ports::AlarmPort;
@@ -111,6 +112,16 @@ impl AlarmDesk {
         if known.is_some_and(|watched| Arc::ptr_eq(&watched.live, live)) {
             return;
         }
+        // A tag that the device had and has no more.
+        let tags = &live.tags;
+        let gone = |alarm: &Alarm| {
+            let tag = alarm.tag.as_ref();
+            tag.is_some_and(|tag| tags.iter().all(|there| there.name != *tag))
+        };
+        let retired = state.board.retire(&live.id, gone, now());
+        for alarm in retired {
+            self.inner.changed(&mut state, alarm);
+        }
         let of_device = |alarm: &&Alarm| alarm.device == live.id;
         let alarms: Vec<Alarm> = state.board.alarms().filter(of_device).cloned().collect();
         let tags = live.tags.iter().map(|tag| tag.name.clone()).collect();
@@ -120,6 +131,32 @@ impl AlarmDesk {
             was_down: false,
         };
         state.devices.insert(live.id.clone(), watched);
+    }
+
+    /// Watches a device no more; its alarms are over.
+    pub fn forget(&self, device: &str) {
+        let mut state = self.inner.state.lock();
+        state.devices.remove(device);
+        let retired = state.board.retire(device, |_| true, now());
+        for alarm in retired {
+            tracing::info!(
+                alarm = alarm.id,
+                "its device was taken out, the alarm is over"
+            );
+            self.inner.changed(&mut state, alarm);
+        }
+    }
+
+    /// Ends the alarms of devices that `there` does not hold of: they were recorded before the devices
+    /// were taken out of the configuration.
+    pub fn forget_all_but(&self, there: impl Fn(&str) -> bool) {
+        let gone: BTreeSet<DeviceId> = {
+            let state = self.inner.state.lock();
+            let alarms = state.board.alarms();
+            let gone = alarms.filter(|alarm| !there(&alarm.device));
+            gone.map(|alarm| alarm.device.clone()).collect()
+        };
+        gone.iter().for_each(|device| self.forget(device));
     }
 
     /// Shows the desk what validation said of a device's batch.
@@ -153,6 +190,10 @@ impl Inner {
     fn changed(&self, state: &mut State, alarm: Alarm) {
         state.dirty.insert(alarm.id.clone());
         self.dirtied.notify_one();
+        if !alarm.enabled {
+            // It is recorded, and told when it is enabled again.
+            return;
+        }
         // Nobody listening is fine.
         let _ = self.changes.send(alarm);
     }
@@ -407,7 +448,10 @@ fn right_for(action: AlarmAction) -> Right {
         AlarmAction::Acknowledge | AlarmAction::Confirm | AlarmAction::Comment => {
             Right::Acknowledge
         }
-        AlarmAction::Shelve(_) | AlarmAction::Unshelve => Right::Shelve,
+        AlarmAction::Shelve(_)
+        | AlarmAction::Unshelve
+        | AlarmAction::Enable
+        | AlarmAction::Disable => Right::Shelve,
     }
 }
 

@@ -158,6 +158,7 @@ impl Reading {
             let ended = match connected {
                 Ok(()) => {
                     tracing::info!(%device, "connected");
+                    self.live.set_about(self.source.about());
                     let before = self.live.points.load(Ordering::Relaxed);
                     let ended = self.read_until_broken(&mut gathered.builder).await;
                     if self.live.points.load(Ordering::Relaxed) > before {

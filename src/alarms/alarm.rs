@@ -56,6 +56,9 @@ pub struct Alarm {
     pub device: DeviceId,
     /// The tag; `None` for an alarm of the device as a whole.
     pub tag: Option<Arc<str>>,
+    /// Whether anybody is told of it; what becomes of its cause is followed all the same.
+    #[serde(default = "yes")]
+    pub enabled: bool,
     /// Whether the cause is there now.
     pub active: bool,
     /// Whether somebody has said that they saw it.
@@ -88,13 +91,18 @@ pub struct Alarm {
 impl Alarm {
     /// Whether it is still of interest (OPC 10000-9, 5.5.2, Retain): active, or not yet dealt with.
     pub fn retain(&self) -> bool {
-        self.active || !self.acknowledged || !self.confirmed
+        self.enabled && (self.active || !self.acknowledged || !self.confirmed)
     }
 
     /// Whether nothing at all must be remembered of it.
     pub fn at_rest(&self) -> bool {
-        !self.retain() && self.shelving == Shelving::Unshelved
+        self.enabled && !self.retain() && self.shelving == Shelving::Unshelved
     }
+}
+
+/// Alarms that were recorded before any could be disabled.
+fn yes() -> bool {
+    true
 }
 
 /// The id of the alarm of a tag, or of a device as a whole.
@@ -118,6 +126,10 @@ pub enum AlarmAction {
     Unshelve,
     /// They only say something about it.
     Comment,
+    /// Everybody is told of it again.
+    Enable,
+    /// Nobody is told of it, until it is enabled.
+    Disable,
 }
 
 impl AlarmAction {
@@ -129,6 +141,8 @@ impl AlarmAction {
             Self::Shelve(_) => "shelve",
             Self::Unshelve => "unshelve",
             Self::Comment => "comment",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
         }
     }
 }
@@ -151,6 +165,9 @@ pub enum AlarmError {
     /// Something else must be done first.
     #[error("{0}")]
     NotYet(&'static str),
+    /// Only enabling can be done to it.
+    #[error("the alarm is disabled: enable it first")]
+    Disabled,
     /// A time or a text that is not accepted.
     #[error("{0}")]
     Argument(String),

@@ -104,6 +104,32 @@ impl Board {
         Some(self.put(alarm, now))
     }
 
+    /// Ends the alarms of a device for which `gone` holds: what they were about is not watched any more,
+    /// so nothing will ever say that they are over. Returns those that were active.
+    pub fn retire(
+        &mut self,
+        device: &str,
+        gone: impl Fn(&Alarm) -> bool,
+        now: Nanos,
+    ) -> Vec<Alarm> {
+        let of_device = self
+            .alarms
+            .values()
+            .filter(|alarm| &*alarm.device == device);
+        let over = of_device.filter(|alarm| alarm.active && gone(alarm));
+        let over: Vec<Edge> = over
+            .map(|alarm| Edge {
+                tag: alarm.tag.clone(),
+                kind: EdgeKind::Cleared,
+            })
+            .collect();
+        let device = DeviceId::from(device);
+        let retired = over
+            .into_iter()
+            .filter_map(|edge| self.edge(&device, edge, now));
+        retired.collect()
+    }
+
     /// Ends the shelving of those whose time is over; returns them.
     pub fn expire(&mut self, now: Nanos) -> Vec<Alarm> {
         let over = |alarm: &&Alarm| matches!(alarm.shelving, Shelving::Until(end) if end <= now);
@@ -147,6 +173,15 @@ impl Board {
             return Err(AlarmError::Outdated);
         }
         match action {
+            AlarmAction::Enable if alarm.enabled => {
+                return Err(AlarmError::Already("it is enabled already"));
+            }
+            AlarmAction::Enable => alarm.enabled = true,
+            AlarmAction::Disable if !alarm.enabled => {
+                return Err(AlarmError::Already("it is disabled already"));
+            }
+            AlarmAction::Disable => alarm.enabled = false,
+            _ if !alarm.enabled => return Err(AlarmError::Disabled),
             AlarmAction::Acknowledge if alarm.acknowledged => {
                 return Err(AlarmError::Already("it is acknowledged already"));
             }
@@ -251,6 +286,7 @@ fn fresh(id: &str, device: &DeviceId, edge: &Edge, now: Nanos) -> Alarm {
         },
         device: device.clone(),
         tag: edge.tag.clone(),
+        enabled: true,
         active: false,
         acknowledged: true,
         confirmed: true,

@@ -201,6 +201,47 @@ fn flags(alarm: &Alarm) -> String {
 }
 
 #[test]
+fn a_disabled_alarm_is_followed_and_of_no_interest_until_it_is_enabled() {
+    use AlarmAction::{Acknowledge, Disable, Enable};
+    let (mut board, alarm) = alarmed();
+    let act = |b: &mut Board, action| b.act("d/a", None, action, BY, START);
+    let already = act(&mut board, Enable).unwrap_err();
+    assert_eq!(already, AlarmError::Already("it is enabled already"));
+    let disabled = act(&mut board, Disable).unwrap();
+    assert_eq!(flags(&disabled), "A....");
+    // It must be remembered, or it would be told of after the next start.
+    assert!(!disabled.at_rest() && disabled.event > alarm.event);
+    assert_eq!(act(&mut board, Acknowledge), Err(AlarmError::Disabled));
+    assert!(matches!(
+        act(&mut board, Disable),
+        Err(AlarmError::Already(_))
+    ));
+    board.edge(&"d".into(), cleared(), START).unwrap();
+    let raised = board.edge(&"d".into(), raised(900), START).unwrap();
+    assert!(raised.active && !raised.retain());
+    let enabled = act(&mut board, Enable).unwrap();
+    assert_eq!((flags(&enabled), enabled.severity), ("A...R".into(), 900));
+    let seen = board.act("d/a", Some(enabled.event), Acknowledge, BY, START);
+    assert!(seen.unwrap().acknowledged);
+}
+
+#[test]
+fn the_alarms_of_what_is_gone_are_over_and_those_of_others_stay() {
+    let (mut board, _) = alarmed();
+    board.edge(&"e".into(), raised(600), START).unwrap();
+    let none = board.retire("d", |alarm| alarm.tag.is_none(), START);
+    assert!(none.is_empty());
+    let retired = board.retire("d", |_| true, START);
+    assert_eq!(retired.len(), 1);
+    assert_eq!(
+        (&*retired[0].id, flags(&retired[0])),
+        ("d/a", "....R".into())
+    );
+    assert!(board.retire("d", |_| true, START).is_empty());
+    assert!(board.get("e/a").unwrap().active);
+}
+
+#[test]
 fn the_life_of_an_alarm() {
     use AlarmAction::{Acknowledge, Comment, Confirm, Unshelve};
     let (mut board, alarm) = alarmed();

@@ -32,6 +32,7 @@ struct AlarmView<'a> {
     kind: Kind,
     device: &'a str,
     tag: Option<&'a str>,
+    enabled: bool,
     active: bool,
     acknowledged: bool,
     confirmed: bool,
@@ -57,6 +58,7 @@ impl<'a> AlarmView<'a> {
             kind: alarm.kind,
             device: &alarm.device,
             tag: alarm.tag.as_deref(),
+            enabled: alarm.enabled,
             active: alarm.active,
             acknowledged: alarm.acknowledged,
             confirmed: alarm.confirmed,
@@ -133,11 +135,13 @@ async fn act(
         "shelve" => AlarmAction::Shelve(minutes(wish.minutes)?),
         "unshelve" => AlarmAction::Unshelve,
         "comment" => AlarmAction::Comment,
+        "enable" => AlarmAction::Enable,
+        "disable" => AlarmAction::Disable,
         other => {
             let other = shortened(other);
             return Err(Problem::not_found(format!(
                 "nothing of the name `{other}` can be done to an alarm: acknowledge, confirm, \
-                 shelve, unshelve or comment"
+                 shelve, unshelve, comment, enable or disable"
             )));
         }
     };
@@ -171,9 +175,10 @@ fn problem(error: AlarmError) -> Problem {
             Problem::forbidden(format!("{detail}; set `roles` in [http] to give it"))
         }
         AlarmError::Unknown(_) => Problem::not_found(detail),
-        AlarmError::Outdated | AlarmError::Already(_) | AlarmError::NotYet(_) => {
-            Problem::conflict(detail)
-        }
+        AlarmError::Outdated
+        | AlarmError::Already(_)
+        | AlarmError::NotYet(_)
+        | AlarmError::Disabled => Problem::conflict(detail),
         AlarmError::Argument(_) => Problem::body(detail),
         AlarmError::Busy | AlarmError::NotRecorded(_) => Problem::busy(detail),
     }

@@ -1,5 +1,6 @@
 //! What the HTTP face is given by the hub.
 
+use super::about::Standing;
 use super::loaded::ConfigStatus;
 use super::ports::{ChartReader, LedgerReader};
 use super::problem::Problem;
@@ -81,6 +82,8 @@ pub struct ApiContext {
     pub config: ConfigStatus,
     /// Where the hub's OPC UA server can be reached.
     pub opcua_url: Option<String>,
+    /// The certificates that it stands on.
+    pub certificates: Option<Arc<Standing>>,
 }
 
 impl ApiContext {

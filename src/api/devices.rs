@@ -1,12 +1,13 @@
 //! `/api/v1/devices`, `/api/v1/tags` and the control charts.
 
+use super::about::AboutView;
 use super::context::{ApiContext, DeviceInfo};
 use super::problem::Problem;
 use super::query::{Params, shortened};
 use super::server::Api;
 use super::views::{ChartView, LinkView, TagView, VerdictView};
 use crate::live_view::DeviceLive;
-use crate::model::TagSpec;
+use crate::model::{TagSpec, now};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
@@ -37,6 +38,9 @@ pub(super) struct DeviceView {
     pub(super) protocol: Option<String>,
     pub(super) address: Option<String>,
     pub(super) link: LinkView,
+    /// What it says that it is, and the certificates of its connection.
+    #[serde(flatten)]
+    pub(super) about: AboutView,
     /// Points read since the start.
     pub(super) points: u64,
     /// Samples that had to be dropped since the start.
@@ -56,6 +60,7 @@ impl DeviceView {
             protocol: info.map(|i| i.protocol.clone()),
             address: info.map(|i| i.address.clone()),
             link: LinkView::from(&live.link()),
+            about: AboutView::new(&live.about(), now()),
             points: read(&live.points),
             dropped: read(&live.dropped),
             reconnects: read(&live.reconnects),

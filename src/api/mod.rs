@@ -8,6 +8,7 @@
 //! Everything is bounded: entries of an answer, clients of the stream, what is queued for a slow
 //! one, and how many blocks one search looks through.
 
+mod about;
 mod alarms;
 mod context;
 mod control;
@@ -39,6 +40,7 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 
+pub use about::Standing;
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{

@@ -1,5 +1,6 @@
 //! `/healthz`, `/api/v1/status`, `/api/v1/refusals`.
 
+use super::about::CertificateView;
 use super::context::ApiContext;
 use super::feed::Feed;
 use super::loaded::ConfigState;
@@ -9,12 +10,18 @@ use super::query::Params;
 use super::server::Api;
 use super::views::RefusalView;
 use crate::live_view::Link;
-use crate::model::{now, rfc3339};
+use crate::model::{Nanos, now, rfc3339};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use weighbridge_verifier::Hash;
+
+/// Most warnings of one answer; `/api/v1/devices` has all of them, each at its device.
+const WARNINGS: usize = 100;
+/// Most devices that one warning names.
+const NAMED: usize = 3;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
@@ -72,6 +79,10 @@ pub(super) struct StatusView {
     /// How the configuration is: what was taken over, what was refused, what waits for a restart.
     pub(super) config: ConfigState,
     pub(super) opcua_url: Option<String>,
+    /// The certificates that the hub's OPC UA server stands on: its own, and those it trusts.
+    pub(super) certificates: Vec<CertificateView>,
+    /// What ends soon and must be seen to, in words, of the hub and of its devices.
+    pub(super) warnings: Vec<String>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) cpu_seconds: Option<f64>,
 }
@@ -94,6 +105,10 @@ impl StatusView {
             }
         }
         let time = now();
+        let standing = context.certificates.as_ref().map(|c| c.get());
+        let standing = standing.unwrap_or_default();
+        let mut warnings: Vec<_> = standing.iter().filter_map(|c| c.warning(time)).collect();
+        warnings.extend(of_devices(context, time));
         let (accepted, out_of_control, invalid) = (
             read(&stats.accepted),
             read(&stats.out_of_control),
@@ -124,10 +139,37 @@ impl StatusView {
             devices: links,
             config: context.config.get(),
             opcua_url: context.opcua_url.clone(),
+            certificates: standing
+                .iter()
+                .map(|c| CertificateView::new(c, time))
+                .collect(),
+            warnings,
             memory_bytes: process::resident_bytes(),
             cpu_seconds: process::cpu_seconds(),
         }
     }
+}
+
+/// Warnings of the devices' certificates. Ours is the same for many devices and said once.
+fn of_devices(context: &ApiContext, time: Nanos) -> Vec<String> {
+    let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for device in context.live.devices() {
+        for certificate in device.about().certificates {
+            if let Some(warning) = certificate.warning(time) {
+                said.entry(warning).or_default().push(device.id.to_string());
+            }
+        }
+    }
+    let one = |(warning, devices): (String, Vec<String>)| {
+        let more = devices.len().saturating_sub(NAMED);
+        let named = devices.iter().take(NAMED).map(String::as_str);
+        let named = named.collect::<Vec<_>>().join(", ");
+        match more {
+            0 => format!("{named}: {warning}"),
+            more => format!("{named} and {more} more: {warning}"),
+        }
+    };
+    said.into_iter().take(WARNINGS).map(one).collect()
 }
 
 /// For whoever watches the hub: 200 when it does its work, 503 with the reason when it runs, but

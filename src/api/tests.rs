@@ -2,7 +2,7 @@
 
 use super::fakes::{FakeHub, NEW_YEAR};
 use super::server::app;
-use crate::model::{Quality, VerdictClass};
+use crate::model::{About, CertificateInUse, Nameplate, Quality, Side, VerdictClass, now};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use serde_json::{Value as Json, json};
@@ -112,6 +112,48 @@ async fn devices_come_in_configured_order_with_link_and_verdict() {
     let rest = good(&hub, "/api/v1/devices?limit=1&after=robot-1").await;
     assert_eq!(rest["devices"][0]["id"], "plc-1");
     assert_eq!(rest["next"], Json::Null);
+}
+
+#[actix_web::test]
+async fn a_device_says_what_it_is_and_a_certificate_that_ends_soon_is_warned_of() {
+    let hub = FakeHub::new();
+    let device = good(&hub, "/api/v1/devices/robot-1").await;
+    assert_eq!(device["nameplate"], Json::Null);
+    assert_eq!(device["certificates"], json!([]));
+    let certificate = |days: i64, side| CertificateInUse {
+        side,
+        subject: "CN=robot".into(),
+        thumbprint: "ab12cd34".into(),
+        valid_until: now() + days * 86_400_000_000_000 + 3_600_000_000_000,
+        folder: "pki".into(),
+    };
+    for id in ["robot-1", "plc-1"] {
+        let live = hub.context.live.device(id).unwrap();
+        live.set_about(About {
+            nameplate: Some(Nameplate {
+                manufacturer: "Weighs & Co".into(),
+                ..Nameplate::default()
+            }),
+            certificates: vec![certificate(12, Side::Ours), certificate(90, Side::Theirs)],
+        });
+    }
+    let device = good(&hub, "/api/v1/devices/robot-1").await;
+    assert_eq!(device["nameplate"]["manufacturer"], "Weighs & Co");
+    assert_eq!(device["certificates"][0]["side"], "ours");
+    assert_eq!(device["certificates"][0]["days_left"], 12);
+    assert_eq!(device["certificates"][1]["warning"], Json::Null);
+    let status = good(&hub, "/api/v1/status").await;
+    let warnings = status["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "said once: {warnings:?}");
+    let said = warnings[0].as_str().unwrap();
+    assert!(
+        said.starts_with("plc-1, robot-1: our certificate"),
+        "{said}"
+    );
+    assert!(
+        said.contains("expires in 12 days: `weighbridge certs renew"),
+        "{said}"
+    );
 }
 
 #[actix_web::test]

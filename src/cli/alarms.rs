@@ -53,6 +53,10 @@ enum Act {
     Unshelve(Of),
     /// Only say something about it
     Comment(Of),
+    /// Have nobody told of it, until it is enabled
+    Disable(Of),
+    /// Have everybody told of it again
+    Enable(Of),
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +81,8 @@ pub(super) fn run(args: AlarmsArgs) -> anyhow::Result<ExitCode> {
                 Act::Shelve { of, minutes } => ("shelve", of, *minutes),
                 Act::Unshelve(of) => ("unshelve", of, None),
                 Act::Comment(of) => ("comment", of, None),
+                Act::Disable(of) => ("disable", of, None),
+                Act::Enable(of) => ("enable", of, None),
             };
             let mut body = json!({ "id": of.id, "comment": of.comment });
             if let Some(event) = of.event {
@@ -139,6 +145,9 @@ fn text(answer: &Json, style: Style) -> String {
 fn state(alarm: &Json) -> String {
     let is = |key: &str| alarm.get(key).and_then(Json::as_bool).unwrap_or(false);
     let mut words = vec![if is("active") { "active" } else { "over" }];
+    if alarm.get("enabled").and_then(Json::as_bool) == Some(false) {
+        words.push("disabled");
+    }
     words.push(match (is("acknowledged"), is("confirmed")) {
         (false, _) => "unseen",
         (true, false) => "seen",

@@ -96,7 +96,7 @@ enum Command {
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
     /// Find out what is there, before anybody has described it
-    Scan(scan::ScanArgs),
+    Scan(Box<scan::ScanArgs>),
     /// Run the simulated factory cell alone
     Sim(sim::SimArgs),
     /// Run a hub
@@ -147,7 +147,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Alarms(args) => alarms::run(args),
-        Command::Scan(args) => scan::run(args),
+        Command::Scan(args) => scan::run(*args),
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::History(args) => history::run(args),

@@ -2,7 +2,7 @@
 
 use super::http_get::{HubUrl, get_json};
 use super::live;
-use super::output::{self, Style, bytes, cell, short};
+use super::output::{self, Align, Style, bytes, cell, short};
 use clap::Args;
 use serde_json::Value as Json;
 use std::process::ExitCode;
@@ -30,35 +30,95 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let status = get_json(&args.url, "/api/v1/status", &[])?;
+    let mut status = get_json(&args.url, "/api/v1/status", &[])?;
+    let limit = [("limit", "1000".to_owned())];
+    let mut devices = get_json(&args.url, "/api/v1/devices", &limit)?;
+    let devices = devices.get_mut("devices").map(Json::take);
+    let devices = devices.unwrap_or_default();
     if args.json {
+        if let Json::Object(fields) = &mut status {
+            fields.insert("device_list".to_owned(), devices);
+        }
         output::print_json(&status)?;
     } else {
-        let mut text = text(&status, Style::stdout());
-        if status.pointer("/devices/down").and_then(Json::as_u64) > Some(0) {
-            let limit = [("limit", "1000".to_owned())];
-            let devices = get_json(&args.url, "/api/v1/devices", &limit)?;
-            text.push_str(&troubles(&devices, Style::stdout()));
-        }
-        output::print(&text)?;
+        let style = Style::stdout();
+        let devices = devices.as_array().map_or(&[][..], Vec::as_slice);
+        let parts = [
+            text(&status, style),
+            warnings(&status, style),
+            troubles(devices, style),
+            list(devices, style),
+        ];
+        output::print(&parts.concat())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// One line for each thing that ends soon, ten at most.
+fn warnings(status: &Json, style: Style) -> String {
+    let warnings = status.get("warnings").and_then(Json::as_array);
+    let said = warnings.into_iter().flatten().filter_map(Json::as_str);
+    let said: Vec<_> = said
+        .map(|line| line.replace(char::is_control, " "))
+        .collect();
+    lines(&style.yellow("expiry"), &said)
+}
+
 /// One line for each device that is down, ten at most.
-fn troubles(devices: &Json, style: Style) -> String {
-    let devices = devices.get("devices").and_then(Json::as_array);
-    let down = devices.into_iter().flatten().filter_map(|device| {
+fn troubles(devices: &[Json], style: Style) -> String {
+    let down = devices.iter().filter_map(|device| {
         let trouble = live::trouble(device.get("link")?)?;
         Some(format!("{}: {trouble}", cell(device, "/id")))
     });
-    let lines: Vec<String> = down.collect();
+    lines(&style.red("down"), &down.collect::<Vec<_>>())
+}
+
+/// So many lines under one word.
+const LINES: usize = 10;
+
+fn lines(word: &str, said: &[String]) -> String {
     let mut text = String::new();
-    for line in lines.iter().take(10) {
-        text.push_str(&format!("{:<10}{}\n", style.red("down"), line));
+    for line in said.iter().take(LINES) {
+        text.push_str(&format!("{word:<10}{line}\n"));
     }
-    if lines.len() > 10 {
-        text.push_str(&format!("          and {} more\n", lines.len() - 10));
+    if said.len() > LINES {
+        text.push_str(&format!("          and {} more\n", said.len() - LINES));
+    }
+    text
+}
+
+/// Most devices that are listed; JSON has all.
+const LISTED: usize = 20;
+
+/// The devices, and what they say that they are.
+fn list(devices: &[Json], style: Style) -> String {
+    if devices.is_empty() {
+        return String::new();
+    }
+    let headings = [
+        ("device", Align::Left),
+        ("link", Align::Left),
+        ("says that it is", Align::Left),
+        ("address", Align::Left),
+    ];
+    let row = |device: &Json| {
+        let part = |name: &str| cell(device, &format!("/nameplate/{name}"));
+        let said = ["manufacturer", "product", "model", "version"].map(part);
+        let said: Vec<_> = said.into_iter().filter(|part| !part.is_empty()).collect();
+        vec![
+            cell(device, "/id"),
+            cell(device, "/link/state"),
+            said.join(" "),
+            cell(device, "/address"),
+        ]
+    };
+    let rows: Vec<_> = devices.iter().take(LISTED).map(row).collect();
+    let mut text = format!("\n{}", output::table(style, &headings, &rows));
+    if devices.len() > LISTED {
+        text.push_str(&format!(
+            "and {} more: --json has all\n",
+            devices.len() - LISTED
+        ));
     }
     text
 }
@@ -234,5 +294,28 @@ mod tests {
         assert!(text.contains("2 mistake(s): hub.toml:3:1: no"), "{text}");
         assert!(text.contains("after a restart: http.bind"), "{text}");
         super::text(&json!({}), plain);
+    }
+
+    #[test]
+    fn devices_say_what_they_are_and_what_ends_soon_is_said_first() {
+        let plain = Style { colour: false };
+        let device = |i: usize| {
+            json!({
+                "id": format!("plc-{i}"), "address": "h:502", "link": {"state": "up"},
+                "nameplate": {"manufacturer": "Weighs & Co", "product": "Press", "model": "", "version": "2"},
+            })
+        };
+        let devices: Vec<_> = (0..25).map(device).collect();
+        let said = list(&devices, plain);
+        assert!(said.contains("Weighs & Co Press 2"), "{said}");
+        assert!(said.contains("and 5 more"), "{said}");
+        assert_eq!(list(&[], plain), "");
+        let status = json!({"warnings": ["plc-1: our certificate expires in 12 days"]});
+        let said = warnings(&status, plain);
+        assert_eq!(
+            said,
+            "expiry    plc-1: our certificate expires in 12 days\n"
+        );
+        assert_eq!(warnings(&json!({}), plain), "");
     }
 }

@@ -71,11 +71,13 @@ impl DeviceConfig {
         device
     }
 
-    pub(super) fn resolve(&mut self, base: &Path) {
+    /// Paths begin at `base`; what is learned of the device is kept in `learned`.
+    pub(super) fn resolve(&mut self, base: &Path, learned: &Path) {
         if let Some(modbus) = &mut self.modbus {
             modbus.resolve(base);
         }
         if let Some(opcua) = &mut self.opcua {
+            opcua.learned = Some(learned.join(format!("{}.json", self.id)));
             opcua.pki_dir = base.join(&opcua.pki_dir);
             let files = [
                 &mut opcua.password_file,

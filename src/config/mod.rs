@@ -139,7 +139,11 @@ impl HubConfig {
                 buffer
             });
         }
-        self.devices.iter_mut().for_each(|d| d.resolve(base));
+        let data = match &self.buffer {
+            Some(buffer) if self.edge.is_some() => buffer.dir.join("learned"),
+            _ => self.hub.data.join("learned"),
+        };
+        self.devices.iter_mut().for_each(|d| d.resolve(base, &data));
     }
 
     /// Paths of secrets that the environment names; an empty variable counts as none.

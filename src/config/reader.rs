@@ -390,10 +390,11 @@ pub(super) fn probe<'a>(
 
 /// A connection, where the profile leaves it to the device.
 fn stand_in(table: &mut Node<'_>, span: &Span) {
-    for (protocol, key, value) in [
-        ("modbus", "address", "192.0.2.1:502"),
-        ("opcua", "url", "opc.tcp://192.0.2.1:4840"),
+    for (protocol, ways, value) in [
+        ("modbus", ["address", "serial"].as_slice(), "192.0.2.1:502"),
+        ("opcua", &["url"], "opc.tcp://192.0.2.1:4840"),
     ] {
+        let Some(key) = ways.first() else { continue };
         let tags = table.get("tag").map_or(&[][..], Node::elements);
         let spoken = tags.iter().any(|tag| tag.get(protocol).is_some());
         let entry = |key: &'static str, node| Entry {
@@ -405,7 +406,7 @@ fn stand_in(table: &mut Node<'_>, span: &Span) {
             table.put(entry(protocol, Node::table(span.clone(), Vec::new())));
         }
         if let Some(connection) = table.get_mut(protocol)
-            && connection.get(key).is_none()
+            && ways.iter().all(|way| connection.get(way).is_none())
         {
             connection.put(entry(key, Node::text(span.clone(), value)));
         }

@@ -406,7 +406,7 @@ fn forty_equal_machines_are_forty_short_lines() {
     assert!(
         devices
             .iter()
-            .all(|d| d.tags == devices[0].tags && d.tags.len() == 34)
+            .all(|d| d.tags == devices[0].tags && d.tags.len() == 40)
     );
     assert_eq!(
         devices[39].modbus.as_ref().unwrap().transport.to_string(),

@@ -2,6 +2,7 @@
 //! (RFC 9180) for the keys they are sealed under. The cryptography crates are used here only.
 
 pub mod envelope;
+pub mod guomi;
 pub mod identity;
 mod key_file;
 pub mod pinned_tls;

@@ -64,6 +64,10 @@ impl Hub {
         remove
             .iter()
             .for_each(|device| self.planner.live.remove(device));
+        let stays = |device: &&DeviceId| put.iter().any(|(setup, _)| setup.id == **device);
+        for device in remove.iter().filter(|device| !stays(device)) {
+            self.actors.alarms.forget(device);
+        }
         let (mut plans, mut failed) = (Vec::with_capacity(put.len()), Vec::new());
         for (setup, intake) in put {
             let device = setup.id.clone();

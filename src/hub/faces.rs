@@ -5,7 +5,7 @@ use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
-    RecordAt, RecordFilter, RecordPage, Tip,
+    RecordAt, RecordFilter, RecordPage, Standing, Tip,
 };
 use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
@@ -75,6 +75,11 @@ pub fn device_info(device: &DeviceConfig) -> DeviceInfo {
                 .collect(),
         },
     }
+}
+
+/// The certificates that the OPC UA server stands on.
+fn standing(config: &OpcUaServerConfig) -> Arc<Standing> {
+    Arc::new(Standing::new(config.pki_dir.clone()))
 }
 
 /// What machines the devices are.
@@ -177,6 +182,7 @@ impl Hub {
                     sessions: self.sessions().clone(),
                     history: Some(self.past().clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
+                    certificates: faces.opcua.as_ref().map(standing),
                 };
                 Some(api::start(bind, context)?)
             }

@@ -8,7 +8,7 @@ use crate::ledger::act::{Act, name};
 use crate::ledger::history::PastError;
 use crate::ledger::history::evidence::evidence;
 use crate::ledger::history::reader::{Archive, TagArchive};
-use crate::ledger::history::rebuild::{is_complete, rebuild};
+use crate::ledger::history::rebuild::rebuild;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
@@ -53,16 +53,17 @@ pub struct HubHistory {
 
 impl HubHistory {
     /// The history in `store`, for who holds the key of `opener`. Where its index does not have all of
-    /// the `stored` batches up to height `tip`, it is made up in the background. Blocking.
+    /// the batches up to height `tip`, which `indexed` says and will say, it is made up in the
+    /// background.
     pub(super) fn start(
         store: Arc<dyn Store>,
         opener: Opener,
-        (tip, stored): (u64, u64),
+        (tip, indexed): (u64, Arc<AtomicBool>),
         journal: Journal,
         workers: Workers,
-    ) -> Result<Self, PastError> {
+    ) -> Self {
         let explorer = Explorer::new(store.clone());
-        let complete = is_complete(&*store, stored)?;
+        let complete = indexed.load(Ordering::Acquire);
         let this = Self {
             archive: Archive::new(store.clone(), opener.clone()),
             explorer: explorer.clone(),
@@ -99,10 +100,11 @@ impl HubHistory {
                 if let Index::Failed(why) = &done {
                     tracing::error!(why, "the index of the history cannot be made up");
                 }
+                indexed.store(done == Index::Ready, Ordering::Release);
                 *index.lock() = done;
             });
         }
-        Ok(this)
+        this
     }
 
     /// Ends what goes on in the background.

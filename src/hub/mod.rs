@@ -12,6 +12,7 @@ mod error;
 mod faces;
 mod history;
 mod plan;
+mod recorded;
 mod setup;
 mod threads;
 
@@ -32,15 +33,17 @@ use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
 use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
-use crate::ledger::facts::AlarmWord;
+use crate::ledger::facts::Word;
 use crate::ledger::head::HeadSlot;
+use crate::ledger::history::reader::Archive;
+use crate::ledger::history::rebuild::is_complete;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
 use crate::ledger::{ChainConfig, Draft, Ledger};
 use crate::live_view::LiveView;
-use crate::model::{Nanos, now};
+use crate::model::{DeviceId, Nanos, now};
 use crate::protocols::edge::EdgeListener;
 use crate::stats::Stats;
 use crate::store::spool::SpoolLimits;
@@ -50,10 +53,11 @@ use actix::prelude::*;
 use edges::Edges;
 use parking_lot::Mutex;
 use plan::{Planner, new_key, plan};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use threads::Threads;
@@ -208,7 +212,12 @@ impl HubBuilder {
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
         let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
+        let totals = ledger.state().totals();
+        let stored = totals.accepted + totals.out_of_control;
+        let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
         let planner = Planner {
+            archive: Archive::new(store.clone(), opener.clone()),
+            indexed: indexed.clone(),
             chain: ledger.state().chain().to_owned(),
             opener: opener.clone(),
             signer: signer.clone(),
@@ -216,6 +225,7 @@ impl HubBuilder {
             live: live.clone(),
             history: history.clone(),
         };
+        let ids: BTreeSet<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
             let intake = edges.intake(&device)?;
@@ -224,9 +234,7 @@ impl HubBuilder {
         }
         let acts = act_sealers(&ledger, &planner)?;
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
-        let totals = ledger.state().totals();
-        let stored = totals.accepted + totals.out_of_control;
-        let recorded = (ledger.tip().height, stored);
+        let recorded = (ledger.tip().height, indexed);
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (ledger, self.blocks, plans),
@@ -234,13 +242,14 @@ impl HubBuilder {
             alarms,
             (&stats, &history, &workers),
         )?;
+        actors.alarms.forget_all_but(|device| ids.contains(device));
         let past = HubHistory::start(
             store,
             opener,
             recorded,
             actors.doors.journal().clone(),
             workers,
-        )?;
+        );
         let edges = edges.listen(threads.io.handle())?;
         Ok(Hub {
             buffer,
@@ -284,7 +293,7 @@ fn act_sealers(
 /// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
 /// read is left out: the verdicts to come say anew what is wrong.
 fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
-    let open = |(object, word): (&String, &AlarmWord)| {
+    let open = |(object, word): (&String, &Word)| {
         let details = opener.open_act(&word.hub, &word.message);
         let alarm = match &details {
             Ok(details) => recorded_alarm(details),

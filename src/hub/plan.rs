@@ -1,17 +1,21 @@
 //! How a device goes on from what the ledger holds: its limits, its keys, its settings.
 
+use super::recorded::DeviceRecorded;
 use super::{DeviceSetup, HubError};
 use crate::actors::hub::{DevicePlan, Intake};
 use crate::crypto::{EpochKey, SealingPublicKey, Signer};
 use crate::ledger::facts::Document;
+use crate::ledger::history::reader::Archive;
 use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::opening::Opener;
 use crate::ledger::seal::{BatchSealer, InForce};
 use crate::ledger::store::{Put, Space};
 use crate::live_view::LiveView;
+use crate::protocols::Recorded;
 use crate::validation::{ChartHistory, DeviceValidator};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What all devices are planned from.
 pub(super) struct Planner {
@@ -21,6 +25,29 @@ pub(super) struct Planner {
     pub reader: SealingPublicKey,
     pub live: LiveView,
     pub history: Arc<ChartHistory>,
+    pub archive: Archive,
+    /// Whether the index of the history is complete.
+    pub indexed: Arc<AtomicBool>,
+}
+
+impl Planner {
+    /// The same intake, with sources that know what is recorded of their device.
+    fn knowing(&self, intake: Intake, device: &DeviceSetup) -> Intake {
+        let Intake::Source(make) = intake else {
+            return intake;
+        };
+        let recorded: Arc<dyn Recorded> = Arc::new(DeviceRecorded {
+            archive: self.archive.clone(),
+            complete: self.indexed.clone(),
+            device: device.id.clone(),
+            tags: device.tags.clone(),
+        });
+        Intake::Source(Arc::new(move || {
+            let mut source = make();
+            source.go_on_from(recorded.clone());
+            source
+        }))
+    }
 }
 
 /// A new epoch key of `object`, and its wrap to the hub itself.
@@ -51,6 +78,7 @@ pub(super) fn plan(
     planner: &Planner,
 ) -> Result<DevicePlan, HubError> {
     let Planner { opener, .. } = planner;
+    let intake = planner.knowing(intake, &device);
     let id = device.id.clone();
     let wrong = |source| HubError::Settings {
         device: id.to_string(),

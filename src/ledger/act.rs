@@ -16,16 +16,6 @@ use weighbridge_verifier::{Action, Content, MessageContent, Response, SealedRef,
 /// Most bytes of one act's details.
 pub const MAX_DETAILS: usize = 256 * 1024;
 
-/// What the object of every record about an alarm begins with.
-pub const ALARM_OBJECT: &str = "alarm:";
-
-/// Kind of a record that tells the state of an alarm.
-pub const ALARM: &str = "alarm";
-
-/// Kind of a record after which nothing of the alarm must be remembered: it is over, acknowledged and
-/// confirmed.
-pub const ALARM_OVER: &str = "alarm-over";
-
 /// Details are filled up with blanks to a multiple of this.
 const PADDING: usize = 256;
 
@@ -105,7 +95,7 @@ impl ActSealer {
     pub fn seal(&self, act: &Act<'_>) -> Result<SealedAct, ActError> {
         let refused = act.response == Response::Refused;
         let action = if refused { Action::Refuse } else { act.action };
-        if !tells(action) || (action == Action::Refuse && !refused) {
+        if !tells(action, act.object) || (action == Action::Refuse && !refused) {
             return Err(ActError::Action(act.action));
         }
         let names = [

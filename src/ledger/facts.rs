@@ -46,9 +46,10 @@ pub struct Document {
     pub sealed: SealedRef,
 }
 
-/// The newest record of an alarm that is not at rest.
+/// The newest record of an object that is remembered: an alarm that is not at rest, an entry about
+/// access.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
-pub struct AlarmWord {
+pub struct Word {
     /// The hub that recorded it, whose key it is sealed under.
     pub hub: String,
     /// What it recorded.

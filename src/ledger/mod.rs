@@ -22,6 +22,7 @@ pub mod shape;
 pub mod state;
 pub mod store;
 pub mod verify;
+pub mod words;
 pub mod writer;
 
 #[cfg(test)]

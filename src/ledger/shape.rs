@@ -1,6 +1,7 @@
 //! Which records make sense on their own: action, content and response must fit each other.
 
 use super::facts::DeviceTip;
+use super::words::ACCESS_OBJECT;
 use weighbridge_verifier::record::RECORD_VERSION;
 use weighbridge_verifier::{Action, Content, RecordBody, Response, SignatureError, VerdictClass};
 
@@ -149,7 +150,7 @@ pub(super) fn check_shape(body: &RecordBody) -> Result<(), ApplyError> {
             | Action::Acknowledge,
             Content::Commitment(_),
         ) => Ok(()),
-        (action, Content::Message(message)) if tells(action) => {
+        (action, Content::Message(message)) if tells(action, &body.object) => {
             if message.kind.is_empty() || message.kind.len() > MAX_NAME {
                 return wrong("the kind of a message has 1 to 256 bytes");
             }
@@ -160,10 +161,14 @@ pub(super) fn check_shape(body: &RecordBody) -> Result<(), ApplyError> {
     }
 }
 
-/// Whether a record of `action` may tell of an act by a sealed message.
-pub(super) fn tells(action: Action) -> bool {
-    use Action::{Configure, Enrol, Membership, Revoke, Store};
-    !matches!(action, Store | Configure | Enrol | Revoke | Membership)
+/// Whether a record of `action` on `object` may tell of an act by a sealed message. Those that make
+/// and withdraw identities and configure tell so of access only: elsewhere they say it openly.
+pub(super) fn tells(action: Action, object: &str) -> bool {
+    match action {
+        Action::Configure | Action::Enrol | Action::Revoke => object.starts_with(ACCESS_OBJECT),
+        Action::Store | Action::Membership => false,
+        _ => true,
+    }
 }
 
 fn check_batch_names(batch: &weighbridge_verifier::BatchContent) -> Result<(), &'static str> {

@@ -4,10 +4,10 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
-use super::act::{ALARM_OBJECT, ALARM_OVER};
-use super::facts::{AlarmWord, DeviceTip, Document, HubTip, Identity, Totals};
+use super::facts::{DeviceTip, Document, HubTip, Identity, Totals, Word};
 use super::section::Section;
 use super::shape::{ApplyError, check_shape};
+use super::words::{ACCESS_OBJECT, ACCESS_OVER, ALARM_OBJECT, ALARM_OVER};
 use borsh::BorshSerialize;
 use std::collections::BTreeMap;
 use weighbridge_verifier::signature::DirectCheck;
@@ -28,7 +28,8 @@ pub struct State {
     hubs: Section<BTreeMap<String, HubTip>>,
     devices: Section<BTreeMap<String, DeviceTip>>,
     documents: Section<BTreeMap<(String, String), Document>>,
-    alarms: Section<BTreeMap<String, AlarmWord>>,
+    alarms: Section<BTreeMap<String, Word>>,
+    access: Section<BTreeMap<String, Word>>,
     totals: Section<Totals>,
 }
 
@@ -43,6 +44,7 @@ impl State {
             devices: Section::default(),
             documents: Section::default(),
             alarms: Section::default(),
+            access: Section::default(),
             totals: Section::default(),
         }
     }
@@ -88,8 +90,13 @@ impl State {
     }
 
     /// The newest record of every alarm that is not at rest, by object.
-    pub fn alarms(&self) -> &BTreeMap<String, AlarmWord> {
+    pub fn alarms(&self) -> &BTreeMap<String, Word> {
         &self.alarms
+    }
+
+    /// The newest record of every entry about access, by object.
+    pub fn access(&self) -> &BTreeMap<String, Word> {
+        &self.access
     }
 
     /// The validation settings and limits in force for a device.
@@ -149,6 +156,7 @@ impl State {
     /// out, so that a part added by a later version does not change the hashes of old chains.
     pub fn hash(&self) -> Hash {
         let parts = [
+            ("access", filled(&self.access)),
             ("alarms", filled(&self.alarms)),
             ("chain", Some(self.chain.hash())),
             ("devices", filled(&self.devices)),
@@ -307,23 +315,31 @@ impl State {
         }
     }
 
-    /// Keeps what was last recorded of each alarm, as long as there is something to remember.
+    /// Keeps what was last recorded of each alarm and each entry about access, as long as there is
+    /// something to remember. What was refused changes nothing.
     fn enter_message(&mut self, body: &RecordBody, message: &MessageContent) {
-        let of_alarm = matches!(body.action, Action::Alarm | Action::Acknowledge);
-        if !of_alarm || !body.object.starts_with(ALARM_OBJECT) {
-            return;
-        }
-        if message.kind == ALARM_OVER {
-            if self.alarms.contains_key(&body.object) {
-                self.alarms.change().remove(&body.object);
+        let (words, over) = match body.action {
+            Action::Alarm | Action::Acknowledge if body.object.starts_with(ALARM_OBJECT) => {
+                (&mut self.alarms, ALARM_OVER)
+            }
+            Action::Configure | Action::Enrol | Action::Revoke | Action::Grant
+                if body.object.starts_with(ACCESS_OBJECT) =>
+            {
+                (&mut self.access, ACCESS_OVER)
+            }
+            _ => return,
+        };
+        if message.kind == over {
+            if words.contains_key(&body.object) {
+                words.change().remove(&body.object);
             }
             return;
         }
-        let word = AlarmWord {
+        let word = Word {
             hub: body.hub.clone(),
             message: message.clone(),
         };
-        self.alarms.change().insert(body.object.clone(), word);
+        words.change().insert(body.object.clone(), word);
     }
 
     fn enter_batch(&mut self, batch: &BatchContent) {

@@ -1,10 +1,12 @@
 //! The words everything else is made of: tags, samples, batches. Below all other floors.
 
+mod about;
 mod batch;
 mod column;
 mod tag;
 mod time;
 
+pub use about::{About, CertificateInUse, EXPIRES_SOON, Nameplate, Side};
 pub use batch::{Batch, BatchBuilder};
 pub use column::{Column, QualityColumn, Values};
 pub use tag::{DeviceId, TagSpec, ValueKind};

@@ -53,7 +53,9 @@ impl FakeAlarms {
         let mut board = self.board.lock();
         let alarm = board.edge(&device.into(), edge, THEN);
         let alarm = alarm.expect("the edge changes the alarm");
-        let _ = self.changes.send(alarm.clone());
+        if alarm.enabled {
+            let _ = self.changes.send(alarm.clone());
+        }
         alarm
     }
 }

@@ -10,4 +10,4 @@ pub mod ports;
 pub mod preprocess;
 pub mod source;
 
-pub use source::{Mode, Source, SourceError};
+pub use source::{Mode, Recorded, Source, SourceError};

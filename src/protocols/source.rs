@@ -1,7 +1,7 @@
 //! What every protocol adapter offers to a device actor.
 
 use super::control::Control;
-use crate::model::{BatchBuilder, TagSpec};
+use crate::model::{About, BatchBuilder, Nanos, Quality, TagSpec};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -96,6 +96,17 @@ fn hint(reason: &str) -> &'static str {
     }
 }
 
+/// What is recorded of a device.
+pub trait Recorded: Send + Sync {
+    /// For each tag, in the order of the source's, a source time up to which its samples are recorded,
+    /// or were not there; `None` when nothing is recorded of the device. Only samples of a quality that
+    /// `counts` are looked at. Blocking.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    fn newest(&self, counts: &dyn Fn(Quality) -> bool) -> Result<Vec<Option<Nanos>>, String>;
+}
+
 /// A device's side of a protocol.
 ///
 /// A device's exception for some tags is not an error: those tags get a Bad quality and the others
@@ -123,10 +134,19 @@ pub trait Source: Send {
         false
     }
 
+    /// What is known of the device since it was connected.
+    fn about(&self) -> About {
+        About::default()
+    }
+
     /// Samples lost since the last call, because nobody took them in time.
     fn lost(&mut self) -> u64 {
         0
     }
+
+    /// Tells it, before the first `connect`, where to learn what is recorded of the device: one that can
+    /// ask the device for its past goes on from there.
+    fn go_on_from(&mut self, _recorded: Arc<dyn Recorded>) {}
 
     /// The handle that acts upon the device, beside `read`; `None` where the device can only be read.
     /// It stays valid over reconnections.

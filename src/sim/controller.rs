@@ -5,6 +5,7 @@
 //! | node (namespace [`NAMESPACE`]) | what |
 //! | --- | --- |
 //! | `v0` … | doubles: the number of the machine's last step; unit °C, range 0 to 10⁹ |
+//! | `v2`, `v5` … | with [`ControllerPlan::new_ids`] they have other ids after every start and restoration |
 //! | `setpoint` | double, can be written |
 //! | `stubborn` | double, takes every write and keeps its value |
 //! | `locked` | double, can only be read |
@@ -24,7 +25,7 @@ use opcua::server::{
     ANONYMOUS_USER_TOKEN_ID, Limits, OperationalLimits, ServerEndpoint, ServerHandle,
     ServerUserToken, SubscriptionLimits,
 };
-use opcua::types::{DateTime, MessageSecurityMode, NodeId};
+use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -50,6 +51,8 @@ pub struct ControllerPlan {
     pub variables: usize,
     /// How many of them have a history.
     pub history: usize,
+    /// Whether every third variable gets another node id whenever it is made; only its browse name stays.
+    pub new_ids: bool,
     /// From one step of the machine to the next.
     pub period: Duration,
     /// Publishing intervals after which a subscription that nobody asks about is dropped; a third of
@@ -57,6 +60,10 @@ pub struct ControllerPlan {
     pub lifetime: u32,
     /// Operations in one request.
     pub operations: usize,
+    /// Monitored items in one subscription; 0 is no limit.
+    pub items_per_subscription: usize,
+    /// Subscriptions of one session.
+    pub subscriptions: usize,
     /// Folder with a certificate, for endpoints with every security policy; `None` has no security.
     pub pki_dir: Option<PathBuf>,
     /// A user and a password, besides anonymous ones.
@@ -71,9 +78,12 @@ impl ControllerPlan {
         Self {
             variables,
             history: 0,
+            new_ids: false,
             period,
             lifetime: 9_000,
             operations: 10_000,
+            items_per_subscription: 0,
+            subscriptions: 100,
             pki_dir: None,
             user: None,
             user_certificate: None,
@@ -93,7 +103,6 @@ type Manager = InMemoryNodeManager<Nodes>;
 struct Running {
     handle: ServerHandle,
     nodes: Arc<Manager>,
-    namespace: u16,
     address: SocketAddr,
     server: AbortOnDropHandle<()>,
 }
@@ -126,13 +135,12 @@ impl Controller {
         self.stop().await;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (steps, variables, history) =
-            (self.steps.clone(), self.plan.variables, self.plan.history);
+        let (steps, plan) = (self.steps.clone(), self.plan.clone());
         let before = before.to_vec();
         let build =
             move |context: opcua::server::node_manager::ServerContext,
                   space: &mut opcua::server::address_space::AddressSpace| {
-                Nodes::build(&context, space, &before, (variables, history), steps)
+                Nodes::build(&context, space, &before, &plan, steps)
             };
         let (server, handle) = self
             .builder(address)
@@ -148,11 +156,9 @@ impl Controller {
                 tracing::error!("a simulated controller stopped: {reason}");
             }
         });
-        let namespace = nodes.inner().namespace();
         *self.running.lock() = Some(Running {
             handle,
             nodes,
-            namespace,
             address,
             server: AbortOnDropHandle::new(server),
         });
@@ -175,8 +181,9 @@ impl Controller {
 
     /// Takes a variable away, and tells those who monitor it unless `silent`.
     pub fn delete(&self, variable: usize, silent: bool) {
-        if let Some(running) = &*self.running.lock() {
-            let node = running.variable(variable);
+        if let Some(running) = &*self.running.lock()
+            && let Some(node) = running.nodes.inner().id(variable)
+        {
             running.nodes.inner().delete(&running.nodes, &node);
             if !silent {
                 let gone = nodes::gone(timestamp(now()));
@@ -209,6 +216,12 @@ impl Controller {
             // Not the namespace of the nodes: index 1 is the server itself.
             .application_uri("urn:weighbridge:sim:controller:server")
             .product_uri("urn:weighbridge:sim")
+            .build_info(BuildInfo {
+                manufacturer_name: "Weighbridge".into(),
+                product_name: "Simulated controller".into(),
+                software_version: env!("CARGO_PKG_VERSION").into(),
+                ..BuildInfo::default()
+            })
             .host(address.ip().to_string())
             .port(address.port())
             .discovery_urls(vec![format!("opc.tcp://{address}/")])
@@ -256,7 +269,8 @@ fn limits(plan: &ControllerPlan) -> Limits {
         subscriptions: SubscriptionLimits {
             min_sampling_interval_ms: 0.0,
             min_publishing_interval_ms: 20.0,
-            max_monitored_items_per_sub: 100_000,
+            max_monitored_items_per_sub: plan.items_per_subscription,
+            max_subscriptions_per_session: plan.subscriptions,
             max_monitored_item_queue_size: 1_000,
             max_keep_alive_count: (plan.lifetime / 3).max(1),
             max_lifetime_count: plan.lifetime.max(3),
@@ -271,12 +285,6 @@ fn limits(plan: &ControllerPlan) -> Limits {
             ..Default::default()
         },
         ..Default::default()
-    }
-}
-
-impl Running {
-    fn variable(&self, index: usize) -> NodeId {
-        NodeId::new(self.namespace, format!("v{index}"))
     }
 }
 

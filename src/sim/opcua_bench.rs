@@ -127,7 +127,7 @@ impl BenchServer {
 
     async fn hub(load: Load, dir: &Path) -> io::Result<Self> {
         let live = LiveView::default();
-        let names = names(Kind::Hub, load.items);
+        let names = names(load.items);
         let devices: Vec<_> = names
             .chunks(TAGS)
             .enumerate()
@@ -224,7 +224,7 @@ impl BenchServer {
         let namespace = handle
             .get_namespace_index(BARE)
             .ok_or_else(|| io::Error::other("the bare server's namespace is missing"))?;
-        let names = names(Kind::Bare, load.items);
+        let names = names(load.items);
         let ids: Vec<_> = names.iter().map(|n| NodeId::new(namespace, &**n)).collect();
         {
             let mut space = nodes.address_space().write();
@@ -262,12 +262,9 @@ impl BenchServer {
     }
 }
 
-/// The node ids, as texts.
-fn names(kind: Kind, items: usize) -> Vec<String> {
-    let name = |i: usize| match kind {
-        Kind::Hub => format!("Weighbridge/Devices/d{}/v{i}", i / TAGS),
-        Kind::Bare => format!("v{i}"),
-    };
+/// The node ids, as texts: the same for both, since who asks for longer names waits longer.
+fn names(items: usize) -> Vec<String> {
+    let name = |i| format!("Weighbridge/Devices/d{}/v{i}", i / TAGS);
     (0..items).map(name).collect()
 }
 
@@ -483,6 +480,6 @@ async fn nodes(session: &Session, kind: Kind, items: usize) -> io::Result<Vec<No
         Kind::Bare => BARE,
     };
     let namespace = session.get_namespace_index(uri).await.map_err(failed)?;
-    let names = names(kind, items);
+    let names = names(items);
     Ok(names.iter().map(|n| NodeId::new(namespace, &**n)).collect())
 }

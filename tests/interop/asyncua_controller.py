@@ -4,9 +4,10 @@
 Prints one JSON line with its url, then changes `level` ten times a second until standard input closes.
 A line `delete level` or `restore level` on standard input takes the node away or puts it back.
 
-    asyncua_controller.py [--port N] [--others K] [--pki DIR]
+    asyncua_controller.py [--port N] [--others K] [--extra N] [--pki DIR]
 
---others registers K namespaces before its own, each with a decoy called `level`. --pki is where its
+--others registers K namespaces before its own, each with a decoy called `level`; --extra adds so many
+variables `v0`, `v1`, … that stand still. --pki is where its
 certificate is kept; it trusts every client.
 """
 
@@ -31,7 +32,7 @@ def add(_parent, a, b):
     return a + b
 
 
-async def run(port: int, others: int, pki: pathlib.Path) -> None:
+async def run(port: int, others: int, extra: int, pki: pathlib.Path) -> None:
     server = Server()
     await server.init()
     await server.set_application_uri(APPLICATION)
@@ -58,13 +59,19 @@ async def run(port: int, others: int, pki: pathlib.Path) -> None:
     index = await server.register_namespace(NAMESPACE)
     machine = await server.nodes.objects.add_object(ua.NodeId("Machine", index), "Machine")
 
+    number = ua.VariantType.Double
+
     async def variable(name, value):
-        return await machine.add_variable(ua.NodeId(name, index), name, value, ua.VariantType.Double)
+        return await machine.add_variable(ua.NodeId(name, index), name, value, number)
 
     nodes = {"level": await variable("level", 0.0), "other": await variable("other", 0.0)}
+    for step in range(extra):
+        # Adding a reference takes asyncua the longer the more there are.
+        if step % 100 == 0:
+            shelf = await machine.add_object(ua.NodeId(f"Shelf{step}", index), f"Shelf{step}")
+        await shelf.add_variable(ua.NodeId(f"v{step}", index), f"v{step}", float(step), number)
     setpoint = await variable("setpoint", 1.0)
     await setpoint.set_writable()
-    number = ua.VariantType.Double
     await machine.add_method(ua.NodeId("Add", index), "Add", add, [number, number], [number])
 
     async with server:
@@ -103,9 +110,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--others", type=int, default=0)
+    parser.add_argument("--extra", type=int, default=0)
     parser.add_argument("--pki", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.port, arguments.others, arguments.pki))
+    asyncio.run(run(arguments.port, arguments.others, arguments.extra, arguments.pki))
 
 
 if __name__ == "__main__":

@@ -374,6 +374,7 @@ class Modbus:
             if ranges != expected:
                 raise Failed(f"ranges {ranges}")
             done([self.binary, "check", profile])
+            done([self.binary, "profile", "test", profile])
 
 
 def run(binary, folder):

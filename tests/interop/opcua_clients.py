@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 NAMESPACE = "urn:weighbridge:hub"
 APPLICATION = "urn:weighbridge:interop:client"
 PASSWORDS = {"olivia": "runs-machines", "oscar": "only-looks"}
+ROLES = {"olivia": '["operator", "auditor"]', "oscar": '["observer"]'}
 PAGE = 7
 # So many tags besides those of the PLC's table, for pages of browsing.
 MANY = 40
@@ -80,6 +81,17 @@ class Plant:
         self.processes.append(process)
         return process
 
+    def log_ins(self):
+        """Who may log in, and how, as the section opcua_server says it."""
+        return "".join(
+            f"""[[opcua_server.users]]
+name = "{user}"
+password_file = "keys/{user}.pw"
+roles = {ROLES[user]}
+"""
+            for user in PASSWORDS
+        )
+
     def start(self):
         plc = self.spawn(
             [sys.executable, "-u", HERE / "pymodbus_plc.py"], "plc.log", stdout=subprocess.PIPE
@@ -104,14 +116,7 @@ bind = "{self.http}"
 [opcua_server]
 bind = "{self.url.removeprefix("opc.tcp://").rstrip("/")}"
 trust = "any"
-[[opcua_server.users]]
-name = "olivia"
-password_file = "keys/olivia.pw"
-roles = ["operator"]
-[[opcua_server.users]]
-name = "oscar"
-password_file = "keys/oscar.pw"
-roles = ["observer"]
+{self.log_ins()}
 [[device]]
 id = "plc-1"
 modbus = {{ address = "127.0.0.1:{port}", period_ms = 50 }}

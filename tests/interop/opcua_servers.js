@@ -1,6 +1,6 @@
 // A controller on a node-opcua server, for the hub to read, write and call, under every security policy.
 //
-//     node opcua_servers.js --port N --others K --pki DIR
+//     node opcua_servers.js --port N --others K --extra N --pki DIR
 //
 // The same as asyncua_controller.py: it prints one JSON line with its url, changes `level` ten times a
 // second until standard input closes, and takes `delete NAME` and `restore NAME` on standard input.
@@ -61,6 +61,9 @@ async function main() {
     });
     const nodes = { level: variable("level", 0, false), other: variable("other", 0, false) };
     variable("setpoint", 1, true);
+    for (let step = 0; step < Number(option("--extra", "0")); step += 1) {
+        variable(`v${step}`, step, false);
+    }
     const number = (name) => ({ name, dataType: DataType.Double });
     const add = own.addMethod(machine, {
         browseName: "Add", nodeId: "s=Add",

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""The hub as a client of OPC UA servers that others wrote: asyncua and node-opcua.
+"""The hub as a client of OPC UA servers that others wrote: asyncua, node-opcua and open62541.
 
     run(weighbridge_binary, tempdir) -> list of (name, passed, detail)
 
 `run.py` calls it. node-opcua is looked for in target/interop-node, where .ci/run installs it, or where
-WEIGHBRIDGE_NODE_MODULES says. Everything listens on loopback and is ended by this program.
+WEIGHBRIDGE_NODE_MODULES says; open62541 in target/interop-open62541, where .ci/run builds it, or where
+OPEN62541_PEERS says. Everything listens on loopback and is ended by this program.
 """
 
 import json
@@ -101,17 +102,28 @@ def node_modules():
     return Path(given) if given else HERE.parent.parent / "target/interop-node/node_modules"
 
 
+def open62541(program):
+    """Where one of the programs of open62541/CMakeLists.txt is."""
+    default = HERE.parent.parent / "target/interop-open62541"
+    path = Path(os.environ.get("OPEN62541_PEERS", default)) / f"open62541_{program}"
+    if not path.is_file():
+        raise Failed(f"{path} is not there: tests/interop/open62541/build.sh makes it")
+    return path
+
+
 class Controller:
     """One of the servers, on a port that it keeps over restarts."""
 
     def __init__(self, kind, folder):
         self.kind, self.pki, self.port, self.program = kind, folder / f"{kind}-pki", free_port(), None
 
-    def start(self, others=0):
-        options = ["--port", self.port, "--others", others, "--pki", self.pki]
+    def start(self, others=0, extra=0):
+        options = ["--port", self.port, "--others", others, "--extra", extra, "--pki", self.pki]
         self.pki.mkdir(parents=True, exist_ok=True)
         if self.kind == "asyncua":
             self.program = Program([sys.executable, "-u", HERE / "asyncua_controller.py", *options])
+        elif self.kind == "open62541":
+            self.program = Program([open62541("server"), *options])
         else:
             environment = {**os.environ, "NODE_PATH": str(node_modules())}
             self.program = Program(["node", HERE / "opcua_servers.js", *options], env=environment)
@@ -246,7 +258,7 @@ opcua = {{ node = "nsu={NAMESPACE};s=nowhere" }}
     def scans(self):
         profile = self.folder / "found.toml"
         found = json.loads(
-            self.weighbridge("scan", "opcua", self.controller.url, "--json", "-o", profile)
+            self.weighbridge("scan", self.controller.url, "--json", "-o", profile)
         )
         nodes = {v["node"]: v for v in found["variables"]}
         level = nodes.get(f"nsu={NAMESPACE};s=level")
@@ -255,6 +267,7 @@ opcua = {{ node = "nsu={NAMESPACE};s=nowhere" }}
         if not nodes[f"nsu={NAMESPACE};s=setpoint"]["writable"]:
             raise Failed("setpoint cannot be written")
         self.weighbridge("check", profile)
+        self.weighbridge("profile", "test", profile)
 
     def writes(self):
         name = device("aes256_sha256_rsa_pss", "sign_and_encrypt")
@@ -318,7 +331,7 @@ def device(policy, mode):
 def run(binary, folder):
     """The checks against every server; each is (name, passed, detail)."""
     results = []
-    for kind in ("asyncua", "node-opcua"):
+    for kind in ("asyncua", "node-opcua", "open62541"):
         servers = Servers(Path(binary), Path(folder), kind)
         try:
             for name, check in servers.checks():

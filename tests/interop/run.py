@@ -5,7 +5,8 @@
 
 A pymodbus server is its PLC and an asyncua server is its robot; asyncua reads it as SCADA, once without
 security and once with Basic256Sha256 SignAndEncrypt; mbpoll reads the simulated cell. opcua_servers.py has
-the hub read, write and call asyncua and node-opcua servers under every security policy. Then the hub is
+the hub read, write and call asyncua, node-opcua and open62541 servers under every security policy, and
+opcua_open62541.py has open62541's client do so with the hub; opcua_many.py measures 10,000 items. Then the hub is
 stopped, its ledger verified, and a sample proven. Everything is bounded in time, listens on loopback,
 and is ended by the process that started it. The last line says `N passed, N failed`.
 """
@@ -30,6 +31,9 @@ import modbus
 import opcua_alarms
 import opcua_clients
 import opcua_history
+import opcua_many
+import opcua_open62541
+import opcua_servers
 
 HERE = Path(__file__).resolve().parent
 USER, PASSWORD = "scada", "interop-only"
@@ -534,7 +538,10 @@ def main():
                 expected = isinstance(error, (Failed, OSError))
                 why = error if expected else traceback.format_exc()
                 print(f"FAILED  {name}\n    {why}", flush=True)
-        for suite in (modbus, opcua_clients, opcua_alarms, opcua_history):
+        suites = (
+            modbus, opcua_clients, opcua_open62541, opcua_servers, opcua_many, opcua_alarms, opcua_history,
+        )
+        for suite in suites:
             place = folder.resolve() / suite.__name__
             place.mkdir(exist_ok=True)
             for name, well, detail in suite.run(binary, place):

@@ -172,6 +172,74 @@ fn an_alarm_is_recorded_acknowledged_and_goes_on_after_a_restart() {
 }
 
 #[test]
+fn a_disabled_alarm_stays_so_over_a_restart_and_that_of_a_removed_device_is_over() {
+    let site = Site::new(74);
+    let mut process = Process::new();
+    let hub = site.hub().device(process.setup()).start().unwrap();
+    for level in [20.0, 20.0, 20.0, 20.0, 20.0, 20.0, 50.0] {
+        process.batch(&hub, level);
+    }
+    let (anna, eve) = (
+        caller("anna", &[Role::Operator]),
+        caller("eve", &[Role::Engineer]),
+    );
+    let denied = act(&hub, &anna, AlarmAction::Disable, "noise");
+    assert!(matches!(denied, Err(AlarmError::Denied(_))), "{denied:?}");
+    let disabled = act(&hub, &eve, AlarmAction::Disable, "sensor is changed").unwrap();
+    assert!(!disabled.enabled && disabled.active && !disabled.retain());
+    let records = told(&site, site.sealing());
+    let (subject, action, response, details) = records.last().unwrap();
+    assert_eq!(
+        (&**subject, *action, *response, &details["did"]),
+        (
+            "user:eve",
+            Action::Acknowledge,
+            Response::Accepted,
+            &"disable".into()
+        )
+    );
+    hub.shutdown().unwrap();
+
+    let hub = site.hub().device(process.setup()).start().unwrap();
+    assert!(!alarm(&hub, ALARM).unwrap().enabled);
+    let enabled = act(&hub, &eve, AlarmAction::Enable, "").unwrap();
+    assert!(enabled.active && enabled.retain());
+    let removed = hub.apply(vec![PRESS.into()], Vec::new());
+    assert!(
+        site::wait(&hub, "the device is out", removed)
+            .unwrap()
+            .is_empty()
+    );
+    let over = alarm(&hub, ALARM).expect("nobody has seen it");
+    assert!(!over.active && !over.acknowledged, "{over:?}");
+    hub.shutdown().unwrap();
+    site.verify_is_clean();
+}
+
+#[test]
+fn the_alarms_of_a_device_that_is_no_more_in_the_configuration_are_over() {
+    let site = Site::new(75);
+    let mut process = Process::new();
+    let hub = site.hub().device(process.setup()).start().unwrap();
+    for level in [20.0, 20.0, 20.0, 20.0, 20.0, 20.0, 50.0] {
+        process.batch(&hub, level);
+    }
+    let anna = caller("anna", &[Role::Operator]);
+    let said = act(&hub, &anna, AlarmAction::Comment, "the press is sold").unwrap();
+    assert!(said.active);
+    hub.shutdown().unwrap();
+    let hub = site.hub().start().unwrap();
+    let over = alarm(&hub, ALARM).expect("nobody has seen it");
+    assert!(!over.active, "{over:?}");
+    site::ledger(&hub, "its end is on record", |_| {
+        let told = told(&site, site.sealing());
+        told.last()
+            .is_some_and(|last| last.3["alarm"]["active"] == false)
+    });
+    hub.shutdown().unwrap();
+}
+
+#[test]
 fn what_cannot_be_recorded_is_not_done() {
     let site = Site::new(72);
     let mut process = Process::new();

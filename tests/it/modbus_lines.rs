@@ -188,6 +188,9 @@ async fn a_device_says_who_it_is() {
     plain.connect().await.unwrap();
     let identification = plain.identification().unwrap();
     assert_eq!(identification.to_string(), "Weighs & Co WB-1 v2");
+    let plate = plain.about().nameplate.unwrap();
+    assert_eq!(plate.manufacturer, "Weighs & Co");
+    assert_eq!(plate.version, "v2");
     // One that does not know the function is read all the same.
     memory.lock().without.insert(43);
     let mut other = source(&config, 0..1);

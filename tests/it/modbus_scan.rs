@@ -92,16 +92,27 @@ async fn a_scan_finds_units_ranges_and_types_and_writes_what_check_takes() {
     ];
     assert_eq!(guesses, expected);
     // It only read, with a bounded number of requests.
-    let memory = memory.lock();
-    assert!(
-        memory
-            .asked
-            .iter()
-            .all(|a| a.function <= INPUT || a.function == 43)
-    );
-    assert!(memory.asked.len() < 2 * 4 * 250, "{}", memory.asked.len());
-    let checked = run(&["check", &profile]);
-    assert!(checked.status.success(), "{}", stderr(&checked));
+    {
+        let memory = memory.lock();
+        let reads = |f: u8| f <= INPUT || f == 43;
+        assert!(memory.asked.iter().all(|a| reads(a.function)));
+        assert!(memory.asked.len() < 2 * 4 * 250, "{}", memory.asked.len());
+    }
+    // Two units, two profiles; each is taken by everything that takes profiles.
+    for unit in [1, 3] {
+        let profile = profile.replace(".toml", &format!("-unit-{unit}.toml"));
+        for args in [
+            ["check", &profile].as_slice(),
+            &["profile", "test", &profile],
+        ] {
+            let asked: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+            let done = tokio::task::spawn_blocking(move || {
+                run(&asked.iter().map(String::as_str).collect::<Vec<_>>())
+            });
+            let done = done.await.unwrap();
+            assert!(done.status.success(), "{args:?} {}", stderr(&done));
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! second. `WEIGHBRIDGE_SEED` replays a run.
 
 mod proxy;
+mod restarted;
 
 use crate::plc::{Manner, Plc, REGISTERS};
 use crate::site::Site;
@@ -198,6 +199,9 @@ impl Robot {
             // A subscription that nobody asks about for 1.2 s is dropped.
             lifetime: if short_lived { 12 } else { 9_000 },
             pki_dir: server_pki,
+            // Its tags need three.
+            items_per_subscription: if index == 3 { 25 } else { 0 },
+            new_ids: true,
             ..ControllerPlan::new(variables, period)
         });
         let target = controller.start(&[]).await.unwrap();
@@ -220,10 +224,12 @@ impl Robot {
             config.pki_dir = dir.path().join("client");
         }
         let point = |index: usize| {
-            // Half of them by the index that the namespace has at first, as older projects do.
-            let node = match index % 2 {
+            // Some by the index that the namespace has at first, as older projects do; some by their
+            // browse names alone, because their ids are others after every start.
+            let node = match index % 3 {
                 0 => format!("nsu={NAMESPACE};s=v{index}"),
-                _ => format!("ns=2;s=v{index}"),
+                1 => format!("ns=2;s=v{index}"),
+                _ => format!("/nsu={NAMESPACE};Machine/nsu={NAMESPACE};v{index}"),
             };
             let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);
             (tag, OpcUaPoint::new(node.parse().unwrap(), ValueKind::F64))
@@ -339,7 +345,9 @@ impl Robot {
     /// While a node is missing its tag is bad, and all others go on.
     async fn delete_node(&mut self, live: &DeviceLive) -> Result<(), String> {
         let variable = self.random.below(self.variables as u64) as usize;
-        self.controller.delete(variable, false);
+        // Some servers tell nobody.
+        let silent = self.random.below(2) == 1;
+        self.controller.delete(variable, silent);
         let gone = now();
         let isolated = until(live, BACK_WITHIN, |live| {
             let mut missing = stale(live, gone, Some(variable));
@@ -470,22 +478,36 @@ fn unjudged(mut setup: DeviceSetup) -> DeviceSetup {
     setup
 }
 
-/// After every kind of outage the history closes the gap: every step of the machine, in order, each
-/// once, with its own time.
 #[test]
 fn an_outage_is_filled_from_the_history() {
+    the_history_fills_an_outage(0);
+}
+
+#[test]
+fn an_outage_of_several_subscriptions_is_filled_from_the_history() {
+    the_history_fills_an_outage(2);
+}
+
+/// After every kind of outage the history closes the gap: every step of the machine, in order, each
+/// once, with its own time.
+fn the_history_fills_an_outage(items_per_subscription: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let mut random = Random::from_env();
         let period = Duration::from_millis(20);
         let controller = Controller::new(ControllerPlan {
             history: 3,
+            items_per_subscription,
+            new_ids: true,
             ..ControllerPlan::new(4, period)
         });
         let target = controller.start(&[]).await.unwrap();
         let proxy = Proxy::start(target, random.fork()).await.unwrap();
         let point = |index: usize| {
-            let node = format!("nsu={NAMESPACE};s=v{index}");
+            let node = match index {
+                2 => format!("/*/*:v{index}"),
+                _ => format!("nsu={NAMESPACE};s=v{index}"),
+            };
             let tag = crate::machines::tag(&format!("v{index}"), ValueKind::F64);
             (tag, OpcUaPoint::new(node.parse().unwrap(), ValueKind::F64))
         };

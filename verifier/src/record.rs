@@ -8,7 +8,7 @@ use crate::codec::encode;
 use crate::hash::{Hash, sha256};
 use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck, SignatureError};
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Version of the record format this code writes.
 pub const RECORD_VERSION: u8 = 1;
@@ -171,7 +171,9 @@ pub struct MessageContent {
 }
 
 /// Kinds of identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum IdentityKind {
     /// A management hub.

@@ -8,6 +8,9 @@ const SHOWN = 8;
 
 /** The next thing to be done with an alarm: its name in the API, and the word on the button. */
 function next(alarm) {
+  if (!alarm.enabled) {
+    return ["enable", "Enable"];
+  }
   if (!alarm.acknowledged) {
     return ["acknowledge", "Acknowledge"];
   }
@@ -17,6 +20,9 @@ function next(alarm) {
 function stateOf(alarm) {
   const cause = alarm.active ? "active" : "over";
   const seen = alarm.confirmed ? "dealt with" : alarm.acknowledged ? "seen" : "unseen";
+  if (!alarm.enabled) {
+    return `${cause}, disabled`;
+  }
   return alarm.shelving === "unshelved" ? `${cause}, ${seen}` : `${cause}, ${seen}, shelved`;
 }
 

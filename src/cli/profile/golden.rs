@@ -1,6 +1,7 @@
 //! Runs golden cases: a device that holds the case's registers is read as any other would be, from
 //! the requests to the samples.
 
+use super::cycles;
 use crate::cli::output::Style;
 use crate::config::DeviceConfig;
 use crate::config::profile::{Case, Profile};
@@ -48,14 +49,17 @@ pub(super) fn run(profiles: &[Profile]) -> anyhow::Result<Vec<Outcome>> {
                 None => Ok(over_opcua(case)),
             };
             let samples = samples.unwrap_or_else(|_| Err("the device did not answer".into()));
-            let wrong = match samples {
+            let mut wrong = match samples {
                 Ok(samples) => differences(case, &samples),
                 Err(reason) => vec![reason],
             };
+            if let Some(cycle) = &case.cycle {
+                wrong.extend(runtime.block_on(cycles::differs(case, cycle)).err());
+            }
             outcomes.push(Outcome {
                 profile: profile.id.clone(),
                 case: case.name.clone(),
-                values: case.expect.len(),
+                values: case.expect.len() + case.cycle.iter().len(),
                 wrong,
             });
         }
@@ -147,7 +151,7 @@ fn over_opcua(case: &Case) -> Result<Samples, String> {
     }
 }
 
-fn converted(value: &toml::Value, kind: ValueKind) -> Option<Value> {
+pub(super) fn converted(value: &toml::Value, kind: ValueKind) -> Option<Value> {
     Some(match (kind, value) {
         (ValueKind::Bool, toml::Value::Boolean(v)) => Value::Bool(*v),
         (ValueKind::I64, toml::Value::Integer(v)) => Value::I64(*v),

@@ -1,5 +1,6 @@
 //! `weighbridge profile`: what kinds of machines are known, and whether what is known of them holds.
 
+mod cycles;
 mod golden;
 mod show;
 
@@ -242,7 +243,7 @@ mod tests {
             );
             profiles.push(in_folder);
         }
-        assert!(profiles.len() >= 9);
+        assert!(profiles.len() >= 12);
         for result in golden::run(&profiles).unwrap() {
             assert!(result.passed(), "{result:?}");
         }

@@ -1,7 +1,8 @@
 //! `weighbridge scan modbus`: which units answer, who they are, what can be read of them, and what it
 //! might mean.
 
-use super::modbus_profile::profile;
+use super::modbus_profile::{device, profile};
+use super::target::Target;
 use crate::cli::output::{self, Align, Style};
 use crate::protocols::modbus::{
     DataType, Guess, Identification, ModbusConfig, ReadableRanges, Survey, Table, WordOrder,
@@ -34,7 +35,7 @@ const TABLES: [Table; 4] = [
 #[command(after_help = "\
 Examples:
   weighbridge scan modbus 192.0.2.7
-  weighbridge scan modbus 192.0.2.7:502 --units 1-20 -o meter.toml
+  weighbridge scan modbus 192.0.2.7:502 --units 1-20 -o plugins/profiles/meter.toml
   weighbridge scan modbus 192.0.2.7 --range 0-2000 --requests 2000 --json
   weighbridge scan modbus --serial /dev/ttyUSB0 --baud 9600 --parity none --units 1-247
 
@@ -92,7 +93,8 @@ pub(in crate::cli) struct ModbusArgs {
     /// Milliseconds of silence before each request
     #[arg(long, value_name = "MS", default_value_t = 5)]
     delay_ms: u32,
-    /// Write what was found as a configuration with one device a unit
+    /// Write what was found as a device profile: ID.toml, best in plugins/profiles; of several units each
+    /// gets its own, ID-unit-N.toml
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print one JSON object
@@ -189,27 +191,64 @@ pub(super) struct Unit {
     pub tables: Vec<(Table, ReadableRanges)>,
     /// Of registers.
     pub guesses: Vec<(Table, Guess)>,
+    /// What stood in registers from an address on, when they were read last.
+    pub registers: Vec<(Table, u16, Vec<u16>)>,
 }
 
 pub(super) fn run(args: ModbusArgs) -> anyhow::Result<ExitCode> {
+    let target = args.output.as_deref().map(Target::new).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime of the scan cannot start")?;
     let found = runtime.block_on(scan(&args))?;
-    if let Some(file) = &args.output {
-        std::fs::write(file, profile(&args.reached(), &found))
-            .with_context(|| format!("{} cannot be written", file.display()))?;
-    }
+    let written = match target {
+        Some(target) => write(&target, &args.reached(), &found)?,
+        None => Vec::new(),
+    };
     let style = Style::stdout();
     match args.json {
         true => output::print_json(&report(&args, &found))?,
-        false => output::print(&text(&args, &found, style))?,
+        false => output::print(&(text(&args, &found, style) + &next(&written, style)))?,
     }
     Ok(match found.is_empty() {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
+}
+
+/// Writes a profile of each unit; with each what its device says.
+fn write(
+    target: &Target,
+    reached: &toml::Table,
+    found: &[Unit],
+) -> anyhow::Result<Vec<(Target, toml::Table)>> {
+    let mut written = Vec::new();
+    for unit in found {
+        let target = match found {
+            [_] => target.clone(),
+            _ => target.unit(unit.id)?,
+        };
+        target.write(&profile(&target.id, reached, unit))?;
+        written.push((target, device(reached, unit)));
+    }
+    Ok(written)
+}
+
+/// What was written, and what to do next.
+fn next(written: &[(Target, toml::Table)], style: Style) -> String {
+    let done = style.green("✓");
+    let files = written.iter().map(|(target, _)| {
+        format!(
+            "{done} {}: types are guesses, compare them with the device's manual\n",
+            target.shown()
+        )
+    });
+    let mut out: String = files.collect();
+    if let Some((target, keys)) = written.first() {
+        out += &format!("\n{}", target.next(keys));
+    }
+    out
 }
 
 async fn scan(args: &ModbusArgs) -> anyhow::Result<Vec<Unit>> {
@@ -232,6 +271,7 @@ async fn scan(args: &ModbusArgs) -> anyhow::Result<Vec<Unit>> {
             identification,
             tables: Vec::new(),
             guesses: Vec::new(),
+            registers: Vec::new(),
         };
         for table in TABLES {
             bar.set_message(format!("unit {id}, {table}s"));
@@ -282,6 +322,7 @@ async fn guess(survey: &Survey, unit: &mut Unit) {
         if let Ok(first) = u16::try_from(range.start) {
             let found = guesses(first, before, after).into_iter();
             unit.guesses.extend(found.map(|guess| (*table, guess)));
+            unit.registers.push((*table, first, after.clone()));
         }
     }
 }
@@ -395,12 +436,6 @@ fn text(args: &ModbusArgs, found: &[Unit], style: Style) -> String {
         if more > 0 {
             out += &format!("  … and {more} more: --json and -o FILE have all of them\n");
         }
-    }
-    if let Some(file) = &args.output {
-        out += &format!(
-            "Written to {}. These are guesses: compare them with the manual, then name the tags.\n",
-            file.display()
-        );
     }
     out
 }

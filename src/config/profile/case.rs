@@ -25,6 +25,18 @@ pub struct Case {
     pub values: BTreeMap<String, toml::Value>,
     /// Values of tags that must come out.
     pub expect: BTreeMap<String, toml::Value>,
+    /// How its cycles are told.
+    pub cycle: Option<CycleCase>,
+}
+
+/// What the tag that tells cycles says, one value after the other, and what comes of it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CycleCase {
+    /// The values.
+    pub values: Vec<toml::Value>,
+    /// How many batches end by them.
+    pub ends: usize,
 }
 
 /// What stands in a Modbus device: by first address, values one after the other.
@@ -54,6 +66,8 @@ struct CaseText {
     #[serde(default)]
     values: BTreeMap<String, toml::Value>,
     expect: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    cycle: Option<CycleCase>,
 }
 
 /// The cases of a profile; what is wrong with them goes into `found`.
@@ -101,6 +115,7 @@ pub fn cases(chain: &Chain, sources: &Sources<'_>, found: &mut Vec<Diagnostic>) 
             registers: text.registers,
             values: text.values,
             expect: text.expect,
+            cycle: text.cycle,
         });
     }
     found.extend(reading.mistakes.iter().map(|m| m.diagnostic(sources)));

@@ -18,7 +18,7 @@ pub use argument::Argument;
 pub use shelf::Shelf;
 pub use template::{Parameter, ParameterType};
 
-pub use case::{Case, Registers};
+pub use case::{Case, CycleCase, Registers};
 
 use super::diagnostic::Diagnostic;
 use super::explain::Fault;

@@ -12,13 +12,16 @@ macro_rules! built_in {
 
 /// Profiles that are part of the program.
 const BUILT_IN: &[(&str, &str)] = built_in!(
+    "abb-robotics",
     "analog-4-20ma",
     "eastron-sdm630",
     "kuka-robotics",
     "opcua-robotics",
     "schneider-m2xx",
+    "siemens-s7-1200",
     "siemens-s7-1500",
     "universal-robots",
+    "universal-robots-cycle",
     "universal-robots-rtde",
     "water-pump"
 );

@@ -7,6 +7,7 @@
 
 pub mod evidence;
 pub mod index;
+mod newest;
 pub mod reader;
 pub mod rebuild;
 

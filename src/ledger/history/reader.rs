@@ -5,7 +5,7 @@ use super::index::{Span, overlapping};
 use crate::crypto::EpochKey;
 use crate::ledger::opening::Opener;
 use crate::ledger::store::Store;
-use crate::model::{Nanos, Quality, Value};
+use crate::model::{Batch, Nanos, Quality, Value};
 use crate::validation::Verdict;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -128,6 +128,12 @@ impl Archive {
             tag: tag.to_owned(),
             kept: Mutex::default(),
         }
+    }
+
+    /// A whole batch.
+    pub(super) fn batch(&self, device: &str, span: &Span) -> Result<Batch, PastError> {
+        let key = self.key(device, span.sealed.key_epoch)?;
+        Ok(self.opener.open_content(&key, &span.sealed)?.batch)
     }
 
     /// Unwrapping a key takes as long as opening a batch, and many batches have the same.

@@ -3,6 +3,7 @@
 
 use super::bus::Bus;
 use super::link::Station;
+use crate::model::Nameplate;
 use crate::protocols::source::SourceError;
 use std::fmt;
 use tokio_modbus::prelude::ReadCode;
@@ -22,6 +23,23 @@ impl Identification {
     pub fn object(&self, number: u8) -> Option<&str> {
         let found = self.objects.iter().find(|(id, _)| *id == number);
         found.map(|(_, text)| text.as_str())
+    }
+
+    /// It in the words of any protocol. The name for people counts before the code for the order.
+    pub fn nameplate(&self) -> Nameplate {
+        let text = |number| self.object(number).unwrap_or_default().to_owned();
+        let (code, name, model) = (text(1), text(4), text(5));
+        let (product, model) = match (name.is_empty(), model.is_empty()) {
+            (true, _) => (code, model),
+            (false, true) => (name, code),
+            (false, false) => (name, model),
+        };
+        Nameplate {
+            manufacturer: text(0),
+            product,
+            model,
+            version: text(2),
+        }
     }
 
     /// What the standard calls object `number`.

@@ -7,7 +7,7 @@ use super::identify::{self, Identification};
 use super::link::Station;
 use super::point::{ModbusPoint, Table};
 use super::polls::{Polls, RETRY_AFTER};
-use crate::model::{BatchBuilder, DeviceId, Nanos, TagSpec, ValueKind, now};
+use crate::model::{About, BatchBuilder, DeviceId, Nanos, TagSpec, ValueKind, now};
 use crate::protocols::control::Control;
 use crate::protocols::source::{Mode, Source, SourceError};
 use async_trait::async_trait;
@@ -299,6 +299,14 @@ impl Source for ModbusSource {
         self.report_refused(&session.polls);
         self.session = Some(session);
         Ok(())
+    }
+
+    fn about(&self) -> About {
+        let said = self.identification().map(Identification::nameplate);
+        About {
+            nameplate: said.filter(|plate| !plate.is_empty()),
+            certificates: Vec::new(),
+        }
     }
 
     fn control(&self) -> Option<Arc<dyn Control>> {

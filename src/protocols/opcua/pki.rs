@@ -7,8 +7,10 @@
 //! rejected/             unknown ones that knocked; `weighbridge certs trust` lets one in
 //! ```
 
+mod in_use;
 mod list;
 
+pub use in_use::{own, presented, standing};
 pub use list::{
     Certificate, ListError, Place, find, import, list, own_thumbprint, place, reject, renew, trust,
 };

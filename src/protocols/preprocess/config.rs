@@ -77,7 +77,7 @@ pub struct Deadband {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CycleConfig {
-    /// A cycle begins when this tag goes from false or 0 to anything else. Exactly one of the two is
+    /// A cycle begins when this tag goes from false, 0 or an empty text to anything else. Exactly one of the two is
     /// given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rising_edge: Option<String>,

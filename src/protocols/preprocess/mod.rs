@@ -10,8 +10,8 @@ mod units;
 pub use config::{Convert, CycleConfig, Deadband, Decimate, Keep, ProcessConfig};
 
 use super::control::Control;
-use super::{Mode, Source, SourceError};
-use crate::model::{BatchBuilder, DeviceId, Nanos, TagSpec, Value};
+use super::{Mode, Recorded, Source, SourceError};
+use crate::model::{About, BatchBuilder, DeviceId, Nanos, TagSpec, Value};
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ struct Cycle {
     column: usize,
     counter: bool,
     /// The value before.
-    last: Option<f64>,
+    last: Option<Value>,
 }
 
 impl CycleConfig {
@@ -56,13 +56,21 @@ impl CycleConfig {
 
 impl Cycle {
     /// Whether this value begins a cycle.
-    fn begins(&mut self, value: f64) -> bool {
-        let last = self.last.replace(value);
-        match (last, self.counter) {
+    fn begins(&mut self, value: &Value) -> bool {
+        // Not even equal to itself, it would end a batch each time.
+        if matches!(value, Value::F64(number) if number.is_nan()) {
+            return false;
+        }
+        let on = |value: &Value| match value {
+            Value::Text(text) => !text.is_empty(),
+            Value::Bytes(bytes) => !bytes.is_empty(),
+            other => other.as_f64() != Some(0.0),
+        };
+        match (self.last.replace(value.clone()), self.counter) {
             // What was before is not known: it may be the middle of a cycle.
             (None, _) => false,
-            (Some(last), true) => last != value,
-            (Some(last), false) => last == 0.0 && value != 0.0,
+            (Some(last), true) => last != *value,
+            (Some(last), false) => !on(&last) && on(value),
         }
     }
 }
@@ -193,7 +201,7 @@ impl Preprocessed {
         };
         let now = self.waiting.iter().take_while(|(_, s)| s.time == time);
         let trigger = now.filter(|(column, _)| *column == cycle.column).last();
-        let value = trigger.and_then(|(_, s)| s.value.as_ref().and_then(Value::as_f64));
+        let value = trigger.and_then(|(_, sample)| sample.value.as_ref());
         value.is_some_and(|value| cycle.begins(value))
     }
 }
@@ -230,8 +238,16 @@ impl Source for Preprocessed {
         std::mem::take(&mut self.ended)
     }
 
+    fn about(&self) -> About {
+        self.inner.about()
+    }
+
     fn lost(&mut self) -> u64 {
         self.inner.lost()
+    }
+
+    fn go_on_from(&mut self, recorded: Arc<dyn Recorded>) {
+        self.inner.go_on_from(recorded);
     }
 
     fn control(&self) -> Option<Arc<dyn Control>> {
@@ -351,6 +367,26 @@ mod tests {
         let parts = counter("part");
         let batches = batches(parts, &scans).await;
         assert_eq!(batches, (0..6).map(|n| vec![n]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn texts_tell_cycles_and_nonsense_does_not() {
+        let begins = |counter, values: &[Value]| {
+            let mut cycle = Cycle {
+                column: 0,
+                counter,
+                last: None,
+            };
+            let begins = values.iter().map(|value| cycle.begins(value));
+            begins.collect::<Vec<_>>()
+        };
+        let text = |text: &str| Value::Text(text.into());
+        let states = ["Ready", "Executing", "Executing", "Ready"].map(text);
+        assert_eq!(begins(true, &states), [false, true, false, true]);
+        let part = ["", "4711", "4711", "", "4712"].map(text);
+        assert_eq!(begins(false, &part), [false, true, false, false, true]);
+        let numbers = [1.0, f64::NAN, f64::NAN, 1.0, 2.0].map(Value::F64);
+        assert_eq!(begins(true, &numbers), [false, false, false, false, true]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The controller's nodes: what is read, written, called, and remembered.
 
-use super::{NAMESPACE, Steps, nanos, timestamp};
+use super::{ControllerPlan, NAMESPACE, Steps, nanos, timestamp};
 use crate::model::Nanos;
 use async_trait::async_trait;
 use opcua::server::ContinuationPoint;
@@ -22,6 +22,7 @@ use opcua::types::{
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// UNECE code of the degree Celsius as OPC UA writes it: "CEL" in three bytes (OPC 10000-8, 5.6.3).
 const CELSIUS: i32 = 0x43_45_4c;
@@ -32,8 +33,9 @@ const PAGE: usize = 500;
 pub(super) struct Nodes {
     namespace: u16,
     others: Vec<NamespaceMetadata>,
-    variables: Vec<NodeId>,
+    variables: Mutex<Vec<NodeId>>,
     history: usize,
+    new_ids: bool,
     deleted: Mutex<HashSet<NodeId>>,
     steps: Arc<Mutex<Steps>>,
 }
@@ -43,7 +45,7 @@ impl Nodes {
         context: &ServerContext,
         space: &mut AddressSpace,
         before: &[String],
-        (variables, history): (usize, usize),
+        plan: &ControllerPlan,
         steps: Arc<Mutex<Steps>>,
     ) -> Self {
         let mut tree = context.type_tree.write();
@@ -105,8 +107,11 @@ impl Nodes {
             };
             builder.insert(space);
         }
-        let ids: Vec<_> = (0..variables)
-            .map(|i| add_variable(space, namespace, i, i < history))
+        let ids: Vec<_> = (0..plan.variables)
+            .map(|i| {
+                let id = variable_id(namespace, i, plan.new_ids);
+                add_variable(space, id, i, i < plan.history)
+            })
             .collect();
         for other in others.iter().map(|o| o.namespace_index) {
             if other != namespace {
@@ -116,15 +121,17 @@ impl Nodes {
         Self {
             namespace,
             others,
-            variables: ids,
-            history,
+            variables: Mutex::new(ids),
+            history: plan.history,
+            new_ids: plan.new_ids,
             deleted: Mutex::default(),
             steps,
         }
     }
 
-    pub(super) fn namespace(&self) -> u16 {
-        self.namespace
+    /// The id that a variable has now.
+    pub(super) fn id(&self, variable: usize) -> Option<NodeId> {
+        self.variables.lock().get(variable).cloned()
     }
 
     pub(super) fn step(
@@ -142,7 +149,8 @@ impl Nodes {
             server_timestamp: Some(time),
             ..DataValue::null()
         };
-        let there = self.variables.iter().filter(|id| !deleted.contains(*id));
+        let variables = self.variables.lock();
+        let there = variables.iter().filter(|id| !deleted.contains(*id));
         manager.set_values(subscriptions, there.map(|id| (id, None, value.clone())))
     }
 
@@ -153,10 +161,13 @@ impl Nodes {
 
     pub(super) fn restore(&self, manager: &InMemoryNodeManager<Self>, variable: usize) {
         let mut deleted = self.deleted.lock();
+        let id = variable_id(self.namespace, variable, self.new_ids);
+        if let Some(slot) = self.variables.lock().get_mut(variable) {
+            deleted.remove(slot);
+            *slot = id.clone();
+        }
         let mut space = manager.address_space().write();
-        let history = variable < self.history;
-        let id = add_variable(&mut space, self.namespace, variable, history);
-        deleted.remove(&id);
+        add_variable(&mut space, id, variable, variable < self.history);
     }
 
     /// A page of the steps from `from` to `to`, and whether there is more.
@@ -202,9 +213,21 @@ fn add_decoys(space: &mut AddressSpace, namespace: u16) {
     }
 }
 
-fn add_variable(space: &mut AddressSpace, namespace: u16, index: usize, history: bool) -> NodeId {
+/// The id of a variable; with `new` every third one has never been there before.
+fn variable_id(namespace: u16, index: usize, new: bool) -> NodeId {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    match new && index % 3 == 2 {
+        true => {
+            let made = MADE.fetch_add(1, Ordering::Relaxed);
+            NodeId::new(namespace, format!("v{index}@{made}"))
+        }
+        false => NodeId::new(namespace, format!("v{index}")),
+    }
+}
+
+fn add_variable(space: &mut AddressSpace, id: NodeId, index: usize, history: bool) -> NodeId {
     let name = format!("v{index}");
-    let id = NodeId::new(namespace, name.as_str());
+    let namespace = id.namespace;
     let builder = VariableBuilder::new(
         &id,
         QualifiedName::new(namespace, name.as_str()),
@@ -224,7 +247,7 @@ fn add_variable(space: &mut AddressSpace, namespace: u16, index: usize, history:
     // Ten thousand times two more nodes would only make the tests slow.
     if index < 100 {
         let mut property = |name: &str, data_type: DataTypeId, value: Variant| {
-            let property = NodeId::new(namespace, format!("v{index}#{name}"));
+            let property = NodeId::new(namespace, format!("{}#{name}", id.identifier));
             VariableBuilder::new(&property, QualifiedName::new(0, name), name)
                 .data_type(data_type)
                 .value(value)
@@ -356,6 +379,7 @@ impl InMemoryNodeManagerImpl for Nodes {
         for node in nodes {
             if !self
                 .variables
+                .lock()
                 .iter()
                 .take(self.history)
                 .any(|v| v == node.node_id())

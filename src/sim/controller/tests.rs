@@ -1,12 +1,16 @@
 //! The controller, read, written and looked through by the client.
 
+mod restart;
+
 use super::*;
-use crate::model::{Batch, BatchBuilder, TagSpec, Value, ValueKind};
+use crate::model::{Batch, BatchBuilder, Side, TagSpec, Value, ValueKind};
 use crate::protocols::control::{MethodCall, TagWrite, WriteFault};
 use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource, ScanBounds, Trust, pki, scan};
 use crate::protocols::{Source, SourceError};
 use opcua::crypto::CertificateStore;
 use std::time::Instant;
+
+mod limits;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -233,6 +237,13 @@ async fn every_policy_and_mode_with_every_log_in() {
                     .await
                     .unwrap_or_else(|e| panic!("{what}: {e}"));
                 read_until(&mut source, |out| out.samples() > 2).await;
+                let about = source.about();
+                let plate = about.nameplate.unwrap();
+                assert_eq!(plate.product, "Simulated controller");
+                let sides: Vec<_> = about.certificates.iter().map(|c| c.side).collect();
+                assert_eq!(sides, [Side::Ours, Side::Theirs]);
+                let subject = &about.certificates[1].subject;
+                assert!(subject.contains("CN=test"), "{subject}");
                 source.close().await;
             }
         }

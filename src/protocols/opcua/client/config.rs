@@ -59,12 +59,17 @@ pub struct OpcUaConfig {
     /// Samples that wait here for the device's actor; what does not fit is dropped and counted.
     #[serde(default = "default_buffer")]
     pub buffer: usize,
-    /// Whether the gap of an outage is filled from the server's history, where it keeps one.
+    /// Whether the gap of an outage, or of a hub that was down, is filled from the server's history,
+    /// where it keeps one.
     #[serde(default = "default_fill_gaps")]
     pub fill_gaps: bool,
     /// Longest gap that is filled, in s; what is older stays missing.
     #[serde(default = "default_fill_gaps_s")]
     pub fill_gaps_s: u32,
+    /// File that keeps what the namespace indices of the addresses mean; a configuration file has it in
+    /// its data directory. Without one that is forgotten when the process ends.
+    #[serde(skip)]
+    pub learned: Option<PathBuf>,
 }
 
 impl OpcUaConfig {
@@ -89,6 +94,7 @@ impl OpcUaConfig {
             buffer: default_buffer(),
             fill_gaps: default_fill_gaps(),
             fill_gaps_s: default_fill_gaps_s(),
+            learned: None,
         }
     }
 }
@@ -213,7 +219,7 @@ fn default_fill_gaps() -> bool {
     true
 }
 fn default_fill_gaps_s() -> u32 {
-    3_600
+    86_400
 }
 fn default_buffer() -> usize {
     65_536

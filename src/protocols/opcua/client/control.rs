@@ -76,8 +76,10 @@ impl OpcUaControl {
             return Err(WriteFault::ReadOnly(reason.into()));
         }
         line.node(tag).ok_or_else(|| {
-            let namespace = StatusCode::BadNodeIdUnknown;
-            WriteFault::Refused(format!("the server has no such namespace ({namespace})"))
+            let unknown = StatusCode::BadNodeIdUnknown;
+            WriteFault::Refused(format!(
+                "the server has no such node or namespace ({unknown})"
+            ))
         })
     }
 
@@ -268,15 +270,19 @@ impl Control for OpcUaControl {
 
     async fn call(&self, call: &MethodCall) -> Result<Result<Vec<Value>, WriteFault>, SourceError> {
         let line = self.line()?;
-        let node = |text: &str| {
-            let address = text.parse::<NodeAddress>();
-            let address = address.map_err(|e| WriteFault::Refused(e.to_string()))?;
-            let found = line.resolve(&address);
-            found.ok_or_else(|| {
-                WriteFault::Refused(format!("the server has no namespace of {text}"))
-            })
+        let node = async |text: &str| {
+            let address = match text.parse::<NodeAddress>() {
+                Ok(address) => address,
+                Err(error) => return Ok(Err(WriteFault::Refused(error.to_string()))),
+            };
+            let found = line.find(&address).await.map_err(|e| self.failed(&e))?;
+            let unknown = || {
+                let reason = format!("the server has no namespace or no node of {text}");
+                WriteFault::Refused(reason)
+            };
+            Ok::<_, SourceError>(found.ok_or_else(unknown))
         };
-        let (object, method) = match (node(&call.object), node(&call.method)) {
+        let (object, method) = match (node(&call.object).await?, node(&call.method).await?) {
             (Ok(object), Ok(method)) => (object, method),
             (Err(fault), _) | (_, Err(fault)) => return Ok(Err(fault)),
         };

@@ -24,7 +24,7 @@ const HISTORY_READ: u8 = 0x04;
 
 /// How long to wait for changes before the history is read; slow variables have few to miss.
 const FLOWING: Duration = Duration::from_millis(500);
-/// Answers in a row without anything new after which a server is not believed to have more.
+/// Answers in a row that come no further after which a server is not believed to have more.
 const IDLE_PAGES: usize = 3;
 
 impl Line {
@@ -32,6 +32,19 @@ impl Line {
     pub(super) fn hold(&self) {
         if self.config.fill_gaps {
             self.inbox.hold(self.to_fill());
+        }
+    }
+
+    /// Before anything is subscribed after the start: finds out what can be filled.
+    pub(super) async fn prepare_first_fill(&self) {
+        self.inbox.start_anew();
+        if self.wanted.with_history.lock().is_some() {
+            return;
+        }
+        let all = (0..self.wanted.points.len()).collect();
+        if let Err(error) = self.find_history(all).await {
+            let device = &self.wanted.device;
+            tracing::warn!(%device, "the gap before the start is not filled ({error})");
         }
     }
 
@@ -71,21 +84,29 @@ pub(super) async fn fill(line: Arc<Line>) {
         line.inbox.flowing(FLOWING).await;
     }
     let mut filled = 0;
-    let found: Vec<_> = columns
-        .into_iter()
-        .filter_map(|column| Some((column, line.node(column)?)))
-        .collect();
-    let from = start(&line);
-    for chunk in found.chunks(line.limits.history.max(1)) {
-        match fill_some(&line, chunk, from).await {
+    let (newest, found) = gaps(&line, columns);
+    let longest = i64::from(line.config.fill_gaps_s).saturating_mul(1_000_000_000);
+    let bound = now().saturating_sub(longest);
+    if newest.is_some_and(|newest| newest < bound) {
+        tracing::warn!(
+            device = %line.wanted.device,
+            seconds = line.config.fill_gaps_s,
+            "the outage was longer than fill_gaps_s; what is older stays missing"
+        );
+    }
+    for (from, chunk) in alike(&found, newest.unwrap_or(0), line.limits.history.max(1)) {
+        match fill_some(&line, &chunk, from.max(bound)).await {
             Ok(samples) => filled += samples,
-            Err(error) => tracing::warn!(
-                device = %line.wanted.device,
-                "the gap cannot be filled from the server's history ({error})"
-            ),
+            Err(error) => {
+                line.inbox.lose_spared();
+                tracing::warn!(
+                    device = %line.wanted.device,
+                    "the gap cannot be filled from the server's history ({error})"
+                );
+            }
         }
         for (column, _) in chunk {
-            line.inbox.release(*column);
+            line.inbox.release(column);
         }
     }
     line.inbox.release_all();
@@ -95,22 +116,39 @@ pub(super) async fn fill(line: Arc<Line>) {
     }
 }
 
-/// Where the gap begins: at the newest sample of all, less what may have been on its way. A tag that
-/// did not change for hours has no gap of hours.
-fn start(line: &Line) -> Nanos {
-    let last = line.wanted.last.lock();
-    let newest = last.iter().flatten().max().copied().unwrap_or(0);
-    let longest = i64::from(line.config.fill_gaps_s).saturating_mul(1_000_000_000);
-    let begin = newest.saturating_sub(BEFORE);
-    let bound = now().saturating_sub(longest);
-    if begin < bound {
-        tracing::warn!(
-            device = %line.wanted.device,
-            seconds = line.config.fill_gaps_s,
-            "the outage was longer than fill_gaps_s; what is older stays missing"
-        );
-    }
-    begin.max(bound)
+/// A variable, where it is, and the time of its newest sample.
+type Gap = (usize, NodeId, Nanos);
+
+/// The newest sample of all, and the gap of each of these columns that the server has, the newest
+/// first.
+fn gaps(line: &Line, columns: Vec<usize>) -> (Option<Nanos>, Vec<Gap>) {
+    let last = line.wanted.last.lock().clone();
+    let gap = |column: usize| Some((column, line.node(column)?, (*last.get(column)?)?));
+    let mut found: Vec<_> = columns.into_iter().filter_map(gap).collect();
+    found.sort_by_key(|(column, _, last)| (std::cmp::Reverse(*last), *column));
+    (last.into_iter().flatten().max(), found)
+}
+
+/// What is read together, and from when on: variables whose newest samples are of about the same age,
+/// so that little is read again. One that was quiet for hours has little history in them.
+fn alike(gaps: &[Gap], newest: Nanos, most: usize) -> Vec<(Nanos, Vec<(usize, NodeId)>)> {
+    const MINUTE: Nanos = 60_000_000_000;
+    let class = |gap: &Gap| match newest.saturating_sub(gap.2) / MINUTE {
+        0 => 0,
+        1..10 => 1,
+        10..100 => 2,
+        _ => 3,
+    };
+    let chunks = gaps.chunk_by(|a, b| class(a) == class(b));
+    let chunks = chunks.flat_map(|same| same.chunks(most));
+    let read = chunks.map(|chunk| {
+        let oldest = chunk.iter().map(|gap| gap.2).min().unwrap_or(newest);
+        let nodes = chunk
+            .iter()
+            .map(|(column, node, _)| (*column, node.clone()));
+        (oldest.saturating_sub(BEFORE), nodes.collect())
+    });
+    read.collect()
 }
 
 /// A variable whose history is being read.
@@ -118,6 +156,8 @@ struct Reading {
     column: usize,
     node: NodeId,
     point: ByteString,
+    /// The newest time that was read.
+    reached: Nanos,
     idle: usize,
 }
 
@@ -135,6 +175,7 @@ async fn fill_some(line: &Line, chunk: &[(usize, NodeId)], from: Nanos) -> Resul
             column: *column,
             node: node.clone(),
             point: ByteString::null(),
+            reached: Nanos::MIN,
             idle: 0,
         })
         .collect();
@@ -157,9 +198,15 @@ async fn fill_some(line: &Line, chunk: &[(usize, NodeId)], from: Nanos) -> Resul
         let mut more = Vec::new();
         for (mut one, result) in reading.into_iter().zip(results) {
             let point = result.continuation_point.clone();
-            let new = take(line, one.column, result);
+            let (new, newest) = take(line, one.column, result);
             filled += new;
-            one.idle = if new > 0 { 0 } else { one.idle + 1 };
+            // What is known already may be long; a server that goes round in circles is not.
+            one.idle = if newest > Some(one.reached) {
+                0
+            } else {
+                one.idle + 1
+            };
+            one.reached = one.reached.max(newest.unwrap_or(Nanos::MIN));
             if !point.is_null_or_empty() && one.idle < IDLE_PAGES {
                 one.point = point;
                 more.push(one);
@@ -170,30 +217,53 @@ async fn fill_some(line: &Line, chunk: &[(usize, NodeId)], from: Nanos) -> Resul
     Ok(filled)
 }
 
-/// Puts the values of an answer in; how many were new.
-fn take(line: &Line, column: usize, result: HistoryReadResult) -> usize {
+/// Puts the values of an answer in; how many were new, and the time of the newest of all.
+fn take(line: &Line, column: usize, result: HistoryReadResult) -> (usize, Option<Nanos>) {
     let status = result.status_code;
     if status.is_bad() {
         if status != StatusCode::BadNoData {
             let tag = line.wanted.tags.get(column).map(|t| t.name.clone());
             tracing::debug!(device = %line.wanted.device, ?tag, "no history ({status})");
         }
-        return 0;
+        return (0, None);
     }
     let Some(kind) = line.wanted.tags.get(column).map(|t| t.kind) else {
-        return 0;
+        return (0, None);
     };
     let data: ExtensionObject = result.history_data;
     let values = data.into_inner_as::<HistoryData>();
     let values = values.and_then(|d| d.data_values).unwrap_or_default();
     let now = now();
-    line.inbox.put_past(values.into_iter().map(|value| {
+    let mut newest = None;
+    let new = line.inbox.put_past(values.into_iter().map(|value| {
         let (time, value, quality) = sample(value, kind, now);
+        newest = newest.max(Some(time));
         Arrival {
             column,
             time,
             value,
             quality,
         }
-    }))
+    }));
+    (new, newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_about_the_same_age_are_read_together() {
+        const S: Nanos = 1_000_000_000;
+        let newest = 100_000 * S;
+        let gap =
+            |column: usize, ago: i64| (column, NodeId::new(2, column as u32), newest - ago * S);
+        let gaps = [gap(0, 0), gap(1, 3), gap(2, 4), gap(3, 70), gap(4, 80_000)];
+        let read = alike(&gaps, newest, 2);
+        let columns = |at: usize| read[at].1.iter().map(|(c, _)| *c).collect::<Vec<_>>();
+        assert_eq!((columns(0), columns(1)), (vec![0, 1], vec![2]));
+        assert_eq!((columns(2), columns(3)), (vec![3], vec![4]));
+        let from = |at: usize| (newest - read[at].0) / S;
+        assert_eq!([from(0), from(1), from(2), from(3)], [8, 9, 75, 80_005]);
+    }
 }

@@ -5,17 +5,21 @@
 
 use crate::model::{Nanos, Quality, Value};
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Bytes of text and byte strings that wait at most.
 const MAX_BYTES: usize = 16 << 20;
 
 /// How often it is looked whether changes come.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long after a gap was filled the server may still bring what was in it.
+const STRAGGLING: Duration = Duration::from_secs(30);
 
 /// A sample on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,9 +56,14 @@ pub(super) struct Inbox {
 impl State {
     /// Whether the history brought a sample already. The same time with another quality is news.
     fn is_known(&mut self, arrival: &Arrival) -> bool {
-        let Some(until) = self.filled.get(&arrival.column) else {
+        let Some((until, since)) = self.filled.get(&arrival.column) else {
             return false;
         };
+        if since.elapsed() > STRAGGLING {
+            // Whatever comes now is new, however the machine's clock was set.
+            self.filled.remove(&arrival.column);
+            return false;
+        }
         let known = arrival.time < *until || (arrival.time == *until && !arrival.quality.is_bad());
         if arrival.time > *until {
             self.filled.remove(&arrival.column);
@@ -72,8 +81,15 @@ struct State {
     held_back: usize,
     /// What only repeats a sample that came before the outage.
     repeated: Vec<Arrival>,
-    /// Until when the gap of a column was filled: the server may still bring what was in it.
-    filled: HashMap<usize, Nanos>,
+    /// Nothing was heard by this process yet: what repeats a sample of a variable that stands still
+    /// is the first that is known of it here.
+    at_start: bool,
+    /// Columns with samples that passed since columns were held.
+    moved: HashSet<usize>,
+    /// Until which time the gap of a column was filled, and when: the server may still bring what was in it.
+    filled: HashMap<usize, (Nanos, Instant)>,
+    /// Samples in `held` that made way for newer ones.
+    spared: u64,
     /// Samples that passed since columns were held.
     passed: u64,
     /// Whether changes came since columns were held.
@@ -107,6 +123,12 @@ impl Inbox {
                 }
                 let full = state.waiting.len() + state.held_back >= self.capacity;
                 match state.held.get_mut(&arrival.column) {
+                    // The history that is read of it has the oldest too: they make way.
+                    Some(held) if full && !held.is_empty() => {
+                        held.remove(0);
+                        held.push(arrival);
+                        state.spared += 1;
+                    }
                     Some(_) if full => lost += 1,
                     Some(held) => {
                         held.push(arrival);
@@ -155,16 +177,25 @@ impl Inbox {
         if let Some(last) = last.get_mut(arrival.column) {
             *last = (*last).max(Some(arrival.time));
         }
+        if state.at_start {
+            state.moved.insert(arrival.column);
+        }
         state.bytes += bytes;
         state.passed += 1;
         state.waiting.push_back(arrival);
         true
     }
 
+    /// Says that the samples before were another process's.
+    pub(super) fn start_anew(&self) {
+        self.state.lock().at_start = true;
+    }
+
     /// Holds back what comes of these columns, until they are released.
     pub(super) fn hold(&self, columns: impl IntoIterator<Item = usize>) {
         let mut state = self.state.lock();
         state.passed = 0;
+        state.spared = 0;
         state.flows = false;
         for column in columns {
             state.held.entry(column).or_default();
@@ -215,7 +246,9 @@ impl Inbox {
                 }
             }
             state.repeated.extend(repeated);
-            state.filled.extend(known.map(|known| (column, known)));
+            state
+                .filled
+                .extend(known.map(|known| (column, (known, Instant::now()))));
         }
         self.lose(lost);
         self.ready.notify_one();
@@ -233,7 +266,8 @@ impl Inbox {
     }
 
     /// Ends the holding. A machine that stood still during the outage says again what it said
-    /// before; that shows that it is there, so then it counts.
+    /// before; that shows that it is there, so then it counts. After the hub's start each variable that
+    /// stood still does: its live value is not known otherwise.
     pub(super) fn release_all(&self) {
         let held: Vec<_> = self.state.lock().held.keys().copied().collect();
         for column in held {
@@ -241,8 +275,15 @@ impl Inbox {
         }
         let repeated = {
             let mut state = self.state.lock();
-            let repeated = std::mem::take(&mut state.repeated);
-            if state.passed == 0 {
+            let mut repeated = std::mem::take(&mut state.repeated);
+            let moved = std::mem::take(&mut state.moved);
+            if std::mem::take(&mut state.at_start) {
+                repeated.retain(|arrival| !moved.contains(&arrival.column));
+                for arrival in &repeated {
+                    state.filled.remove(&arrival.column);
+                }
+                repeated
+            } else if state.passed == 0 {
                 // Nothing was filled that these could repeat.
                 state.filled.clear();
                 repeated
@@ -251,6 +292,12 @@ impl Inbox {
             }
         };
         self.put(repeated);
+    }
+
+    /// The history was not read: what was held back and made way for newer samples is lost.
+    pub(super) fn lose_spared(&self) {
+        let spared = std::mem::take(&mut self.state.lock().spared);
+        self.lose(spared);
     }
 
     /// Counts samples that were lost elsewhere.
@@ -428,6 +475,65 @@ mod tests {
         inbox.put([small(0, 1), small(1, 2)]);
         inbox.release_all();
         assert_eq!(times(inbox.take(9)), [2]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_over_an_outage_is_believed_after_a_while() {
+        let (inbox, _) = inbox(100);
+        *inbox.last.lock() = vec![Some(100), None, None];
+        inbox.hold([0]);
+        inbox.put([small(0, 40)]);
+        inbox.put_past([small(0, 101)]);
+        inbox.release_all();
+        inbox.put([small(0, 41)]);
+        assert_eq!(times(inbox.take(9)), [101]);
+        let mut state = inbox.state.lock();
+        let filled = state.filled.values_mut();
+        filled.for_each(|(_, since)| *since -= STRAGGLING * 2);
+        drop(state);
+        inbox.put([small(0, 42), small(0, 43)]);
+        assert_eq!(times(inbox.take(9)), [42, 43]);
+    }
+
+    #[test]
+    fn after_the_start_a_variable_that_stands_still_is_heard_and_one_that_moved_not_twice() {
+        let (inbox, _) = inbox(100);
+        *inbox.last.lock() = vec![Some(5), Some(5), Some(5)];
+        inbox.start_anew();
+        inbox.hold([0, 1, 2]);
+        inbox.put([small(0, 5), small(1, 5), small(2, 9)]);
+        inbox.put_past([small(0, 4), small(0, 5), small(0, 6)]);
+        inbox.release_all();
+        let mut all: Vec<_> = inbox.take(9).iter().map(|a| (a.column, a.time)).collect();
+        all.sort_unstable();
+        assert_eq!(all, [(0, 6), (1, 5), (2, 9)]);
+    }
+
+    #[test]
+    fn what_is_held_back_too_long_is_taken_from_the_history_or_counted() {
+        let (inbox, dropped) = inbox(10);
+        inbox.put([small(0, 1)]);
+        inbox.take(1);
+        inbox.hold([0]);
+        inbox.put((2..30).map(|time| small(0, time)));
+        inbox.put_past((2..8).map(|time| small(0, time)));
+        assert_eq!(times(inbox.take(9)), [2, 3, 4, 5, 6, 7]);
+        for page in [8..18, 18..25] {
+            assert_eq!(
+                inbox.put_past(page.clone().map(|time| small(0, time))),
+                page.count()
+            );
+            inbox.take(99);
+        }
+        inbox.release_all();
+        assert_eq!(times(inbox.take(99)), [25, 26, 27, 28, 29]);
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        inbox.hold([0]);
+        inbox.put((30..45).map(|time| small(0, time)));
+        inbox.lose_spared();
+        inbox.release_all();
+        assert_eq!(times(inbox.take(99)).len(), 10);
+        assert_eq!(dropped.load(Ordering::Relaxed), 5);
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! An open session and what was learned of its server: namespaces and how much a request may hold.
+//! An open session and what was learned of its server: namespaces, how much a request may hold, and
+//! since when it runs.
 
 use super::config::OpcUaConfig;
 use super::inbox::Inbox;
 use super::node::NodeAddress;
+use super::translate::translate;
 use super::wanted::Wanted;
 use opcua::client::Session;
 use opcua::types::{
-    AttributeId, DataValue, Error, NodeId, ReadValueId, StatusCode, TimestampsToReturn, VariableId,
-    Variant,
+    AttributeId, DataValue, DateTime, Error, NodeId, ReadValueId, StatusCode, TimestampsToReturn,
+    VariableId, Variant,
 };
 use parking_lot::RwLock;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Operations in a request to a server that says nothing of its limits.
@@ -25,15 +28,17 @@ pub(super) struct Limits {
     pub(super) items: usize,
     pub(super) history: usize,
     pub(super) browse: usize,
+    pub(super) translate: usize,
 }
 
 impl Limits {
-    const NODES: [VariableId; 5] = [
+    const NODES: [VariableId; 6] = [
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerHistoryReadData,
         VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
+        VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerTranslateBrowsePathsToNodeIds,
     ];
 
     /// From the values of [`Limits::NODES`]; 0 is no limit.
@@ -51,6 +56,7 @@ impl Limits {
             items: limit(2, OPERATIONS),
             history: limit(3, HISTORIES),
             browse: limit(4, HISTORIES),
+            translate: limit(5, OPERATIONS),
         }
     }
 }
@@ -62,7 +68,11 @@ pub(super) struct Line {
     pub(super) wanted: Arc<Wanted>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) limits: Limits,
+    /// When the server started, where it says so: what it numbers, it may number anew in each run.
+    pub(super) started: Option<DateTime>,
     names: RwLock<Vec<String>>,
+    /// Where browse paths lead, by their texts.
+    paths: RwLock<HashMap<String, NodeId>>,
 }
 
 impl Line {
@@ -73,22 +83,85 @@ impl Line {
         wanted: Arc<Wanted>,
         inbox: Arc<Inbox>,
     ) -> Result<Self, Error> {
-        let (names, limits) = learn(&session).await?;
-        Ok(Self {
+        let learned = learn(&session).await?;
+        let line = Self {
             session,
             config,
             wanted,
             inbox,
-            limits,
-            names: RwLock::new(names),
-        })
+            limits: learned.limits,
+            started: learned.started,
+            names: RwLock::new(learned.names),
+            paths: RwLock::default(),
+        };
+        line.remember_names().await;
+        let points = line.wanted.points.iter();
+        line.learn_paths(points.map(|point| &point.node)).await?;
+        Ok(line)
+    }
+
+    /// Takes the indices of the addresses to mean what they mean now, unless more was known, and keeps
+    /// that for the next time.
+    async fn remember_names(&self) {
+        let wanted = self.wanted.clone();
+        let names = self.names.read().clone();
+        for point in &wanted.points {
+            point
+                .node
+                .resolve(|namespace| wanted.names.index(namespace, &names));
+        }
+        let device = wanted.device.clone();
+        for (index, uri, now) in wanted.names.moved(&names) {
+            tracing::warn!(
+                %device,
+                now,
+                "ns={index} is read as {uri:?}, which it meant at first; write nsu= to say so"
+            );
+        }
+        let saved = tokio::task::spawn_blocking(move || wanted.names.save()).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%device, %error, "what the namespace indices mean cannot be kept");
+        }
     }
 
     /// Asks anew which namespaces there are.
     pub(super) async fn learn_names(&self) -> Result<(), Error> {
         let names = read_values(&self.session, &[namespace_array()]).await?;
         *self.names.write() = texts(names.first());
+        self.remember_names().await;
         Ok(())
+    }
+
+    /// Asks anew where those of `addresses` lead that are browse paths.
+    pub(super) async fn learn_paths(
+        &self,
+        addresses: impl IntoIterator<Item = &NodeAddress>,
+    ) -> Result<(), Error> {
+        let named = addresses.into_iter();
+        let named = named.filter_map(|address| Some((address.to_string(), address.path()?)));
+        let (texts, steps): (Vec<_>, Vec<_>) = named.unzip();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let names = self.names.read().clone();
+        let index_of = |namespace: &_| self.wanted.names.index(namespace, &names);
+        let found = translate(&self.session, self.limits, &steps, index_of).await?;
+        let mut paths = self.paths.write();
+        for (text, node) in texts.into_iter().zip(found) {
+            match node {
+                Some(node) => paths.insert(text, node),
+                None => paths.remove(&text),
+            };
+        }
+        Ok(())
+    }
+
+    /// Where an address is on this server, asked for if it is not known.
+    pub(super) async fn find(&self, address: &NodeAddress) -> Result<Option<NodeId>, Error> {
+        if self.resolve(address).is_none() {
+            self.learn_paths([address]).await?;
+        }
+        Ok(self.resolve(address))
     }
 
     /// Where a column's variable is on this server.
@@ -98,6 +171,9 @@ impl Line {
 
     /// Where an address is on this server.
     pub(super) fn resolve(&self, address: &NodeAddress) -> Option<NodeId> {
+        if address.path().is_some() {
+            return self.paths.read().get(&address.to_string()).cloned();
+        }
         let names = self.names.read();
         address.resolve(|namespace| self.wanted.names.index(namespace, &names))
     }
@@ -116,16 +192,28 @@ fn namespace_array() -> NodeId {
     VariableId::Server_NamespaceArray.into()
 }
 
-/// The namespaces and limits of a server.
-pub(super) async fn learn(session: &Session) -> Result<(Vec<String>, Limits), Error> {
-    let limits = Limits::NODES.iter().map(|id| NodeId::from(*id));
-    let all: Vec<_> = std::iter::once(namespace_array()).chain(limits).collect();
+/// What a server says of itself.
+pub(super) struct Learned {
+    pub(super) names: Vec<String>,
+    pub(super) limits: Limits,
+    pub(super) started: Option<DateTime>,
+}
+
+/// Asks a server for its namespaces, its limits, and when it started.
+pub(super) async fn learn(session: &Session) -> Result<Learned, Error> {
+    let others = [VariableId::Server_ServerStatus_StartTime];
+    let others = others.iter().chain(&Limits::NODES);
+    let others = others.map(|id| NodeId::from(*id));
+    let all: Vec<_> = std::iter::once(namespace_array()).chain(others).collect();
     let values = match read_values(session, &all).await {
         Err(error) if is_too_much(&error) => read_values(session, &all[..1]).await?,
         other => other?,
     };
-    let limits = Limits::of(values.get(1..).unwrap_or_default());
-    Ok((texts(values.first()), limits))
+    Ok(Learned {
+        names: texts(values.first()),
+        started: values.get(1).and_then(time),
+        limits: Limits::of(values.get(2..).unwrap_or_default()),
+    })
 }
 
 /// One attribute of each of these nodes, at most `most` in a request.
@@ -168,6 +256,14 @@ fn texts(value: Option<&DataValue>) -> Vec<String> {
         _ => String::new(),
     };
     array.values.iter().map(text).collect()
+}
+
+/// A time; a server that does not know it may give none, or one that says nothing.
+fn time(value: &DataValue) -> Option<DateTime> {
+    match &value.value {
+        Some(Variant::DateTime(time)) if !time.is_null() => Some(**time),
+        _ => None,
+    }
 }
 
 /// How much goes into a request: less after the server said that it was too much.

@@ -1,6 +1,8 @@
 //! Addresses of variables: `ns=2;s=Robot1.Temp`, or `nsu=urn:maker:robot;s=Temp`, which survives a
-//! server that numbers its namespaces anew after an update.
+//! server that numbers its namespaces anew after an update; or a browse path ([`super::path`]), for a
+//! server that makes its ids as it likes.
 
+use super::path::{Step, steps};
 use opcua::types::{Identifier, NodeId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -10,8 +12,14 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeAddress {
     text: String,
-    namespace: Namespace,
-    identifier: Identifier,
+    place: Place,
+}
+
+/// What an address says.
+#[derive(Clone, Debug, PartialEq)]
+enum Place {
+    Id(Namespace, Identifier),
+    Path(Vec<Step>),
 }
 
 /// A namespace as an address gives it.
@@ -26,7 +34,7 @@ pub(super) enum Namespace {
 /// Text that is not an address of a variable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a node id: {reason}; write ns=INDEX;s=NAME or nsu=URI;s=NAME (or i=NUMBER, g=GUID, b=BASE64)"
+    "{text:?} is not a node id: {reason}; write ns=INDEX;s=NAME or nsu=URI;s=NAME (or i=NUMBER, g=GUID, b=BASE64), or a browse path /nsu=URI;NAME/nsu=URI;NAME"
 )]
 pub struct NodeAddressError {
     text: String,
@@ -38,16 +46,26 @@ impl NodeAddress {
     pub fn named(uri: &str, name: &str) -> Self {
         Self {
             text: format!("nsu={uri};s={name}"),
-            namespace: Namespace::Uri(uri.to_owned()),
-            identifier: Identifier::String(name.into()),
+            place: Place::Id(
+                Namespace::Uri(uri.to_owned()),
+                Identifier::String(name.into()),
+            ),
         }
     }
 
     /// The namespace's URI, where the address gives it.
     pub fn namespace_uri(&self) -> Option<&str> {
-        match &self.namespace {
-            Namespace::Uri(uri) => Some(uri),
-            Namespace::Index(_) => None,
+        match &self.place {
+            Place::Id(Namespace::Uri(uri), _) => Some(uri),
+            Place::Id(Namespace::Index(_), _) | Place::Path(_) => None,
+        }
+    }
+
+    /// The steps to it, where it is a browse path.
+    pub(super) fn path(&self) -> Option<&[Step]> {
+        match &self.place {
+            Place::Path(steps) => Some(steps),
+            Place::Id(..) => None,
         }
     }
 
@@ -69,15 +87,19 @@ impl NodeAddress {
         };
         Self {
             text: format!("{head}{}", id.identifier),
-            namespace,
-            identifier: id.identifier.clone(),
+            place: Place::Id(namespace, id.identifier.clone()),
         }
     }
 
-    /// The node id on a server, where `index_of` knows that server's namespaces.
+    /// The node id on a server, where `index_of` knows that server's namespaces; `None` for a browse
+    /// path, of which only the server knows where it leads.
     pub(super) fn resolve(&self, index_of: impl Fn(&Namespace) -> Option<u16>) -> Option<NodeId> {
-        let index = index_of(&self.namespace)?;
-        Some(NodeId::new(index, self.identifier.clone()))
+        match &self.place {
+            Place::Id(namespace, identifier) => {
+                Some(NodeId::new(index_of(namespace)?, identifier.clone()))
+            }
+            Place::Path(_) => None,
+        }
     }
 }
 
@@ -89,6 +111,12 @@ impl FromStr for NodeAddress {
             text: text.to_owned(),
             reason,
         };
+        if text.starts_with('/') {
+            return Ok(Self {
+                place: Place::Path(steps(text).map_err(wrong)?),
+                text: text.to_owned(),
+            });
+        }
         let (namespace, rest) = if let Some(rest) = text.strip_prefix("nsu=") {
             // A URI may hold escaped semicolons only (OPC 10000-6 §5.3.1.11).
             let (uri, rest) = rest
@@ -117,8 +145,7 @@ impl FromStr for NodeAddress {
         };
         Ok(Self {
             text: text.to_owned(),
-            namespace,
-            identifier,
+            place: Place::Id(namespace, identifier),
         })
     }
 }
@@ -183,6 +210,11 @@ mod tests {
             Some(NodeId::new(7, "a;b=c"))
         );
         assert_eq!(resolve("nsu=urn:unknown;s=a"), None);
+        assert_eq!(
+            resolve("/Server/ServerStatus"),
+            None,
+            "only the server knows"
+        );
         let same = NodeAddress::named("urn:x", "joint");
         assert_eq!(same.to_string().parse::<NodeAddress>().unwrap(), same);
     }
@@ -196,6 +228,7 @@ mod tests {
             ("ns=2;i=abc", "does not fit"),
             ("ns=2;s=", "must begin with"),
             ("nsu=;s=x", "namespace is empty"),
+            ("/a/*", "ends with a name"),
         ] {
             let error = text.parse::<NodeAddress>().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

@@ -4,8 +4,9 @@
 use super::convert::sample;
 use super::inbox::Arrival;
 use super::line::Line;
+use super::part::Part;
 use super::session::silence;
-use super::subscription::{Subscription, column};
+use super::subscription::Subscription;
 use crate::model::now;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -15,12 +16,13 @@ use opcua::types::{
     DataChangeNotification, NotificationMessage, PublishResponse, StatusChangeNotification,
     StatusCode, SubscriptionAcknowledgement, match_extension_object_owned,
 };
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-/// Requests that wait at the server, so that it can always answer.
-const REQUESTS: usize = 3;
+/// Requests that wait at the server beyond one a subscription, so that it can always answer.
+const SPARE: usize = 2;
 /// A request is asked anew after this time; silence is noticed much earlier.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Failures in a row after which the session is given up.
@@ -37,36 +39,41 @@ pub(super) enum End {
     Broken(String),
 }
 
-/// Publishes until it ends.
+/// Publishes until it ends. The server answers each request for one subscription, the one whose turn it
+/// is; one that is not heard ends them all, so that they begin anew together.
 pub(super) async fn publish(line: Arc<Line>, subscription: Arc<Subscription>) -> End {
-    let patience = subscription.keep_alive + (silence(&line.config) / 2).max(MARGIN);
     let mut asked = FuturesUnordered::new();
-    let mut most = REQUESTS;
+    let mut most = usize::MAX;
     let mut failures = 0;
+    let mut silent = Silence::default();
     let mut stream = Messages {
         line: line.clone(),
         subscription,
         acknowledge: Vec::new(),
     };
     loop {
-        while asked.len() < most {
+        let parts = stream.subscription.parts();
+        while asked.len() < most.min(parts.len() + SPARE) {
             let request = Publish::new(&line.session)
                 .acks(std::mem::take(&mut stream.acknowledge))
                 .timeout(REQUEST_TIMEOUT);
             let line = line.clone();
             asked.push(async move { request.send(line.session.channel()).await });
         }
-        let answer = match timeout(patience, asked.next()).await {
+        let margin = (silence(&line.config) / 2).max(MARGIN);
+        let left = silent.left(&parts, margin);
+        let began = Instant::now();
+        let answer = timeout(left, asked.next()).await;
+        silent.waited(began.elapsed());
+        let answer = match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => continue,
-            Err(_) => {
-                let ms = patience.as_millis();
-                return End::Dropped(format!("it said nothing of the subscription for {ms} ms"));
-            }
+            Err(_) => return End::Dropped("it said nothing of a subscription for too long".into()),
         };
         let status = match answer {
             Ok(response) => {
                 failures = 0;
+                silent.heard(response.subscription_id);
                 if let Some(reason) = stream.take(response).await {
                     return End::Dropped(reason);
                 }
@@ -79,7 +86,6 @@ pub(super) async fn publish(line: Arc<Line>, subscription: Arc<Subscription>) ->
             StatusCode::BadNoSubscription | StatusCode::BadSubscriptionIdInvalid => {
                 return End::Dropped(format!("it has no such subscription any more ({status})"));
             }
-            StatusCode::BadTimeout if asked.len() + 1 < most => {}
             _ => {
                 failures += 1;
                 if failures >= FAILURES {
@@ -94,6 +100,34 @@ pub(super) async fn publish(line: Arc<Line>, subscription: Arc<Subscription>) ->
 /// Time that a sign of life may be late.
 const MARGIN: Duration = Duration::from_millis(1_000);
 
+/// For how long nothing came of each subscription, while something could be heard: the time that we
+/// take ourselves over what came is no silence.
+#[derive(Default)]
+struct Silence(HashMap<u32, Duration>);
+
+impl Silence {
+    /// How long may be waited until one of `parts` has been silent for too long.
+    fn left(&mut self, parts: &[Arc<Part>], margin: Duration) -> Duration {
+        self.0
+            .retain(|id, _| parts.iter().any(|part| part.id == *id));
+        let left = parts.iter().map(|part| {
+            let waited = *self.0.entry(part.id).or_default();
+            (part.keep_alive + margin).saturating_sub(waited)
+        });
+        left.min().unwrap_or(margin)
+    }
+
+    fn waited(&mut self, time: Duration) {
+        for waited in self.0.values_mut() {
+            *waited += time;
+        }
+    }
+
+    fn heard(&mut self, id: u32) {
+        self.0.insert(id, Duration::ZERO);
+    }
+}
+
 struct Messages {
     line: Arc<Line>,
     subscription: Arc<Subscription>,
@@ -103,21 +137,24 @@ struct Messages {
 impl Messages {
     /// Takes a message, after those before it; the reason when the subscription has ended.
     async fn take(&mut self, response: PublishResponse) -> Option<String> {
-        if response.subscription_id != self.subscription.id {
-            // One that was given up.
-            return None;
-        }
+        // One that is not there was given up.
+        let part = self.subscription.part(response.subscription_id)?;
         let message = response.notification_message;
+        if self.is_foreign(&message) {
+            return Some("it sends values that this subscription does not have".into());
+        }
         let sequence = message.sequence_number;
         let has_data = message
             .notification_data
             .as_ref()
             .is_some_and(|d| !d.is_empty());
-        let expected = *self.subscription.expected.lock();
+        let expected = *part.expected.lock();
         if let Some(expected) = expected {
             match sequence.wrapping_sub(expected) {
                 0 => {}
-                missed if missed < 1 << 31 => self.republish(expected, missed, has_data).await,
+                missed if missed < 1 << 31 => {
+                    self.republish(&part, (expected, missed), has_data).await;
+                }
                 // It came already.
                 _ => return None,
             }
@@ -128,21 +165,30 @@ impl Messages {
         } else {
             sequence
         };
-        *self.subscription.expected.lock() = Some(next);
+        *part.expected.lock() = Some(next);
         if has_data {
-            self.acknowledge(sequence);
+            self.acknowledge(&part, sequence);
         }
         self.deliver(message)
     }
 
-    async fn republish(&mut self, from: u32, missed: u32, certain: bool) {
+    /// Whether there are values in it that were not asked for.
+    fn is_foreign(&self, message: &NotificationMessage) -> bool {
+        let all = message.notification_data.iter().flatten();
+        let changes = all.filter_map(|data| data.inner_as::<DataChangeNotification>());
+        let mut items = changes.flat_map(|change| change.monitored_items.iter().flatten());
+        let handles = self.subscription.handles;
+        items.any(|item| handles.column(item.client_handle).is_none())
+    }
+
+    async fn republish(&mut self, part: &Part, (from, missed): (u32, u32), certain: bool) {
         let mut sequence = from;
         let mut lost = missed > REPUBLISH;
         for _ in 0..missed.min(REPUBLISH) {
-            let again = Republish::new(self.subscription.id, sequence, &self.line.session);
+            let again = Republish::new(part.id, sequence, &self.line.session);
             match again.send(self.line.session.channel()).await {
                 Ok(response) => {
-                    self.acknowledge(sequence);
+                    self.acknowledge(part, sequence);
                     self.deliver(response.notification_message);
                 }
                 Err(_) => lost = true,
@@ -162,9 +208,9 @@ impl Messages {
         }
     }
 
-    fn acknowledge(&mut self, sequence_number: u32) {
+    fn acknowledge(&mut self, part: &Part, sequence_number: u32) {
         self.acknowledge.push(SubscriptionAcknowledgement {
-            subscription_id: self.subscription.id,
+            subscription_id: part.id,
             sequence_number,
         });
     }
@@ -188,7 +234,7 @@ impl Messages {
         let wanted = &self.line.wanted;
         let arrivals = change.monitored_items.into_iter().flatten();
         let arrivals = arrivals.filter_map(|item| {
-            let column = column(item.client_handle)?;
+            let column = self.subscription.handles.column(item.client_handle)?;
             let kind = wanted.tags.get(column)?.kind;
             let status = item.value.status.unwrap_or_default();
             if is_gone(status) {

@@ -143,7 +143,7 @@ async fn look(
     bounds: ScanBounds,
     progress: &mut impl FnMut(usize, usize),
 ) -> Result<Scan, Error> {
-    let (names, limits) = line::learn(session).await?;
+    let line::Learned { names, limits, .. } = line::learn(session).await?;
     let root: NodeId = ObjectId::ObjectsFolder.into();
     // The server's own state is of no interest to a process.
     let mut seen = HashSet::from([root.clone(), ObjectId::Server.into()]);

@@ -33,7 +33,7 @@ type Events = Pin<Box<dyn Stream<Item = Result<SessionPollResult, StatusCode>> +
 /// An open session. Dropping it drops the connection.
 pub(super) struct Connection {
     pub(super) session: Arc<Session>,
-    endpoint: EndpointDescription,
+    pub(super) endpoint: EndpointDescription,
     driver: AbortOnDropHandle<Option<Events>>,
 }
 

@@ -1,22 +1,25 @@
 //! An OPC UA server as a source: its variables are subscribed, and their notifications read.
 
+use super::about::about;
 use super::config::{OpcUaConfig, OpcUaPoint, check_url};
 use super::control::{Current, OpcUaControl};
 use super::endpoint::{choose, endpoints};
 use super::inbox::{Arrival, Inbox};
 use super::keeper::{Slot, begin, keep};
 use super::line::Line;
+use super::names::FirstNames;
+use super::publish::is_gone;
 use super::refusal::explain;
 use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
 use super::subscription::Subscription;
 use super::wanted::Wanted;
-use crate::model::{BatchBuilder, DeviceId, TagSpec, now};
+use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, Quality, TagSpec, now};
 use crate::protocols::control::Control;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
-use crate::protocols::source::{Mode, Source, SourceError};
+use crate::protocols::source::{Mode, Recorded, Source, SourceError};
 use async_trait::async_trait;
-use opcua::types::{EndpointDescription, Error};
+use opcua::types::{EndpointDescription, Error, StatusCode};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +90,8 @@ pub struct OpcUaSource {
     running: Option<Running>,
     parked: Mutex<Option<Parked>>,
     was_connected: bool,
+    recorded: Option<Arc<dyn Recorded>>,
+    about: About,
 }
 
 struct Running {
@@ -117,10 +122,11 @@ impl OpcUaSource {
             ensure_certificate(&config.pki_dir)?;
             warn_of_expiry(&device, &config.pki_dir);
         }
-        let (tags, points): (Vec<_>, Vec<_>) = points.into_iter().unzip();
+        let learned = config.learned.clone();
+        let names = FirstNames::new(&config.url, learned);
         Ok(Self {
             config: Arc::new(config),
-            wanted: Arc::new(Wanted::new(device, tags, points)),
+            wanted: Arc::new(Wanted::new(device, points.into_iter().unzip(), names)),
             dropped: Arc::default(),
             slot: Slot::default(),
             current: Current::default(),
@@ -129,6 +135,8 @@ impl OpcUaSource {
             running: None,
             parked: Mutex::default(),
             was_connected: false,
+            recorded: None,
+            about: About::default(),
         })
     }
 
@@ -156,6 +164,42 @@ impl OpcUaSource {
         tokio::time::timeout(limit, work)
             .await
             .unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Reads what was learned of the server before this process began.
+    async fn remember(&self) -> Result<(), SourceError> {
+        let wanted = self.wanted.clone();
+        let loaded = tokio::task::spawn_blocking(move || wanted.names.load()).await;
+        let loaded = loaded.unwrap_or_else(|panicked| Err(panicked.to_string()));
+        loaded.map_err(|reason| SourceError::Unreachable {
+            address: self.config.url.clone(),
+            reason,
+        })
+    }
+
+    /// Asks once what the ledger has of the device, so that what the server remembers since is taken
+    /// from its history. Whether there is something to go on from.
+    async fn go_on_from_recorded(&mut self) -> bool {
+        if let Some(recorded) = self.recorded.take().filter(|_| self.config.fill_gaps) {
+            let is_ours = |quality: Quality| is_gone(StatusCode::from(quality.0));
+            let newest =
+                tokio::task::spawn_blocking(move || recorded.newest(&|quality| !is_ours(quality)));
+            match newest.await {
+                Ok(Ok(newest)) => {
+                    let mut last = self.wanted.last.lock();
+                    let both = last.iter_mut().zip(newest);
+                    both.for_each(|(last, newest)| *last = (*last).max(newest));
+                }
+                Ok(Err(reason)) => tracing::warn!(
+                    device = %self.wanted.device,
+                    reason,
+                    "what is recorded cannot be read: the gap before the start is not filled"
+                ),
+                // It panicked, and that was told.
+                Err(_) => {}
+            }
+        }
+        !self.was_connected && self.wanted.last.lock().iter().any(Option::is_some)
     }
 
     /// Takes the old session up again where that can be, and else opens one.
@@ -192,35 +236,37 @@ impl OpcUaSource {
     /// The subscription that the server kept, or a new one.
     async fn subscription(&self, line: &Line, opened: Opened) -> Result<Arc<Subscription>, Error> {
         let old = self.slot.lock().take();
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|old| old.may_be_on(line)) {
             let kept = match opened {
                 Opened::Resumed => true,
-                Opened::New => transferred(line, old.id).await,
+                Opened::New => transferred(line, &old).await,
             };
             if kept {
                 return Ok(old);
             }
+            // What came over is of no use without the rest.
+            old.delete(line).await;
         }
         begin(line).await
     }
 }
 
-/// Whether the server gave the old session's subscription to the new one.
-async fn transferred(line: &Line, id: u32) -> bool {
-    match line.session.transfer_subscriptions(&[id], false).await {
-        Ok(results) => results.first().is_some_and(|r| r.status_code.is_good()),
+/// Whether the server gave the old session's subscriptions to the new one, all of them.
+async fn transferred(line: &Line, old: &Subscription) -> bool {
+    let ids: Vec<_> = old.parts().iter().map(|part| part.id).collect();
+    match line.session.transfer_subscriptions(&ids, false).await {
+        Ok(results) => {
+            results.len() == ids.len() && results.iter().all(|r| r.status_code.is_good())
+        }
         Err(_) => false,
     }
 }
-
-/// Days before its end from which on a certificate is warned of.
-const SOON: i64 = 30;
 
 fn warn_of_expiry(device: &DeviceId, folder: &Path) {
     let (found, _) = pki::list(folder).unwrap_or_default();
     for certificate in found.iter().filter(|c| c.place != pki::Place::Rejected) {
         let days = certificate.days_left(now());
-        if days < SOON {
+        if days < EXPIRES_SOON {
             let (place, subject) = (certificate.place.name(), &certificate.subject);
             let folder = folder.display();
             tracing::warn!(
@@ -286,6 +332,8 @@ impl Source for OpcUaSource {
             tokio::time::sleep_until(last + BETWEEN_ATTEMPTS).await;
         }
         self.last_attempt = Some(Instant::now());
+        self.remember().await?;
+        let after_start = self.go_on_from_recorded().await;
         let with = Credentials::read(&self.config)?;
         let endpoint = self.find_endpoint(&with).await?;
         let last = self.wanted.last.clone();
@@ -299,11 +347,19 @@ impl Source for OpcUaSource {
             inbox.clone(),
         );
         let line = Arc::new(line.await.map_err(failed)?);
+        if after_start {
+            line.prepare_first_fill().await;
+        }
         line.hold();
+        if opened == Opened::New {
+            // A server that was restarted may be a newer one.
+            self.about = about(&line, &connection.endpoint).await;
+        }
         let subscription = self.subscription(&line, opened).await.map_err(failed)?;
         *self.slot.lock() = Some(subscription.clone());
         *self.current.write() = Some(line.clone());
-        let keeper = keep(line, subscription, self.slot.clone(), self.was_connected);
+        let after_outage = self.was_connected || after_start;
+        let keeper = keep(line, subscription, self.slot.clone(), after_outage);
         self.was_connected = true;
         self.running = Some(Running {
             inbox,
@@ -311,6 +367,10 @@ impl Source for OpcUaSource {
             _keeper: AbortOnDropHandle::new(tokio::spawn(keeper)),
         });
         Ok(())
+    }
+
+    fn about(&self) -> About {
+        self.about.clone()
     }
 
     /// Because the hub or the server's queue was too slow.
@@ -341,6 +401,10 @@ impl Source for OpcUaSource {
             out.push(column, time, value, quality);
         }
         Ok(())
+    }
+
+    fn go_on_from(&mut self, recorded: Arc<dyn Recorded>) {
+        self.recorded = Some(recorded);
     }
 
     fn control(&self) -> Option<Arc<dyn Control>> {

@@ -1,41 +1,42 @@
-//! A subscription on the server and its monitored items.
+//! A device's subscription: its monitored items, in as many subscriptions on the server as they need.
+//!
+//! Servers limit the items of a subscription (`MaxMonitoredItemsPerSubscription`, OPC 10000-5, 6.3.2);
+//! small controllers to a few hundred. What does not fit into one goes into the next. A tag is in one
+//! of them only, so the order of its samples is that of one sequence of messages.
 
-use super::config::Report;
-use super::line::{Line, Pace, incomplete};
-use super::session::silence;
+use super::handles::Handles;
+use super::line::{Line, Pace};
+use super::part::{Asked, Part};
 use crate::model::Quality;
 use opcua::client::UARequest;
-use opcua::client::services::{
-    CreateMonitoredItems, CreateSubscription, DeleteMonitoredItems, DeleteSubscriptions,
-};
-use opcua::types::{
-    DataChangeFilter, DataChangeTrigger, DeadbandType, Error, ExtensionObject,
-    MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters, NodeId, ReadValueId,
-    StatusCode, TimestampsToReturn,
-};
-use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap};
+use opcua::client::services::DeleteSubscriptions;
+use opcua::types::{DateTime, Error, NodeId, StatusCode};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// Longest time between two signs of life of a subscription.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// Subscribing is more work than answering: so many times the silence that is taken for an end.
-const PATIENCE: u32 = 4;
-/// How long the server keeps a subscription that nobody asks about.
-const LIFETIME: Duration = Duration::from_secs(60);
+/// Subscriptions on the server that one device has at most.
+const MOST_PARTS: usize = 256;
+/// How long a server that has no room is not asked for another subscription.
+const NO_ROOM: Duration = Duration::from_secs(30);
 
-/// A subscription. It outlives the connection, when the server lets it.
+/// A device's subscription. It outlives the connection, when the server lets it.
 pub(super) struct Subscription {
-    pub(super) id: u32,
-    /// Between two signs of life, as the server granted it.
-    pub(super) keep_alive: Duration,
-    /// Sequence number of the message that comes next; `None` before the first.
-    pub(super) expected: Mutex<Option<u32>>,
-    /// Monitored items by column.
-    items: Mutex<HashMap<usize, u32>>,
+    /// When the server started that it is on.
+    started: Option<DateTime>,
+    /// How its items are told from others.
+    pub(super) handles: Handles,
+    parts: RwLock<Vec<Arc<Part>>>,
+    /// Items that fit into one of the parts, as far as the server has shown.
+    room: AtomicUsize,
+    /// When the server had no room for another part, or in it.
+    full: Mutex<Option<Instant>>,
+    /// Monitored items by column: the part and the item.
+    items: Mutex<HashMap<usize, (u32, u32)>>,
     /// Columns without one.
     missing: Mutex<BTreeSet<usize>>,
     /// Columns whose node the server said to be gone.
@@ -49,26 +50,13 @@ pub(super) struct Subscription {
 impl Subscription {
     /// Makes a subscription without items.
     pub(super) async fn create(line: &Line) -> Result<Arc<Self>, Error> {
-        let interval = Duration::from_millis(line.config.publishing_interval_ms.max(1).into());
-        let counts = |time: Duration| {
-            let count = time.as_millis().div_ceil(interval.as_millis().max(1));
-            u32::try_from(count).unwrap_or(u32::MAX).max(1)
-        };
-        let keep_alives = counts(KEEP_ALIVE);
-        let created = CreateSubscription::new(&line.session)
-            .timeout(silence(&line.config) * PATIENCE)
-            .publishing_interval(interval)
-            .max_keep_alive_count(keep_alives)
-            .max_lifetime_count(counts(LIFETIME).max(keep_alives.saturating_mul(3)))
-            .publishing_enabled(true)
-            .send(line.session.channel())
-            .await?;
-        let granted = created.revised_publishing_interval.clamp(0.0, 3.6e6) / 1_000.0;
-        let keep_alive = granted * f64::from(created.revised_max_keep_alive_count);
+        let first = Part::create(line).await?;
         Ok(Arc::new(Self {
-            id: created.subscription_id,
-            keep_alive: Duration::from_secs_f64(keep_alive.clamp(0.0, 3_600.0)),
-            expected: Mutex::default(),
+            started: line.started,
+            handles: Handles::random(line.wanted.points.len()),
+            parts: RwLock::new(vec![first]),
+            room: AtomicUsize::new(usize::MAX),
+            full: Mutex::default(),
             items: Mutex::default(),
             missing: Mutex::default(),
             gone: Mutex::default(),
@@ -77,10 +65,26 @@ impl Subscription {
         }))
     }
 
+    /// Whether it can still be there: after a restart its numbers may be another client's, whose
+    /// values would be taken for ours.
+    pub(super) fn may_be_on(&self, line: &Line) -> bool {
+        self.started.is_some() && self.started == line.started
+    }
+
     /// Ends it on the server, as far as that still can be told.
     pub(super) async fn delete(&self, line: &Line) {
-        let delete = DeleteSubscriptions::new(&line.session).subscription(self.id);
-        let _ = delete.send(line.session.channel()).await;
+        let ids = self.parts().iter().map(|part| part.id).collect();
+        delete(line, ids).await;
+    }
+
+    /// The subscriptions on the server.
+    pub(super) fn parts(&self) -> Vec<Arc<Part>> {
+        self.parts.read().clone()
+    }
+
+    /// One of them.
+    pub(super) fn part(&self, id: u32) -> Option<Arc<Part>> {
+        self.parts.read().iter().find(|p| p.id == id).cloned()
     }
 
     /// Columns without an item.
@@ -159,108 +163,139 @@ impl Subscription {
         filtered: bool,
     ) -> Result<Vec<(usize, StatusCode)>, Error> {
         let mut refused = Vec::new();
+        let mut rest = found.to_vec();
         let mut pace = Pace(line.limits.items);
-        let mut done = 0;
-        while let Some(chunk) = pace.next(found, done) {
-            let items = chunk.iter().map(|(c, id)| request(line, *c, id, filtered));
-            let create = CreateMonitoredItems::new(self.id, &line.session)
-                .timeout(silence(&line.config) * PATIENCE)
-                .timestamps_to_return(TimestampsToReturn::Both)
-                .items_to_create(items.collect());
-            let results = match create.send(line.session.channel()).await {
-                Ok(created) if created.results.len() == chunk.len() => created.results,
-                Ok(_) => return Err(incomplete()),
-                // Fewer may fit; when not even one does, it has no room for the others either.
-                Err(error) if error.status() == StatusCode::BadTooManyMonitoredItems => {
-                    if chunk.len() > 1 {
-                        pace = Pace(chunk.len() / 2);
-                        continue;
-                    }
-                    let rest = found.get(done..).unwrap_or_default();
-                    refused.extend(rest.iter().map(|(column, _)| (*column, error.status())));
-                    return Ok(refused);
-                }
-                Err(error) => {
-                    pace.slower(error, chunk.len())?;
-                    continue;
-                }
+        while !rest.is_empty() {
+            let Some(part) = self.part_with_room(line).await? else {
+                let why = StatusCode::BadTooManyMonitoredItems;
+                refused.extend(rest.iter().map(|(column, _)| (*column, why)));
+                break;
             };
-            let mut items = self.items.lock();
-            for ((column, _), created) in chunk.iter().zip(results) {
-                let status = created.result.status_code;
-                if status.is_bad() {
-                    refused.push((*column, status));
-                } else {
-                    items.insert(*column, created.result.monitored_item_id);
+            let fit = self
+                .room
+                .load(Ordering::Relaxed)
+                .saturating_sub(part.count());
+            let chunk: Vec<_> = rest
+                .iter()
+                .take(pace.0.clamp(1, fit.max(1)))
+                .cloned()
+                .collect();
+            match part
+                .create_items(line, self.handles, (&chunk, filtered))
+                .await
+            {
+                Ok(Asked::Answered(answers)) => {
+                    rest.drain(..chunk.len());
+                    let mut again = self.note_answers(part.id, chunk, answers, &mut refused);
+                    if !again.is_empty() {
+                        again.append(&mut rest);
+                        rest = again;
+                        self.note_full(line, &part).await;
+                    }
                 }
+                // Fewer may fit.
+                Ok(Asked::NoRoom) if chunk.len() > 1 => pace = Pace(chunk.len() / 2),
+                Ok(Asked::NoRoom) => {
+                    self.note_full(line, &part).await;
+                    pace = Pace(line.limits.items);
+                }
+                Err(error) => pace.slower(error, chunk.len())?,
             }
-            done += chunk.len();
         }
         Ok(refused)
     }
 
+    /// Takes what came of a request; those that found no room.
+    fn note_answers(
+        &self,
+        part: u32,
+        chunk: Vec<(usize, NodeId)>,
+        answers: Vec<Result<u32, StatusCode>>,
+        refused: &mut Vec<(usize, StatusCode)>,
+    ) -> Vec<(usize, NodeId)> {
+        let mut again = Vec::new();
+        let mut items = self.items.lock();
+        for (one, answer) in chunk.into_iter().zip(answers) {
+            match answer {
+                Ok(item) => drop(items.insert(one.0, (part, item))),
+                Err(StatusCode::BadTooManyMonitoredItems) => again.push(one),
+                Err(status) => refused.push((one.0, status)),
+            }
+        }
+        again
+    }
+
+    /// A part that has room, made if need be; `None` when the server gives no more.
+    async fn part_with_room(&self, line: &Line) -> Result<Option<Arc<Part>>, Error> {
+        let parts = self.parts();
+        let room = self.room.load(Ordering::Relaxed);
+        if let Some(part) = parts.iter().find(|part| part.count() < room) {
+            return Ok(Some(part.clone()));
+        }
+        let is_full = |at: Instant| at.elapsed() < NO_ROOM;
+        if parts.len() >= MOST_PARTS || self.full.lock().is_some_and(is_full) {
+            return Ok(None);
+        }
+        match Part::create(line).await {
+            Ok(part) => {
+                self.parts.write().push(part.clone());
+                Ok(Some(part))
+            }
+            Err(error) if is_no_room(error.status()) => {
+                *self.full.lock() = Some(Instant::now());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that not one item more fits into a part.
+    async fn note_full(&self, line: &Line, part: &Arc<Part>) {
+        let count = part.count();
+        if count > 0 {
+            self.room.fetch_min(count, Ordering::Relaxed);
+            return;
+        }
+        // Not even the first fits into a new one: it is the session, or the server, that is full.
+        *self.full.lock() = Some(Instant::now());
+        self.parts.write().retain(|p| p.id != part.id);
+        delete(line, vec![part.id]).await;
+    }
+
     /// Gives up the items of nodes that are gone; they are looked for again.
     pub(super) async fn forget(&self, line: &Line, columns: &BTreeSet<usize>) {
-        let items: Vec<_> = {
+        let mut of_part = BTreeMap::<u32, Vec<u32>>::new();
+        {
             let mut items = self.items.lock();
-            columns.iter().filter_map(|c| items.remove(c)).collect()
-        };
+            for (part, item) in columns.iter().filter_map(|c| items.remove(c)) {
+                of_part.entry(part).or_default().push(item);
+            }
+        }
         self.missing.lock().extend(columns);
-        for chunk in items.chunks(line.limits.items.max(1)) {
-            // Many servers have given them up already.
-            let delete =
-                DeleteMonitoredItems::new(self.id, &line.session).items_to_delete(chunk.to_vec());
-            let _ = delete.send(line.session.channel()).await;
+        for (part, items) in of_part {
+            if let Some(part) = self.part(part) {
+                part.delete_items(line, &items).await;
+            }
         }
     }
 }
 
-fn request(line: &Line, column: usize, id: &NodeId, filtered: bool) -> MonitoredItemCreateRequest {
-    let config = &line.config;
-    let point = line.wanted.points.get(column);
-    let absolute = point.and_then(|p| p.deadband);
-    let percent = point.and_then(|p| p.deadband_percent);
-    let (kind, width) = match (absolute, percent) {
-        (Some(width), _) => (DeadbandType::Absolute, width),
-        (None, Some(width)) => (DeadbandType::Percent, width),
-        (None, None) => (DeadbandType::None, 0.0),
-    };
-    let filter = DataChangeFilter {
-        trigger: match config.report {
-            // A new timestamp would report what the deadband is to hold back.
-            Report::EverySample if kind == DeadbandType::None => {
-                DataChangeTrigger::StatusValueTimestamp
-            }
-            _ => DataChangeTrigger::StatusValue,
-        },
-        deadband_type: kind as u32,
-        deadband_value: width,
-    };
-    let sampling = point.and_then(|p| p.sampling_interval_ms);
-    let queue = point.and_then(|p| p.queue_size);
-    MonitoredItemCreateRequest {
-        item_to_monitor: ReadValueId::from(id.clone()),
-        monitoring_mode: MonitoringMode::Reporting,
-        requested_parameters: MonitoringParameters {
-            client_handle: handle(column),
-            sampling_interval: sampling.unwrap_or(config.sampling_interval_ms).into(),
-            filter: if filtered {
-                ExtensionObject::from_message(filter)
-            } else {
-                ExtensionObject::null()
-            },
-            queue_size: queue.unwrap_or(config.queue_size).max(1),
-            discard_oldest: true,
-        },
-    }
+/// Ends subscriptions, in one request: a server that is silent is waited for once.
+async fn delete(line: &Line, ids: Vec<u32>) {
+    let delete = DeleteSubscriptions::new(&line.session);
+    let delete = ids
+        .into_iter()
+        .fold(delete, DeleteSubscriptions::subscription);
+    let _ = delete.send(line.session.channel()).await;
 }
 
-/// The client handle of a column: the stack gives handle 0 a meaning of its own.
-fn handle(column: usize) -> u32 {
-    u32::try_from(column + 1).unwrap_or(u32::MAX)
-}
-
-/// The column of a client handle.
-pub(super) fn column(handle: u32) -> Option<usize> {
-    usize::try_from(handle).ok()?.checked_sub(1)
+/// Whether a server said that it has no subscription to give.
+fn is_no_room(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BadTooManySubscriptions
+            | StatusCode::BadTooManyOperations
+            | StatusCode::BadResourceUnavailable
+            | StatusCode::BadOutOfMemory
+    )
 }

@@ -22,13 +22,17 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn new(device: DeviceId, tags: Vec<TagSpec>, points: Vec<OpcUaPoint>) -> Self {
+    pub(super) fn new(
+        device: DeviceId,
+        (tags, points): (Vec<TagSpec>, Vec<OpcUaPoint>),
+        names: FirstNames,
+    ) -> Self {
         let last = vec![None; points.len()];
         Self {
             device,
             tags: tags.into(),
             points,
-            names: FirstNames::default(),
+            names,
             last: Arc::new(Mutex::new(last)),
             with_history: Mutex::default(),
             reported: Mutex::default(),

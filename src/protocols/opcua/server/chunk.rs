@@ -159,6 +159,14 @@ pub(super) fn ends_answer(chunk: &[u8]) -> bool {
     chunk.starts_with(b"MSGF") || chunk.starts_with(b"MSGA")
 }
 
+/// Whether a chunk of the stack says that it has not the keys of a message any more: they are of a
+/// token from before the channel was renewed, and it forgets them too early.
+pub(super) fn lost_its_keys(chunk: &[u8]) -> bool {
+    const BAD_SECURE_CHANNEL_CLOSED: u32 = 0x8086_0000;
+    let status = chunk.get(HEADER..).and_then(|rest| rest.first_chunk());
+    chunk.starts_with(b"ERRF") && status == Some(&BAD_SECURE_CHANNEL_CLOSED.to_le_bytes())
+}
+
 /// An Error message, after which the connection is closed.
 pub(super) fn error_message(status: u32, reason: &str) -> Vec<u8> {
     let mut message = b"ERRF".to_vec();
@@ -215,6 +223,19 @@ mod tests {
         assert_eq!(add_missing_nonce(&chunk, || Some([6; 32])), None);
     }
 
+    #[test]
+    fn lost_keys_are_told_from_other_errors() {
+        assert!(lost_its_keys(&error_message(
+            0x8086_0000,
+            "Transport error"
+        )));
+        assert!(!lost_its_keys(&error_message(
+            0x8087_0000,
+            "Transport error"
+        )));
+        assert!(!lost_its_keys(b"ERRF"));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -223,6 +244,7 @@ mod tests {
             let _ = granted_by_acknowledge(&bytes);
             let _ = add_missing_nonce(&bytes, || Some([0; 32]));
             let _ = ends_answer(&bytes);
+            let _ = lost_its_keys(&bytes);
             let read = bytes.first_chunk().map(|head| ChunkHeader::read(head, 65_535));
             if let Some(Ok(header)) = read {
                 prop_assert!(header.size > HEADER && header.size <= MAX_CHUNK);

@@ -7,7 +7,8 @@
 
 use super::chunk::{
     ChunkError, ChunkHeader, ChunkKind, HEADER, MAX_CHUNK, add_missing_nonce, ends_answer,
-    error_message, granted_by_acknowledge, is_discovery, message_type, policy_of_open,
+    error_message, granted_by_acknowledge, is_discovery, lost_its_keys, message_type,
+    policy_of_open,
 };
 use super::flow::{Inflow, Outflow};
 use super::places::{Place, Places};
@@ -382,6 +383,10 @@ async fn responses(server: OwnedReadHalf, client: &mut Outflow, shared: &Shared<
         let chunk = server.first(size);
         if let Some(granted) = granted_by_acknowledge(chunk) {
             shared.agreed.store(granted, Ordering::Relaxed);
+        }
+        if lost_its_keys(chunk) {
+            // Not the client's fault, so it is not told of one: it would give up instead of coming back.
+            return;
         }
         if ends_answer(chunk) {
             shared.place.answered();

@@ -1,7 +1,7 @@
 //! One request to read many variables. Most of them are neighbours of one device and of one moment:
 //! its live state is locked once for a run of them, and a time is made into OPC UA's once.
 
-use super::points::{Group, Origin, Reading, ticks, variant};
+use super::points::{Group, Origin, Reading, date_time, variant};
 use crate::live_view::{DeviceLive, LiveSample, Shown};
 use crate::model::{Nanos, Quality};
 use opcua::types::{DataValue, DateTime, StatusCode, TimestampsToReturn};
@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         let source_timestamp = self.source.then(|| match self.made {
             Some((nanos, time)) if nanos == sample.time => time,
             _ => {
-                let time = DateTime::from(ticks(sample.time));
+                let time = date_time(sample.time);
                 self.made = Some((sample.time, time));
                 time
             }

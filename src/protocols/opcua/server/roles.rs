@@ -211,7 +211,7 @@ fn right_to_call(node: &NodeType) -> Option<Right> {
     match node.as_node().browse_name().name.as_ref() {
         "GetEvidence" => Some(Right::Evidence),
         "Acknowledge" | "Confirm" | "AddComment" => Some(Right::Acknowledge),
-        "TimedShelve" | "OneShotShelve" | "Unshelve" => Some(Right::Shelve),
+        "TimedShelve" | "OneShotShelve" | "Unshelve" | "Enable" | "Disable" => Some(Right::Shelve),
         "ConditionRefresh" | "ConditionRefresh2" => Some(Right::Live),
         _ => None,
     }

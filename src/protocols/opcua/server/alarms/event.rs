@@ -37,6 +37,8 @@ pub(super) enum Mark {
     End,
     /// Something was not delivered: the client should refresh.
     Required,
+    /// The item's queue was too short for what happened (OPC 10000-5, 6.4.34).
+    Overflow,
 }
 
 impl Mark {
@@ -45,6 +47,7 @@ impl Mark {
             Self::Start => ObjectTypeId::RefreshStartEventType,
             Self::End => ObjectTypeId::RefreshEndEventType,
             Self::Required => ObjectTypeId::RefreshRequiredEventType,
+            Self::Overflow => ObjectTypeId::EventQueueOverflowEventType,
         }
         .into()
     }
@@ -54,6 +57,7 @@ impl Mark {
             Self::Start => "the refresh of the conditions begins",
             Self::End => "the refresh of the conditions is over",
             Self::Required => "events were lost: refresh the conditions",
+            Self::Overflow => "more happened than was fetched: the oldest events are lost",
         }
     }
 }

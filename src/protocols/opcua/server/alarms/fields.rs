@@ -198,6 +198,9 @@ pub(super) fn value(alarm: &Alarm, names: &Names, path: &str) -> Variant {
         _ => Variant::Empty,
     };
     let number = |number: Option<f64>| number.map_or(Variant::Empty, Variant::from);
+    if is_hidden(alarm, path) {
+        return StatusCode::BadConditionDisabled.into();
+    }
     match path {
         "EventId" => event_id(alarm.event).into(),
         "EventType" => Of::alarm(alarm).id(namespace).into(),
@@ -224,8 +227,8 @@ pub(super) fn value(alarm: &Alarm, names: &Names, path: &str) -> Variant {
         .into(),
         "BranchId" | "NormalState" => NodeId::null().into(),
         "Retain" => alarm.retain().into(),
-        "EnabledState" => text("Enabled"),
-        "EnabledState/Id" => true.into(),
+        "EnabledState" => state(alarm.enabled, "Enabled", "Disabled"),
+        "EnabledState/Id" => alarm.enabled.into(),
         "Quality" => StatusCode::Good.into(),
         "LastSeverity" => alarm.last_severity.into(),
         "Comment" => text(alarm.comment.as_ref().map_or("", |(_, said)| said)),
@@ -264,6 +267,13 @@ pub(super) fn value(alarm: &Alarm, names: &Names, path: &str) -> Variant {
         "Limit" => number(alarm.exceeded.as_ref().and_then(|e| e.limit)),
         _ => Variant::Empty,
     }
+}
+
+/// Whether a field says nothing because the condition is disabled (OPC 10000-9, 5.5.2): what it is,
+/// where, and that it is disabled is told, its state is not.
+pub(super) fn is_hidden(alarm: &Alarm, path: &str) -> bool {
+    let state = |field: &&Field| field.path == path && field.of > Of::Condition;
+    !alarm.enabled && FIELDS.iter().find(state).is_some()
 }
 
 /// Milliseconds until it is unshelved; a one shot lasts as long as any may (OPC 10000-9, 5.8.17).

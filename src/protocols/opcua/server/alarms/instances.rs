@@ -1,6 +1,8 @@
 //! Condition instances: one object an alarm, below `Weighbridge/Alarms`, with its fields and methods.
 
-use super::fields::{FIELDS, FOLDER, Field, Names, Of, condition, device, part, source, value};
+use super::fields::{
+    FIELDS, FOLDER, Field, Names, Of, condition, device, is_hidden, part, source, value,
+};
 use super::node;
 use crate::alarms::{Alarm, Kind, Shelving};
 use crate::protocols::opcua::server::nodes::LiveNodes;
@@ -9,7 +11,7 @@ use opcua::server::address_space::{AddressSpace, ObjectBuilder, VariableBuilder}
 use opcua::server::node_manager::memory::InMemoryNodeManager;
 use opcua::types::{
     DataValue, MethodId, NodeId, ObjectTypeId, QualifiedName, ReferenceTypeId, StatusCode,
-    VariableTypeId,
+    VariableTypeId, Variant,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,6 +101,10 @@ impl Instances {
             .filter(|field| Of::alarm(alarm).has(field.of))
             .map(|field| {
                 let id = part(&alarm.id, field.path, self.names.namespace);
+                if is_hidden(alarm, field.path) {
+                    let status = StatusCode::BadConditionDisabled;
+                    return (id, DataValue::new_at_status(Variant::Empty, time, status));
+                }
                 let value = value(alarm, &self.names, field.path);
                 (id, DataValue::new_at_status(value, time, StatusCode::Good))
             })

@@ -1,9 +1,10 @@
 //! Who listens to events, and what they were not told yet.
 //!
-//! The stack delivers an event to everybody who listens at a node, which a refresh must not. And it
-//! takes a queue of size 0, "as the server likes", for one of size 1, in which events replace each
-//! other. So events are delivered to each monitored item from here, and held back for those items
-//! whose queue of one is still full.
+//! The stack delivers an event to everybody who listens at a node, which a refresh must not. It takes a
+//! queue of size 0, "as the server likes", for one of size 1, in which events replace each other; and
+//! when a queue overflows it says so to nobody. So events are delivered to each monitored item from
+//! here, as many as its queue takes, and held back until they were fetched. Only when too many are
+//! held some are lost, and that is an event itself.
 
 use super::event::{Happening, Mark};
 use super::fields::Names;
@@ -11,7 +12,7 @@ use opcua::nodes::DefaultTypeTree;
 use opcua::server::node_manager::{MonitoredItemRef, RequestContext};
 use opcua::server::{CreateMonitoredItem, MonitoredItemHandle, SubscriptionCache};
 use opcua::sync::RwLock;
-use opcua::types::{AttributeId, NodeId, StatusCode};
+use opcua::types::{AttributeId, MonitoringMode, NodeId, StatusCode};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use tokio::sync::Notify;
 
 /// Monitored items that listen to events, in all sessions together.
 const MOST_LISTENERS: usize = 1_000;
-/// Events held back for one item; beyond them it is told to refresh instead.
-const MOST_HELD: usize = 2_000;
+/// Events held back for one item; beyond them the oldest are lost, and it is told to refresh.
+const MOST_HELD: usize = if cfg!(test) { 40 } else { 2_000 };
 /// Sessions that are looked through beyond the newest known one for a subscription that was
 /// transferred to another session: the stack tells nobody of that.
 const LOOK_AHEAD: u32 = 64;
@@ -52,6 +53,10 @@ struct Listener {
     session: u32,
     node: NodeId,
     held: VecDeque<Arc<Happening>>,
+    /// Events in its queue, at most: its filter may have let none of them pass.
+    queued: usize,
+    /// Events of its last refresh: they may be held beyond the bound.
+    refreshed: usize,
 }
 
 impl Listeners {
@@ -82,6 +87,8 @@ impl Listeners {
             session: context.session_id(),
             node: monitored.node_id.clone(),
             held: VecDeque::new(),
+            queued: 0,
+            refreshed: 0,
         };
         inner.items.insert(item.handle(), listener);
     }
@@ -160,6 +167,7 @@ impl Listeners {
             let heard = events.iter().filter(|e| e.is_heard_at(&listener.node));
             listener.held.extend(heard.cloned());
             listener.held.push_back(end.clone());
+            listener.refreshed = listener.held.len();
         }
         self.deliver(&mut inner);
         Ok(())
@@ -198,15 +206,28 @@ impl Stack {
             return;
         };
         let id = &handle.monitored_item_id;
-        loop {
-            let item = subscription.get(id);
-            if !item.is_some_and(|item| item.queue_size() > 1 || !item.has_notifications()) {
-                return;
-            }
-            let Some(event) = to.held.pop_front() else {
+        while !to.held.is_empty() {
+            let Some(item) = subscription.get(id) else {
                 return;
             };
-            subscription.notify_event(id, &*event, types);
+            if !item.has_notifications() {
+                to.queued = 0;
+            }
+            let room = match item.monitoring_mode() {
+                MonitoringMode::Disabled => return to.held.clear(),
+                // One place stays free: the stack does not look at a queue again before the next event,
+                // also when its item begins to report.
+                MonitoringMode::Sampling => item.queue_size().saturating_sub(1),
+                MonitoringMode::Reporting => item.queue_size().max(1),
+            };
+            let some = room.saturating_sub(to.queued).min(to.held.len());
+            if some == 0 {
+                return;
+            }
+            for event in to.held.drain(..some) {
+                subscription.notify_event(id, &*event, types);
+            }
+            to.queued += some;
         }
     }
 
@@ -222,10 +243,14 @@ impl Stack {
 
 impl Listener {
     fn hold_at_most(&mut self, names: Names) {
-        if self.held.len() > MOST_HELD {
-            self.held.clear();
-            let mark = Happening::mark(Mark::Required, names);
-            self.held.push_back(Arc::new(mark));
+        let beyond = self.held.len().saturating_sub(MOST_HELD + self.refreshed);
+        if beyond == 0 {
+            return;
+        }
+        // Two more make room for the marks, which come before what is left.
+        self.held.drain(..(beyond + 2).min(self.held.len()));
+        for mark in [Mark::Required, Mark::Overflow] {
+            self.held.push_front(Arc::new(Happening::mark(mark, names)));
         }
     }
 }

@@ -124,11 +124,15 @@ impl ConditionMethod {
                 let [] = exactly(arguments)?;
                 (None, AlarmAction::Unshelve, "")
             }
-            What::Enable => return Err(StatusCode::BadConditionAlreadyEnabled),
-            // What is judged is for the configuration to say, not for a client.
-            What::Disable | What::Refresh | What::Refresh2 => {
-                return Err(StatusCode::BadNotSupported);
+            What::Enable => {
+                let [] = exactly(arguments)?;
+                (None, AlarmAction::Enable, "")
             }
+            What::Disable => {
+                let [] = exactly(arguments)?;
+                (None, AlarmAction::Disable, "")
+            }
+            What::Refresh | What::Refresh2 => return Err(StatusCode::BadNotSupported),
         };
         let done = self.port.act(caller, &id, event, action, comment).await;
         done.map(|_| ()).map_err(|error| {
@@ -212,12 +216,15 @@ fn number(argument: &Variant) -> Result<u32, StatusCode> {
     }
 }
 
-/// The standard's answers (OPC 10000-9, 5.5.6, 5.7.3, 5.7.4, 5.8.17).
+/// The standard's answers (OPC 10000-9, 5.5.4 to 5.5.6, 5.7.3, 5.7.4, 5.8.17).
 fn status(error: &AlarmError, action: AlarmAction) -> StatusCode {
     match (error, action) {
         (AlarmError::Denied(_), _) => StatusCode::BadUserAccessDenied,
         (AlarmError::Unknown(_), _) => StatusCode::BadNodeIdUnknown,
         (AlarmError::Outdated, _) => StatusCode::BadEventIdUnknown,
+        (AlarmError::Disabled, _) => StatusCode::BadConditionDisabled,
+        (AlarmError::Already(_), AlarmAction::Enable) => StatusCode::BadConditionAlreadyEnabled,
+        (AlarmError::Already(_), AlarmAction::Disable) => StatusCode::BadConditionAlreadyDisabled,
         (AlarmError::Already(_), AlarmAction::Acknowledge) => {
             StatusCode::BadConditionBranchAlreadyAcked
         }

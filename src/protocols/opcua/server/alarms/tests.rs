@@ -2,13 +2,14 @@
 
 use super::fields::{FIELDS, Of};
 use crate::access::Role;
-use crate::live_view::LiveView;
+use crate::live_view::{LiveSample, LiveView};
 use crate::model::{TagSpec, ValueKind};
 use crate::protocols::fake_alarms::FakeAlarms;
 use crate::protocols::opcua::security::Trust;
 use crate::protocols::opcua::server::{NAMESPACE, OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::{LedgerPort, SessionPort};
-use opcua::client::{ClientBuilder, EventCallback, IdentityToken, Session};
+use opcua::client::services::Publish;
+use opcua::client::{ClientBuilder, EventCallback, IdentityToken, Session, UARequest};
 use opcua::types::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ impl SessionPort for Quiet {
 }
 
 struct Plant {
+    live: LiveView,
     alarms: Arc<FakeAlarms>,
     server: ScadaServer,
     dir: TempDir,
@@ -72,10 +74,11 @@ async fn plant(roles: &[Role]) -> Plant {
     }
     let quiet = || Arc::new(Quiet(watch::Sender::new(0)));
     let alarms = FakeAlarms::new();
-    let mut ports = ScadaPorts::new(live, quiet(), quiet());
+    let mut ports = ScadaPorts::new(live.clone(), quiet(), quiet());
     ports.alarms = Some(alarms.clone());
     let server = ScadaServer::start(config, ports).await.unwrap();
     Plant {
+        live,
         alarms,
         server,
         dir,
@@ -83,12 +86,12 @@ async fn plant(roles: &[Role]) -> Plant {
 }
 
 async fn connect(plant: &Plant) -> Arc<Session> {
-    let endpoint = (
-        plant.server.url(),
-        "None",
-        MessageSecurityMode::None,
-        UserTokenPolicy::anonymous(),
-    );
+    connect_by(plant, "None", MessageSecurityMode::None).await
+}
+
+async fn connect_by(plant: &Plant, policy: &str, mode: MessageSecurityMode) -> Arc<Session> {
+    let url = plant.server.url();
+    let endpoint = (url, policy, mode, UserTokenPolicy::anonymous());
     let mut client = ClientBuilder::new()
         .application_name("test client")
         .application_uri("urn:weighbridge:test-client")
@@ -271,7 +274,7 @@ use MethodId::{
     AlarmConditionType_ShelvingState_TimedShelve as TIMED,
     AlarmConditionType_ShelvingState_Unshelve as UNSHELVE, ConditionType_AddComment as COMMENT,
     ConditionType_ConditionRefresh as REFRESH, ConditionType_ConditionRefresh2 as REFRESH_2,
-    ConditionType_Disable as DISABLE,
+    ConditionType_Disable as DISABLE, ConditionType_Enable as ENABLE,
 };
 
 #[tokio::test]
@@ -378,8 +381,6 @@ async fn what_is_wrong_with_a_call_is_said_by_its_status() {
     let on_type = NodeId::from(ObjectTypeId::AcknowledgeableConditionType);
     let on_type = call(&session, &on_type, ACKNOWLEDGE, said(&first, ""));
     assert_eq!(on_type.await, StatusCode::BadNodeIdInvalid);
-    let disabled = call(&session, &condition, DISABLE, vec![]).await;
-    assert_eq!(disabled, StatusCode::BadNotSupported);
 }
 
 #[tokio::test]
@@ -478,6 +479,190 @@ async fn a_client_that_leaves_the_queue_to_the_server_gets_every_event_in_order(
         let event = events.next().await;
         assert_eq!(is(&event, "ActiveState/Id"), n % 2 == 0, "event {n}");
     }
+}
+
+#[tokio::test]
+async fn a_disabled_condition_is_not_told_of_until_it_is_enabled() {
+    let plant = plant(&[Role::Supervisor]).await;
+    let session = connect(&plant).await;
+    let mut events = listen(&session, ObjectId::Server, 100).await;
+    plant.alarms.raise("plc-1", Some("temperature"), 600);
+    let raised = events.next().await;
+    let condition = condition_id(&raised);
+    let enabled = call(&session, &condition, ENABLE, vec![]).await;
+    assert_eq!(enabled, StatusCode::BadConditionAlreadyEnabled);
+    let disabled = call(&session, &condition, DISABLE, vec![]).await;
+    assert_eq!(disabled, StatusCode::Good);
+    // What it is is told, its state is not.
+    let event = events.next().await;
+    assert_eq!(text(field(&event, "SourceName")), "plc-1/temperature");
+    let hidden = Variant::from(StatusCode::BadConditionDisabled);
+    assert_eq!(*field(&event, "ActiveState/Id"), hidden);
+    assert_eq!(*field(&event, "Retain"), Variant::Boolean(false));
+    let node = |path: &str| {
+        let path = format!("{}#{path}", condition_path(&condition));
+        ReadValueId::from(NodeId::new(condition.namespace, path.as_str()))
+    };
+    let nodes = [node("EnabledState/Id"), node("AckedState/Id")];
+    let read = session.read(&nodes, TimestampsToReturn::Both, 0.0);
+    let read = read.await.unwrap();
+    assert_eq!(read[0].value, Some(Variant::Boolean(false)));
+    assert_eq!(read[1].status, Some(StatusCode::BadConditionDisabled));
+    for (method, status) in [
+        (DISABLE, StatusCode::BadConditionAlreadyDisabled),
+        (ONE_SHOT, StatusCode::BadConditionDisabled),
+    ] {
+        assert_eq!(call(&session, &condition, method, vec![]).await, status);
+    }
+    let refused = call(&session, &condition, ACKNOWLEDGE, said(&raised, ""));
+    assert_eq!(refused.await, StatusCode::BadConditionDisabled);
+
+    // Meanwhile it is over and raised again; the next event is that it is enabled.
+    plant.alarms.clear("plc-1", Some("temperature"));
+    plant.alarms.raise("plc-1", Some("temperature"), 800);
+    let refresh = vec![Variant::from(events.subscription)];
+    let of_type = NodeId::from(ObjectTypeId::ConditionType);
+    let refresh = call(&session, &of_type, REFRESH, refresh).await;
+    assert_eq!(refresh, StatusCode::Good);
+    assert_eq!(refreshed(&mut events).await, ["start", "end"]);
+    let enabled = call(&session, &condition, ENABLE, vec![]).await;
+    assert_eq!(enabled, StatusCode::Good);
+    let event = events.next().await;
+    assert_eq!(state(&event), "A..R Unshelved");
+    assert_eq!(*field(&event, "Severity"), Variant::UInt16(800));
+}
+
+#[tokio::test]
+async fn a_queue_that_overflows_says_so_and_keeps_the_newest() {
+    let plant = plant(&[Role::Observer]).await;
+    let session = connect(&plant).await;
+    let mut events = listen(&session, ObjectId::Server, 2).await;
+    // The server gathers for it, and it fetches nothing.
+    let (of, items) = (events.subscription, [events.item]);
+    let mode = |mode| session.set_monitoring_mode(of, mode, &items);
+    mode(MonitoringMode::Sampling).await.unwrap();
+    let mut bystander = listen(&session, ObjectId::Server, 2).await;
+    for n in 0..100u16 {
+        plant.alarms.raise("plc-1", Some("temperature"), 1 + n);
+        // In step with the server.
+        bystander.next().await;
+    }
+    mode(MonitoringMode::Reporting).await.unwrap();
+    // What was in its queue already comes first, then the word that something is lost.
+    let kind = |event: &Fields| field(event, "EventType").clone();
+    let is = |event: &Fields, of: ObjectTypeId| kind(event) == Variant::from(NodeId::from(of));
+    let mut event = events.next().await;
+    while !is(&event, ObjectTypeId::EventQueueOverflowEventType) {
+        assert_eq!(text(field(&event, "SourceName")), "plc-1/temperature");
+        event = events.next().await;
+    }
+    let event = events.next().await;
+    assert!(
+        is(&event, ObjectTypeId::RefreshRequiredEventType),
+        "{event:?}"
+    );
+    let mut severity = 0;
+    let mut kept = 0;
+    while severity < 100 {
+        let Variant::UInt16(next) = *field(&events.next().await, "Severity") else {
+            panic!("no severity");
+        };
+        assert!(
+            severity == 0 || next == severity + 1,
+            "{next} after {severity}"
+        );
+        severity = next;
+        kept += 1;
+    }
+    assert!((30..=40).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn a_subscription_that_moves_to_another_session_brings_events_and_values() {
+    let plant = plant(&[Role::Observer]).await;
+    // Who is anonymous must show by a signature that it is the same client (OPC 10000-4, 5.14.7).
+    let secure = || {
+        connect_by(
+            &plant,
+            "Basic256Sha256",
+            MessageSecurityMode::SignAndEncrypt,
+        )
+    };
+    let (old, new) = (secure().await, secure().await);
+    let mut before = listen(&old, ObjectId::Server, 100).await;
+    let namespace = old.get_namespace_index(NAMESPACE).await.unwrap();
+    let tag = NodeId::new(namespace, "Weighbridge/Devices/plc-1/temperature");
+    let created = old
+        .create_monitored_items(
+            before.subscription,
+            TimestampsToReturn::Both,
+            vec![MonitoredItemCreateRequest::new(
+                tag.into(),
+                MonitoringMode::Reporting,
+                MonitoringParameters {
+                    client_handle: 77,
+                    queue_size: 10,
+                    ..Default::default()
+                },
+            )],
+        )
+        .await
+        .unwrap();
+    assert!(created[0].result.status_code.is_good());
+    plant.alarms.raise("plc-1", Some("temperature"), 300);
+    before.next().await;
+
+    let moves = [before.subscription];
+    let moved = new.transfer_subscriptions(&moves, true).await.unwrap();
+    assert!(moved[0].status_code.is_good(), "{:?}", moved[0].status_code);
+    plant.alarms.raise("plc-1", Some("temperature"), 600);
+    let live = plant.live.device("plc-1").unwrap();
+    live.update([(
+        0,
+        LiveSample {
+            time: crate::model::now(),
+            value: crate::model::Value::F64(42.0),
+            quality: crate::model::Quality::GOOD,
+        },
+    )]);
+    // The client's stack knows nothing of it there: the messages are fetched by hand.
+    let (mut severity, mut value) = (None, None);
+    let fetched = async {
+        while severity.is_none() || value.is_none() {
+            let publish = Publish::new(&new).send(new.channel()).await.unwrap();
+            assert_eq!(publish.subscription_id, before.subscription);
+            let data = publish.notification_message.notification_data;
+            for data in data.into_iter().flatten() {
+                match_extension_object_owned!(data,
+                    events: EventNotificationList => {
+                        for event in events.events.into_iter().flatten() {
+                            let fields = event.event_fields.unwrap_or_default();
+                            if *field(&fields, "Severity") == Variant::UInt16(600) {
+                                severity = Some(600);
+                            }
+                        }
+                    },
+                    changes: DataChangeNotification => {
+                        for item in changes.monitored_items.into_iter().flatten() {
+                            if item.value.value == Some(Variant::Double(42.0)) {
+                                value = Some(42.0);
+                            }
+                        }
+                    },
+                );
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, fetched).await.unwrap();
+    // Who had it can do nothing with it any more.
+    let refresh = vec![Variant::from(before.subscription)];
+    let of_type = NodeId::from(ObjectTypeId::ConditionType);
+    let stolen = call(&old, &of_type, REFRESH, refresh.clone()).await;
+    assert_eq!(stolen, StatusCode::BadSubscriptionIdInvalid);
+    assert_eq!(
+        call(&new, &of_type, REFRESH, refresh).await,
+        StatusCode::Good
+    );
 }
 
 #[tokio::test]

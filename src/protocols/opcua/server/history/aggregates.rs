@@ -45,11 +45,22 @@ pub(super) enum Aggregate {
     StandardDeviationPopulation,
     VarianceSample,
     VariancePopulation,
+    TimeAverage2,
+    Total2,
+    Minimum2,
+    Maximum2,
+    MinimumActualTime2,
+    MaximumActualTime2,
+    Range2,
+    DurationGood,
+    DurationBad,
+    PercentGood,
+    PercentBad,
 }
 
 impl Aggregate {
     /// All of them, with the ids of their functions.
-    pub(super) const ALL: [(Self, ObjectId); 17] = [
+    pub(super) const ALL: [(Self, ObjectId); 28] = [
         (
             Self::Interpolative,
             ObjectId::AggregateFunction_Interpolative,
@@ -88,6 +99,23 @@ impl Aggregate {
             Self::VariancePopulation,
             ObjectId::AggregateFunction_VariancePopulation,
         ),
+        (Self::TimeAverage2, ObjectId::AggregateFunction_TimeAverage2),
+        (Self::Total2, ObjectId::AggregateFunction_Total2),
+        (Self::Minimum2, ObjectId::AggregateFunction_Minimum2),
+        (Self::Maximum2, ObjectId::AggregateFunction_Maximum2),
+        (
+            Self::MinimumActualTime2,
+            ObjectId::AggregateFunction_MinimumActualTime2,
+        ),
+        (
+            Self::MaximumActualTime2,
+            ObjectId::AggregateFunction_MaximumActualTime2,
+        ),
+        (Self::Range2, ObjectId::AggregateFunction_Range2),
+        (Self::DurationGood, ObjectId::AggregateFunction_DurationGood),
+        (Self::DurationBad, ObjectId::AggregateFunction_DurationBad),
+        (Self::PercentGood, ObjectId::AggregateFunction_PercentGood),
+        (Self::PercentBad, ObjectId::AggregateFunction_PercentBad),
     ];
 
     /// What it is, for people.
@@ -114,6 +142,21 @@ impl Aggregate {
             }
             Self::VarianceSample => "The variance of the Good samples, over n - 1.",
             Self::VariancePopulation => "The variance of the Good samples, over n.",
+            Self::TimeAverage2 => "The mean over the time that has values.",
+            Self::Total2 => "The integral over the time that has values, in seconds.",
+            Self::Minimum2 => "The least sample, or value at the ends.",
+            Self::Maximum2 => "The greatest sample, or value at the ends.",
+            Self::MinimumActualTime2 => {
+                "The least sample, or value at the ends, with its own time."
+            }
+            Self::MaximumActualTime2 => {
+                "The greatest sample, or value at the ends, with its own time."
+            }
+            Self::Range2 => "The greatest sample or value at the ends less the least.",
+            Self::DurationGood => "For how long the data are Good, in milliseconds.",
+            Self::DurationBad => "For how long the data are Bad, in milliseconds.",
+            Self::PercentGood => "For how much of the interval the data are Good, in percent.",
+            Self::PercentBad => "For how much of the interval the data are Bad, in percent.",
         }
     }
 
@@ -121,7 +164,14 @@ impl Aggregate {
     pub(super) fn needs_numbers(self) -> bool {
         !matches!(
             self,
-            Self::Interpolative | Self::Count | Self::Start | Self::End
+            Self::Interpolative
+                | Self::Count
+                | Self::Start
+                | Self::End
+                | Self::DurationGood
+                | Self::DurationBad
+                | Self::PercentGood
+                | Self::PercentBad
         )
     }
 }
@@ -157,7 +207,7 @@ pub(super) struct Said {
 }
 
 impl Interval<'_> {
-    fn said(&self, value: Option<Value>, quality: Quality, bits: u32) -> Said {
+    pub(super) fn said(&self, value: Option<Value>, quality: Quality, bits: u32) -> Said {
         let value = value.filter(|_| !quality.is_bad());
         // Where there is no value, nothing was calculated either.
         let bits = if value.is_some() { bits } else { 0 };
@@ -168,16 +218,16 @@ impl Interval<'_> {
         }
     }
 
-    fn nothing(&self) -> Said {
+    pub(super) fn nothing(&self) -> Said {
         self.said(None, NO_DATA, 0)
     }
 
-    fn number(&self, value: f64, quality: Quality, bits: u32) -> Said {
+    pub(super) fn number(&self, value: f64, quality: Quality, bits: u32) -> Said {
         self.said(Some(Value::F64(value)), quality, bits)
     }
 
     /// The Partial bit: data begin after the interval does, or end before it does.
-    fn partial(&self) -> u32 {
+    pub(super) fn partial(&self) -> u32 {
         let begins =
             self.before.is_empty() && self.within.first().is_some_and(|s| s.time > self.from);
         let ends = self.after.is_empty();
@@ -247,6 +297,17 @@ impl Interval<'_> {
             A::VariancePopulation => self.variance(rules, 0, |v| v),
             A::StandardDeviationSample => self.variance(rules, 1, f64::sqrt),
             A::StandardDeviationPopulation => self.variance(rules, 0, f64::sqrt),
+            A::TimeAverage2 => self.time_average_2(rules, |mean, _| mean),
+            A::Total2 => self.time_average_2(rules, |mean, seconds| mean * seconds),
+            A::Minimum2 => self.extreme_2(rules, |a, b| a < b, false),
+            A::Maximum2 => self.extreme_2(rules, |a, b| a > b, false),
+            A::MinimumActualTime2 => self.extreme_2(rules, |a, b| a < b, true),
+            A::MaximumActualTime2 => self.extreme_2(rules, |a, b| a > b, true),
+            A::Range2 => self.range_2(rules),
+            A::DurationGood => self.duration(rules, false, false),
+            A::DurationBad => self.duration(rules, true, false),
+            A::PercentGood => self.duration(rules, false, true),
+            A::PercentBad => self.duration(rules, true, true),
         }
     }
 
@@ -436,4 +497,4 @@ impl Interval<'_> {
 
 #[cfg(test)]
 #[path = "aggregates_tests.rs"]
-mod tests;
+pub(super) mod tests;

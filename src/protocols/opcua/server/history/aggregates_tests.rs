@@ -12,10 +12,10 @@ const BAD: Quality = Quality::BAD;
 const GOOD: Quality = Quality::GOOD;
 const UNCERTAIN: Quality = Quality::UNCERTAIN;
 
-type Raw = (i64, f64, Quality);
+pub(in super::super) type Raw = (i64, f64, Quality);
 
 /// A.1.1: periodic data.
-const HISTORIAN_1: [Raw; 9] = [
+pub(in super::super) const HISTORIAN_1: [Raw; 9] = [
     (10, 10.0, GOOD),
     (20, 20.0, GOOD),
     (30, 30.0, GOOD),
@@ -27,7 +27,7 @@ const HISTORIAN_1: [Raw; 9] = [
     (90, 90.0, GOOD),
 ];
 /// A.1.2: non-periodic data.
-const HISTORIAN_2: [Raw; 12] = [
+pub(in super::super) const HISTORIAN_2: [Raw; 12] = [
     (2, 10.0, GOOD),
     (25, 20.0, GOOD),
     (28, 25.0, GOOD),
@@ -42,13 +42,13 @@ const HISTORIAN_2: [Raw; 12] = [
     (90, 90.0, GOOD),
 ];
 
-const RULES_1: Rules = Rules {
+pub(in super::super) const RULES_1: Rules = Rules {
     treat_uncertain_as_bad: false,
     percent_bad: 100,
     percent_good: 100,
     sloped_extrapolation: false,
 };
-const RULES_2: Rules = Rules {
+pub(in super::super) const RULES_2: Rules = Rules {
     treat_uncertain_as_bad: true,
     ..RULES_1
 };
@@ -106,7 +106,11 @@ fn line(said: &Said) -> String {
         0x809B_0000 => "NoData",
         other => panic!("status {other:x}"),
     };
-    let mut line = format!("{} {value} {name}", said.time / SECOND);
+    let time = match said.time % SECOND {
+        0 => (said.time / SECOND).to_string(),
+        _ => format!("{:.3}", said.time as f64 / SECOND as f64),
+    };
+    let mut line = format!("{time} {value} {name}");
     for (bit, name) in [
         (CALCULATED, "Calculated"),
         (INTERPOLATED, "Interpolated"),
@@ -121,7 +125,13 @@ fn line(said: &Said) -> String {
     line
 }
 
-fn check(history: &[Raw], aggregate: Aggregate, length: i64, rules: Rules, expected: &str) {
+pub(in super::super) fn check(
+    history: &[Raw],
+    aggregate: Aggregate,
+    length: i64,
+    rules: Rules,
+    expected: &str,
+) {
     let said = said(&samples(history), aggregate, length, rules);
     let lines: Vec<String> = said.iter().map(line).collect();
     let expected: Vec<String> = expected
@@ -130,6 +140,21 @@ fn check(history: &[Raw], aggregate: Aggregate, length: i64, rules: Rules, expec
         .filter(|l| !l.is_empty())
         .collect();
     assert_eq!(lines, expected, "{aggregate:?}");
+}
+
+/// The same for the first intervals, as many as are given.
+pub(in super::super) fn check_first(
+    history: &[Raw],
+    aggregate: Aggregate,
+    length: i64,
+    rules: Rules,
+    expected: &str,
+) {
+    let said = said(&samples(history), aggregate, length, rules);
+    for (line_of, expected) in said.iter().map(line).zip(expected.trim().lines()) {
+        let expected: Vec<_> = expected.split_whitespace().collect();
+        assert_eq!(line_of, expected.join(" "), "{aggregate:?}");
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Bound {
 
 /// Whether values of this kind are held, rather than drawn as a line: OPC 10000-13, A.1.4 says so of
 /// Booleans, and there is no line between texts.
-fn is_stepped(value: &Value) -> bool {
+pub(super) fn is_stepped(value: &Value) -> bool {
     matches!(value, Value::Bool(_) | Value::Text(_) | Value::Bytes(_))
 }
 
@@ -126,7 +126,7 @@ fn extrapolate(time: Nanos, before: &PastSample, earlier: &[PastSample], rules: 
 }
 
 /// The value at `time` on the line through two samples, in the type of the first.
-fn line(time: Nanos, first: &PastSample, second: &PastSample) -> Value {
+pub(super) fn line(time: Nanos, first: &PastSample, second: &PastSample) -> Value {
     let (Some(from), Some(to)) = (first.value.as_f64(), second.value.as_f64()) else {
         return first.value.clone();
     };

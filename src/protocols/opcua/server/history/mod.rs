@@ -11,10 +11,11 @@ mod bounds;
 pub(super) mod capabilities;
 mod processed;
 mod raw;
+mod simple;
 
 use super::nodes::Tags;
 use super::parts::Past;
-use super::points::{UNIX_EPOCH_TICKS, ticks, variant};
+use super::points::{UNIX_EPOCH_TICKS, date_time, variant};
 use crate::access::{Caller, Right};
 use crate::model::{DeviceId, Nanos, Value};
 use crate::protocols::ports::{HistoryError, HistoryPort, PastRequest, PastSample, PastTag};
@@ -173,7 +174,7 @@ fn data_value(time: Nanos, value: Option<Value>, status: u32) -> DataValue {
     DataValue {
         value: value.map(variant),
         status: Some(StatusCode::from(status)),
-        source_timestamp: Some(DateTime::from(ticks(time))),
+        source_timestamp: Some(date_time(time)),
         source_picoseconds: None,
         server_timestamp: None,
         server_picoseconds: None,

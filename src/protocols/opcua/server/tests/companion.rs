@@ -241,3 +241,70 @@ async fn a_device_that_nobody_described_is_a_machine_all_the_same() {
     assert_eq!(own.count(), 1);
     hub.server.shutdown().await;
 }
+
+/// What a client reads of these addresses, when every one that can be has a value.
+async fn read_all(hub: &Hub, addresses: &[String]) -> Vec<(crate::model::Quality, Value)> {
+    use crate::model::BatchBuilder;
+    use crate::protocols::Source;
+    use crate::protocols::opcua::{OpcUaConfig, OpcUaPoint, OpcUaSource};
+    let point = |(i, address): (usize, &String)| {
+        let point = OpcUaPoint::new(address.parse().unwrap(), ValueKind::F64);
+        (tag(&format!("t{i}"), ValueKind::F64, "", None), point)
+    };
+    let points = addresses.iter().enumerate().map(point).collect();
+    let config = OpcUaConfig::new(hub.server.url());
+    let mut source = OpcUaSource::new("robot".into(), config, points).unwrap();
+    source.connect().await.unwrap();
+    let mut out = BatchBuilder::subscribing("robot".into(), source.tags());
+    let reading = async {
+        while out.newest().count() < addresses.len() {
+            source.read(&mut out).await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.unwrap();
+    let mut newest: Vec<_> = out.newest().collect();
+    newest.sort_by_key(|(column, ..)| *column);
+    source.close().await;
+    newest
+        .into_iter()
+        .map(|(_, _, quality, value)| (quality, value))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_client_finds_a_robots_values_by_browse_paths() {
+    let hub = robot().await;
+    hub.plc.set_link(Link::Up);
+    hub.plc
+        .update([(0, good(Value::F64(12.5))), (1, good(Value::U64(61)))]);
+    let (di, rob) = (format!("nsu={DI};"), format!("nsu={ROBOTICS};"));
+    let system = format!("/{di}DeviceSet/*");
+    let device = format!("{system}/{rob}MotionDevices/*");
+    let axis = format!("{di}ParameterSet/{rob}ActualPosition");
+    let motor = format!("{di}ParameterSet/{rob}MotorTemperature");
+    let addresses = [
+        // By what the standard names, whatever this server calls the rest.
+        format!("{device}/{rob}Axes/*[1]/{axis}"),
+        format!("{device}/{rob}PowerTrains/*[1]/*/{motor}"),
+        // By all names; and with names of whatever namespace.
+        format!(
+            "/{di}DeviceSet/nsu={NAMESPACE};plc-1/{rob}MotionDevices/nsu={NAMESPACE};MotionDevice_1/\
+             {rob}Axes/nsu={NAMESPACE};Axis_1/{axis}"
+        ),
+        format!("{system}/*:MotionDevices/*:MotionDevice_1/*:Axes/*:Axis_1/{axis}"),
+        // There is no second axis, no such name, and no such namespace.
+        format!("{device}/{rob}Axes/*[2]/{axis}"),
+        format!("{device}/{rob}Axes/*[1]/{di}ParameterSet/{rob}NoSuch"),
+        "/nsu=urn:nowhere;DeviceSet/1:x".to_owned(),
+    ];
+    let read = read_all(&hub, &addresses).await;
+    let expected = [12.5, 61.0, 12.5, 12.5];
+    for ((quality, value), expected) in read.iter().zip(expected) {
+        assert_eq!((*quality, value), (Quality::GOOD, &Value::F64(expected)));
+    }
+    assert!(
+        read[4..].iter().all(|(quality, _)| quality.is_bad()),
+        "{read:?}"
+    );
+    hub.server.shutdown().await;
+}

@@ -344,7 +344,7 @@ async fn processed_history_has_a_value_for_every_interval_either_way() {
                 at(0),
                 at(9),
                 1_000.0,
-                ObjectId::AggregateFunction_PercentGood,
+                ObjectId::AggregateFunction_DurationInStateZero,
             ),
             StatusCode::BadAggregateNotSupported,
         ),

@@ -1,14 +1,20 @@
-//! Who may do what: roles, and the rights that each one carries.
+//! Rights, the roles that every site has, and the rights that each one carries.
 //!
 //! The names are those of the well-known roles of OPC UA (OPC 10000-18, 4.2) with one of our own,
 //! the auditor.
 
+use super::level::Mode;
+use borsh::BorshSerialize;
 use serde::{Deserialize, Serialize};
 
 /// Something that a user may be allowed to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
+    /// Put batches into the record.
+    Store,
     /// See live values, alarms and the state of the ledger.
     Live,
     /// See what was recorded: it is decrypted for them.
@@ -23,6 +29,63 @@ pub enum Right {
     Acknowledge,
     /// Shelve alarms.
     Shelve,
+    /// Enrol, renew and withdraw identities.
+    Enrol,
+    /// Give roles and take them; which ones, the object patterns say (`role:operator`).
+    Assign,
+    /// Put on the lists of the intranet and the extranet, and take off.
+    Admit,
+    /// Change limits, device configurations, roles and levels.
+    Configure,
+    /// Destroy the keys of recorded data.
+    Erase,
+}
+
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Store,
+        Self::Live,
+        Self::History,
+        Self::Evidence,
+        Self::Write,
+        Self::Call,
+        Self::Acknowledge,
+        Self::Shelve,
+        Self::Enrol,
+        Self::Assign,
+        Self::Admit,
+        Self::Configure,
+        Self::Erase,
+    ];
+
+    /// Which of the three ways to act it is.
+    pub fn mode(self) -> Mode {
+        match self {
+            Self::Store => Mode::Store,
+            Self::Live | Self::History | Self::Evidence => Mode::Read,
+            _ => Mode::Control,
+        }
+    }
+
+    /// The name used in files and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Live => "live",
+            Self::History => "history",
+            Self::Evidence => "evidence",
+            Self::Write => "write",
+            Self::Call => "call",
+            Self::Acknowledge => "acknowledge",
+            Self::Shelve => "shelve",
+            Self::Enrol => "enrol",
+            Self::Assign => "assign",
+            Self::Admit => "admit",
+            Self::Configure => "configure",
+            Self::Erase => "erase",
+        }
+    }
 }
 
 /// What a user is to the factory.
@@ -69,7 +132,11 @@ impl Role {
             Self::Observer => matches!(right, Live),
             Self::Operator => matches!(right, Live | History | Write | Acknowledge),
             Self::Engineer => matches!(right, Live | History | Write | Call | Acknowledge | Shelve),
-            Self::Supervisor => true,
+            // What is everybody's: administration is a role of its own.
+            Self::Supervisor => matches!(
+                right,
+                Live | History | Evidence | Write | Call | Acknowledge | Shelve
+            ),
             Self::Auditor => matches!(right, Live | History | Evidence),
         }
     }

@@ -1,0 +1,229 @@
+//! The state as entries: one a subject, a role, a level, a place on a list, a permit. A change makes one
+//! entry anew; the newest of each is recorded, and from all of them the state is made up again.
+//!
+//! | name | what it says |
+//! | --- | --- |
+//! | `subject/user:ann` | kind, level, roles, expiry, whether withdrawn |
+//! | `role/presses` | the role's rules; none: no such role |
+//! | `level/device:lab` | the object's level |
+//! | `list/extranet/user:ann` | whether on the whitelist, and on the blacklist |
+//! | `permit/control/user:ann` | from when until when |
+
+use super::level::{Level, Mode};
+use super::lists::Side;
+use super::permit::Permit;
+use super::rules::Rule;
+use super::state::{AccessState, Change, Subject};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// A part of the state under its name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// What it says; null: nothing any more.
+    pub says: Json,
+}
+
+/// Why an entry cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// It is named as none is.
+    #[error("there is no entry of the name {0:?}")]
+    Name(String),
+    /// It says something else than it should.
+    #[error("{name:?} cannot be read: {reason}")]
+    Form {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Somebody's place on the lists of a side.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    white: bool,
+    black: bool,
+}
+
+impl AccessState {
+    /// The entry that `change` made anew; to be asked after it was made.
+    pub fn entry(&self, change: &Change) -> Entry {
+        let (name, says) = match change {
+            Change::Enrol(id, _)
+            | Change::Revoke(id)
+            | Change::Renew(id, _)
+            | Change::Assign(id, _) => (format!("subject/{id}"), said(self.subjects.get(id))),
+            Change::Define(role, rules) => {
+                let rules = (!rules.is_empty()).then_some(rules);
+                (format!("role/{role}"), said(rules))
+            }
+            Change::Classify(object, level) => (format!("level/{object}"), said(level.as_ref())),
+            Change::White(side, id, _) | Change::Black(side, id, _) => {
+                let lists = self.lists(*side);
+                let place = Place {
+                    white: lists.white.contains(id),
+                    black: lists.black.contains(id),
+                };
+                let listed = place.white || place.black;
+                let name = format!("list/{}/{id}", side.name());
+                (name, said(listed.then_some(&place)))
+            }
+            Change::Permit(id, mode, permit) => (
+                format!("permit/{}/{id}", mode.name()),
+                said(permit.as_ref()),
+            ),
+        };
+        Entry { name, says }
+    }
+
+    /// Takes in a recorded entry; what the state had under its name before counts no more.
+    pub fn load(&mut self, entry: &Entry) -> Result<(), EntryError> {
+        let unknown = || EntryError::Name(entry.name.clone());
+        let (kind, rest) = entry.name.split_once('/').ok_or_else(unknown)?;
+        match kind {
+            "subject" => put(
+                &mut self.subjects,
+                rest.to_owned(),
+                entry.read::<Subject>()?,
+            ),
+            "role" => {
+                let rules = entry.read::<Vec<Rule>>()?;
+                self.rules.define(rest, rules.unwrap_or_default());
+            }
+            "level" => put(&mut self.levels, rest.to_owned(), entry.read::<Level>()?),
+            "list" => {
+                let (side, id) = rest.split_once('/').ok_or_else(unknown)?;
+                let side = [Side::Intranet, Side::Extranet]
+                    .into_iter()
+                    .find(|s| s.name() == side);
+                let lists = match side.ok_or_else(unknown)? {
+                    Side::Intranet => &mut self.intranet,
+                    Side::Extranet => &mut self.extranet,
+                };
+                let place = entry.read::<Place>()?;
+                let (white, black) = place.map_or((false, false), |p| (p.white, p.black));
+                for (list, on) in [(&mut lists.white, white), (&mut lists.black, black)] {
+                    match on {
+                        true => list.insert(id.to_owned()),
+                        false => list.remove(id),
+                    };
+                }
+            }
+            "permit" => {
+                let (mode, id) = rest.split_once('/').ok_or_else(unknown)?;
+                let mode = Mode::ALL.into_iter().find(|m| m.name() == mode);
+                let key = (id.to_owned(), mode.ok_or_else(unknown)?);
+                put(&mut self.permits, key, entry.read::<Permit>()?);
+            }
+            _ => return Err(unknown()),
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, EntryError> {
+        serde_json::from_value(self.says.clone()).map_err(|error| EntryError::Form {
+            name: self.name.clone(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn put<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}
+
+fn said<T: Serialize>(value: Option<&T>) -> Json {
+    match serde_json::to_value(value) {
+        Ok(json) => json,
+        Err(error) => unreachable!("what is said of access has a form in JSON: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{Pattern, Right, Window};
+    use std::collections::{BTreeMap, BTreeSet};
+    use weighbridge_verifier::IdentityKind;
+
+    /// One change of each kind, and what undoes it.
+    fn changes() -> Vec<Change> {
+        let ann = || "user:ann".to_owned();
+        let rule = Rule {
+            rights: BTreeSet::from([Right::Write, Right::Live]),
+            objects: vec![Pattern::new("device:press-*/**").unwrap()],
+            windows: vec![Window::new([true; 7], 360, 1_320, -60).unwrap()],
+        };
+        let permit = Permit { from: 1, until: 2 };
+        vec![
+            Change::Enrol(ann(), Subject::new(IdentityKind::User)),
+            Change::Define("presses".into(), vec![rule]),
+            Change::Assign(ann(), BTreeSet::from(["presses".to_owned()])),
+            Change::Renew(ann(), Some(77)),
+            Change::Classify("device:lab/x".into(), Some(Level(5))),
+            Change::White(Side::Extranet, ann(), true),
+            Change::Black(Side::Extranet, ann(), true),
+            Change::Permit(ann(), Mode::Control, Some(permit)),
+            Change::Permit(ann(), Mode::Control, None),
+            Change::Black(Side::Extranet, ann(), false),
+            Change::White(Side::Extranet, ann(), false),
+            Change::Classify("device:lab/x".into(), None),
+            Change::Assign(ann(), BTreeSet::new()),
+            Change::Define("presses".into(), Vec::new()),
+            Change::Define("observer".into(), Vec::new()),
+            Change::Revoke(ann()),
+        ]
+    }
+
+    #[test]
+    fn the_newest_entries_make_up_the_state_after_every_change() {
+        let mut state = AccessState::default();
+        let mut newest = BTreeMap::new();
+        for change in changes() {
+            state.apply(change.clone()).unwrap();
+            let entry = state.entry(&change);
+            // As it comes back from a record.
+            let says = serde_json::from_str(&entry.says.to_string()).unwrap();
+            newest.insert(entry.name, says);
+            let mut again = AccessState::default();
+            for (name, says) in newest.clone() {
+                again.load(&Entry { name, says }).unwrap();
+            }
+            assert_eq!(again, state, "after {change:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_entry_is_said() {
+        let mut state = AccessState::default();
+        for name in [
+            "subject",
+            "king/ann",
+            "list/moon/user:ann",
+            "permit/fly/user:ann",
+        ] {
+            let entry = Entry {
+                name: name.into(),
+                says: Json::Null,
+            };
+            assert_eq!(state.load(&entry), Err(EntryError::Name(name.into())));
+        }
+        let entry = Entry {
+            name: "subject/user:ann".into(),
+            says: serde_json::json!({"level": "high"}),
+        };
+        assert!(matches!(state.load(&entry), Err(EntryError::Form { .. })));
+        assert_eq!(state, AccessState::default());
+    }
+}

@@ -1,0 +1,36 @@
+//! Who may do what. One pure function, [`decide`], over one state, [`AccessState`]:
+//!
+//! 1. the **lists** of the side that somebody comes from: blacklisted, or not whitelisted, is refused
+//!    (Wan et al. 2019, Algorithms 1 and 2);
+//! 2. the **identity**: enrolled, not withdrawn, not expired;
+//! 3. the **levels** of subject and object: Bell-LaPadula and Biba as the paper joins them (Table 2);
+//! 4. the **roles**: rights × object patterns × time windows;
+//! 5. the **permit**: for a while, for storing, reading or controlling.
+//!
+//! Users are low and machines are high, and low on high may nothing. So people act on machines by
+//! request and see data by release: [`decide_request`] and [`decide_release`] say both halves.
+
+mod decide;
+mod entry;
+mod level;
+mod lists;
+mod pattern;
+mod permit;
+mod role;
+mod rules;
+mod state;
+mod window;
+
+pub use decide::{Denied, Granted, Passage, Request, decide, decide_release, decide_request};
+pub use entry::{Entry, EntryError};
+pub use level::{Level, Mode};
+pub use lists::{Lists, Side};
+pub use pattern::{Pattern, PatternError};
+pub use permit::Permit;
+pub use role::{Caller, Right, Role};
+pub use rules::{Rule, Rules};
+pub use state::{AccessState, Change, ChangeError, Subject};
+pub use window::{Window, WindowError};
+
+#[cfg(test)]
+mod oracle;
