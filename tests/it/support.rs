@@ -157,6 +157,13 @@ impl Plant {
         plant
     }
 
+    /// Adds to the configuration.
+    pub fn configure(&self, more: &str) {
+        let file = self.path("hub.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, config + more).unwrap();
+    }
+
     /// A file or directory of the plant.
     pub fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join("plant").join(file)
@@ -230,6 +237,11 @@ impl RunningHub {
             }
             None => Err(child.wait_with_output().unwrap()),
         }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// An address of its HTTP face.
