@@ -1,24 +1,16 @@
 //! `weighbridge history`: what was recorded of a tag.
 
-use super::data_dir::{data_dir, open_store};
 use super::http_get::{HubUrl, get_json};
 use super::output::{self, Align, Style, cell};
+use super::stopped_hub::StoppedHub;
 use crate::api::views::SampleView;
-use crate::crypto::SealingKey;
-use crate::hub::HubKeys;
 use crate::ledger::history::reader::{Archive, Cursor, Direction};
-use crate::ledger::history::rebuild;
-use crate::ledger::opening::Opener;
-use crate::ledger::proof::genesis_validators;
-use crate::ledger::query::Explorer;
-use crate::ledger::store::Store;
 use crate::model::{Nanos, now, parse_time};
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value as Json, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// What `weighbridge history` is told.
 #[derive(Debug, Args)]
@@ -118,22 +110,9 @@ fn asked(args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Vec<J
 /// Of a stopped hub, with its own key. Who holds the key can read without anybody's leave, so there is
 /// nothing to record.
 fn stored(dir: &Path, args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Vec<Json>> {
-    let store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
-    let key = SealingKey::load(&dir.join("keys").join(HubKeys::SEALING))?;
-    let explorer = Explorer::new(store.clone());
-    let genesis = explorer.genesis()?.context("the ledger is empty")?;
-    let validators = genesis_validators(&genesis)
-        .context("the ledger does not begin with its hub's enrolment")?;
-    let hub = validators.validators.first();
-    let hub = hub.context("the ledger names no hub")?;
-    let opener = Opener::new(store.clone(), Arc::new(key), &hub.id);
-    let tip = explorer.tip_summary()?.height;
-    let recorded = rebuild::stored(&explorer, tip)?;
-    if !rebuild::is_complete(&*store, recorded)? {
-        eprintln!("the index of the history is made up from {tip} blocks");
-        rebuild::rebuild(&*store, &explorer, &opener, tip, |_| true)?;
-    }
-    let tag = Archive::new(store, opener).tag(&args.device, &args.tag);
+    let hub = StoppedHub::open(dir, None)?;
+    hub.complete_index()?;
+    let tag = Archive::new(hub.store, hub.opener).tag(&args.device, &args.tag);
     let (range, direction) = match from <= to {
         true => ((from, to), Direction::Forward),
         false => (

@@ -14,6 +14,7 @@ mod data_dir;
 mod demo;
 mod edge;
 mod ending;
+mod evidence;
 mod history;
 mod http_get;
 mod import;
@@ -31,8 +32,10 @@ mod run;
 mod scan;
 mod sim;
 mod status;
+mod stopped_hub;
 mod temporary;
 mod verify;
+mod verify_evidence;
 mod watch;
 mod write;
 
@@ -105,6 +108,8 @@ enum Command {
     History(history::HistoryArgs),
     /// Write a file that proves one sample
     Prove(prove::ProveArgs),
+    /// Write a file that proves all samples of a time
+    Evidence(evidence::EvidenceArgs),
     /// Check a ledger or an evidence file, offline
     Verify(verify::VerifyArgs),
     /// Try a validator on history: a CSV in, a label a row out
@@ -152,6 +157,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args),
         Command::History(args) => history::run(args),
         Command::Prove(args) => prove::run(args),
+        Command::Evidence(args) => evidence::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),

@@ -4,20 +4,17 @@ mod buffer;
 
 use super::data_dir::{data_dir, open_store};
 use super::output::{self, Style};
-use crate::ledger::evidence::{Evidence, MAGIC, Trust};
+use super::verify_evidence;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::query::Explorer;
 use crate::ledger::report::{LedgerTrust, Progress, Report};
 use crate::ledger::store::Store;
 use crate::ledger::verify::verify_store;
-use crate::model::rfc3339;
 use crate::store::{BufferedStore, FjallStore, HeadFile};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,7 +29,7 @@ Examples:
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
   weighbridge verify plant --buffer /mnt/other/buffer         with the blocks that wait in its buffer
   weighbridge verify cell-a                                   what waits at an edge node
-  weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
+  weighbridge verify sample.evidence --trust KEYFILE          samples that somebody handed you
 
 A hub or edge node must be stopped before its directory is verified. Without --trust the result is
 `self-consistent only`: whoever wrote it all could have written something else.
@@ -42,9 +39,10 @@ pub(super) struct VerifyArgs {
     /// The directory of a stopped hub or edge node, or an evidence file
     #[arg(value_name = "DIR|FILE")]
     what: PathBuf,
-    /// The hub's (or edge node's) public key that you trust: 66 hexadecimal digits, or a file with them
-    #[arg(long, value_name = "KEY", value_parser = public_key)]
-    trust: Option<PublicKey>,
+    /// A hub's (or edge node's) public key that you trust: 66 hexadecimal digits, or a file with one or more,
+    /// a line each; may be given again
+    #[arg(long, value_name = "KEY", value_parser = public_keys)]
+    trust: Vec<Keys>,
     /// A block that the ledger must hold, noted earlier from `status` or `verify`: without one nobody can
     /// tell whether the newest blocks were taken away
     #[arg(long, value_name = "HEIGHT:HASH", value_parser = checkpoint)]
@@ -66,33 +64,46 @@ fn checkpoint(text: &str) -> Result<(u64, Hash), String> {
     ))
 }
 
-/// A key given as digits, or as a file that holds them.
-fn public_key(text: &str) -> Result<PublicKey, String> {
+/// Keys of one option.
+#[derive(Clone, Debug)]
+struct Keys(Vec<PublicKey>);
+
+/// A key given as digits, or as a file that holds some.
+fn public_keys(text: &str) -> Result<Keys, String> {
     if let Ok(key) = text.parse() {
-        return Ok(key);
+        return Ok(Keys(vec![key]));
     }
     let file = std::fs::read_to_string(text)
         .map_err(|e| format!("neither 66 hexadecimal digits nor a file that can be read ({e})"))?;
-    let key = file.trim().parse();
-    key.map_err(|e| format!("the file {text} holds no public key: {e}"))
+    let lines = file.lines().map(str::trim).filter(|line| !line.is_empty());
+    let keys: Result<Vec<PublicKey>, _> = lines.map(str::parse).collect();
+    let keys = keys.map_err(|e| format!("the file {text} holds no public key: {e}"))?;
+    match keys.is_empty() {
+        true => Err(format!("the file {text} holds no public key: it is empty")),
+        false => Ok(Keys(keys)),
+    }
 }
 
 pub(super) fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let metadata = std::fs::metadata(&args.what)
         .with_context(|| format!("{} cannot be read", args.what.display()))?;
+    let trusted: Vec<PublicKey> = args.trust.iter().flat_map(|k| k.0.clone()).collect();
     if metadata.is_dir() {
-        directory(&args)
+        directory(&args, &trusted)
     } else {
-        evidence(&args)
+        verify_evidence::run(&args.what, &trusted, args.json)
     }
 }
 
-fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+fn directory(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCode> {
+    if trusted.len() > 1 {
+        anyhow::bail!("a ledger is begun under one key: give `--trust` one");
+    }
     let dir = data_dir(&args.what);
     if !FjallStore::is_in(&dir) {
         let lanes = buffer::of_edge(&args.what);
         if !lanes.is_empty() {
-            return edge_buffers(args, &lanes);
+            return edge_buffers(args, trusted.first(), &lanes);
         }
     }
     let store: Arc<dyn Store> = match open_store(&dir) {
@@ -114,7 +125,7 @@ fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     };
     let head = HeadFile::new(&dir).read()?;
     let mut bar = Bar::new(args.json);
-    let report = verify_store(&*store, &head, args.trust.as_ref(), &mut |progress| {
+    let report = verify_store(&*store, &head, trusted.first(), &mut |progress| {
         bar.show(progress);
     })?;
     bar.end();
@@ -162,8 +173,12 @@ fn exit_code(clean: bool) -> ExitCode {
 }
 
 /// What waits at an edge node.
-fn edge_buffers(args: &VerifyArgs, lanes: &[PathBuf]) -> anyhow::Result<ExitCode> {
-    let check = |dir: &PathBuf| buffer::check_batches(dir, args.trust.as_ref());
+fn edge_buffers(
+    args: &VerifyArgs,
+    trusted: Option<&PublicKey>,
+    lanes: &[PathBuf],
+) -> anyhow::Result<ExitCode> {
+    let check = |dir: &PathBuf| buffer::check_batches(dir, trusted);
     let checked: Vec<_> = lanes.iter().map(check).collect::<Result<_, _>>()?;
     let clean = checked.iter().all(buffer::Checked::is_clean);
     if args.json {
@@ -173,7 +188,7 @@ fn edge_buffers(args: &VerifyArgs, lanes: &[PathBuf]) -> anyhow::Result<ExitCode
     }
     let style = Style::stdout();
     let texts: String = checked.iter().map(|buffer| buffer.text(style)).collect();
-    let end = match (clean, args.trust) {
+    let end = match (clean, trusted) {
         (false, _) => style.red("NOT CLEAN: what is named above was changed, damaged or lost"),
         (true, Some(_)) => style.green("clean, under the trusted key"),
         (true, None) => style.yellow("clean, self-consistent only"),
@@ -233,76 +248,6 @@ fn report_text(
         style.yellow("clean, self-consistent only")
     };
     text + "\n"
-}
-
-/// Evidence is a few KiB; more is something else.
-const MAX_EVIDENCE: u64 = 1 << 20;
-
-fn evidence(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let mut bytes = Vec::new();
-    File::open(&args.what)
-        .and_then(|file| file.take(MAX_EVIDENCE).read_to_end(&mut bytes))
-        .with_context(|| format!("{} cannot be read", args.what.display()))?;
-    if !bytes.starts_with(&MAGIC[..4]) {
-        anyhow::bail!(
-            "{} is neither a directory nor an evidence file",
-            args.what.display()
-        );
-    }
-    let checked = Evidence::from_bytes(&bytes).and_then(|evidence| {
-        let trust = evidence.verify(args.trust.as_ref())?;
-        Ok((evidence, trust))
-    });
-    let (evidence, trust) = match checked {
-        Ok(checked) => checked,
-        Err(error) if args.json => {
-            output::print_json(&json!({"clean": false, "reason": error.to_string()}))?;
-            return Ok(ExitCode::FAILURE);
-        }
-        Err(error) => return Err(anyhow::Error::from(error).context("the evidence does not hold")),
-    };
-    let (sample, body, header) = (&evidence.sample, &evidence.record.body, &evidence.header);
-    let device = body.batch().map_or("", |batch| &batch.device);
-    let verdict = body.batch().map_or("", |batch| batch.verdict.class.name());
-    let trusted = trust == Trust::Key;
-    if args.json {
-        output::print_json(&json!({
-            "clean": true,
-            "trust": if trusted { "key" } else { "self_consistent_only" },
-            "device": device,
-            "tag": sample.tag,
-            "time": rfc3339(sample.time),
-            "time_ns": sample.time.to_string(),
-            "value": sample.value,
-            "quality": sample.quality.to_string(),
-            "verdict": verdict,
-            "chain": header.chain,
-            "height": header.height,
-            "block_hash": header.hash(),
-            "hub": body.hub,
-            "recorded": rfc3339(body.time),
-        }))?;
-    } else {
-        let style = Style::stdout();
-        let end = if trusted {
-            style.green("proven, under the trusted key")
-        } else {
-            style.yellow("proven, self-consistent only")
-        };
-        output::print(&format!(
-            "{device}/{} = {} ({}) at {}\n  judged {verdict}, recorded by {} at {}\n  in block {} of chain {}, {}\n{end}\n",
-            sample.tag,
-            sample.value,
-            sample.quality,
-            rfc3339(sample.time),
-            body.hub,
-            rfc3339(body.time),
-            header.height,
-            header.chain,
-            header.hash(),
-        ))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A progress bar that appears when the work takes over a second.

@@ -191,11 +191,14 @@ fn evidence() {
     };
     assert_eq!(inner_tree::position(&batch, 4, 11), Some(91));
     let evidence = prove(&block, 2, &set, &batch, sample, salt).unwrap();
-    let stored = golden("evidence_v1", &evidence.to_bytes());
+    let stored = golden("evidence_v2", &evidence.to_bytes());
     let read = Evidence::from_bytes(&stored).unwrap();
     assert_eq!(read, evidence);
     assert_eq!(evidence.to_bytes(), stored);
-    read.verify(Some(&signer().public_key())).unwrap();
+    read.verify(&[signer().public_key()]).unwrap();
+    // Version 1 is written no more, and says the same.
+    let old = Evidence::from_bytes(&golden("evidence_v1", &[])).unwrap();
+    assert_eq!(old, evidence);
 }
 
 #[test]

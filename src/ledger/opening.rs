@@ -7,6 +7,7 @@ use super::store::{Space, Store, StoreError};
 use crate::crypto::{EpochKey, OpenError, SealingKey, WrappedKey};
 use serde_json::Value as Json;
 use std::sync::Arc;
+use weighbridge_verifier::evidence::Opened;
 use weighbridge_verifier::{DecodeError, Hash, MessageContent, Salt, SealedRef, sha256};
 use zeroize::Zeroizing;
 
@@ -79,6 +80,17 @@ impl Opener {
     ) -> Result<Zeroizing<Vec<u8>>, OpeningError> {
         let key = self.epoch_key(device, sealed.key_epoch)?;
         Ok(key.open(&self.ciphertext(sealed)?)?.1)
+    }
+
+    /// The same, with the salt of its commitment: what it takes to show the document to somebody else.
+    pub fn open_to_show(&self, device: &str, sealed: &SealedRef) -> Result<Opened, OpeningError> {
+        let key = self.epoch_key(device, sealed.key_epoch)?;
+        let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
+        let salts = key.salts(number, 1);
+        Ok(Opened {
+            salt: salts.first().copied().unwrap_or_default(),
+            content: plain.to_vec(),
+        })
     }
 
     /// Opens a sealed batch of `device`.

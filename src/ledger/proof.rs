@@ -1,10 +1,13 @@
-//! From a stored batch to the portable evidence of one of its samples.
+//! From stored blocks and batches to the portable evidence of records and samples.
 
 use super::inner_tree::{InnerTree, inner_root, position};
 use crate::model::{Batch, Nanos};
-use weighbridge_verifier::evidence::{Evidence, EvidenceError, ProvenSample};
+use std::collections::BTreeMap;
+use weighbridge_verifier::evidence::{
+    self, Evidence, EvidenceError, Opened, ProvenBlock, ProvenRecord, ProvenSample,
+};
 use weighbridge_verifier::{
-    Action, Block, Content, Hash, IdentityKind, Record, Salt, ValidatorSet, merkle,
+    Block, BlockHeader, CommitCertificate, Hash, Record, Salt, ValidatorSet, merkle,
 };
 
 /// Why a sample cannot be proven.
@@ -67,13 +70,7 @@ pub fn last_sample(batch: &Batch, tag: &str, time: Nanos) -> Option<SampleAt> {
 
 /// The hub that a chain's first block enrols, as the set that signs its blocks.
 pub fn genesis_validators(genesis: &Block) -> Option<ValidatorSet> {
-    let body = &genesis.records.first()?.body;
-    match &body.content {
-        Content::Identity(hub) if body.action == Action::Enrol && hub.kind == IdentityKind::Hub => {
-            Some(ValidatorSet::solo(&hub.id, hub.key?))
-        }
-        _ => None,
-    }
+    evidence::genesis_set(genesis.records.first()?)
 }
 
 /// Evidence of one sample of `batch`, whose record is the one at `record_index` of `block`.
@@ -86,49 +83,143 @@ pub fn prove(
     validators: &ValidatorSet,
     batch: &Batch,
     sample: SampleAt,
-    mut salt: impl FnMut(u64) -> Salt,
+    salt: impl FnMut(u64) -> Salt,
 ) -> Result<Evidence, ProofError> {
-    let height = block.header.height;
-    let record = block
-        .records
-        .get(record_index)
-        .ok_or(ProofError::NoRecord {
-            height,
-            index: record_index,
-        })?;
-    let SampleAt { column, index } = sample;
-    let no_sample = || ProofError::NoSample { column, index };
-    let at = position(batch, column, index).ok_or_else(no_sample)?;
-    let leaves = inner_leaves(record, batch, &mut salt)?;
-    let of_column = batch.columns.get(column).ok_or_else(no_sample)?;
-    let tag = batch.tags.get(column).ok_or_else(no_sample)?;
-    let time = batch.times(of_column).get(index).ok_or_else(no_sample)?;
-    let proven = ProvenSample {
+    let mut exhibits = Exhibits::new(validators.clone());
+    exhibits.show_samples(block, record_index, batch, &[sample], salt)?;
+    exhibits.into_evidence()
+}
+
+/// Gathers what an evidence is to show.
+pub struct Exhibits {
+    validators: ValidatorSet,
+    blocks: BTreeMap<u64, Exhibit>,
+}
+
+/// A block of which something is shown.
+struct Exhibit {
+    header: BlockHeader,
+    certificate: CommitCertificate,
+    leaves: Vec<Hash>,
+    records: BTreeMap<usize, ProvenRecord>,
+}
+
+impl Exhibits {
+    /// Nothing yet, of a chain whose blocks `validators` sign.
+    pub fn new(validators: ValidatorSet) -> Self {
+        Self {
+            validators,
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    /// Shows the record at `index` of `block`.
+    pub fn show_record(
+        &mut self,
+        block: &Block,
+        index: usize,
+    ) -> Result<&mut ProvenRecord, ProofError> {
+        let height = block.header.height;
+        let missing = || ProofError::NoRecord { height, index };
+        let record = block.records.get(index).ok_or_else(missing)?;
+        let position = u32::try_from(index).map_err(|_| missing())?;
+        let exhibit = self.blocks.entry(height).or_insert_with(|| Exhibit {
+            header: block.header.clone(),
+            certificate: block.certificate.clone(),
+            leaves: block.records.iter().map(Record::leaf).collect(),
+            records: BTreeMap::new(),
+        });
+        let shown = || ProvenRecord {
+            position,
+            record: record.clone(),
+            samples: Vec::new(),
+            path: Vec::new(),
+            opened: None,
+        };
+        Ok(exhibit.records.entry(index).or_insert_with(shown))
+    }
+
+    /// Shows the record at `index` of `block`, and what is in the document or message it is about.
+    pub fn show_opened(
+        &mut self,
+        block: &Block,
+        index: usize,
+        opened: Opened,
+    ) -> Result<(), ProofError> {
+        self.show_record(block, index)?.opened = Some(opened);
+        Ok(())
+    }
+
+    /// Shows samples of `batch`, whose record is the one at `index` of `block`; `salt` gives the salt of
+    /// each position, as it did when the batch was sealed.
+    pub fn show_samples(
+        &mut self,
+        block: &Block,
+        index: usize,
+        batch: &Batch,
+        samples: &[SampleAt],
+        mut salt: impl FnMut(u64) -> Salt,
+    ) -> Result<(), ProofError> {
+        let shown = self.show_record(block, index)?;
+        let leaves = inner_leaves(&shown.record, batch, &mut salt)?;
+        let proven = samples.iter().map(|at| proven(batch, *at, &mut salt));
+        let mut proven = proven.collect::<Result<Vec<_>, _>>()?;
+        proven.sort_unstable_by_key(|s| s.position);
+        let positions: Vec<usize> = proven.iter().map(|s| s.position as usize).collect();
+        let path = merkle::multi_path(&leaves, &positions);
+        shown.path = path.ok_or_else(|| no_sample(samples.first()))?;
+        shown.samples = proven;
+        Ok(())
+    }
+
+    /// The evidence of all that is shown. It is verified before it is handed out.
+    pub fn into_evidence(self) -> Result<Evidence, ProofError> {
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for (height, exhibit) in self.blocks {
+            let positions: Vec<usize> = exhibit.records.keys().copied().collect();
+            let path = merkle::multi_path(&exhibit.leaves, &positions);
+            let index = positions.first().copied().unwrap_or(0);
+            blocks.push(ProvenBlock {
+                header: exhibit.header,
+                certificate: exhibit.certificate,
+                records: exhibit.records.into_values().collect(),
+                path: path.ok_or(ProofError::NoRecord { height, index })?,
+            });
+        }
+        let evidence = Evidence {
+            validators: self.validators,
+            blocks,
+        };
+        evidence.verify(&[])?;
+        Ok(evidence)
+    }
+}
+
+fn no_sample(at: Option<&SampleAt>) -> ProofError {
+    let (column, index) = at.map_or((0, 0), |at| (at.column, at.index));
+    ProofError::NoSample { column, index }
+}
+
+fn proven(
+    batch: &Batch,
+    at: SampleAt,
+    salt: &mut impl FnMut(u64) -> Salt,
+) -> Result<ProvenSample, ProofError> {
+    let SampleAt { column, index } = at;
+    let missing = || no_sample(Some(&at));
+    let position = position(batch, column, index).ok_or_else(missing)?;
+    let of_column = batch.columns.get(column).ok_or_else(missing)?;
+    let tag = batch.tags.get(column).ok_or_else(missing)?;
+    let time = batch.times(of_column).get(index).ok_or_else(missing)?;
+    Ok(ProvenSample {
+        position: u32::try_from(position).map_err(|_| missing())?,
         tag: tag.name.to_string(),
-        index: u32::try_from(index).map_err(|_| no_sample())?,
+        index: u32::try_from(index).map_err(|_| missing())?,
         time: *time,
-        value: of_column.values.get(index).ok_or_else(no_sample)?,
+        value: of_column.values.get(index).ok_or_else(missing)?,
         quality: of_column.quality.get(index),
-        salt: salt(at),
-        position: u32::try_from(at).map_err(|_| no_sample())?,
-        path: merkle::inclusion_path(&leaves, at as usize).ok_or_else(no_sample)?,
-    };
-    let records: Vec<Hash> = block.records.iter().map(Record::leaf).collect();
-    let no_record = || ProofError::NoRecord {
-        height,
-        index: record_index,
-    };
-    let evidence = Evidence {
-        sample: proven,
-        record: record.clone(),
-        position: u32::try_from(record_index).map_err(|_| no_record())?,
-        path: merkle::inclusion_path(&records, record_index).ok_or_else(no_record)?,
-        header: block.header.clone(),
-        certificate: block.certificate.clone(),
-        validators: validators.clone(),
-    };
-    evidence.verify(None)?;
-    Ok(evidence)
+        salt: salt(position),
+    })
 }
 
 /// The leaves of `batch`, if they are those that `record` answers for.

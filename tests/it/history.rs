@@ -151,9 +151,10 @@ fn evidence_is_of_the_sample_at_the_time_and_verifies() {
         let bytes = hub.past().evidence(&auditor, PRESS, "pressure", at);
         let bytes = hub.runtime().block_on(bytes).unwrap();
         let evidence = Evidence::from_bytes(&bytes).unwrap();
-        assert_eq!(evidence.verify(Some(&key)).unwrap(), Trust::Key);
-        assert_eq!(evidence.sample.value, Value::F64(f64::from(scan)));
-        assert_eq!(evidence.sample.time, EPOCH + i64::from(scan) * MS);
+        assert_eq!(evidence.verify(&[key]).unwrap(), Trust::Key);
+        let (_, _, sample) = evidence.samples().next().unwrap();
+        assert_eq!(sample.value, Value::F64(f64::from(scan)));
+        assert_eq!(sample.time, EPOCH + i64::from(scan) * MS);
     }
     let auditor = caller(Role::Auditor);
     let none = hub.past().evidence(&auditor, PRESS, "pressure", EPOCH - 1);

@@ -6,7 +6,7 @@ use crate::merkle;
 use crate::record::Record;
 use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck};
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Version of the block format this code writes.
@@ -49,7 +49,8 @@ impl BlockHeader {
 }
 
 /// A hub that may sign blocks.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Validator {
     /// Its id.
     pub id: String,
@@ -58,7 +59,8 @@ pub struct Validator {
 }
 
 /// The hubs that may sign, and how many of them must.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ValidatorSet {
     /// The hubs, ordered by id.
     pub validators: Vec<Validator>,
@@ -101,7 +103,8 @@ impl ValidatorSet {
 }
 
 /// One hub's signature over a header.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CommitSignature {
     /// Id of the hub.
     pub validator: String,
@@ -110,7 +113,8 @@ pub struct CommitSignature {
 }
 
 /// The hubs' signatures over a header.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CommitCertificate {
     /// The signatures, each by another hub.
     pub signatures: Vec<CommitSignature>,

@@ -129,7 +129,7 @@ proptest! {
         prop_assert!(decode::<Block>("block", &bytes).is_err());
         prop_assert!(decode::<Record>("record", &bytes).is_err());
         prop_assert!(Evidence::from_bytes(&bytes).is_err());
-        let mut begun = crate::evidence::MAGIC.to_vec();
+        let mut begun = b"WBEV\x01".to_vec();
         begun.extend(&bytes);
         prop_assert!(Evidence::from_bytes(&begun).is_err());
     }

@@ -83,6 +83,60 @@ pub fn root_from_path(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Optio
     path.next().is_none().then_some(hash)
 }
 
+/// What the leaves at `positions` (ascending) need besides themselves to give the root: the siblings that
+/// follow from none of them, level by level from the leaves up, each level from left to right. For one
+/// leaf it is its inclusion path. `None` for positions that are none, out of order or out of the tree.
+pub fn multi_path(leaves: &[Hash], positions: &[usize]) -> Option<Vec<Hash>> {
+    let ascending = positions.is_sorted_by(|a, b| a < b);
+    if !ascending || *positions.last()? >= leaves.len() {
+        return None;
+    }
+    let mut path = Vec::new();
+    let mut level = leaves.to_vec();
+    let mut known = positions.to_vec();
+    while level.len() > 1 {
+        let lone = |at: &usize| known.binary_search(&(at ^ 1)).is_err();
+        let siblings = known.iter().filter(|at| lone(at));
+        path.extend(siblings.filter_map(|at| level.get(at ^ 1)));
+        fold_level(&mut level);
+        known.iter_mut().for_each(|at| *at /= 2);
+        known.dedup();
+    }
+    Some(path)
+}
+
+/// Root that the leaf hashes `known`, by ascending index, of a tree of `size` leaves have under `path`;
+/// `None` when they do not fit together.
+pub fn root_from_multi_path(known: &[(u64, Hash)], size: u64, path: &[Hash]) -> Option<Hash> {
+    let ascending = known.is_sorted_by(|a, b| a.0 < b.0);
+    if !ascending || known.last()?.0 >= size {
+        return None;
+    }
+    let mut last = size - 1;
+    let mut path = path.iter();
+    let mut level = known.to_vec();
+    while last > 0 {
+        let mut above = Vec::with_capacity(level.len().div_ceil(2) + 1);
+        let mut nodes = level.into_iter().peekable();
+        while let Some((at, hash)) = nodes.next() {
+            let parent = if at & 1 == 1 {
+                node_hash(path.next()?, &hash)
+            } else if let Some((_, right)) = nodes.next_if(|(next, _)| *next == at + 1) {
+                node_hash(&hash, &right)
+            } else if at < last {
+                node_hash(&hash, path.next()?)
+            } else {
+                hash
+            };
+            above.push((at >> 1, parent));
+        }
+        level = above;
+        last >>= 1;
+    }
+    let (_, root) = level.first()?;
+    path.next().is_none().then_some(*root)
+}
+
 fn fold_level(level: &mut Vec<Hash>) {
     let pairs = level.len() / 2;
     for i in 0..pairs {
@@ -151,6 +205,33 @@ mod tests {
             long.push(Hash::ZERO);
             prop_assert_eq!(root_from_path(leaves[at], at64, n64, &long), None);
             prop_assert_eq!(root_from_path(leaves[at], n64, n64, &path), None);
+            prop_assert_eq!(multi_path(&leaves, &[at]), Some(path));
+        }
+
+        #[test]
+        fn several_leaves_are_proven_and_no_others(
+            n in 1usize..200,
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 1..20),
+            flip in 0usize..256,
+        ) {
+            let leaves = leaves(n);
+            let at: std::collections::BTreeSet<usize> = picks.iter().map(|p| p.index(n)).collect();
+            let at: Vec<usize> = at.into_iter().collect();
+            let path = multi_path(&leaves, &at).unwrap();
+            let known: Vec<_> = at.iter().map(|i| (*i as u64, leaves[*i])).collect();
+            let n = n as u64;
+            let expected = Some(root(&leaves));
+            prop_assert_eq!(root_from_multi_path(&known, n, &path), expected);
+            let mut other = known.clone();
+            other[flip % at.len()].1.0[flip / 8] ^= 1;
+            prop_assert_ne!(root_from_multi_path(&other, n, &path), expected);
+            let mut long = path.clone();
+            long.push(Hash::ZERO);
+            prop_assert_eq!(root_from_multi_path(&known, n, &long), None);
+            let mut twice = known.clone();
+            twice.push(known[known.len() - 1]);
+            prop_assert_eq!(root_from_multi_path(&twice, n, &path), None);
+            prop_assert_eq!(root_from_multi_path(&[], n, &path), None);
         }
     }
 }

@@ -17,7 +17,9 @@ const RECORD_DOMAIN: &[u8] = b"weighbridge/record/v1\0";
 const ATTESTATION_DOMAIN: &[u8] = b"weighbridge/attestation/v1\0";
 
 /// What was done, or asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// An identity enters the ledger.
@@ -55,7 +57,9 @@ pub enum Action {
 }
 
 /// The hub's answer (Wan et al. 2019, Table 1, "response").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
     /// Done as asked.
@@ -66,7 +70,17 @@ pub enum Response {
 
 /// What validation said of a batch.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictClass {
@@ -90,7 +104,8 @@ impl VerdictClass {
 }
 
 /// As much of a verdict as the chain may tell: the statistics stay in the sealed batch.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VerdictSummary {
     /// The class.
     pub class: VerdictClass,
@@ -112,7 +127,10 @@ pub struct SealedRef {
 }
 
 /// The signature of a device or edge node that has a key of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
 pub struct Attestation {
     /// Its key.
     pub key: PublicKey,
@@ -187,7 +205,8 @@ pub enum IdentityKind {
 }
 
 /// An identity and its key.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IdentityContent {
     /// Its id, unique in the chain.
     pub id: String,

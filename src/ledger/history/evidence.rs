@@ -1,13 +1,14 @@
-//! The evidence of one recorded sample.
+//! The evidence of recorded samples: of one, or of all of a time.
 
 use super::PastError;
-use super::index::Span;
+use super::index::{Span, overlapping};
 use super::reader::Archive;
-use crate::ledger::proof::{self, SampleAt};
+use crate::ledger::proof::{self, Exhibits, SampleAt};
 use crate::ledger::query::Explorer;
-use crate::model::Nanos;
-use weighbridge_verifier::evidence::Evidence;
-use weighbridge_verifier::{Block, Salt};
+use crate::model::{Batch, Nanos};
+use std::collections::BTreeSet;
+use weighbridge_verifier::evidence::{Evidence, MAX_BYTES};
+use weighbridge_verifier::{Block, Content, Hash, Salt};
 
 /// Blocks looked through for a record, from the first that may hold it on: a record waits for its block
 /// for seconds at most, or until a full disk has room.
@@ -32,11 +33,7 @@ pub fn evidence(
         column: found.column,
         index: found.index,
     };
-    let salt = |position: u64| -> Salt {
-        let salt = usize::try_from(position).ok();
-        let salt = salt.and_then(|p| opened.salts.get(p));
-        salt.copied().unwrap_or_default()
-    };
+    let salt = |position| at_position(&opened.salts, position);
     let batch = &opened.content.batch;
     Ok(Some(proof::prove(
         &block,
@@ -46,6 +43,157 @@ pub fn evidence(
         at,
         salt,
     )?))
+}
+
+/// Batches of one evidence at most.
+const BATCHES: usize = 10_000;
+
+/// Samples of one evidence at most: they fill about [`MAX_BYTES`] when they are of many batches.
+pub const MOST_SAMPLES: usize = 50_000;
+
+/// What an evidence is to be of.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The device.
+    pub device: &'a str,
+    /// Its tags; all where it is empty.
+    pub tags: &'a [String],
+    /// From this source time on, up to this one, not included.
+    pub range: (Nanos, Nanos),
+    /// Samples at most; never more than [`MOST_SAMPLES`].
+    pub limit: usize,
+    /// Whether to show the settings and limits that judged the batches. They tell a lot about a machine.
+    pub settings: bool,
+}
+
+/// The evidence of all samples that are `wanted`, with the chain's first record. `progress` is told how
+/// many batches are done, of how many.
+pub fn evidence_of(
+    archive: &Archive,
+    explorer: &Explorer,
+    wanted: &Wanted<'_>,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Evidence, PastError> {
+    let device = wanted.device;
+    let genesis = explorer.genesis()?.ok_or(PastError::Genesis)?;
+    let validators = proof::genesis_validators(&genesis).ok_or(PastError::Genesis)?;
+    let mut exhibits = Exhibits::new(validators);
+    exhibits.show_record(&genesis, 0)?;
+    let spans = overlapping(archive.store(), device, wanted.range, BATCHES)?;
+    let too_many = || PastError::TooMuch(format!("there are over {BATCHES} batches in that time"));
+    let mut spans = spans.ok_or_else(too_many)?;
+    spans.sort_unstable_by_key(|s| (s.epoch, s.sequence));
+    spans.dedup_by_key(|s| (s.epoch, s.sequence));
+    let limit = wanted.limit.min(MOST_SAMPLES);
+    let mut count = 0;
+    let mut unseen: BTreeSet<&str> = wanted.tags.iter().map(String::as_str).collect();
+    let mut judges = Judges::default();
+    for (done, span) in spans.iter().enumerate() {
+        progress(done, spans.len());
+        let opened = archive.opener().open_batch(device, &span.sealed)?;
+        let batch = &opened.content.batch;
+        unseen.retain(|tag| batch.tags.iter().all(|t| *t.name != **tag));
+        let samples = chosen(batch, wanted);
+        if samples.is_empty() {
+            continue;
+        }
+        count += samples.len();
+        if count > limit {
+            let why = format!("there are over {limit} samples in that time");
+            return Err(PastError::TooMuch(why));
+        }
+        let (block, index) = record_of(explorer, device, span)?;
+        let salt = |position| at_position(&opened.salts, position);
+        exhibits.show_samples(&block, index, batch, &samples, salt)?;
+        judges.note(&block, index);
+    }
+    if let Some(tag) = unseen.first().filter(|_| !spans.is_empty()) {
+        return Err(PastError::NoTag {
+            device: device.to_owned(),
+            tag: (*tag).to_owned(),
+        });
+    }
+    if count == 0 {
+        return Err(PastError::NoSamples(device.to_owned()));
+    }
+    if wanted.settings {
+        judges.show(&mut exhibits, archive, explorer, device)?;
+    }
+    let evidence = exhibits.into_evidence()?;
+    let bytes = evidence.to_bytes().len();
+    if bytes > MAX_BYTES {
+        let why = format!("the evidence would be {bytes} bytes, over {MAX_BYTES}");
+        return Err(PastError::TooMuch(why));
+    }
+    Ok(evidence)
+}
+
+/// The samples of the tags and the time that are wanted.
+fn chosen(batch: &Batch, wanted: &Wanted<'_>) -> Vec<SampleAt> {
+    let (low, high) = wanted.range;
+    let mut found = Vec::new();
+    let columns = batch.columns.iter().zip(batch.tags.iter()).enumerate();
+    for (column, (values, tag)) in columns {
+        if wanted.tags.is_empty() || wanted.tags.iter().any(|w| *tag.name == **w) {
+            let times = batch.times(values).iter().enumerate();
+            let inside = times.filter(|(_, time)| (low..high).contains(time));
+            found.extend(inside.map(|(index, _)| SampleAt { column, index }));
+        }
+    }
+    found
+}
+
+fn at_position(salts: &[Salt], position: u64) -> Salt {
+    let salt = usize::try_from(position).ok().and_then(|p| salts.get(p));
+    salt.copied().unwrap_or_default()
+}
+
+/// The documents that judged the batches, by their commitments, and the newest block they may be in.
+#[derive(Default)]
+struct Judges {
+    commitments: BTreeSet<Hash>,
+    newest: u64,
+}
+
+impl Judges {
+    fn note(&mut self, block: &Block, index: usize) {
+        let record = block.records.get(index);
+        if let Some(batch) = record.and_then(|r| r.body.batch())
+            && batch.judged_by != Hash::ZERO
+        {
+            self.commitments.insert(batch.judged_by);
+            self.newest = self.newest.max(block.header.height);
+        }
+    }
+
+    /// Shows the documents, which are in the blocks before the batches that they judged.
+    fn show(
+        mut self,
+        exhibits: &mut Exhibits,
+        archive: &Archive,
+        explorer: &Explorer,
+        device: &str,
+    ) -> Result<(), PastError> {
+        let oldest = self.newest.saturating_sub(BLOCKS);
+        let mut height = self.newest;
+        while !self.commitments.is_empty() && height > oldest {
+            let block = explorer.block(height)?;
+            let block = block.ok_or_else(|| PastError::NoSettings(device.to_owned()))?;
+            for (index, record) in block.records.iter().enumerate() {
+                if let Content::Document(document) = &record.body.content
+                    && self.commitments.remove(&document.commitment)
+                {
+                    let opened = archive.opener().open_to_show(device, &document.sealed)?;
+                    exhibits.show_opened(&block, index, opened)?;
+                }
+            }
+            height -= 1;
+        }
+        match self.commitments.is_empty() {
+            true => Ok(()),
+            false => Err(PastError::NoSettings(device.to_owned())),
+        }
+    }
 }
 
 /// The block with the record of a batch, and which record it is.

@@ -47,6 +47,23 @@ pub enum PastError {
         /// Its sequence number.
         sequence: u64,
     },
+    /// More is asked for than one file may hold.
+    #[error("{0}; ask for a shorter time or fewer tags")]
+    TooMuch(String),
+    /// No sample is there.
+    #[error("there is no stored sample of `{0}` in that time")]
+    NoSamples(String),
+    /// A tag that no batch of the time has.
+    #[error("`{device}` has no tag `{tag}` in that time")]
+    NoTag {
+        /// The device.
+        device: String,
+        /// The tag.
+        tag: String,
+    },
+    /// What judged a batch is in no block that was looked through.
+    #[error("the settings that judged the batches of `{0}` are in no block near them")]
+    NoSettings(String),
     /// The ledger does not begin with its hub's enrolment.
     #[error("the ledger does not begin with its hub's enrolment")]
     Genesis,

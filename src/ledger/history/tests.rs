@@ -1,4 +1,5 @@
-use super::evidence::evidence;
+use super::PastError;
+use super::evidence::{Wanted, evidence, evidence_of};
 use super::index::{Span, overlapping};
 use super::reader::{Archive, Cursor, Direction, PastSample};
 use super::rebuild::{is_complete, rebuild};
@@ -147,6 +148,20 @@ impl Plant {
         };
         let sealer = BatchSealer::new("press-1", 0, key, vec![wrap], Arc::default());
         self.sealer = Some(sealer);
+    }
+
+    /// Records the settings that judge what follows; their commitment.
+    fn configure(&mut self, settings: &[u8]) -> weighbridge_verifier::Hash {
+        self.restart();
+        let time = self.tip.time + 5;
+        let sealer = self.sealer.as_mut().unwrap();
+        let (draft, puts) = sealer.seal_document("validation", settings, time);
+        let weighbridge_verifier::Content::Document(document) = &draft.content else {
+            unreachable!("it is a document");
+        };
+        let commitment = document.commitment;
+        self.block(&[draft], puts);
+        commitment
     }
 
     /// Records samples of the tag with these times, in a block of their own.
@@ -378,14 +393,59 @@ fn evidence_of_a_sample_holds_for_who_trusts_the_hub() {
         let bytes = found.unwrap().unwrap().to_bytes();
         let read = Evidence::from_bytes(&bytes).unwrap();
         let key = plant.signer.public_key();
-        assert_eq!(read.verify(Some(&key)).unwrap(), Trust::Key);
-        assert_eq!((read.sample.time, &*read.sample.tag), (time, TAG));
-        assert_eq!(read.sample.value, Value::I64(value));
+        assert_eq!(read.verify(&[key]).unwrap(), Trust::Key);
+        let (_, _, sample) = read.samples().next().unwrap();
+        assert_eq!((sample.time, &*sample.tag), (time, TAG));
+        assert_eq!(sample.value, Value::I64(value));
     }
     let none = evidence(&archive, &explorer, ("press-1", TAG), -1);
     assert!(none.unwrap().is_none());
     let none = evidence(&archive, &explorer, ("press-1", "nothing"), 1_000);
     assert!(none.unwrap().is_none());
+}
+
+#[test]
+fn evidence_of_a_time_has_all_its_samples_and_the_settings_that_judged() {
+    let mut plant = Plant::new();
+    let settings = plant.configure(b"settings and limits");
+    for i in 0..30 {
+        plant.record(&[i * 100, i * 100 + 50], VerdictClass::Accepted);
+    }
+    let (archive, explorer) = (plant.archive(), plant.explorer());
+    let tags = [TAG.to_owned()];
+    let mut wanted = Wanted {
+        device: "press-1",
+        tags: &tags,
+        range: (1_050, 2_000),
+        limit: 100,
+        settings: true,
+    };
+    let found = evidence_of(&archive, &explorer, &wanted, |_, _| ()).unwrap();
+    assert_eq!(Evidence::from_bytes(&found.to_bytes()).unwrap(), found);
+    let key = plant.signer.public_key();
+    assert_eq!(found.verify(&[key]).unwrap(), Trust::Key);
+    assert!(found.from_genesis());
+    let times: Vec<Nanos> = found.samples().map(|(.., s)| s.time).collect();
+    let expected: Vec<Nanos> = (21..40).map(|half| half * 50).collect();
+    assert_eq!(times, expected);
+    let judged = found
+        .samples()
+        .map(|(_, r, _)| r.record.body.batch().unwrap().judged_by);
+    assert!(judged.into_iter().all(|by| by == settings));
+    let records = found.blocks.iter().flat_map(|b| &b.records);
+    let opened: Vec<_> = records.filter_map(|r| r.opened.as_ref()).collect();
+    assert_eq!(opened.len(), 1);
+    assert_eq!(opened[0].content, b"settings and limits");
+    wanted.settings = false;
+    wanted.limit = 18;
+    let refused = |wanted: &Wanted<'_>| evidence_of(&archive, &explorer, wanted, |_, _| ());
+    assert!(matches!(refused(&wanted), Err(PastError::TooMuch(_))));
+    wanted.range = (5_000, 6_000);
+    assert!(matches!(refused(&wanted), Err(PastError::NoSamples(_))));
+    wanted.range = (0, 6_000);
+    let tags = ["nothing".to_owned()];
+    wanted.tags = &tags;
+    assert!(matches!(refused(&wanted), Err(PastError::NoTag { .. })));
 }
 
 #[test]

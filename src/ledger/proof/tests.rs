@@ -7,7 +7,7 @@ use crate::ledger::testing::{TestSigner, batch_content, refuse_draft, store_draf
 use crate::model::{BatchBuilder, Quality, TagSpec, Value, ValueKind};
 use std::sync::Arc;
 use weighbridge_verifier::evidence::Trust;
-use weighbridge_verifier::{IdentityContent, PublicKey};
+use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey};
 
 fn salt(position: u64) -> Salt {
     let mut salt = [9; 16];
@@ -74,14 +74,14 @@ fn every_sample_can_be_proven_to_whoever_trusts_the_key() {
         let (evidence, key) = evidence_of(SampleAt { column, index });
         let read = Evidence::from_bytes(&evidence.to_bytes()).unwrap();
         assert_eq!(read, evidence);
-        assert_eq!(read.verify(Some(&key)).unwrap(), Trust::Key);
-        assert_eq!(read.verify(None).unwrap(), Trust::SelfConsistentOnly);
+        assert_eq!(read.verify(&[key]).unwrap(), Trust::Key);
+        assert_eq!(read.verify(&[]).unwrap(), Trust::SelfConsistentOnly);
         assert_eq!(
-            Some(read.sample.value),
+            Some(read.samples().next().unwrap().2.value.clone()),
             batch.columns[column].values.get(index)
         );
         let stranger = TestSigner::new("hub-1", 2).public_key();
-        let refused = read_again(&evidence).verify(Some(&stranger));
+        let refused = read_again(&evidence).verify(&[stranger]);
         assert!(matches!(refused, Err(EvidenceError::Untrusted)));
         assert!(evidence.to_bytes().len() < 4096);
     }
@@ -101,7 +101,7 @@ fn no_changed_bit_of_an_evidence_verifies() {
     for bit in 0..bytes.len() * 8 {
         let mut changed = bytes.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        let verified = Evidence::from_bytes(&changed).and_then(|e| e.verify(Some(&key)));
+        let verified = Evidence::from_bytes(&changed).and_then(|e| e.verify(&[key]));
         assert!(verified.is_err(), "bit {bit}");
     }
 }
@@ -154,4 +154,90 @@ fn what_is_not_in_the_record_is_not_proven() {
         refused(1, &changed, sample, salt),
         ProofError::InnerRoot
     ));
+}
+
+/// Several samples, the batch's neighbour and the chain's first record in one evidence.
+fn much() -> (Evidence, PublicKey) {
+    let (genesis, block, signer) = chain();
+    let mut exhibits = Exhibits::new(genesis_validators(&genesis).unwrap());
+    let at = |column, index| SampleAt { column, index };
+    let samples = [at(1, 2), at(0, 0), at(0, 1), at(1, 6)];
+    exhibits
+        .show_samples(&block, 1, &batch(), &samples, salt)
+        .unwrap();
+    exhibits.show_record(&block, 2).unwrap();
+    exhibits.show_record(&genesis, 0).unwrap();
+    (exhibits.into_evidence().unwrap(), signer.public_key())
+}
+
+#[test]
+fn samples_and_records_of_several_blocks_are_one_evidence() {
+    let (evidence, key) = much();
+    let bytes = evidence.to_bytes();
+    let read = Evidence::from_bytes(&bytes).unwrap();
+    assert_eq!(read, evidence);
+    assert_eq!(read.verify(&[key]).unwrap(), Trust::Key);
+    assert!(read.from_genesis());
+    let positions: Vec<u32> = read.samples().map(|(.., s)| s.position).collect();
+    assert_eq!(positions, [0, 1, 9, 13]);
+    // The block's three records are shown but for one, so one hash is enough.
+    assert_eq!(read.blocks[1].path.len(), 1);
+}
+
+#[test]
+fn what_is_shown_of_blocks_must_fit_together() {
+    let (evidence, _) = much();
+    let changed = |change: &dyn Fn(&mut Evidence)| {
+        let mut changed = evidence.clone();
+        change(&mut changed);
+        changed.verify(&[]).unwrap_err()
+    };
+    let error = changed(&|e| e.blocks.clear());
+    assert!(matches!(error, EvidenceError::Empty), "{error}");
+    let error = changed(&|e| e.blocks.reverse());
+    assert!(matches!(error, EvidenceError::Order(1)), "{error}");
+    let error = changed(&|e| e.blocks.push(e.blocks[1].clone()));
+    assert!(matches!(error, EvidenceError::Order(2)), "{error}");
+    let error = changed(&|e| e.blocks[1].records.clear());
+    assert!(matches!(error, EvidenceError::Empty), "{error}");
+    let error = changed(&|e| e.blocks[1].records.reverse());
+    assert!(matches!(error, EvidenceError::Record), "{error}");
+    let error = changed(&|e| e.blocks[1].records[0].samples.swap(0, 1));
+    assert!(matches!(error, EvidenceError::Sample), "{error}");
+    let error = changed(&|e| e.blocks[1].records[0].samples.clear());
+    assert!(matches!(error, EvidenceError::Sample), "{error}");
+    let shown = Opened {
+        salt: [0; 16],
+        content: Vec::new(),
+    };
+    let error = changed(&|e| e.blocks[1].records[0].opened = Some(shown.clone()));
+    assert!(matches!(error, EvidenceError::Opened), "{error}");
+}
+
+#[test]
+fn a_file_has_one_form_only() {
+    let (evidence, _) = much();
+    let text = String::from_utf8(evidence.to_bytes()).unwrap();
+    let first = r#""height":"1""#;
+    let others = [
+        text.trim_end().to_owned(),
+        format!("{text}\n"),
+        text.replacen(r#""blocks""#, r#" "blocks""#, 1),
+        text.replacen(first, r#""height":1"#, 1),
+        text.replacen(first, r#""height":"+1""#, 1),
+        text.replacen(first, r#""height":"01""#, 1),
+        text.replacen(first, r#""height":"1","height":"1""#, 1),
+        text.replacen(r#""format":"#, r#""more":0,"format":"#, 1),
+        text.replacen(r#","opened":null"#, "", 1),
+        text.replacen("plant", r"\u0070lant", 1),
+        text.replacen(r#""record_count":1"#, r#""record_count":1.0"#, 1),
+        text.replacen(r#""action":"enrol""#, r#""action":{"enrol":null}"#, 1),
+        text.replacen(r#""key":"0"#, r#""key":"0"#, 1)
+            .to_uppercase(),
+        text.replacen("evidence/2", "evidence/3", 1),
+    ];
+    for other in others {
+        assert_ne!(other, text);
+        assert!(Evidence::from_bytes(other.as_bytes()).is_err(), "{other}");
+    }
 }

@@ -1,0 +1,142 @@
+//! `weighbridge verify` of an evidence file.
+
+use super::evidence::Counts;
+use super::output::{self, Style};
+use crate::ledger::evidence::{
+    Evidence, MAX_BYTES, ProvenBlock, ProvenRecord, ProvenSample, Trust,
+};
+use crate::model::rfc3339;
+use anyhow::Context;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+use weighbridge_verifier::PublicKey;
+
+/// Samples that are listed for people: `--json` has all.
+const LISTED: usize = 20;
+
+pub(super) fn run(file: &Path, trusted: &[PublicKey], json: bool) -> anyhow::Result<ExitCode> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("{} cannot be read", file.display()))?;
+    let checked = Evidence::from_bytes(&bytes).and_then(|evidence| {
+        let trust = evidence.verify(trusted)?;
+        Ok((evidence, trust))
+    });
+    let (evidence, trust) = match checked {
+        Ok(checked) => checked,
+        Err(error) if json => {
+            output::print_json(&json!({"clean": false, "reason": error.to_string()}))?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(error) => return Err(anyhow::Error::from(error).context("the evidence does not hold")),
+    };
+    match json {
+        true => output::print_json(&as_json(&evidence, trust))?,
+        false => output::print(&as_text(&evidence, trust))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(evidence: &Evidence, trust: Trust) -> Json {
+    let sample = |(block, record, sample): (&ProvenBlock, &ProvenRecord, &ProvenSample)| {
+        let body = &record.record.body;
+        let batch = body.batch();
+        json!({
+            "device": batch.map(|b| &b.device),
+            "tag": sample.tag,
+            "time": rfc3339(sample.time),
+            "time_ns": sample.time.to_string(),
+            "value": sample.value,
+            "quality": sample.quality.to_string(),
+            "verdict": batch.map(|b| b.verdict.class.name()),
+            "judged_by": batch.map(|b| b.judged_by),
+            "height": block.header.height,
+            "block_hash": block.header.hash(),
+            "hub": body.hub,
+            "recorded": rfc3339(body.time),
+        })
+    };
+    let counts = Counts::of(evidence);
+    json!({
+        "clean": true,
+        "trust": match trust {
+            Trust::Key => "key",
+            Trust::SelfConsistentOnly => "self_consistent_only",
+        },
+        "chain": evidence.blocks.first().map(|b| &b.header.chain),
+        "genesis": genesis(evidence),
+        "blocks": evidence.blocks.len(),
+        "records": counts.records,
+        "settings": counts.settings,
+        "samples": evidence.samples().map(sample).collect::<Vec<_>>(),
+    })
+}
+
+/// The hash of the chain's first block, if it is shown.
+fn genesis(evidence: &Evidence) -> Option<weighbridge_verifier::Hash> {
+    let first = evidence.blocks.first().filter(|_| evidence.from_genesis());
+    first.map(|block| block.header.hash())
+}
+
+fn as_text(evidence: &Evidence, trust: Trust) -> String {
+    let style = Style::stdout();
+    let mut text = String::new();
+    let mut tags: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut last = None;
+    for (at, (block, record, sample)) in evidence.samples().enumerate() {
+        let body = &record.record.body;
+        let (device, verdict) = body
+            .batch()
+            .map_or(("", ""), |b| (&*b.device, b.verdict.class.name()));
+        *tags.entry((device, &sample.tag)).or_default() += 1;
+        if at >= LISTED {
+            continue;
+        }
+        let place = (block.header.height, record.position);
+        if last.replace(place) != Some(place) {
+            let header = &block.header;
+            text += &format!(
+                "block {} of chain {}, {}\n  judged {verdict}, recorded by {} at {}\n",
+                header.height,
+                header.chain,
+                header.hash(),
+                body.hub,
+                rfc3339(body.time),
+            );
+        }
+        text += &format!(
+            "  {device}/{} = {} ({}) at {}\n",
+            sample.tag,
+            sample.value,
+            sample.quality,
+            rfc3339(sample.time),
+        );
+    }
+    let counts = Counts::of(evidence);
+    if counts.samples > LISTED {
+        text += &format!("  and {} more\n", counts.samples - LISTED);
+    }
+    for ((device, tag), samples) in tags.iter().filter(|_| counts.samples > 1) {
+        text += &format!("{device}/{tag}: {samples} samples\n");
+    }
+    text += &format!(
+        "{} samples, {} records, {} blocks; settings shown: {}\n",
+        counts.samples,
+        counts.records,
+        evidence.blocks.len(),
+        counts.settings
+    );
+    if let Some(hash) = genesis(evidence) {
+        text += &format!("the chain's first block is {hash}\n");
+    }
+    text += &match trust {
+        Trust::Key => style.green("proven, under the trusted key"),
+        Trust::SelfConsistentOnly => style.yellow("proven, self-consistent only"),
+    };
+    text + "\n"
+}

@@ -1,0 +1,206 @@
+//! From the samples up to the certificates: every step of an evidence.
+
+use super::{Evidence, EvidenceError, ProvenBlock, ProvenRecord, Trust};
+use crate::block::{BLOCK_VERSION, ValidatorSet};
+use crate::hash::{Hash, sha256};
+use crate::merkle;
+use crate::record::{
+    Action, BatchContent, Content, IdentityKind, RECORD_VERSION, Record, Response, VerdictClass,
+};
+use crate::sample::TagDigest;
+use crate::signature::{KeyCache, PublicKey, SignatureCheck};
+
+impl Evidence {
+    /// Checks every step from the samples to the certificates. With `trusted` keys, each block must have
+    /// as many signatures of them as its validator set needs.
+    pub fn verify(&self, trusted: &[PublicKey]) -> Result<Trust, EvidenceError> {
+        self.verify_with(trusted, &KeyCache::default())
+    }
+
+    /// The same, with the caller's way of checking signatures.
+    pub fn verify_with(
+        &self,
+        trusted: &[PublicKey],
+        check: &dyn SignatureCheck,
+    ) -> Result<Trust, EvidenceError> {
+        if self.blocks.is_empty() {
+            return Err(EvidenceError::Empty);
+        }
+        self.verify_order()?;
+        for block in &self.blocks {
+            self.verify_block(block, check)?;
+        }
+        if trusted.is_empty() {
+            return Ok(Trust::SelfConsistentOnly);
+        }
+        // With fewer than the set needs the others could be strangers.
+        let enough = |block: &ProvenBlock| {
+            let signers = block.certificate.signatures.iter();
+            let known = signers.filter_map(|s| self.validators.get(&s.validator));
+            let known = known.filter(|v| trusted.contains(&v.key)).count();
+            known as u64 >= u64::from(self.validators.threshold)
+        };
+        let all = self.blocks.iter().all(enough);
+        all.then_some(Trust::Key).ok_or(EvidenceError::Untrusted)
+    }
+
+    /// Whether the chain's first record is shown, and so which hub began it.
+    pub fn from_genesis(&self) -> bool {
+        self.blocks
+            .first()
+            .is_some_and(ProvenBlock::shows_beginning)
+    }
+
+    /// Blocks by ascending height, of one chain, and neighbours linked.
+    fn verify_order(&self) -> Result<(), EvidenceError> {
+        let pairs = self.blocks.iter().zip(self.blocks.iter().skip(1));
+        for (before, after) in pairs {
+            let (before, after) = (&before.header, &after.header);
+            let neighbours = before.height.checked_add(1) == Some(after.height);
+            let follows = before.height < after.height
+                && before.time < after.time
+                && before.chain == after.chain
+                && (!neighbours || after.previous_hash == before.hash());
+            if !follows {
+                return Err(EvidenceError::Order(after.height));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_block(
+        &self,
+        block: &ProvenBlock,
+        check: &dyn SignatureCheck,
+    ) -> Result<(), EvidenceError> {
+        let header = &block.header;
+        if header.version != BLOCK_VERSION {
+            return Err(EvidenceError::Version(header.version));
+        }
+        if block.records.is_empty() {
+            return Err(EvidenceError::Empty);
+        }
+        for record in &block.records {
+            self.verify_record(block, record, check)?;
+        }
+        let leaf = |r: &ProvenRecord| (u64::from(r.position), r.record.leaf());
+        let leaves: Vec<_> = block.records.iter().map(leaf).collect();
+        let size = u64::from(header.record_count);
+        if merkle::root_from_multi_path(&leaves, size, &block.path) != Some(header.merkle_root) {
+            return Err(EvidenceError::Record);
+        }
+        if block.shows_beginning() && !self.begins(block) {
+            return Err(EvidenceError::Genesis);
+        }
+        let certificate = &block.certificate;
+        Ok(certificate.verify_with(header, &self.validators, check)?)
+    }
+
+    /// Whether `block` begins a chain of this validator set.
+    fn begins(&self, block: &ProvenBlock) -> bool {
+        let set = block.records.first().and_then(|r| genesis_set(&r.record));
+        block.header.previous_hash == Hash::ZERO && set.as_ref() == Some(&self.validators)
+    }
+
+    fn verify_record(
+        &self,
+        block: &ProvenBlock,
+        shown: &ProvenRecord,
+        check: &dyn SignatureCheck,
+    ) -> Result<(), EvidenceError> {
+        let (body, header) = (&shown.record.body, &block.header);
+        if body.version != RECORD_VERSION {
+            return Err(EvidenceError::Version(body.version));
+        }
+        if body.chain != header.chain {
+            return Err(EvidenceError::Mismatch("it was made for another chain"));
+        }
+        if body.time > header.time {
+            return Err(EvidenceError::Mismatch("it is younger than the block"));
+        }
+        shown.verify_samples()?;
+        shown.verify_opened()?;
+        let hub = self.validators.get(&body.hub);
+        let hub = hub.ok_or_else(|| EvidenceError::Hub(body.hub.clone()))?;
+        Ok(shown.record.verify_with(&hub.key, check)?)
+    }
+}
+
+/// The set of a chain whose first record is `record`: the hub that it enrols.
+pub fn genesis_set(record: &Record) -> Option<ValidatorSet> {
+    match &record.body.content {
+        Content::Identity(hub)
+            if record.body.action == Action::Enrol && hub.kind == IdentityKind::Hub =>
+        {
+            Some(ValidatorSet::solo(&hub.id, hub.key?))
+        }
+        _ => None,
+    }
+}
+
+impl ProvenBlock {
+    /// Whether the very first record of the chain is shown.
+    fn shows_beginning(&self) -> bool {
+        let first = self.records.first().map(|r| r.position);
+        self.header.height == 1 && first == Some(0)
+    }
+}
+
+impl ProvenRecord {
+    /// The samples are leaves of the record's batch, and the batch was stored.
+    fn verify_samples(&self) -> Result<(), EvidenceError> {
+        if self.samples.is_empty() {
+            return match self.path.is_empty() {
+                true => Ok(()),
+                false => Err(EvidenceError::Sample),
+            };
+        }
+        let batch = self.record.body.batch().ok_or(EvidenceError::NotABatch)?;
+        self.verify_stored(batch)?;
+        let mut digest: Option<(&str, TagDigest)> = None;
+        let mut leaves = Vec::with_capacity(self.samples.len());
+        for sample in &self.samples {
+            // Neighbours are mostly of one tag.
+            let (_, of_tag) = match digest.take().filter(|(tag, _)| *tag == sample.tag) {
+                Some(same) => digest.insert(same),
+                None => digest.insert((&sample.tag, TagDigest::new(&batch.device, &sample.tag))),
+            };
+            let leaf = of_tag.leaf(
+                &sample.salt,
+                sample.index,
+                sample.time,
+                sample.quality,
+                &sample.value,
+            );
+            leaves.push((u64::from(sample.position), leaf));
+        }
+        let root = merkle::root_from_multi_path(&leaves, u64::from(batch.samples), &self.path);
+        (root == Some(batch.inner_root))
+            .then_some(())
+            .ok_or(EvidenceError::Sample)
+    }
+
+    fn verify_stored(&self, batch: &BatchContent) -> Result<(), EvidenceError> {
+        let body = &self.record.body;
+        let stored = body.action == Action::Store && body.response == Response::Accepted;
+        if !stored || batch.sealed.is_none() || batch.verdict.class == VerdictClass::Invalid {
+            return Err(EvidenceError::Refused);
+        }
+        Ok(())
+    }
+
+    fn verify_opened(&self) -> Result<(), EvidenceError> {
+        let Some(opened) = &self.opened else {
+            return Ok(());
+        };
+        let commitment = match &self.record.body.content {
+            Content::Document(document) => Some(document.commitment),
+            Content::Message(message) => Some(message.commitment),
+            _ => None,
+        };
+        let shown = sha256(&[&[0], &opened.salt, &opened.content]);
+        (commitment == Some(shown))
+            .then_some(())
+            .ok_or(EvidenceError::Opened)
+    }
+}
