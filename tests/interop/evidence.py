@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Evidence files, by two verifiers that were written apart: ours, and docs/verify.py.
+
+    evidence.py PATH_OF_WEIGHBRIDGE [--count 2000] [--seed 1]
+
+The demo's cell makes a ledger, and `prove` and `evidence` make files of it; evidence_made.py makes one of a
+set of three hubs. All fit docs/evidence.schema.json. Both verifiers must say the same of every file and of
+COUNT mutations of them, with and without trusted keys; and whatever is taken must say nothing that an honest
+file does not say. `weighbridge-verify` must be beside PATH_OF_WEIGHBRIDGE. `run` is for whoever has more checks.
+"""
+
+import argparse
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import jsonschema
+
+import evidence_made
+import evidence_mutations
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COUNT, SEED = 2_000, 1
+
+
+class Failed(Exception):
+    """A check that did not hold; the message says what was seen."""
+
+
+def second_verifier():
+    spec = importlib.util.spec_from_file_location("verify", DOCS / "verify.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Stream:
+    """Our verifier, over many files in one process."""
+
+    def __init__(self, binary, trusted):
+        options = [part for key in trusted for part in ("--trust", key)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([binary, "--stream", *options], stdin=pipe, stdout=pipe)
+
+    def ask(self, data):
+        self.process.stdin.write(len(data).to_bytes(4, "big") + data)
+        self.process.stdin.flush()
+
+    def answer(self):
+        line = self.process.stdout.readline().decode().rstrip("\n")
+        if not line:
+            raise Failed("our verifier ended")
+        return line
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(30)
+
+
+class Evidence:
+    """The checks, in order. A check that needs what an earlier one did fails when that did."""
+
+    def __init__(self, binary, folder, count, seed):
+        self.binary, self.verifier = binary, binary.with_name("weighbridge-verify")
+        self.folder, self.cell = folder, folder / "cell"
+        self.count, self.seed = count, seed
+        self.second = second_verifier()
+        self.files = {}
+
+    def checks(self):
+        return [
+            ("a cell's ledger, and evidence of it", self.make),
+            ("one sample's evidence is at most 4 KiB", self.small),
+            ("every file fits the schema", self.schema),
+            ("both verifiers say the same of every file, with its key, without and with a stranger's", self.agree),
+            ("what a stranger signed anew is refused", self.forged),
+            (f"both agree on {self.count} mutated files, seed {self.seed}, and no changed meaning is taken", self.mutated),
+        ]
+
+    def weighbridge(self, *arguments):
+        command = [str(part) for part in (self.binary, *arguments)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def make(self):
+        self.weighbridge("demo", "--headless", "--for", "15", "--dir", self.cell, "--json")
+        self.key = (self.cell / "keys" / "hub.pub").read_text().strip()
+        blocks = json.loads(self.weighbridge("blocks", "--dir", self.cell, "--limit", "1000", "--json"))["blocks"]
+        end = int(blocks[0]["time_ns"]) - 3_000_000_000
+        history = json.loads(self.weighbridge("history", "plc-1", "pressure", "--dir", self.cell, "--json"))
+        times = [int(s["time_ns"]) for s in history["samples"] if int(s["time_ns"]) < end]
+        if len(times) < 30:
+            raise Failed(f"only {len(times)} samples of the pressure")
+        one = self.folder / "one.json"
+        self.weighbridge("prove", "--dir", self.cell, "--device", "plc-1", "--tag", "pressure", "--at", times[-1], "-o", one)
+        wanted = {
+            "tag": ["plc-1", "pressure", "--from", times[-6], "--to", times[-1]],
+            "device": ["plc-1", "--from", times[-3], "--to", times[-2], "--settings"],
+            "robot": ["robot-1", "--from", times[-1] - 60_000_000, "--to", times[-1], "--settings"],
+            "blocks": ["plc-1", "pressure", "--from", times[-30], "--to", times[-1]],
+        }
+        for name, arguments in wanted.items():
+            said = self.weighbridge("evidence", *arguments, "--dir", self.cell, "--json", "-o", self.folder / f"{name}.json")
+            if json.loads(said)["samples"] < 1:
+                raise Failed(f"{name}: {said}")
+        made, self.made_keys = evidence_made.evidence(self.second)
+        (self.folder / "made.json").write_bytes(made)
+        for name in ("one", *wanted, "made"):
+            self.files[name] = (self.folder / f"{name}.json").read_bytes()
+
+    def small(self):
+        if not 0 < len(self.files["one"]) <= 4096:
+            raise Failed(f"it is {len(self.files['one'])} bytes")
+
+    def schema(self):
+        schema = json.loads((DOCS / "evidence.schema.json").read_text())
+        jsonschema.Draft202012Validator.check_schema(schema)
+        validator = jsonschema.Draft202012Validator(schema)
+        for name, data in self.files.items():
+            for error in validator.iter_errors(json.loads(data)):
+                raise Failed(f"{name}: {error.json_path}: {error.message}")
+
+    def agree(self):
+        stranger = evidence_made.public(evidence_made.private(99))
+        for name in self.files:
+            own = self.made_keys if name == "made" else [self.key]
+            cases = [(own, "proven, under the trusted key"), ([], "proven, self-consistent only"), ([stranger], None)]
+            if name == "made":
+                cases.append((own[:1], None))  # two of three are needed
+            for keys, expected in cases:
+                options = [str(self.folder / f"{name}.json")] + [part for key in keys for part in ("--trust", key)]
+                second = [sys.executable, DOCS / "verify.py"]
+                for program in ([self.binary, "verify"], [self.verifier], second):
+                    done = subprocess.run([*program, *options], capture_output=True, text=True, timeout=60)
+                    last = done.stdout.strip().split("\n")[-1] if done.stdout else None
+                    if (done.returncode, last) != (0 if expected else 1, expected):
+                        raise Failed(f"{program} of {name}: {done.returncode}, {last}, not {expected}: {done.stderr}")
+
+    def forged(self):
+        for name, data in self.files.items():
+            forged = evidence_made.signed_anew(self.second, json.loads(data))
+            own = self.made_keys if name == "made" else [self.key]
+            for keys, taken in ([], True), (own, False):
+                ours = Stream(self.verifier, keys)
+                ours.ask(forged)
+                answers = ours.answer(), self.second.verdict(forged, set(keys))[1]
+                ours.stop()
+                if any(said.startswith("proven") != taken for said in answers):
+                    raise Failed(f"{name}, with {len(keys)} keys: {answers}")
+
+    def mutated(self):
+        honest = set().union(*(evidence_mutations.claims(json.loads(data)) for data in self.files.values()))
+        mutations = evidence_mutations.Mutations(random.Random(self.seed), list(self.files.values()))
+        trusted = [self.key, *self.made_keys]
+        sides = [(keys, Stream(self.verifier, keys)) for keys in (trusted, [])]
+        self.taken, self.refused, began = 0, 0, time.monotonic()
+        try:
+            for number in range(self.count):
+                keys, ours = sides[number % 4 == 3]
+                what, data = mutations.next()
+                ours.ask(data)
+                evidence, second = self.second.verdict(data, set(keys))
+                first = ours.answer()
+                if first.split(":")[0] != second.split(":")[0]:
+                    self.keep(number, what, data, f"ours: {first}; the second: {second}")
+                if evidence is None:
+                    self.refused += 1
+                    continue
+                self.taken += 1
+                if more := evidence_mutations.claims(evidence) - honest:
+                    self.keep(number, what, data, f"it was taken and says {sorted(more)[0]:.300}")
+        finally:
+            for _, ours in sides:
+                ours.stop()
+        print(f"        {self.count} mutated files in {time.monotonic() - began:.0f} s: {self.refused} refused, "
+              f"{self.taken} taken that say less or the same", flush=True)
+
+    def keep(self, number, what, data, why):
+        kept = Path(tempfile.gettempdir()) / f"weighbridge-evidence-{self.seed}-{number}.json"
+        kept.write_bytes(data)
+        raise Failed(f"mutation {number} of seed {self.seed} ({what}), kept as {kept}: {why}")
+
+
+def run(binary, folder, count=COUNT, seed=SEED):
+    """Makes the checks; a list of name, whether it passed, and what was seen."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    for name, check in Evidence(binary, folder, count, seed).checks():
+        try:
+            check()
+            results.append((name, True, ""))
+        except Exception as error:
+            expected = isinstance(error, (Failed, OSError))
+            results.append((name, False, str(error) if expected else traceback.format_exc()))
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("weighbridge", type=Path)
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--seed", type=int, default=SEED)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="weighbridge-evidence-") as folder:
+        results = run(arguments.weighbridge.resolve(), Path(folder), arguments.count, arguments.seed)
+    for name, passed, detail in results:
+        print(f"{'ok     ' if passed else 'FAILED '} {name}" + (f"\n    {detail}" if detail else ""))
+    failed = sum(not passed for _, passed, _ in results)
+    print(f"{len(results) - failed} passed, {failed} failed")
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

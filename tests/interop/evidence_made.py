@@ -1,0 +1,142 @@
+"""Evidence that no hub wrote: of a set of three hubs, two of which must sign, with what a solo hub's ledger
+seldom has: an attester, a message in the clear, values of every kind. And forgeries: evidence signed anew."""
+
+import copy
+import hashlib
+import json
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+HUBS = {"hub-a": 11, "hub-b": 12, "hub-ü": 13}
+
+
+def private(number):
+    return ec.derive_private_key(number, ec.SECP256R1())
+
+
+def public(key):
+    form = serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+    return key.public_key().public_bytes(*form).hex()
+
+
+def sign(verify, key, *parts):
+    der = key.sign(verify.sha256(*parts), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+    r, s = utils.decode_dss_signature(der)
+    return f"{r:064x}{min(s, verify.ORDER - s):064x}"
+
+
+def node(verify, leaves):
+    """RFC 6962's tree hash, as the RFC defines it: over a split at a power of two."""
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return verify.sha256(b"\1", node(verify, leaves[:split]), node(verify, leaves[split:]))
+
+
+def written(evidence):
+    return (json.dumps(evidence, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def hash_of(number):
+    return hashlib.sha256(b"%d" % number).hexdigest()
+
+
+def body(hub, sequence, content, action="store"):
+    return {
+        "version": 1, "chain": "made\t\"up\"", "hub": hub, "sequence": str(sequence), "previous": hash_of(1), "time": "-5",
+        "subject": "device:press-1", "action": action, "object": "device:press-1", "permit": hash_of(2),
+        "content": content, "response": "accepted",
+    }
+
+
+def evidence(verify):
+    """The file, and the keys of its three hubs."""
+    values = [{"bool": True}, {"i64": "-9223372036854775808"}, {"u64": "18446744073709551615"}, {"f64": "7ff8dead0000beef"},
+              {"f64": "8000000000000000"}, {"text": "ü\u0000\u001f\u007f\"\\/\u2028𝄞"}, {"text": ""}, {"bytes": "00ff"}, {"bytes": ""}]
+    samples = [
+        {"position": at, "tag": f"tag {at} é", "index": at, "time": str(-at), "value": value,
+         "quality": 4294967295 - at, "salt": hash_of(at)[:32]}
+        for at, value in enumerate(values)
+    ]
+    leaves = [verify.sample_leaf("press-1", sample) for sample in samples]
+    sealed = {"hash": hash_of(3), "length": "77", "key_epoch": "1"}
+    batch = {
+        "device": "press-1", "epoch": "2", "sequence": "18446744073709551615", "samples": len(leaves), "grade": 255,
+        "inner_root": node(verify, leaves).hex(), "sealed": sealed,
+        "verdict": {"class": "out_of_control", "chart": "ewma", "rule": "beyond_limit"}, "judged_by": hash_of(4),
+        "attester": {"key": public(private(21)), "signature": ""},
+    }
+    shown = [{"position": at, "record": {"body": made, "signature": ""}, "samples": [], "path": [], "opened": None}
+             for at, made in enumerate([
+                 body("hub-b", 1, {"batch": batch}),
+                 body("hub-ü", 1, {"message": {"kind": "control", "commitment": "", "sealed": sealed}}, "control"),
+                 body("hub-a", 9, {"commitment": hash_of(5)}, "session"),
+             ])]
+    # All samples but three; the three that are missing give two hashes.
+    shown[0]["samples"] = [samples[at] for at in (0, 1, 2, 3, 5, 8)]
+    shown[0]["path"] = [leaves[4].hex(), verify.sha256(b"\1", leaves[6], leaves[7]).hex()]
+    opened = {"salt": hash_of(6)[:32], "content": b'{"write":1}'.hex()}
+    shown[1]["opened"] = opened
+    message = shown[1]["record"]["body"]["content"]["message"]
+    message["commitment"] = verify.sha256(b"\0", bytes.fromhex(opened["salt"]), bytes.fromhex(opened["content"])).hex()
+    header = {
+        "version": 1, "chain": "made\t\"up\"", "height": "18446744073709551614", "previous_hash": hash_of(7), "time": "0",
+        "record_count": 3, "merkle_root": "", "state_hash": hash_of(8), "validators_hash": "", "proposer": "hub-a",
+    }
+    hubs = [{"id": hub, "key": ""} for hub in HUBS]
+    blocks = [{"header": header, "certificate": {"signatures": []}, "records": shown, "path": []}]
+    made = {"format": "weighbridge-evidence/2", "validators": {"validators": hubs, "threshold": 2}, "blocks": blocks}
+    second = copy.deepcopy(blocks[0])
+    second["header"] |= {"height": "18446744073709551615", "time": "9223372036854775807"}
+    blocks.append(second)
+    keys = {hub: private(number) for hub, number in HUBS.items()}
+    sign_all(verify, made, keys, private(21))
+    return written(made), [public(key) for key in keys.values()]
+
+
+def signed_anew(verify, evidence):
+    """The evidence as a stranger would have made it, who says that a record's object was another."""
+    evidence = copy.deepcopy(evidence)
+    evidence["blocks"][-1]["records"][-1]["record"]["body"]["object"] = "device:another"
+    hubs = evidence["validators"]["validators"]
+    keys = {hub["id"]: private(100 + number) for number, hub in enumerate(hubs)}
+    for block in evidence["blocks"]:
+        for shown in block["records"]:
+            identity = shown["record"]["body"]["content"].get("identity")
+            if identity and identity["id"] in keys:
+                identity["key"] = public(keys[identity["id"]])
+    sign_all(verify, evidence, keys, private(200))
+    return written(evidence)
+
+
+def sign_all(verify, evidence, keys, attester):
+    """Fills in roots, links and signatures."""
+    validators = evidence["validators"]
+    for hub in validators["validators"]:
+        hub["key"] = public(keys[hub["id"]])
+    before = None
+    for block in evidence["blocks"]:
+        for shown in block["records"]:
+            record = shown["record"]
+            batch = record["body"]["content"].get("batch")
+            if batch and batch["attester"]:
+                said = verify.fields(device=verify.text, epoch=verify.U64, sequence=verify.U64, samples=verify.U32,
+                                     grade=verify.U8, inner_root=verify.HASH)
+                part = {name: batch[name] for name in ("device", "epoch", "sequence", "samples", "grade", "inner_root")}
+                signature = sign(verify, attester, b"weighbridge/attestation/v1\0", said(part))
+                batch["attester"] = {"key": public(attester), "signature": signature}
+            key = keys[record["body"]["hub"]]
+            record["signature"] = sign(verify, key, b"weighbridge/record/v1\0", verify.BODY(record["body"]))
+        header = block["header"]
+        leaves = [(s["position"], verify.sha256(b"\0", verify.RECORD(s["record"]))) for s in block["records"]]
+        header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"]).hex()
+        header["validators_hash"] = verify.sha256(b"weighbridge/validators/v1\0", verify.VALIDATORS(validators)).hex()
+        if before and int(before["height"]) + 1 == int(header["height"]):
+            header["previous_hash"] = verify.block_hash(before).hex()
+        signers = list(keys.items())
+        block["certificate"]["signatures"] = [
+            {"validator": hub, "signature": sign(verify, key, b"weighbridge/commit/v1\0", verify.block_hash(header))}
+            for hub, key in signers
+        ]
+        before = header
