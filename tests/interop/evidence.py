@@ -165,6 +165,8 @@ class Evidence:
         self.taken, self.refused, began = 0, 0, time.monotonic()
         try:
             for number in range(self.count):
+                if number and number % 10_000 == 0:
+                    print(f"        {number} files, {self.taken} taken", flush=True)
                 keys, ours = sides[number % 4 == 3]
                 what, data = mutations.next()
                 ours.ask(data)

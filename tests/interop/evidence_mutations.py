@@ -51,7 +51,7 @@ class Mutations:
             if mutated is not None and self.random.random() < 0.1:
                 try:
                     mutated = self.random.choice(self.ways)(mutated) or mutated
-                except (ValueError, TypeError, KeyError, AttributeError):
+                except (ValueError, TypeError, LookupError, AttributeError):
                     pass
             if mutated is not None and mutated != data:
                 return way.__name__, mutated

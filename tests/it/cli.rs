@@ -272,7 +272,7 @@ fn completions_are_made_for_every_shell() {
         assert_eq!(ended(&output), 0);
         let script = String::from_utf8(output.stdout).unwrap();
         for command in [
-            "demo", "init", "run", "check", "sim", "verify", "replay", "prove",
+            "demo", "init", "run", "check", "sim", "verify", "replay", "prove", "evidence",
         ] {
             assert!(script.contains(command), "{shell} does not know {command}");
         }

@@ -20,6 +20,38 @@ fn number(json: &Json, key: &str) -> u64 {
         .unwrap_or_else(|| panic!("{key}: {json}"))
 }
 
+/// Everything that the PLC said, as one file that its hub's key proves.
+fn evidence_of_all(dir: &Path) {
+    let file = dir.join("plc-1.evidence.json");
+    let (at, file) = (dir.to_str().unwrap(), file.to_str().unwrap());
+    let wanted = ["evidence", "plc-1", "--dir", at, "--settings", "-o", file];
+    let made = run_json(&[&wanted[..], &["--json"]].concat());
+    assert!(number(&made, "samples") > 100, "{made}");
+    assert!(number(&made, "settings") > 0, "{made}");
+    let trust = dir.join("keys/hub.pub");
+    let trust = trust.to_str().unwrap();
+    let said = run_json(&["verify", file, "--trust", trust, "--json"]);
+    assert_eq!(
+        (&said["clean"], &said["trust"]),
+        (&true.into(), &"key".into())
+    );
+    let samples = said["samples"].as_array().unwrap();
+    assert_eq!(samples.len() as u64, number(&made, "samples"));
+    assert!(samples.iter().all(|s| s["device"] == "plc-1"));
+    // Too much, nothing there, and a tag that is none are errors that say so.
+    let refused = [
+        (["--limit", "10"], "over 10 samples"),
+        (["--to", "1000"], "no stored sample"),
+        (["--", "nothing"], "no tag `nothing`"),
+    ];
+    for (more, why) in refused {
+        let output = run(&[&wanted[..], &more].concat());
+        assert_eq!(ended(&output), 1);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(why), "{said}");
+    }
+}
+
 #[test]
 fn the_demo_shows_every_verdict_and_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
@@ -55,6 +87,8 @@ fn the_demo_shows_every_verdict_and_is_resumed() {
     devices.sort_unstable();
     devices.dedup();
     assert!(devices.len() >= 5, "{devices:?}");
+
+    evidence_of_all(&dir);
 
     let again = run(&["demo", "--headless", "--for", "2", "--json", "--dir", at]);
     assert_eq!(ended(&again), 0);
