@@ -81,6 +81,7 @@ class Evidence:
             ("every file fits the schema", self.schema),
             ("both verifiers say the same of every file, with its key, without and with a stranger's", self.agree),
             ("what a stranger signed anew is refused", self.forged),
+            (f"both agree on {self.count // 4} changed files that the hubs themselves signed anew, seed {self.seed}", self.resigned),
             (f"both agree on {self.count} mutated files, seed {self.seed}, and no changed meaning is taken", self.mutated),
         ]
 
@@ -156,6 +157,33 @@ class Evidence:
                 ours.stop()
                 if any(said.startswith("proven") != taken for said in answers):
                     raise Failed(f"{name}, with {len(keys)} keys: {answers}")
+
+    def resigned(self):
+        """Whether signatures hold decides nothing here, so everything else that is checked does."""
+        mutations = evidence_mutations.Mutations(random.Random(self.seed), [self.files["made"]])
+        ways = [mutations.entry, mutations.leaf, mutations.leaf, mutations.transplant]
+        hubs = {hub: evidence_made.private(number) for hub, number in evidence_made.HUBS.items()}
+        ours = Stream(self.verifier, self.made_keys)
+        taken = refused = 0
+        try:
+            while taken + refused < self.count // 4:
+                value = json.loads(mutations.random.choice(ways)(self.files["made"]))
+                try:
+                    evidence_made.sign_all(self.second, value, hubs, evidence_made.private(21))
+                    data = evidence_made.written(value)
+                except (self.second.Wrong, ValueError, TypeError, LookupError, AttributeError):
+                    continue  # so far from evidence that nobody could sign it
+                ours.ask(data)
+                evidence, second = self.second.verdict(data, set(self.made_keys))
+                first = ours.answer()
+                if first.split(":")[0] != second.split(":")[0]:
+                    self.keep(taken + refused, "signed anew", data, f"ours: {first}; the second: {second}")
+                taken, refused = taken + (evidence is not None), refused + (evidence is None)
+        finally:
+            ours.stop()
+        print(f"        signed anew: {refused} refused, {taken} taken", flush=True)
+        if not (taken and refused):
+            raise Failed("the changes were all of one kind")
 
     def mutated(self):
         honest = set().union(*(evidence_mutations.claims(json.loads(data)) for data in self.files.values()))

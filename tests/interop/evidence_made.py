@@ -120,6 +120,9 @@ def sign_all(verify, evidence, keys, attester):
         for shown in block["records"]:
             record = shown["record"]
             batch = record["body"]["content"].get("batch")
+            if batch and shown["samples"]:
+                leaves = [(s["position"], verify.sample_leaf(batch["device"], s)) for s in shown["samples"]]
+                batch["inner_root"] = verify.root(leaves, batch["samples"], shown["path"]).hex()
             if batch and batch["attester"]:
                 said = verify.fields(device=verify.text, epoch=verify.U64, sequence=verify.U64, samples=verify.U32,
                                      grade=verify.U8, inner_root=verify.HASH)
