@@ -33,6 +33,15 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let mut status = get_json(&args.url, "/api/v1/status", &[])?;
+    let style = Style::stdout();
+    if status.get("edge").is_some() {
+        // An edge node's devices are in its status.
+        match args.json {
+            true => output::print_json(&status)?,
+            false => output::print(&edge::text(&status, style))?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let limit = [("limit", "1000".to_owned())];
     let mut devices = get_json(&args.url, "/api/v1/devices", &limit)?;
     let devices = devices.get_mut("devices").map(Json::take);
@@ -42,10 +51,7 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
             fields.insert("device_list".to_owned(), devices);
         }
         output::print_json(&status)?;
-    } else if status.get("edge").is_some() {
-        output::print(&edge::text(&status, Style::stdout()))?;
     } else {
-        let style = Style::stdout();
         let devices = devices.as_array().map_or(&[][..], Vec::as_slice);
         let parts = [
             text(&status, style),

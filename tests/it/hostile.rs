@@ -78,8 +78,6 @@ impl Bystander {
         let (mut client, stopped) = (RawClient::log_in(url, PATIENCE).unwrap(), stop.clone());
         let reading = std::thread::spawn(move || {
             let (mut answers, mut longest) = (0, Duration::ZERO);
-            let patience = Some(5 * PATIENCE);
-            client.stream.set_read_timeout(patience).unwrap();
             while !stopped.load(Ordering::Relaxed) {
                 let node = VariableId::Server_ServerStatus_State.into();
                 let asked = Instant::now();
@@ -335,7 +333,9 @@ fn subscriptions_that_are_made_and_deleted_all_day_do_not_fill_the_memory() {
     let of_an_item = after.saturating_sub(before) / ((WORN - 2) * ITEMS);
     println!("{of_an_item} bytes of an item; before and after: {mib:?} MiB");
     assert!(of_an_item < 512, "{of_an_item} bytes, {mib:?} MiB");
-    // What four stacks took is enough for ten.
+    // What four stacks took is enough for ten: six more tables would be six times what one is. The
+    // allocator's holes are some of it.
     let more = figures[9].1.saturating_sub(figures[3].1);
-    assert!(more < 12 * MIB, "{more} bytes more, {mib:?} MiB");
+    let kept = 6 * after.saturating_sub(before);
+    assert!(more < kept / 2, "{more} bytes more, {mib:?} MiB");
 }
