@@ -241,3 +241,51 @@ fn a_file_has_one_form_only() {
         assert!(Evidence::from_bytes(other.as_bytes()).is_err(), "{other}");
     }
 }
+
+/// Whatever a batch and a block hold: the paths grow by one hash when those double.
+#[test]
+fn evidence_of_one_sample_is_at_most_4_kib() {
+    let (mut evidence, key) = evidence_of(SampleAt {
+        column: 1,
+        index: 3,
+    });
+    let block = &mut evidence.blocks[0];
+    block.header.height = 10_000_000;
+    // A thousand records a block, 131,072 samples a batch, and an edge node that attests it.
+    block.path = vec![Hash::ZERO; 10];
+    let shown = &mut block.records[0];
+    shown.path = vec![Hash::ZERO; 17];
+    let body = &mut shown.record.body;
+    body.time = i64::MAX;
+    body.sequence = 10_000_000;
+    let weighbridge_verifier::Content::Batch(batch) = &mut body.content else {
+        unreachable!("it is of a batch");
+    };
+    batch.attester = Some(weighbridge_verifier::Attestation {
+        key,
+        signature: shown.record.signature,
+    });
+    let bytes = evidence.to_bytes().len();
+    assert!(bytes <= 4096, "{bytes} bytes");
+}
+
+/// The sibling of a shown leaf is the neighbour's own leaf: it must not tell its value.
+#[test]
+fn no_value_of_a_neighbour_can_be_guessed_from_its_leaf() {
+    let (evidence, _) = evidence_of(SampleAt {
+        column: 0,
+        index: 2,
+    });
+    let (_, record, shown) = evidence.samples().next().unwrap();
+    let sibling = record.path[0];
+    let tag = weighbridge_verifier::TagDigest::new("press-1", "force");
+    let leaf = |salt, value| tag.leaf_f64(&salt, 3, 300, Quality::GOOD, value);
+    // Whoever has the salt finds it at once.
+    assert_eq!(leaf(salt(3), 3.0), sibling);
+    // Whoever has not may try every value of a 16-bit register, with any salt that the file holds.
+    for value in i16::MIN..=i16::MAX {
+        for salt in [[0; 16], shown.salt] {
+            assert_ne!(leaf(salt, f64::from(value)), sibling, "{value}");
+        }
+    }
+}
