@@ -17,6 +17,7 @@ pub mod merkle;
 pub mod record;
 pub mod sample;
 pub mod signature;
+pub mod tree;
 
 #[cfg(test)]
 mod decoding_tests;
