@@ -10,6 +10,7 @@
 
 mod about;
 mod alarms;
+mod checkpoint;
 mod context;
 mod control;
 mod devices;
@@ -44,6 +45,7 @@ pub use about::Standing;
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{
-    ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,
+    ChartReader, CheckpointPort, LedgerReadError, LedgerReader, NoCheckpoint, RecordAt,
+    RecordFilter, RecordPage, Tip,
 };
 pub use server::{ApiError, Running, start};

@@ -9,6 +9,7 @@ mod bench;
 mod blocks;
 mod certs;
 mod check;
+mod checkpoint;
 mod completions;
 mod data_dir;
 mod demo;
@@ -33,6 +34,7 @@ mod sim;
 mod status;
 mod temporary;
 mod verify;
+mod verify_note;
 mod watch;
 mod write;
 
@@ -105,7 +107,9 @@ enum Command {
     History(history::HistoryArgs),
     /// Write a file that proves one sample
     Prove(prove::ProveArgs),
-    /// Check a ledger or an evidence file, offline
+    /// Show the ledger's head as a signed note, and have witnesses cosign it
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Check a ledger, an evidence file or a checkpoint, offline
     Verify(verify::VerifyArgs),
     /// Try a validator on history: a CSV in, a label a row out
     Replay(replay::ReplayArgs),
@@ -152,6 +156,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args),
         Command::History(args) => history::run(args),
         Command::Prove(args) => prove::run(args),
+        Command::Checkpoint(args) => checkpoint::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),

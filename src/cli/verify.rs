@@ -1,10 +1,10 @@
-//! `weighbridge verify`: checks a ledger or an evidence file, offline.
+//! `weighbridge verify`: checks a ledger, an evidence file or a checkpoint, offline.
 
 use super::data_dir::{data_dir, open_store};
 use super::output::{self, Style};
+use super::verify_note::{self, Earlier, Trusted};
 use crate::ledger::evidence::{Evidence, MAGIC, Trust};
 use crate::ledger::head::HeadSlot;
-use crate::ledger::query::Explorer;
 use crate::ledger::report::{LedgerTrust, Progress, Report};
 use crate::ledger::verify::verify_store;
 use crate::model::rfc3339;
@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weighbridge_verifier::{Hash, PublicKey};
+use weighbridge_verifier::PublicKey;
+use weighbridge_verifier::note::NoteKey;
 
 /// What `weighbridge verify` is told.
 #[derive(Debug, Args)]
@@ -27,35 +28,32 @@ use weighbridge_verifier::{Hash, PublicKey};
 Examples:
   weighbridge verify plant                                    everything that is recorded
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
+  weighbridge verify plant --checkpoint 102.note              and that it goes on from this checkpoint
   weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
+  weighbridge verify new.proof --checkpoint 102.note --trust KEYFILE
+                                                              that one checkpoint extends another
 
 A hub must be stopped before its directory is verified. Without --trust the result is
 `self-consistent only`: whoever wrote it all could have written something else.
 
 Exit codes: 0 nothing is wrong, 1 something is.")]
 pub(super) struct VerifyArgs {
-    /// The directory of a stopped hub, or an evidence file
+    /// The directory of a stopped hub, an evidence file, or a checkpoint with or without its proof
     #[arg(value_name = "DIR|FILE")]
     what: PathBuf,
     /// The hub's public key that you trust: 66 hexadecimal digits, or a file with them
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     trust: Option<PublicKey>,
-    /// A block that the ledger must hold, noted earlier from `status` or `verify`: without one nobody can
-    /// tell whether the newest blocks were taken away
-    #[arg(long, value_name = "HEIGHT:HASH", value_parser = checkpoint)]
-    checkpoint: Option<(u64, Hash)>,
+    /// What the ledger must go on from: a checkpoint in a file, or a block noted earlier from `status` or
+    /// `verify`. Without one nobody can tell whether the newest blocks were taken away
+    #[arg(long, value_name = "NOTE|HEIGHT:HASH")]
+    checkpoint: Option<Earlier>,
+    /// A witness that must have cosigned the checkpoint, NAME+ID+BASE64; can be given several times
+    #[arg(long, value_name = "KEY")]
+    witness_key: Vec<NoteKey>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-fn checkpoint(text: &str) -> Result<(u64, Hash), String> {
-    let wrong = || "write it as HEIGHT:HASH, as in 102:5d0c… with all 64 digits".to_owned();
-    let (height, hash) = text.split_once(':').ok_or_else(wrong)?;
-    Ok((
-        height.parse().map_err(|_| wrong())?,
-        hash.parse().map_err(|_| wrong())?,
-    ))
 }
 
 /// A key given as digits, or as a file that holds them.
@@ -94,14 +92,8 @@ fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         bar.show(progress);
     })?;
     bar.end();
-    let missed = match args.checkpoint {
-        Some((height, hash)) => {
-            let block = Explorer::new(store).block(height)?;
-            let there = block.is_some_and(|block| block.header.hash() == hash);
-            (!there).then_some(format!(
-                "block {height} with hash {hash} is not in the ledger"
-            ))
-        }
+    let missed = match &args.checkpoint {
+        Some(earlier) => verify_note::missed(store, earlier, &trusted(args))?,
         None => None,
     };
     let clean = report.is_clean() && missed.is_none();
@@ -121,6 +113,13 @@ fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         ))?;
     }
     Ok(exit_code(clean))
+}
+
+fn trusted(args: &VerifyArgs) -> Trusted<'_> {
+    Trusted {
+        hub: args.trust.as_ref(),
+        witnesses: &args.witness_key,
+    }
 }
 
 fn exit_code(clean: bool) -> ExitCode {
@@ -186,9 +185,13 @@ fn evidence(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     File::open(&args.what)
         .and_then(|file| file.take(MAX_EVIDENCE).read_to_end(&mut bytes))
         .with_context(|| format!("{} cannot be read", args.what.display()))?;
+    if verify_note::looks_like(&bytes) {
+        let earlier = args.checkpoint.as_ref();
+        return verify_note::run(&bytes, earlier, &trusted(args), args.json);
+    }
     if !bytes.starts_with(&MAGIC[..4]) {
         anyhow::bail!(
-            "{} is neither a directory nor an evidence file",
+            "{} is neither a directory nor an evidence file nor a checkpoint",
             args.what.display()
         );
     }

@@ -5,6 +5,7 @@
 //! ```
 
 mod apply;
+mod checkpoints;
 mod control;
 mod device;
 mod edges;
@@ -17,6 +18,7 @@ mod setup;
 mod threads;
 
 pub use apply::NotApplied;
+pub use checkpoints::Checkpoints;
 pub use device::DeviceSetup;
 pub use edges::EdgesSetup;
 pub use error::HubError;
@@ -80,6 +82,8 @@ impl HubKeys {
     pub const SIGNING: &str = "hub.key";
     /// The file of the sealing key in a directory of keys.
     pub const SEALING: &str = "sealing.key";
+    /// The file of the key of checkpoints in a directory of keys; it is made when first needed.
+    pub const CHECKPOINT: &str = "checkpoint.key";
 
     /// New keys.
     pub fn generate(hub: &str) -> Self {
@@ -100,6 +104,7 @@ pub struct HubBuilder {
     devices: Vec<DeviceSetup>,
     edges: Option<EdgesSetup>,
     buffer: Option<(PathBuf, SpoolLimits)>,
+    checkpoint_key: Option<PathBuf>,
     shutdown_wait: Duration,
 }
 
@@ -132,6 +137,7 @@ impl HubBuilder {
             devices: Vec::new(),
             edges: None,
             buffer: None,
+            checkpoint_key: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -172,6 +178,12 @@ impl HubBuilder {
         self
     }
 
+    /// Signs checkpoints with the key in this file, which is made when it is first needed.
+    pub fn checkpoint_key(mut self, file: impl Into<PathBuf>) -> Self {
+        self.checkpoint_key = Some(file.into());
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -208,6 +220,10 @@ impl HubBuilder {
         enrol_attesters(&mut ledger, &self.devices)?;
         edges.enrol(&mut ledger)?;
         let explorer = Explorer::new(store.clone());
+        let checkpoints = self.checkpoint_key.map(|file| {
+            let (store, signer) = (store.clone(), signer.clone());
+            Arc::new(Checkpoints::new(store, signer, file))
+        });
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
@@ -261,6 +277,7 @@ impl HubBuilder {
             stats,
             history,
             explorer,
+            checkpoints,
             actors,
             planner: Arc::new(planner),
             threads: Some(threads),
@@ -414,6 +431,7 @@ pub struct Hub {
     stats: Arc<Stats>,
     history: Arc<ChartHistory>,
     explorer: Explorer,
+    checkpoints: Option<Arc<Checkpoints>>,
     past: Arc<HubHistory>,
     actors: Actors,
     planner: Arc<Planner>,
@@ -455,6 +473,11 @@ impl Hub {
     /// The control charts.
     pub fn charts(&self) -> &Arc<ChartHistory> {
         &self.history
+    }
+
+    /// Makes checkpoints of the ledger; `None` when it was given no file for their key.
+    pub fn checkpoints(&self) -> Option<Arc<Checkpoints>> {
+        self.checkpoints.clone()
     }
 
     /// Blocks and records.

@@ -85,6 +85,11 @@ impl LedgerTree {
         &self.origin
     }
 
+    /// The hub's own key.
+    pub fn hub(&self) -> PublicKey {
+        self.key
+    }
+
     /// The hub's own key, as one that signs notes.
     pub fn hub_key(&self) -> NoteKey {
         hub_key(&self.origin, self.key)
@@ -96,7 +101,7 @@ impl LedgerTree {
         let mut edge = self.edge.clone();
         self.leaves(edge.size(), newest, |leaf| edge.push(leaf))?;
         self.edge = edge;
-        self.mark();
+        self.mark(self.edge.clone());
         Ok(self.at(&self.edge))
     }
 
@@ -106,14 +111,22 @@ impl LedgerTree {
         Ok(self.at(&edge))
     }
 
-    /// The newest tree, and the proof that it extends the one of `old` blocks.
-    pub fn extending(&mut self, old: u64) -> Result<(Checkpoint, Vec<Hash>), CheckpointError> {
-        let head = self.head()?;
+    /// The tree of `size` blocks (of all when `None`), and the proof that it extends the one of `old`.
+    pub fn extending(
+        &mut self,
+        old: u64,
+        size: Option<u64>,
+    ) -> Result<(Checkpoint, Vec<Hash>), CheckpointError> {
+        let head = match size {
+            Some(size) => self.at_size(size)?,
+            None => self.head()?,
+        };
         let (have, asked) = (head.size, old);
         if old == 0 {
             return Ok((head, Vec::new()));
         }
         let edge = self.edge_at(old)?;
+        self.mark(edge.clone());
         let short = CheckpointError::Short { have, asked };
         let mut prover = ConsistencyProver::new(&edge, have).ok_or(short)?;
         self.leaves(old, have, |leaf| prover.push(leaf))?;
@@ -145,8 +158,8 @@ impl LedgerTree {
         Ok(edge)
     }
 
-    fn mark(&mut self) {
-        self.marks.insert(self.edge.size(), self.edge.clone());
+    fn mark(&mut self, edge: TreeEdge) {
+        self.marks.insert(edge.size(), edge);
         if self.marks.len() > MAX_MARKS {
             self.marks.pop_first();
         }
@@ -218,14 +231,15 @@ pub fn sign(checkpoint: &Checkpoint, key: &CheckpointKey, hub: &dyn Signer) -> N
     Note { text, signatures }
 }
 
-/// The newest checkpoint, signed, with the proof that it extends the tree of `old` blocks.
-pub fn submission(
+/// The checkpoint of `size` blocks (of all when `None`), signed, with the proof that it extends the
+/// tree of `old` blocks.
+pub fn submission_of(
     tree: &mut LedgerTree,
-    old: u64,
+    (old, size): (u64, Option<u64>),
     key: &CheckpointKey,
     hub: &dyn Signer,
 ) -> Result<Submission, CheckpointError> {
-    let (head, proof) = tree.extending(old)?;
+    let (head, proof) = tree.extending(old, size)?;
     let note = sign(&head, key, hub);
     Ok(Submission { old, proof, note })
 }

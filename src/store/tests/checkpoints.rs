@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::crypto::{CheckpointKey, Signer, ed25519_holds};
-use crate::ledger::checkpoint::{CheckpointError, LedgerTree, hub_key, submission};
+use crate::ledger::checkpoint::{CheckpointError, LedgerTree, hub_key, submission_of};
 use crate::ledger::query::Explorer;
 use weighbridge_verifier::checkpoint::{Checkpoint, Submission};
 use weighbridge_verifier::note::Stamp;
@@ -36,15 +36,21 @@ fn the_tree_grows_with_the_ledger_and_every_proof_holds() {
         for old in 0..=height {
             // One that remembers and one that has just begun say the same.
             let mut fresh = LedgerTree::open(ledger.store().clone()).unwrap();
-            let (head, proof) = kept.extending(old).unwrap();
-            assert_eq!(fresh.extending(old).unwrap(), (head.clone(), proof.clone()));
+            let (head, proof) = kept.extending(old, None).unwrap();
+            assert_eq!(
+                fresh.extending(old, None).unwrap(),
+                (head.clone(), proof.clone())
+            );
             assert_eq!((head.size, head.root), (height, root(&ledger, height)));
             let before = fresh.at_size(old).unwrap();
             assert_eq!(before.root, root(&ledger, old));
             let consistent = is_consistent((old, &before.root), (height, &head.root), &proof);
             assert!(consistent, "{old} to {height}");
+            let (middle, proof) = kept.extending(old, Some(height.min(old + 2))).unwrap();
+            let middle = (middle.size, &middle.root);
+            assert!(is_consistent((old, &before.root), middle, &proof));
         }
-        let more = kept.extending(height + 1);
+        let more = kept.extending(height + 1, None);
         assert!(matches!(more, Err(CheckpointError::Short { .. })));
     }
 }
@@ -57,7 +63,7 @@ fn a_note_is_signed_by_both_keys_and_names_the_log() {
     let key = CheckpointKey::generate();
     let old = tree.head().unwrap();
     grow(&mut ledger, 5);
-    let sent = submission(&mut tree, 1, &key, &*signer()).unwrap();
+    let sent = submission_of(&mut tree, (1, None), &key, &*signer()).unwrap();
     let sent = Submission::parse(sent.to_string().as_bytes()).unwrap();
     let head = Checkpoint::parse(&sent.note.text).unwrap();
     assert_eq!((head.size, sent.old, &head.origin), (5, 1, &old.origin));
