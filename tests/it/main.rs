@@ -4,6 +4,7 @@
 
 mod alarms;
 mod attest;
+mod checkpoints;
 mod cli;
 mod control;
 mod damage;
@@ -37,3 +38,4 @@ mod scan;
 mod site;
 mod support;
 mod values;
+mod witness;
