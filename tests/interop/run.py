@@ -6,8 +6,9 @@
 A pymodbus server is its PLC and an asyncua server is its robot; asyncua reads it as SCADA, once without
 security and once with Basic256Sha256 SignAndEncrypt; mbpoll reads the simulated cell. opcua_servers.py has
 the hub read, write and call asyncua, node-opcua and open62541 servers under every security policy, and
-opcua_open62541.py has open62541's client do so with the hub; opcua_many.py measures 10,000 items. Then the hub is
-stopped, its ledger verified, and a sample proven. Everything is bounded in time, listens on loopback,
+opcua_open62541.py has open62541's client do so with the hub; opcua_many.py measures 10,000 items. Then
+the hub is stopped, its ledger verified, and a sample proven. checkpoints.py has aics-witness cosign a
+ledger. Everything is bounded in time, listens on loopback,
 and is ended by the process that started it. The last line says `N passed, N failed`.
 """
 
@@ -27,6 +28,7 @@ import traceback
 import urllib.request
 from pathlib import Path
 
+import checkpoints
 import modbus
 import opcua_alarms
 import opcua_clients
@@ -540,6 +542,7 @@ def main():
                 print(f"FAILED  {name}\n    {why}", flush=True)
         suites = (
             modbus, opcua_clients, opcua_open62541, opcua_servers, opcua_many, opcua_alarms, opcua_history,
+            checkpoints,
         )
         for suite in suites:
             place = folder.resolve() / suite.__name__
