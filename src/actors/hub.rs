@@ -20,6 +20,7 @@ use crate::ledger::seal::BatchSealer;
 use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
 use crate::protocols::Source;
+use crate::protocols::edge::EdgeControl;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
 use futures_util::FutureExt;
@@ -205,8 +206,9 @@ impl HubActor {
                 })
             }
             Intake::Edge(feed) => {
-                // Whoever reads the device is elsewhere, and so is the way to act upon it.
-                self.doors.open(&plan.live, None);
+                // Whoever reads the device acts upon it, too.
+                let control = Arc::new(EdgeControl(feed.gate.clone()));
+                self.doors.open(&plan.live, Some(control));
                 let (feed, workers) = (feed.clone(), self.workers.clone());
                 let newest = (next.0, next.1 - 1);
                 Box::new(move |batches| {

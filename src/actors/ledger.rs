@@ -10,7 +10,7 @@ use super::credit::{Credit, SourceTimes};
 use super::device::BatchSettled;
 use super::work::Workers;
 use crate::ledger::act::SealedAct;
-use crate::ledger::facts::Document;
+use crate::ledger::facts::{Document, Identity};
 use crate::ledger::store::{Put, StoreError};
 use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
@@ -129,6 +129,11 @@ pub struct Follow(pub DeviceId);
 #[rtype(result = "Option<Document>")]
 pub struct RecordedSettings(pub DeviceId);
 
+/// Asks whom of these ids the ledger knows. Answers as [`RecordedSettings`] does.
+#[derive(Message)]
+#[rtype(result = "BTreeMap<String, Identity>")]
+pub struct KnownIdentities(pub Vec<String>);
+
 /// A block is durable: what was acknowledged with it.
 #[derive(Clone, Debug)]
 pub struct BlockCommitted {
@@ -195,6 +200,9 @@ struct Open {
     acts: Vec<ActDone>,
 }
 
+/// A look at the ledger, between two blocks.
+type Look = Box<dyn FnOnce(&Ledger) + Send>;
+
 /// The ledger of one chain.
 pub struct LedgerActor {
     /// Away while a worker writes.
@@ -208,8 +216,8 @@ pub struct LedgerActor {
     closing: Vec<oneshot::Sender<()>>,
     /// Blocks written since the start.
     written: u64,
-    /// Who waits for a device's settings, and how many blocks must be written before.
-    asking: Vec<(u64, DeviceId, oneshot::Sender<Option<Document>>)>,
+    /// Who waits for a look at the ledger, and how many blocks must be written before.
+    asking: Vec<(u64, Look)>,
     status: watch::Sender<LedgerStatus>,
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     tip: LedgerTip,
@@ -406,14 +414,28 @@ impl LedgerActor {
     fn answer_asking(&mut self) {
         let Some(ledger) = &self.ledger else { return };
         let asking = std::mem::take(&mut self.asking);
-        for (blocks, device, answer) in asking {
+        for (blocks, look) in asking {
             if blocks > self.written {
-                self.asking.push((blocks, device, answer));
+                self.asking.push((blocks, look));
             } else {
-                // Whoever asked may have stopped waiting.
-                let _ = answer.send(ledger.state().device_settings(&device).cloned());
+                look(ledger);
             }
         }
+    }
+
+    /// Has a look at the ledger when all that came before is durable.
+    fn look<T: Send + 'static>(
+        &mut self,
+        look: impl FnOnce(&Ledger) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (answer, wait) = oneshot::channel();
+        let being_written = self.ledger.is_none() || self.refused.is_some();
+        let before = u64::from(being_written) + u64::from(!self.open.drafts.is_empty());
+        // Whoever asked may have stopped waiting.
+        let look = move |ledger: &Ledger| drop(answer.send(look(ledger)));
+        self.asking.push((self.written + before, Box::new(look)));
+        self.answer_asking();
+        wait
     }
 
     fn show(&self, health: LedgerHealth) {
@@ -498,12 +520,28 @@ impl Handler<RecordedSettings> for LedgerActor {
         RecordedSettings(device): RecordedSettings,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let (answer, wait) = oneshot::channel();
-        let being_written = self.ledger.is_none() || self.refused.is_some();
-        let before = u64::from(being_written) + u64::from(!self.open.drafts.is_empty());
-        self.asking.push((self.written + before, device, answer));
-        self.answer_asking();
+        let wait = self.look(move |ledger| ledger.state().device_settings(&device).cloned());
         Box::pin(async move { wait.await.unwrap_or(None) })
+    }
+}
+
+impl Handler<KnownIdentities> for LedgerActor {
+    type Result = ResponseFuture<BTreeMap<String, Identity>>;
+
+    fn handle(
+        &mut self,
+        KnownIdentities(ids): KnownIdentities,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let wait = self.look(move |ledger| {
+            let known = ledger.state().identities();
+            let known = ids
+                .into_iter()
+                .filter_map(|id| known.get(&id).cloned().map(|k| (id, k)));
+            known.collect()
+        });
+        // A ledger that breaks meanwhile stops the hub.
+        Box::pin(async move { wait.await.unwrap_or_default() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the HTTP face is given by the hub.
 
 use super::about::Standing;
+use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
 use super::ports::{ChartReader, CheckpointPort, LedgerReader};
 use super::problem::Problem;
@@ -80,6 +81,8 @@ pub struct ApiContext {
     pub checkpoints: Option<Arc<dyn CheckpointPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
+    /// The edge nodes; without it there are none.
+    pub edges: Option<Arc<dyn FeedReader>>,
     /// How the configuration is.
     pub config: ConfigStatus,
     /// Where the hub's OPC UA server can be reached.

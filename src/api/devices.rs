@@ -2,6 +2,7 @@
 
 use super::about::AboutView;
 use super::context::{ApiContext, DeviceInfo};
+use super::feeds::FeedView;
 use super::problem::Problem;
 use super::query::{Params, shortened};
 use super::server::Api;
@@ -49,6 +50,9 @@ pub(super) struct DeviceView {
     /// What validation said of the newest batch.
     pub(super) verdict: Option<VerdictView>,
     pub(super) tag_count: usize,
+    /// The edge node that reads it, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) edge: Option<FeedView>,
 }
 
 impl DeviceView {
@@ -66,7 +70,14 @@ impl DeviceView {
             reconnects: read(&live.reconnects),
             verdict: live.verdict().as_ref().map(VerdictView::from),
             tag_count: live.tags.len(),
+            edge: None,
         }
+    }
+
+    /// With the edge node that reads it.
+    pub(super) fn fed(mut self, feed: Option<FeedView>) -> Self {
+        self.edge = feed;
+        self
     }
 }
 
@@ -95,7 +106,7 @@ async fn devices(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         .iter()
         .skip(from)
         .take(limit)
-        .map(|(live, info)| DeviceView::new(live, info.as_ref()))
+        .map(|(live, info)| DeviceView::new(live, info.as_ref()).fed(api.context.feed(live)))
         .collect();
     let next = part.last().filter(|_| from + limit < all.len());
     let next = next.map(|last| &last.id);
@@ -111,6 +122,7 @@ async fn device(
     let params = Params::parse(request.query_string(), &["limit"])?;
     let live = api.context.device(&path)?;
     let device = DeviceView::new(&live, api.context.info(&path).as_ref());
+    let device = device.fed(api.context.feed(&live));
     let tags = tag_views(&live, 0, params.limit()?);
     #[derive(Serialize)]
     struct Whole {

@@ -293,6 +293,7 @@ impl FakeHub {
             machine: Default::default(),
         };
         let context = ApiContext {
+            edges: None,
             sessions: Arc::new(FakeSessions),
             hub_id: "hub-1".into(),
             started: NEW_YEAR,

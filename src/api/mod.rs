@@ -14,8 +14,10 @@ mod checkpoint;
 mod context;
 mod control;
 mod devices;
+mod edge_node;
 mod events;
 mod feed;
+mod feeds;
 mod guard;
 mod history;
 mod ledger;
@@ -43,6 +45,8 @@ mod tests;
 
 pub use about::Standing;
 pub use context::{ApiContext, DeviceInfo, DeviceList};
+pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
+pub use feeds::{Feed, FeedReader};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{
     ChartReader, CheckpointPort, LedgerReadError, LedgerReader, NoCheckpoint, RecordAt,

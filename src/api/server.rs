@@ -10,16 +10,31 @@ use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceRespon
 use actix_web::{App, HttpServer, web};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 use std::{io, thread};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Connections that are served at the same time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 256;
 
 /// How long running answers get when the hub stops.
-const SHUTDOWN_SECONDS: u64 = 2;
+pub(super) const SHUTDOWN_SECONDS: u64 = 2;
+
+/// Every bound that a server of this module has. A macro, because the type of an application cannot be
+/// written down.
+macro_rules! bounded {
+    ($server:expr, $listener:expr) => {
+        $server
+            .workers(1)
+            .max_connections($crate::api::server::MAX_CONNECTIONS)
+            .client_request_timeout(std::time::Duration::from_secs(5))
+            .shutdown_timeout($crate::api::server::SHUTDOWN_SECONDS)
+            .disable_signals()
+            .listen($listener)
+            .map(actix_web::HttpServer::run)
+    };
+}
+pub(super) use bounded;
 
 /// Why the HTTP face cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +115,19 @@ pub(super) struct Api {
 /// # Errors
 /// When the address is not a loopback address, is taken, or the operating system refuses.
 pub fn start(bind: SocketAddr, context: ApiContext) -> Result<Running, ApiError> {
+    begin(bind, |listener, stopping, report| {
+        serve(listener, context, stopping, report)
+    })
+}
+
+/// Tells the server's handle, or why there is none.
+pub(super) type Report = std::sync::mpsc::Sender<io::Result<ServerHandle>>;
+
+/// Starts what `serve` makes on a thread of its own.
+pub(super) fn begin<F: Future<Output = ()>>(
+    bind: SocketAddr,
+    serve: impl FnOnce(TcpListener, CancellationToken, Report) -> F + Send + 'static,
+) -> Result<Running, ApiError> {
     if !bind.ip().is_loopback() {
         return Err(ApiError::NotLoopback(bind));
     }
@@ -120,7 +148,7 @@ pub fn start(bind: SocketAddr, context: ApiContext) -> Result<Running, ApiError>
     thread::Builder::new()
         .name("http".to_owned())
         .spawn(move || {
-            actix_web::rt::System::new().block_on(serve(listener, context, token, report));
+            actix_web::rt::System::new().block_on(serve(listener, token, report));
             end.send_replace(true);
         })
         .map_err(ApiError::Start)?;
@@ -139,20 +167,21 @@ async fn serve(
     listener: TcpListener,
     context: ApiContext,
     stopping: CancellationToken,
-    report: std::sync::mpsc::Sender<io::Result<ServerHandle>>,
+    report: Report,
 ) {
     let feed = Arc::new(Feed::new(stopping));
     let (stop_ticking, stopped) = oneshot::channel();
     let ticker = actix_web::rt::spawn(feed.clone().run(context.clone(), stopped));
     let api = web::Data::new(Api { context, feed });
-    let server = HttpServer::new(move || app(api.clone()))
-        .workers(1)
-        .max_connections(MAX_CONNECTIONS)
-        .client_request_timeout(Duration::from_secs(5))
-        .shutdown_timeout(SHUTDOWN_SECONDS)
-        .disable_signals()
-        .listen(listener);
-    match server.map(HttpServer::run) {
+    let server = bounded!(HttpServer::new(move || app(api.clone())), listener);
+    until_stopped(server, report).await;
+    drop(stop_ticking);
+    let _ = ticker.await;
+}
+
+/// Reports how the server began, and lets it run to its end.
+pub(super) async fn until_stopped(server: io::Result<actix_web::dev::Server>, report: Report) {
+    match server {
         Ok(server) => {
             // A caller that is gone by now dropped the receiver, and the handle ends the server.
             let _ = report.send(Ok(server.handle()));
@@ -162,8 +191,6 @@ async fn serve(
         }
         Err(error) => drop(report.send(Err(error))),
     }
-    drop(stop_ticking);
-    let _ = ticker.await;
 }
 
 /// The application: every address the hub answers on.

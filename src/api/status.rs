@@ -3,6 +3,7 @@
 use super::about::CertificateView;
 use super::context::ApiContext;
 use super::feed::Feed;
+use super::feeds::EdgeNodeView;
 use super::loaded::ConfigState;
 use super::problem::Problem;
 use super::process;
@@ -48,6 +49,18 @@ pub(super) struct Links {
     pub(super) down: usize,
 }
 
+impl Links {
+    /// Counts one more.
+    pub(super) fn count(&mut self, link: &Link) {
+        self.total += 1;
+        match link {
+            Link::Starting => self.starting += 1,
+            Link::Up => self.up += 1,
+            Link::Down(_) => self.down += 1,
+        }
+    }
+}
+
 /// The hub at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct StatusView {
@@ -76,6 +89,8 @@ pub(super) struct StatusView {
     /// Bytes of ciphertext stored since the start.
     pub(super) sealed_bytes: u64,
     pub(super) devices: Links,
+    /// The edge nodes that read devices for this hub.
+    pub(super) edges: Vec<EdgeNodeView>,
     /// How the configuration is: what was taken over, what was refused, what waits for a restart.
     pub(super) config: ConfigState,
     pub(super) opcua_url: Option<String>,
@@ -96,13 +111,8 @@ impl StatusView {
         let mut links = Links::default();
         let mut dropped = 0;
         for device in context.live.devices() {
-            links.total += 1;
             dropped += read(&device.dropped);
-            match device.link() {
-                Link::Starting => links.starting += 1,
-                Link::Up => links.up += 1,
-                Link::Down { .. } => links.down += 1,
-            }
+            links.count(&device.link());
         }
         let time = now();
         let standing = context.certificates.as_ref().map(|c| c.get());
@@ -137,6 +147,7 @@ impl StatusView {
             },
             sealed_bytes: read(&stats.sealed_bytes),
             devices: links,
+            edges: context.edge_nodes(),
             config: context.config.get(),
             opcua_url: context.opcua_url.clone(),
             certificates: standing

@@ -2,6 +2,8 @@
 
 use super::init::{hub_id, private_directory, write_new};
 use super::output::{self, Style};
+use super::reload::{Reload, Running};
+use crate::api::ConfigStatus;
 use crate::config::{self, HubConfig};
 use crate::crypto::{Identity, SealingKey, Signer};
 use crate::edge::{EdgeBuilder, EdgeNode, UplinkStatus};
@@ -170,6 +172,9 @@ fn tag_text(tag: &TagSpec) -> String {
     if !tag.description.is_empty() {
         text += &format!("description = {}\n", quoted(&tag.description));
     }
+    if tag.writable {
+        text += "writable = true\n";
+    }
     if let Some((low, high)) = tag.range {
         let number = |x: f64| toml::Value::Float(x).to_string();
         text += &format!("range = [{}, {}]\n", number(low), number(high));
@@ -177,36 +182,66 @@ fn tag_text(tag: &TagSpec) -> String {
     text
 }
 
-/// Runs an edge node until the process is asked to end.
-pub(super) fn run(config: &HubConfig, json: bool) -> anyhow::Result<ExitCode> {
-    let edge = EdgeBuilder::from_config(config)?
+/// Runs the edge node of the configuration at `path` until the process is asked to end.
+pub(super) fn run(path: &Path, config: HubConfig, json: bool) -> anyhow::Result<ExitCode> {
+    let edge = EdgeBuilder::from_config(&config)?
         .start()
         .context("the edge node cannot start")?;
     let end = super::ending::asked_to_end(&edge.runtime());
-    tracing::info!(edge = edge.id(), "the edge node is up");
+    let state = ConfigStatus::default();
+    let bind = config.edge.as_ref().and_then(|edge| edge.http);
+    let http = bind.map(|bind| edge.open_http(bind, &state)).transpose()?;
+    let url = http.as_ref().map(|http| http.url());
+    tracing::info!(edge = edge.id(), http = url, "the edge node is up");
     if json {
-        output::print_json(&json!({"event": "up", "edge": edge.id()}))?;
+        output::print_json(&json!({"event": "up", "edge": edge.id(), "http_url": url}))?;
     }
-    edge.runtime().block_on(until_the_end(&edge, json, end))?;
+    edge.runtime().block_on(async {
+        let reload = Reload::new(path, config);
+        let ended = until_the_end((&edge, &state), json, reload, end).await;
+        if let Some(http) = http {
+            http.stop().await;
+        }
+        ended
+    })?;
     edge.shutdown()?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn until_the_end(
-    edge: &EdgeNode,
+    (edge, state): (&EdgeNode, &ConfigStatus),
     json: bool,
+    mut reload: Reload,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut status = edge.uplink();
+    // Attempts that fail for the same reason are one thing to say.
+    let mut said = None;
     tokio::pin!(end);
     loop {
         tokio::select! {
             () = &mut end => return Ok(()),
+            () = reload.wanted() => {
+                let outcome = tokio::select! {
+                    () = &mut end => return Ok(()),
+                    outcome = reload.now(Running::Edge(edge, state)) => outcome,
+                };
+                if let Some(outcome) = outcome.filter(|_| json) {
+                    output::print_json(&outcome)?;
+                }
+                continue;
+            }
             changed = status.changed() => changed.context("the edge node ended early, see the log")?,
         }
         let now = status.borrow_and_update().clone();
-        if json {
+        let what = match &now {
+            UplinkStatus::Starting => None,
+            UplinkStatus::Up { hub, since, .. } => Some((true, format!("{hub} {since}"))),
+            UplinkStatus::Down { reason, .. } => Some((false, reason.clone())),
+        };
+        if json && said != what {
             print_status(edge, &now)?;
+            said = what;
         }
     }
 }
@@ -215,7 +250,7 @@ fn print_status(edge: &EdgeNode, uplink: &UplinkStatus) -> anyhow::Result<()> {
     let (hub, reason) = match uplink {
         UplinkStatus::Starting => (None, None),
         UplinkStatus::Up { hub, .. } => (Some(hub), None),
-        UplinkStatus::Down { reason } => (None, Some(reason)),
+        UplinkStatus::Down { reason, .. } => (None, Some(reason)),
     };
     let lanes = edge.lanes();
     let lanes = lanes.iter().map(|lane| {

@@ -21,6 +21,7 @@ mod import;
 mod init;
 mod ledger_from;
 mod live;
+mod log;
 mod output;
 mod profile;
 mod prove;

@@ -5,9 +5,10 @@
 //! the status say why. What belongs to the process as a whole (ids, keys, directories, addresses it
 //! listens on) is named, and waits for a restart.
 
-use crate::api::{ConfigChange, RefusedConfig};
+use crate::api::{ConfigChange, ConfigStatus, RefusedConfig};
 use crate::config::{self, DeviceConfig, Diagnostic, HubConfig, Severity};
-use crate::hub::{DeviceSetup, Hub, OpenFaces, device_info};
+use crate::edge::EdgeNode;
+use crate::hub::{Change, DeviceSetup, Hub, NotApplied, OpenFaces, device_info};
 use crate::model::{now, rfc3339};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value as Json, json};
@@ -102,7 +103,44 @@ impl Watch {
     }
 }
 
-/// The configuration of a running hub.
+/// What runs with a configuration.
+#[derive(Clone, Copy)]
+pub(super) enum Running<'a> {
+    /// A hub and what it shows.
+    Hub(&'a Hub, &'a OpenFaces),
+    /// An edge node, and where the state of its configuration is shown.
+    Edge(&'a EdgeNode, &'a ConfigStatus),
+}
+
+impl<'a> Running<'a> {
+    fn status(self) -> &'a ConfigStatus {
+        match self {
+            Self::Hub(_, faces) => faces.config_status(),
+            Self::Edge(_, status) => status,
+        }
+    }
+
+    /// Makes a change; an error says why nothing was changed.
+    async fn apply(self, change: Change) -> Result<Vec<NotApplied>, String> {
+        match self {
+            Self::Hub(hub, _) => hub.apply(change).await.map_err(|e| e.to_string()),
+            Self::Edge(edge, _) => {
+                let applied = edge.apply(change.remove, change.put).await;
+                applied.map(|()| Vec::new()).map_err(|e| e.to_string())
+            }
+        }
+    }
+
+    /// Shows these devices.
+    fn show(self, devices: &[DeviceConfig]) {
+        if let Self::Hub(hub, faces) = self {
+            let infos = devices.iter().map(device_info).collect();
+            faces.refresh(infos, &hub.runtime());
+        }
+    }
+}
+
+/// The configuration of a running hub or edge node.
 pub(super) struct Reload {
     path: PathBuf,
     /// What the hub runs with.
@@ -120,6 +158,8 @@ struct Difference {
     added: Vec<DeviceConfig>,
     changed: Vec<DeviceConfig>,
     untouched: usize,
+    /// Other edge nodes are let in than before.
+    edges: bool,
     /// Keys that take effect at a start only.
     restart: Vec<String>,
 }
@@ -151,17 +191,17 @@ impl Reload {
     }
 
     /// Reads the file and takes over what can be; returns what came of it, for `--json`, if anything.
-    pub(super) async fn now(&mut self, hub: &Hub, faces: &OpenFaces) -> Option<Json> {
+    pub(super) async fn now(&mut self, running: Running<'_>) -> Option<Json> {
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let new = match loaded {
             Ok(Ok(loaded)) => loaded.config,
-            Ok(Err(found)) => return self.refuse(faces, &found),
+            Ok(Err(found)) => return self.refuse(running, &found),
             Err(panic) => {
                 let reason = format!("reading it failed: {panic}");
                 let name = self.path.display().to_string();
                 let found = [Diagnostic::new(Severity::Error, &name, reason)];
-                return self.refuse(faces, &found);
+                return self.refuse(running, &found);
             }
         };
         self.watch.folder(&new.hub.profiles);
@@ -170,34 +210,36 @@ impl Reload {
         for device in difference.added.iter().chain(&difference.changed) {
             match DeviceSetup::from_config(device) {
                 Ok(setup) => put.push(setup),
-                Err(error) => return self.refuse(faces, &[self.fault(&error.to_string())]),
+                Err(error) => return self.refuse(running, &[self.fault(&error.to_string())]),
             }
         }
-        let moved = !difference.removed.is_empty() || !put.is_empty();
+        let moved = !difference.removed.is_empty() || !put.is_empty() || difference.edges;
         let mut failed = Vec::new();
         if moved {
             let remove = difference.removed.iter().map(|id| id.as_str().into());
-            match hub.apply(remove.collect(), put).await {
+            let nodes = new.edges.iter().flat_map(|edges| &edges.nodes);
+            let nodes = nodes.map(|node| (node.id.clone(), node.key));
+            let change = Change {
+                remove: remove.collect(),
+                put,
+                edges: difference.edges.then(|| nodes.collect()),
+            };
+            match running.apply(change).await {
                 Ok(not_applied) => failed = not_applied,
-                Err(error) => return self.refuse(faces, &[self.fault(&error.to_string())]),
+                Err(error) => return self.refuse(running, &[self.fault(&error)]),
             }
         }
-        let infos = self.take_over(new, &difference, &failed);
-        faces.refresh(infos, &hub.runtime());
+        self.take_over(new, &difference, &failed);
+        running.show(&self.running.devices);
         for not in &failed {
             let device = &not.device;
             tracing::error!(%device, error = %not.error, "the device is not read");
         }
-        self.report(faces, &difference, moved)
+        self.report(running.status(), &difference, moved)
     }
 
     /// From now on the hub runs with the devices of `new`; the rest of it waits for a restart.
-    fn take_over(
-        &mut self,
-        new: HubConfig,
-        difference: &Difference,
-        failed: &[crate::hub::NotApplied],
-    ) -> Vec<crate::api::DeviceInfo> {
+    fn take_over(&mut self, new: HubConfig, difference: &Difference, failed: &[NotApplied]) {
         let waiting = |id: &str| {
             let key = format!("device.{id}");
             difference.restart.contains(&key)
@@ -212,14 +254,11 @@ impl Reload {
                 devices.push(device);
             }
         }
-        // A device that can only leave at a restart is still there.
-        devices.extend(
-            old.into_iter()
-                .filter(|old| waiting(&old.id) && !devices_has(&difference.changed, &old.id)),
-        );
         self.running.hub.profiles = new.hub.profiles;
         self.running.devices = devices;
-        self.running.devices.iter().map(device_info).collect()
+        if let Some(running) = &mut self.running.edges {
+            running.nodes = new.edges.map(|edges| edges.nodes).unwrap_or_default();
+        }
     }
 
     fn fault(&self, reason: &str) -> Diagnostic {
@@ -227,7 +266,7 @@ impl Reload {
     }
 
     /// Says why nothing was changed.
-    fn refuse(&mut self, faces: &OpenFaces, found: &[Diagnostic]) -> Option<Json> {
+    fn refuse(&mut self, running: Running<'_>, found: &[Diagnostic]) -> Option<Json> {
         let errors: Vec<_> = found
             .iter()
             .filter(|d| d.severity == Severity::Error)
@@ -239,7 +278,7 @@ impl Reload {
         self.said = Some(text.clone());
         tracing::error!(
             file = %self.path.display(),
-            "the configuration has mistakes and was not taken over, the hub goes on as it was\n{text}"
+            "the configuration has mistakes and was not taken over, everything goes on as it was\n{text}"
         );
         let first = errors
             .first()
@@ -258,14 +297,19 @@ impl Reload {
             first: first.clone(),
             text,
         };
-        faces
-            .config_status()
+        running
+            .status()
             .update(|state| state.refused = Some(refused));
         Some(json!({ "event": "config_refused", "errors": errors.len(), "first": first }))
     }
 
     /// Says what was changed.
-    fn report(&mut self, faces: &OpenFaces, difference: &Difference, moved: bool) -> Option<Json> {
+    fn report(
+        &mut self,
+        status: &ConfigStatus,
+        difference: &Difference,
+        moved: bool,
+    ) -> Option<Json> {
         let restart = &difference.restart;
         let change = moved.then(|| ConfigChange {
             time: rfc3339(now()),
@@ -275,7 +319,7 @@ impl Reload {
             untouched: difference.untouched,
         });
         let mut news = moved;
-        faces.config_status().update(|state| {
+        status.update(|state| {
             news |= state.refused.take().is_some() || state.needs_restart != *restart;
             state.needs_restart.clone_from(restart);
             if change.is_some() {
@@ -308,34 +352,30 @@ impl Reload {
     }
 }
 
-fn devices_has(devices: &[DeviceConfig], id: &str) -> bool {
-    devices.iter().any(|device| *device.id == *id)
-}
-
 fn difference(running: &HubConfig, new: &HubConfig) -> Difference {
     let mut difference = Difference {
+        edges: nodes(running) != nodes(new) && running.edges.is_some(),
         restart: sections(running, new),
         ..Difference::default()
     };
+    // A hub that does not listen for edge nodes cannot take their devices, either.
+    let waits = |device: &DeviceConfig| device.edge.is_some() && running.edges.is_none();
     let old: BTreeMap<&str, &DeviceConfig> = running.devices.iter().map(|d| (&*d.id, d)).collect();
     let mut gone = old.clone();
     for device in &new.devices {
-        let before = gone.remove(&*device.id);
-        let by_edge = device.edge.is_some() || before.is_some_and(|d| d.edge.is_some());
-        match before {
+        match gone.remove(&*device.id) {
             Some(before) if before == device => difference.untouched += 1,
-            _ if by_edge => difference.restart.push(format!("device.{}", device.id)),
+            _ if waits(device) => difference.restart.push(format!("device.{}", device.id)),
             Some(_) => difference.changed.push(device.clone()),
             None => difference.added.push(device.clone()),
         }
     }
-    for (id, device) in gone {
-        match device.edge {
-            Some(_) => difference.restart.push(format!("device.{id}")),
-            None => difference.removed.push(id.to_owned()),
-        }
-    }
+    difference.removed = gone.into_keys().map(str::to_owned).collect();
     difference
+}
+
+fn nodes(config: &HubConfig) -> &[config::EdgeNodeConfig] {
+    config.edges.as_ref().map_or(&[], |edges| &edges.nodes)
 }
 
 /// Keys outside of devices that differ, as `section.key`.
@@ -343,6 +383,9 @@ fn sections(running: &HubConfig, new: &HubConfig) -> Vec<String> {
     let table = |config: &HubConfig| {
         let mut config = config.clone();
         config.devices.clear();
+        if let (Some(edges), Some(_)) = (&mut config.edges, &running.edges) {
+            edges.nodes.clear();
+        }
         // Folders of profiles are looked into at every reload.
         config.hub.profiles = PathBuf::new();
         toml::Table::try_from(config).unwrap_or_default()

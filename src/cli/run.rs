@@ -2,9 +2,10 @@
 
 use crate::actors::ledger::{BlockCommitted, LedgerHealth};
 use crate::cli::ending::asked_to_end;
+use crate::cli::log;
 use crate::cli::output;
-use crate::cli::reload::Reload;
-use crate::config::{self, LogConfig, LogFormat};
+use crate::cli::reload::{Reload, Running};
+use crate::config::{self, LogConfig};
 use crate::hub::{Faces, Hub, HubBuilder, OpenFaces};
 use anyhow::Context;
 use clap::Args;
@@ -14,7 +15,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tracing_subscriber::EnvFilter;
 
 /// What `weighbridge run` is told.
 #[derive(Debug, Args)]
@@ -49,9 +49,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("{}", warning.render(style.colour));
     }
-    start_log(&loaded.config.log);
+    let _log = start_log(&loaded.config.log);
     if loaded.config.edge.is_some() {
-        return super::edge::run(&loaded.config, args.json);
+        return super::edge::run(&args.config, loaded.config, args.json);
     }
     let data = &loaded.config.hub.data;
     let hub = HubBuilder::from_config(&loaded.config)?
@@ -105,7 +105,7 @@ async fn until_the_end(
             () = reload.wanted() => {
                 let outcome = tokio::select! {
                     () = &mut end => return Ok(()),
-                    outcome = reload.now(hub, faces) => outcome,
+                    outcome = reload.now(Running::Hub(hub, faces)) => outcome,
                 };
                 if let Some(outcome) = outcome.filter(|_| blocks.is_some()) {
                     output::print_json(&outcome)?;
@@ -166,20 +166,11 @@ fn print_block(block: &BlockCommitted) -> anyhow::Result<()> {
 }
 
 /// What libraries say: warnings, but not the OPC UA stack's complaints about certificates that an
-/// unencrypted loopback connection does not need.
-pub(super) const QUIET: &str =
-    "warn,opcua_core=off,opcua_crypto=off,opcua_client=off,opcua_server=error";
+/// unencrypted loopback connection does not need, nor about every stranger who says nonsense.
+pub(super) const QUIET: &str = "warn,opcua_core=off,opcua_crypto=off,opcua_client=off,\
+     opcua_server=off,opcua_server::server=error";
 
-fn start_log(config: &LogConfig) {
-    // RUST_LOG wins, as everywhere.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},weighbridge={}", config.level.name())));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // Already set by an embedding program or a test: theirs counts.
-    let _ = match config.format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.with_ansi(output::Style::stderr().colour).try_init(),
-    };
+fn start_log(config: &LogConfig) -> log::Log {
+    let filter = format!("{QUIET},weighbridge={}", config.level.name());
+    log::start(&filter, config.format, output::Style::stderr().colour)
 }

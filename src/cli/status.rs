@@ -1,4 +1,6 @@
-//! `weighbridge status`: a running hub at a glance.
+//! `weighbridge status`: a running hub or edge node at a glance.
+
+mod edge;
 
 use super::http_get::{HubUrl, get_json};
 use super::live;
@@ -12,11 +14,11 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   weighbridge status
-  weighbridge status --url http://127.0.0.1:8081 --json
+  weighbridge status --url http://127.0.0.1:8081 --json    an edge node too, where its file has `http`
 
 Exit codes: 0 the hub answered, 1 it did not answer as a hub does, 69 no hub answers.")]
 pub(super) struct StatusArgs {
-    /// The hub
+    /// The hub or edge node
     #[arg(
         long,
         value_name = "URL",
@@ -31,6 +33,15 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let mut status = get_json(&args.url, "/api/v1/status", &[])?;
+    let style = Style::stdout();
+    if status.get("edge").is_some() {
+        // An edge node's devices are in its status.
+        match args.json {
+            true => output::print_json(&status)?,
+            false => output::print(&edge::text(&status, style))?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let limit = [("limit", "1000".to_owned())];
     let mut devices = get_json(&args.url, "/api/v1/devices", &limit)?;
     let devices = devices.get_mut("devices").map(Json::take);
@@ -41,7 +52,6 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
         }
         output::print_json(&status)?;
     } else {
-        let style = Style::stdout();
         let devices = devices.as_array().map_or(&[][..], Vec::as_slice);
         let parts = [
             text(&status, style),
@@ -152,6 +162,9 @@ fn text(status: &Json, style: Style) -> String {
         "devices",
         if down > 0.0 { style.red(&links) } else { links },
     );
+    for node in edge::nodes(status, style) {
+        line("edge", node);
+    }
     let dropped = number("/dropped");
     let dropped_text = format!("{dropped:.0} dropped");
     let dropped_text = if dropped > 0.0 {

@@ -1,4 +1,6 @@
-//! `weighbridge verify`: checks a ledger, an evidence file or a checkpoint, offline.
+//! `weighbridge verify`: checks a ledger, buffers, an evidence file or a checkpoint, offline.
+
+mod buffer;
 
 use super::data_dir::{data_dir, open_store};
 use super::output::{self, Style};
@@ -6,9 +8,10 @@ use super::verify_note::{self, Earlier, Trusted};
 use crate::ledger::evidence::{Evidence, MAGIC, Trust};
 use crate::ledger::head::HeadSlot;
 use crate::ledger::report::{LedgerTrust, Progress, Report};
+use crate::ledger::store::Store;
 use crate::ledger::verify::verify_store;
 use crate::model::rfc3339;
-use crate::store::HeadFile;
+use crate::store::{BufferedStore, FjallStore, HeadFile};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,19 +32,22 @@ Examples:
   weighbridge verify plant                                    everything that is recorded
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
   weighbridge verify plant --checkpoint 102.note              and that it goes on from this checkpoint
+  weighbridge verify plant --buffer /mnt/other/buffer         with the blocks that wait in its buffer
+  weighbridge verify cell-a                                   what waits at an edge node
   weighbridge verify sample.evidence --trust KEYFILE          one sample that somebody handed you
   weighbridge verify new.proof --checkpoint 102.note --trust KEYFILE
                                                               that one checkpoint extends another
 
-A hub must be stopped before its directory is verified. Without --trust the result is
+A hub or edge node must be stopped before its directory is verified. Without --trust the result is
 `self-consistent only`: whoever wrote it all could have written something else.
 
 Exit codes: 0 nothing is wrong, 1 something is.")]
 pub(super) struct VerifyArgs {
-    /// The directory of a stopped hub, an evidence file, or a checkpoint with or without its proof
+    /// The directory of a stopped hub or edge node, an evidence file, or a checkpoint with or without its
+    /// proof
     #[arg(value_name = "DIR|FILE")]
     what: PathBuf,
-    /// The hub's public key that you trust: 66 hexadecimal digits, or a file with them
+    /// The hub's (or edge node's) public key that you trust: 66 hexadecimal digits, or a file with them
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     trust: Option<PublicKey>,
     /// What the ledger must go on from: a checkpoint in a file, or a block noted earlier from `status` or
@@ -51,6 +57,9 @@ pub(super) struct VerifyArgs {
     /// A witness that must have cosigned the checkpoint, NAME+ID+BASE64; can be given several times
     #[arg(long, value_name = "KEY")]
     witness_key: Vec<NoteKey>,
+    /// The hub's buffer; by default `buffer` beside its data, if it is there
+    #[arg(long, value_name = "DIR")]
+    buffer: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -79,13 +88,22 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
 
 fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let dir = data_dir(&args.what);
-    let store = match open_store(&dir) {
+    if !FjallStore::is_in(&dir) {
+        let lanes = buffer::of_edge(&args.what);
+        if !lanes.is_empty() {
+            return edge_buffers(args, &lanes);
+        }
+    }
+    let store: Arc<dyn Store> = match open_store(&dir) {
         Err(error) if args.json => {
             output::print_json(&json!({"clean": false, "reason": format!("{error:#}")}))?;
             return Ok(ExitCode::FAILURE);
         }
         opened => Arc::new(opened?),
     };
+    let waiting = args.buffer.clone().or_else(|| buffer::of_hub(&dir));
+    let buffered = waiting.as_deref().map(buffer::check_commits).transpose()?;
+    let store = with_buffer(store, buffered.as_ref())?;
     let head = HeadFile::new(&dir).read()?;
     let mut bar = Bar::new(args.json);
     let report = verify_store(&*store, &head, args.trust.as_ref(), &mut |progress| {
@@ -96,23 +114,51 @@ fn directory(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         Some(earlier) => verify_note::missed(store, earlier, &trusted(args))?,
         None => None,
     };
-    let clean = report.is_clean() && missed.is_none();
+    let whole = buffered.as_ref().is_none_or(|b| b.is_clean());
+    let clean = report.is_clean() && missed.is_none() && whole;
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         if let Some(object) = json.as_object_mut() {
             object.insert("clean".to_owned(), clean.into());
             object.insert("checkpoint_missed".to_owned(), missed.into());
+            object.insert("buffer".to_owned(), json!(buffered.map(|b| b.json())));
         }
         output::print_json(&json)?;
     } else {
+        if let Some(buffered) = &buffered {
+            output::print(&buffered.text(Style::stdout()))?;
+        }
         output::print(&report_text(
             &report,
             &dir,
             missed.as_deref(),
             args.checkpoint.is_some(),
+            whole,
         ))?;
     }
     Ok(exit_code(clean))
+}
+
+/// What waits in a sound buffer is part of the ledger.
+fn with_buffer(
+    store: Arc<dyn Store>,
+    buffered: Option<&buffer::Checked>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match buffered {
+        Some(buffered) if buffered.is_clean() => {
+            let both = BufferedStore::look(store.clone(), &buffered.dir)?;
+            both.map_or(store, |both| Arc::new(both))
+        }
+        _ => store,
+    })
+}
+
+/// The ledger in directory `data` with what waits in its buffer: the one in `given`, or beside it.
+pub(super) fn open_whole(data: &Path, given: Option<&Path>) -> anyhow::Result<Arc<dyn Store>> {
+    let store: Arc<dyn Store> = Arc::new(open_store(data)?);
+    let waiting = given.map(Path::to_owned).or_else(|| buffer::of_hub(data));
+    let buffered = waiting.as_deref().map(buffer::check_commits).transpose()?;
+    with_buffer(store, buffered.as_ref())
 }
 
 fn trusted(args: &VerifyArgs) -> Trusted<'_> {
@@ -130,7 +176,34 @@ fn exit_code(clean: bool) -> ExitCode {
     }
 }
 
-fn report_text(report: &Report, dir: &Path, missed: Option<&str>, checkpoint: bool) -> String {
+/// What waits at an edge node.
+fn edge_buffers(args: &VerifyArgs, lanes: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let check = |dir: &PathBuf| buffer::check_batches(dir, args.trust.as_ref());
+    let checked: Vec<_> = lanes.iter().map(check).collect::<Result<_, _>>()?;
+    let clean = checked.iter().all(buffer::Checked::is_clean);
+    if args.json {
+        let buffers: Vec<_> = checked.iter().map(buffer::Checked::json).collect();
+        output::print_json(&json!({"clean": clean, "buffers": buffers}))?;
+        return Ok(exit_code(clean));
+    }
+    let style = Style::stdout();
+    let texts: String = checked.iter().map(|buffer| buffer.text(style)).collect();
+    let end = match (clean, args.trust) {
+        (false, _) => style.red("NOT CLEAN: what is named above was changed, damaged or lost"),
+        (true, Some(_)) => style.green("clean, under the trusted key"),
+        (true, None) => style.yellow("clean, self-consistent only"),
+    };
+    output::print(&format!("{texts}{end}\n"))?;
+    Ok(exit_code(clean))
+}
+
+fn report_text(
+    report: &Report,
+    dir: &Path,
+    missed: Option<&str>,
+    checkpoint: bool,
+    buffer_is_whole: bool,
+) -> String {
     let style = Style::stdout();
     let totals = &report.totals;
     let mut text = format!(
@@ -167,7 +240,7 @@ fn report_text(report: &Report, dir: &Path, missed: Option<&str>, checkpoint: bo
             report.height
         );
     }
-    text += &if !report.is_clean() || missed.is_some() {
+    text += &if !report.is_clean() || missed.is_some() || !buffer_is_whole {
         style.red("NOT CLEAN: what is named above was changed, damaged or lost")
     } else if report.trust == LedgerTrust::Key {
         style.green("clean, under the trusted key")

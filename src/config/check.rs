@@ -11,6 +11,7 @@ use crate::protocols::modbus::{ModbusConfig, ModbusPoint, Table};
 use crate::protocols::opcua::server::ConfigError;
 use crate::validation::{DeviceValidator, ValidationError};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 mod edge;
 
@@ -104,26 +105,31 @@ fn hub(input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
-    let http = input.spot(&["http", "bind"]).value;
-    if !config.http.bind.ip().is_loopback() {
-        let message = format!(
-            "the HTTP interface would be reachable from other machines at {}",
-            config.http.bind
-        );
-        let mut d = input.error(
-            &http,
-            message,
-            "only loopback: it has neither encryption nor log-in",
-        );
-        d.suggestion = Some(format!("127.0.0.1:{}", config.http.bind.port()));
-        d.help.push(format!(
-            "write `bind = \"127.0.0.1:{}\"`; for other machines put a reverse proxy with TLS and \
-             log-in before it",
-            config.http.bind.port()
-        ));
-        found.push(d);
+/// HTTP at `bind`, which the last key of `keys` says.
+fn only_loopback(
+    bind: SocketAddr,
+    keys: &[&str],
+    input: &Place<'_, '_>,
+    found: &mut Vec<Diagnostic>,
+) {
+    if bind.ip().is_loopback() {
+        return;
     }
+    let span = input.spot(keys).value;
+    let message = format!("the HTTP interface would be reachable from other machines at {bind}");
+    let label = "only loopback: it has neither encryption nor log-in";
+    let mut d = input.error(&span, message, label);
+    let (port, key) = (bind.port(), keys.last().copied().unwrap_or_default());
+    d.suggestion = Some(format!("127.0.0.1:{port}"));
+    d.help.push(format!(
+        "write `{key} = \"127.0.0.1:{port}\"`; for other machines put a reverse proxy with TLS and \
+         log-in before it"
+    ));
+    found.push(d);
+}
+
+fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
+    only_loopback(config.http.bind, &["http", "bind"], input, found);
     if let Err(error) = config.opcua_server.check() {
         let key: &[_] = match &error {
             ConfigError::NoUsers(_) => &["bind"],

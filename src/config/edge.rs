@@ -91,9 +91,20 @@ pub struct EdgeSection {
         deserialize_with = "value::within::<0, 3600000, _>"
     )]
     pub patience_ms: u64,
+    /// Where its status is shown by HTTP; nowhere by default. Only loopback, as at a hub.
+    #[serde(
+        default,
+        deserialize_with = "some_bind",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub http: Option<SocketAddr>,
     /// The hubs, in the order in which they are tried.
     #[serde(default, rename = "hub")]
     pub hubs: Vec<EdgeHubConfig>,
+}
+
+fn some_bind<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    value::bind(from).map(Some)
 }
 
 fn default_key() -> PathBuf {

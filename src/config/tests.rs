@@ -26,6 +26,18 @@ fn the_example_with_every_key_loads_without_a_warning() {
 }
 
 #[test]
+fn an_edge_node_shows_its_status_on_loopback_only() {
+    let text = "[edge]\nid = \"edge-1\"\nhttp = \"0.0.0.0:8081\"\n";
+    let found = parse(text, "edge.toml").unwrap_err();
+    let error = found
+        .iter()
+        .find(|d| d.severity == Severity::Error)
+        .unwrap();
+    assert_eq!(error.suggestion.as_deref(), Some("127.0.0.1:8081"));
+    assert_eq!(error.position(), Some((3, 8)), "{error}");
+}
+
+#[test]
 fn the_example_of_an_edge_node_loads_without_a_warning() {
     let loaded = parse(EDGE, "config/edge.toml").unwrap_or_else(|found| fail(&found));
     assert_eq!(loaded.warnings, vec![]);
@@ -36,7 +48,7 @@ fn the_example_of_an_edge_node_loads_without_a_warning() {
     let text = "[edge]\nid = \"edge-1\"\nsigning = 1\nhub = [{ adress = \"a:1\" }]\n";
     let found = parse(text, "edge.toml").unwrap_err();
     for known in [
-        "`id`, `signing_key`, `patience_ms`, `hub`",
+        "`id`, `signing_key`, `patience_ms`, `http`, `hub`",
         "`address`, `key`, `sealing_key`",
     ] {
         let known = format!("keys known here: {known}");

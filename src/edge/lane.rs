@@ -5,14 +5,15 @@ use super::numbering::{Numbering, Series};
 use crate::crypto::Signer;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, DeviceId};
+use crate::protocols::control::Control;
 use crate::protocols::edge::wire::{DeviceHello, WINDOW};
 use crate::protocols::edge::{Content, Packer, Upload, tag_card};
 use crate::store::spool::{Next, Spool, SpoolError, SpoolLimits};
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 use weighbridge_verifier::PublicKey;
 
@@ -26,16 +27,45 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// A lane.
+/// A lane. A device that is configured anew gets a new lane over the same buffer.
 pub(super) struct Lane {
     pub(super) live: Arc<DeviceLive>,
     grade: u8,
+    /// Acts upon the device; none where it can only be read.
+    control: Mutex<Option<Arc<dyn Control>>>,
+    /// Why the hub does not take its batches; `None` while it does.
+    refused: Mutex<Option<String>>,
+    /// Held while something is done with the device.
+    pub(super) acting: tokio::sync::Mutex<()>,
+    shared: Arc<Shared>,
+}
+
+/// A device's buffer, which outlives its configuration.
+pub(super) struct Buffer(Arc<Shared>);
+
+/// A buffer, if it is still open.
+pub(super) struct WeakBuffer(Weak<Shared>);
+
+impl Buffer {
+    pub(super) fn downgrade(&self) -> WeakBuffer {
+        WeakBuffer(Arc::downgrade(&self.0))
+    }
+}
+
+impl WeakBuffer {
+    pub(super) fn upgrade(&self) -> Option<Buffer> {
+        self.0.upgrade().map(Buffer)
+    }
+}
+
+/// What outlives a device's configuration.
+struct Shared {
     dir: PathBuf,
     when_full: WhenFull,
     signer: Arc<dyn Signer>,
     inner: Mutex<Inner>,
     /// Wakes the writer: there may be room.
-    pub(super) room: Notify,
+    room: Notify,
     /// Wakes the uplink: there is something to send.
     more: Arc<Notify>,
     counts: Counts,
@@ -66,6 +96,8 @@ pub struct LaneStatus {
     pub pending: u64,
     /// Bytes of the buffer.
     pub bytes: u64,
+    /// Bytes it may have at most.
+    pub limit: u64,
     /// Batches made durable here since the start.
     pub stored: u64,
     /// Batches that a hub made durable since the start.
@@ -74,6 +106,8 @@ pub struct LaneStatus {
     pub dropped: u64,
     /// Batches that this disk has lost.
     pub damaged: u64,
+    /// Why the hub that is connected does not take its batches; `None` where it does, or nobody was asked.
+    pub refused: Option<String>,
 }
 
 /// What is ready to be sent.
@@ -85,17 +119,17 @@ pub(super) struct Ready {
 }
 
 impl Lane {
+    /// Opens the buffer of `device` in `dir`. Blocking.
     pub(super) fn open(
-        (live, grade): (Arc<DeviceLive>, u8),
+        device: &DeviceId,
         dir: &Path,
         limits: SpoolLimits,
         when_full: WhenFull,
         signer: Arc<dyn Signer>,
         more: Arc<Notify>,
-    ) -> Result<Self, EdgeError> {
-        let dir = dir.join(&*live.id);
+    ) -> Result<Buffer, EdgeError> {
+        let dir = dir.join(&**device);
         let (spool, opened) = Spool::open(&dir, limits)?;
-        let device = &live.id;
         if opened.torn > 0 {
             let bytes = opened.torn;
             tracing::info!(%device, bytes, "a batch that was being written is cut off");
@@ -109,9 +143,7 @@ impl Lane {
             source,
         })?;
         let series = numbering.newest();
-        Ok(Self {
-            live,
-            grade,
+        let shared = Shared {
             dir,
             when_full,
             signer,
@@ -123,7 +155,46 @@ impl Lane {
             room: Notify::new(),
             more,
             counts: Counts::default(),
-        })
+        };
+        Ok(Buffer(Arc::new(shared)))
+    }
+
+    /// A lane over this buffer.
+    pub(super) fn over(buffer: Buffer, live: Arc<DeviceLive>, grade: u8) -> Self {
+        Self {
+            live,
+            grade,
+            control: Mutex::new(None),
+            refused: Mutex::new(None),
+            acting: tokio::sync::Mutex::default(),
+            shared: buffer.0,
+        }
+    }
+
+    /// How large its buffer may become from now on.
+    pub(super) fn set_limits(&self, limits: SpoolLimits) {
+        self.shared.inner.lock().spool.set_limits(limits);
+        self.shared.room.notify_one();
+    }
+
+    /// Returns when there may be room.
+    pub(super) async fn room(&self) {
+        self.shared.room.notified().await;
+    }
+
+    /// From now on the device is acted upon by this.
+    pub(super) fn set_control(&self, control: Option<Arc<dyn Control>>) {
+        *self.control.lock() = control;
+    }
+
+    /// Remembers whether the hub takes its batches, and why not.
+    pub(super) fn set_refused(&self, reason: Option<String>) {
+        *self.refused.lock() = reason;
+    }
+
+    /// Acts upon the device.
+    pub(super) fn control(&self) -> Option<Arc<dyn Control>> {
+        self.control.lock().clone()
     }
 
     pub(super) fn hello(&self) -> DeviceHello {
@@ -135,49 +206,58 @@ impl Lane {
     }
 
     pub(super) fn status(&self) -> LaneStatus {
-        let (pending, bytes) = {
-            let inner = self.inner.lock();
-            (inner.spool.pending(), inner.spool.bytes())
+        let (pending, bytes, limit) = {
+            let inner = self.shared.inner.lock();
+            let spool = &inner.spool;
+            (spool.pending(), spool.bytes(), spool.limits().bytes)
         };
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         LaneStatus {
             device: self.live.id.clone(),
             pending,
             bytes,
-            stored: count(&self.counts.stored),
-            acknowledged: count(&self.counts.acknowledged),
-            dropped: count(&self.counts.dropped),
-            damaged: count(&self.counts.damaged),
+            limit,
+            stored: count(&self.shared.counts.stored),
+            acknowledged: count(&self.shared.counts.acknowledged),
+            dropped: count(&self.shared.counts.dropped),
+            damaged: count(&self.shared.counts.damaged),
+            refused: self.refused.lock().clone(),
         }
+    }
+
+    /// What waits in the buffer: batches and bytes.
+    pub(super) fn backlog(&self) -> (u64, u64) {
+        let inner = self.shared.inner.lock();
+        (inner.spool.pending(), inner.spool.bytes())
     }
 
     /// Packs `batch` with the next number and appends it; it is durable after [`Self::sync`]. Only one
     /// at a time may do this. Blocking.
     pub(super) fn append(&self, packer: &mut Packer, batch: &Batch) -> Result<(), EdgeError> {
         let number = {
-            let inner = self.inner.lock();
+            let inner = self.shared.inner.lock();
             inner.series.number(inner.spool.next_index())
         };
-        let upload = packer.pack(batch, number, &*self.signer)?;
+        let upload = packer.pack(batch, number, &*self.shared.signer)?;
         let bytes = upload.to_bytes();
         loop {
-            let mut inner = self.inner.lock();
+            let mut inner = self.shared.inner.lock();
             match inner.spool.append(&bytes) {
                 Ok(_) => break,
-                Err(SpoolError::Full { .. }) if self.when_full == WhenFull::DropOldest => {
+                Err(SpoolError::Full { .. }) if self.shared.when_full == WhenFull::DropOldest => {
                     self.drop_oldest(&mut inner.spool)?;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        self.counts.stored.fetch_add(1, Ordering::Relaxed);
+        self.shared.counts.stored.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Makes what was appended durable. Blocking.
     pub(super) fn sync(&self) -> Result<(), EdgeError> {
-        self.inner.lock().spool.sync()?;
-        self.more.notify_one();
+        self.shared.inner.lock().spool.sync()?;
+        self.shared.more.notify_one();
         Ok(())
     }
 
@@ -194,7 +274,10 @@ impl Lane {
             Err(_) => bytes.to_vec(),
         })?;
         let (batches, samples) = (shrunk.records, samples.get());
-        self.counts.dropped.fetch_add(samples, Ordering::Relaxed);
+        self.shared
+            .counts
+            .dropped
+            .fetch_add(samples, Ordering::Relaxed);
         self.live.dropped.fetch_add(samples, Ordering::Relaxed);
         let device = &self.live.id;
         tracing::error!(%device, batches, samples, "the buffer is full, the oldest samples are dropped");
@@ -204,15 +287,15 @@ impl Lane {
     /// The hub with key `hub` has batch `standing` as its newest: what it has is acknowledged, and what
     /// follows is numbered for it. Blocking.
     pub(super) fn meet(&self, hub: PublicKey, standing: (u64, u64)) -> Result<(), EdgeError> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.shared.inner.lock();
         let (head, end) = (inner.spool.head(), inner.spool.next_index());
         let mut numbering = inner.numbering.clone();
         let meeting = numbering.meet(hub, standing, head, end);
         if meeting.new {
             numbering
-                .save(&self.dir)
+                .save(&self.shared.dir)
                 .map_err(|source| EdgeError::Numbering {
-                    dir: self.dir.clone(),
+                    dir: self.shared.dir.clone(),
                     source,
                 })?;
             let (device, epoch) = (&self.live.id, meeting.series.epoch);
@@ -228,7 +311,7 @@ impl Lane {
 
     /// The current hub has made everything up to this batch durable. Blocking.
     pub(super) fn durable(&self, (epoch, sequence): (u64, u64)) -> Result<(), EdgeError> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.shared.inner.lock();
         // The last batches of an older series say nothing of this one.
         if epoch != inner.series.epoch {
             return Ok(());
@@ -242,17 +325,17 @@ impl Lane {
         spool.acknowledge(to)?;
         let batches = spool.head() - before;
         if batches > 0 {
-            let counted = &self.counts.acknowledged;
+            let counted = &self.shared.counts.acknowledged;
             counted.fetch_add(batches, Ordering::Relaxed);
-            self.room.notify_one();
-            self.more.notify_one();
+            self.shared.room.notify_one();
+            self.shared.more.notify_one();
         }
         Ok(())
     }
 
     /// Up to `most` uploads that may be sent now, for the owner of `sealing`. Blocking.
     pub(super) fn ready(&self, sealing: &PublicKey, most: usize) -> Result<Ready, EdgeError> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.shared.inner.lock();
         let mut ready = Ready::default();
         while ready.uploads.len() < most && inner.spool.cursor() - inner.spool.head() < WINDOW {
             let Some(next) = inner.spool.read()? else {
@@ -283,15 +366,15 @@ impl Lane {
         };
         let numbered = read.and_then(|mut upload| {
             if (upload.epoch, upload.sequence) != number {
-                let renumbered = upload.renumber(number, &*self.signer);
+                let renumbered = upload.renumber(number, &*self.shared.signer);
                 renumbered.map_err(|fault| fault.to_string())?;
             }
             Ok(upload)
         });
         numbered.unwrap_or_else(|reason| {
             tracing::error!(%device, index, reason, "a batch of the buffer is lost");
-            self.counts.damaged.fetch_add(1, Ordering::Relaxed);
-            Upload::damaged(device, self.grade, number, &*self.signer)
+            self.shared.counts.damaged.fetch_add(1, Ordering::Relaxed);
+            Upload::damaged(device, self.grade, number, &*self.shared.signer)
         })
     }
 }

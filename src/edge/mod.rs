@@ -5,109 +5,44 @@
 //! source ─▶ reading task ─▶ writer: packed, signed, sealed ─▶ spool ─▶ uplink ─▶ hub ─▶ durable: cut off
 //! ```
 
+mod desk;
+mod error;
 mod lane;
+mod member;
 mod numbering;
+mod session;
 mod setup;
+mod stay;
 mod uplink;
+mod view;
 mod writer;
 
+pub use error::{EdgeError, SetupError};
 pub use lane::{LaneStatus, WhenFull};
 
-use crate::actors::credit::Credits;
-use crate::actors::device::BatchRead;
-use crate::actors::hub::MakeSource;
-use crate::actors::reading::{BatchLimits, Reading};
-use crate::crypto::pinned_tls::{self, TlsError};
-use crate::crypto::{Identity, OpenError, SealingPublicKey, Signer};
-use crate::hub::DeviceSetup;
-use crate::live_view::{DeviceLive, LiveView};
-use crate::model::now;
-use crate::protocols::edge::{Packer, UploadError};
-use crate::store::spool::{SpoolError, SpoolLimits};
-use lane::Lane;
+use crate::crypto::pinned_tls;
+use crate::crypto::{Identity, SealingPublicKey, Signer};
+use crate::hub::{DeviceSetup, check_devices};
+use crate::live_view::LiveView;
+use crate::model::{DeviceId, Nanos, now};
+use member::{Cell, Member};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uplink::{Target, Uplink};
+use uplink::{Lanes, Target, Uplink};
 use weighbridge_verifier::PublicKey;
-use writer::{LaneSink, Writer};
 
 /// How long an ending edge node waits until what it read is on disk.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
-/// How long after a panic a device is read again.
-const AFTER_PANIC: Duration = Duration::from_millis(500);
 /// A buffer smaller than this for a device would hold only a few batches.
 pub const MIN_BUFFER: u64 = 256 << 10;
-
-/// Why an edge node cannot start, or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum EdgeError {
-    /// The buffer.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// A batch cannot be packed.
-    #[error(transparent)]
-    Upload(#[from] UploadError),
-    /// TLS.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A hub's sealing key is none.
-    #[error("the sealing key of the hub at {address} is no key: {source}")]
-    SealingKey {
-        /// Which hub.
-        address: String,
-        /// Why.
-        source: OpenError,
-    },
-    /// The numbering of a lane.
-    #[error("the numbering of the batches in {} cannot be kept: {source}", dir.display())]
-    Numbering {
-        /// Where.
-        dir: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A device.
-    #[error("the device `{device}` cannot be read here: {reason}")]
-    Device {
-        /// Which.
-        device: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// There is nobody to upload to.
-    #[error("there is no hub to upload to: name at least one")]
-    NoHub,
-    /// Threads.
-    #[error("the edge node's threads cannot be started: {0}")]
-    Threads(std::io::Error),
-    /// It ended before everything was on disk.
-    #[error("{samples} samples were read but are not in the buffer: {reason}")]
-    Lost {
-        /// How many.
-        samples: u64,
-        /// Why.
-        reason: &'static str,
-    },
-}
-
-/// Why an edge node's configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// It is a hub's.
-    #[error("the configuration has no `[edge]`: it is not an edge node's")]
-    NotAnEdge,
-    /// The key.
-    #[error(transparent)]
-    Key(#[from] crate::crypto::KeyFileError),
-    /// A device.
-    #[error(transparent)]
-    Device(#[from] crate::hub::HubError),
-}
 
 /// A hub that an edge node uploads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,11 +66,17 @@ pub enum UplinkStatus {
         hub: String,
         /// Where it is.
         address: String,
+        /// Since when.
+        since: Nanos,
     },
     /// Not connected.
     Down {
         /// Why.
         reason: String,
+        /// When a hub was last heard; `None` when none was since the start.
+        last_success: Option<Nanos>,
+        /// When the next attempt is due.
+        retry_at: Nanos,
     },
 }
 
@@ -219,116 +160,81 @@ impl EdgeBuilder {
             .enable_all()
             .build()
             .map_err(EdgeError::Threads)?;
+        check_devices(&self.devices)?;
         let live = LiveView::default();
-        let share = self.bytes / self.devices.len().max(1) as u64;
-        let limits = SpoolLimits::of(share.max(MIN_BUFFER));
-        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let (reading, sending) = (TaskTracker::new(), TaskTracker::new());
         let more = Arc::new(Notify::new());
-        // One key a process: what an earlier one sealed, this one cannot open.
-        let key = u64::try_from(now()).unwrap_or(0);
-        let mut lanes = Vec::with_capacity(self.devices.len());
-        let mut readings = Vec::with_capacity(self.devices.len());
-        for device in self.devices {
-            let make = device.source().ok_or_else(|| EdgeError::Device {
-                device: device.id.to_string(),
-                reason: "it is read by another edge node",
-            })?;
-            let of_device = live.register(device.id.clone(), device.tags.clone());
-            let lane = Arc::new(Lane::open(
-                (of_device.clone(), device.grade),
-                &self.buffer,
-                limits,
-                self.when_full,
-                signer.clone(),
-                more.clone(),
-            )?);
-            lanes.push(lane.clone());
-            let packer = Packer::new(device.grade, key, &readers)?;
-            readings.push((make, device.batch, of_device, lane, packer));
-        }
-        for (make, limits, live, lane, packer) in readings {
-            let (batches, queue) = mpsc::channel(1);
-            let reader = Reader {
-                make,
-                limits,
-                live,
-                batches,
-                stop: stop.clone(),
-            };
-            reading.spawn_on(reader.run(), runtime.handle());
-            let writer = Writer::new(lane, packer, queue);
-            reading.spawn_on(writer.run(), runtime.handle());
-        }
+        let cell = Cell {
+            live: live.clone(),
+            buffer: self.buffer,
+            bytes: self.bytes,
+            when_full: self.when_full,
+            signer,
+            readers,
+            // One key a process: what an earlier one sealed, this one cannot open.
+            key: u64::try_from(now()).unwrap_or(0),
+            more: more.clone(),
+            runtime: runtime.handle().clone(),
+            stop: CancellationToken::new(),
+            reading: TaskTracker::new(),
+            buffers: Mutex::default(),
+        };
+        let devices = self.devices.len();
+        let opened = self.devices.into_iter();
+        let opened = opened.map(|device| cell.prepare(device, devices));
+        let opened: Vec<_> = opened.collect::<Result<_, _>>()?;
+        let members = opened.into_iter().map(|ready| cell.begin(ready));
+        let members: BTreeMap<_, _> = members
+            .map(|member| (member.lane.live.id.clone(), member))
+            .collect();
+        let (lanes, seen_lanes) = watch::channel(lanes_of(&members));
         let (status, seen) = watch::channel(UplinkStatus::Starting);
-        let lanes: Arc<[_]> = lanes.into();
+        let heard = Arc::new(AtomicI64::new(0));
+        let end = CancellationToken::new();
+        let sending = TaskTracker::new();
         let uplink = Uplink {
             targets,
-            lanes: lanes.clone(),
+            lanes: seen_lanes,
             more,
             patience: self.patience,
             status,
+            heard: heard.clone(),
             stop: end.clone(),
         };
         sending.spawn_on(uplink.run(), runtime.handle());
         Ok(EdgeNode {
             id,
+            started: now(),
             live,
+            heard,
+            members: Mutex::new(members),
+            changing: tokio::sync::Mutex::new(()),
             lanes,
+            cell: Arc::new(cell),
             status: seen,
-            stop,
             end,
-            reading,
             sending,
             runtime: Some(runtime),
         })
     }
 }
 
-/// One device's reading, begun anew when its source panics.
-struct Reader {
-    make: MakeSource,
-    limits: BatchLimits,
-    live: Arc<DeviceLive>,
-    batches: mpsc::Sender<BatchRead>,
-    stop: CancellationToken,
-}
-
-impl Reader {
-    async fn run(self) {
-        let credits = Credits::default();
-        loop {
-            let sink = Box::new(LaneSink(self.batches.clone()));
-            let source = ((self.make)(), self.limits);
-            let (credits, stop) = (credits.clone(), self.stop.clone());
-            let reading = Reading::new(source, sink, self.live.clone(), credits, stop);
-            let Err(error) = tokio::spawn(reading.run()).await else {
-                return;
-            };
-            tracing::error!(device = %self.live.id, %error, "the reading task died, starting it anew");
-            let retry_at = now() + AFTER_PANIC.as_nanos() as i64;
-            self.live.set_down(
-                "the edge node failed over this device and starts it again",
-                "its reading task died; the log says why",
-                retry_at,
-            );
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(AFTER_PANIC) => {}
-            }
-        }
-    }
+fn lanes_of(members: &BTreeMap<DeviceId, Member>) -> Lanes {
+    members.values().map(|member| member.lane.clone()).collect()
 }
 
 /// A running edge node. Dropping it ends it without a word on what went wrong.
 pub struct EdgeNode {
     id: String,
+    started: Nanos,
     live: LiveView,
-    lanes: Arc<[Arc<Lane>]>,
+    heard: Arc<AtomicI64>,
+    members: Mutex<BTreeMap<DeviceId, Member>>,
+    /// Held while devices change.
+    changing: tokio::sync::Mutex<()>,
+    lanes: watch::Sender<Lanes>,
+    cell: Arc<Cell>,
     status: watch::Receiver<UplinkStatus>,
-    stop: CancellationToken,
     end: CancellationToken,
-    reading: TaskTracker,
     sending: TaskTracker,
     runtime: Option<Runtime>,
 }
@@ -337,6 +243,11 @@ impl EdgeNode {
     /// Its id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// When it started.
+    pub fn started(&self) -> Nanos {
+        self.started
     }
 
     /// The newest sample of every tag.
@@ -349,9 +260,81 @@ impl EdgeNode {
         self.status.clone()
     }
 
+    /// When a hub was last heard.
+    pub fn heard(&self) -> Option<Nanos> {
+        let heard = self.heard.load(Ordering::Relaxed);
+        (heard != 0).then_some(heard)
+    }
+
     /// How the devices' buffers are.
     pub fn lanes(&self) -> Vec<LaneStatus> {
-        self.lanes.iter().map(|lane| lane.status()).collect()
+        self.lanes.borrow().iter().map(|l| l.status()).collect()
+    }
+
+    /// Takes the devices `remove` out and puts `put` in; one that is there under the same id is replaced,
+    /// and what its buffer holds still goes up. All other devices are read on, and their batches go up, as
+    /// if nothing happened. What a leaving device has read is on disk first, so this takes as long as the
+    /// disk does, or the hub if the buffer is full. What waits in the buffer of a device that was taken
+    /// out stays there until the device is back.
+    ///
+    /// # Errors
+    /// When a device cannot be used, or its buffer not be opened; then nothing was changed.
+    pub async fn apply(
+        &self,
+        remove: Vec<DeviceId>,
+        put: Vec<DeviceSetup>,
+    ) -> Result<(), EdgeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        if self.cell.stop.is_cancelled() {
+            return Err(EdgeError::Ending);
+        }
+        check_devices(&put)?;
+        let devices = {
+            let members = self.members.lock();
+            let mut ids: BTreeSet<_> = members.keys().cloned().collect();
+            ids.retain(|id| !remove.contains(id));
+            ids.extend(put.iter().map(|d| d.id.clone()));
+            ids.len()
+        };
+        let cell = self.cell.clone();
+        // It opens buffers.
+        let prepared = tokio::task::spawn_blocking(move || {
+            let prepared = put.into_iter().map(|d| cell.prepare(d, devices));
+            prepared.collect::<Result<Vec<_>, _>>()
+        });
+        let prepared = prepared.await.map_err(|_| EdgeError::Ending)??;
+        let leaving: Vec<Member> = {
+            let mut members = self.members.lock();
+            let ids = remove.iter().chain(prepared.iter().map(|p| &p.id));
+            ids.filter_map(|id| members.remove(id)).collect()
+        };
+        for member in &leaving {
+            member.stop.cancel();
+        }
+        for member in &leaving {
+            member.tasks.close();
+            member.tasks.wait().await;
+        }
+        let gone = leaving.iter().map(|member| &member.lane);
+        for lane in gone.filter(|lane| remove.contains(&lane.live.id)) {
+            let (device, batches) = (&lane.live.id, lane.backlog().0);
+            self.live.remove(device);
+            if batches > 0 {
+                tracing::warn!(%device, batches, "it is read no more; what waits in its buffer stays there");
+            }
+        }
+        let lanes = {
+            let mut members = self.members.lock();
+            for ready in prepared {
+                let member = self.cell.begin(ready);
+                members.insert(member.lane.live.id.clone(), member);
+            }
+            let limits = self.cell.limits(devices);
+            members.values().for_each(|m| m.lane.set_limits(limits));
+            lanes_of(&members)
+        };
+        self.lanes.send_replace(lanes);
+        Ok(())
     }
 
     /// The runtime that it works on.
@@ -373,10 +356,10 @@ impl EdgeNode {
             return Ok(());
         };
         let dropped_before = self.dropped();
-        self.stop.cancel();
-        self.reading.close();
+        self.cell.stop.cancel();
+        self.cell.reading.close();
         let stored = runtime.block_on(async {
-            let stored = tokio::time::timeout(SHUTDOWN_WAIT, self.reading.wait()).await;
+            let stored = tokio::time::timeout(SHUTDOWN_WAIT, self.cell.reading.wait()).await;
             self.end.cancel();
             self.sending.close();
             let _ = tokio::time::timeout(Duration::from_secs(1), self.sending.wait()).await;

@@ -5,21 +5,22 @@
 //! start, the list is gone through from its top. While a hub of the list answers, the edge stays with it,
 //! also when one before it is back.
 
+use super::UplinkStatus;
+use super::desk::Desk;
 use super::lane::Lane;
-use super::{EdgeError, UplinkStatus};
+use super::session::{Session, on_disk};
+use super::stay::Stays;
 use crate::crypto::pinned_tls::{self, ClientConfig};
-use crate::live_view::Link;
+use crate::model::{Nanos, now};
 use crate::protocols::edge::wire::{
-    self, DeviceLink, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello, MAX_FRAME, Welcome,
-    WireError,
+    self, EDGE_PROTOCOL, FromEdge, Hello, MAX_FRAME, Welcome, WireError,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,9 +30,9 @@ use weighbridge_verifier::PublicKey;
 /// For connecting, and for every answer that is due at once.
 const ANSWER: Duration = Duration::from_secs(3);
 /// The other side says something when asked every two seconds.
-const SILENCE: Duration = Duration::from_secs(8);
+pub(super) const SILENCE: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_millis(500);
-const PING_TICKS: u32 = 4;
+const PING: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// Uploads taken from a lane at once, so that lanes take turns.
@@ -45,12 +46,17 @@ pub(super) struct Target {
     pub(super) tls: Arc<ClientConfig>,
 }
 
+/// The lanes of all devices; they change with the configuration.
+pub(super) type Lanes = Arc<[Arc<Lane>]>;
+
 pub(super) struct Uplink {
     pub(super) targets: Vec<Target>,
-    pub(super) lanes: Arc<[Arc<Lane>]>,
+    pub(super) lanes: watch::Receiver<Lanes>,
     pub(super) more: Arc<Notify>,
     pub(super) patience: Duration,
     pub(super) status: watch::Sender<UplinkStatus>,
+    /// When a hub was last heard; 0 for never.
+    pub(super) heard: Arc<AtomicI64>,
     pub(super) stop: CancellationToken,
 }
 
@@ -95,9 +101,8 @@ impl Uplink {
                 };
                 let (hub, reason) = (&target.address, &ended.reason);
                 tracing::warn!(hub, reason, "no connection to the hub");
-                self.status.send_replace(UplinkStatus::Down {
-                    reason: format!("{hub}: {reason}"),
-                });
+                // The next of the list is asked at once.
+                self.show_down(format!("{hub}: {reason}"), now());
                 if ended.worked {
                     worked = Some(at);
                     break;
@@ -109,11 +114,26 @@ impl Uplink {
             }
             let pause = wait.saturating_sub(began.elapsed());
             wait = (wait * 2).min(LONGEST_WAIT);
+            let retry_at = now() + pause.as_nanos() as Nanos;
+            self.status.send_modify(|status| {
+                if let UplinkStatus::Down { retry_at: at, .. } = status {
+                    *at = retry_at;
+                }
+            });
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    fn show_down(&self, reason: String, retry_at: Nanos) {
+        let heard = self.heard.load(Ordering::Relaxed);
+        self.status.send_replace(UplinkStatus::Down {
+            reason,
+            last_success: (heard != 0).then_some(heard),
+            retry_at,
+        });
     }
 
     /// Talks with a hub until the connection breaks.
@@ -128,25 +148,35 @@ impl Uplink {
             }
             Err(reason) => return Ended::before(reason),
         };
-        let welcome = timeout(ANSWER, self.greet(&mut reader, &mut writer));
+        let lanes = self.lanes.borrow().clone();
+        let (desk, outcomes) = Desk::new();
+        let welcome = timeout(ANSWER, greet(&lanes, &mut reader, &mut writer));
         let welcome = match welcome.await {
             Ok(Ok(welcome)) => welcome,
             Ok(Err(error)) => return Ended::before(error),
             Err(_) => return Ended::before("it did not answer the greeting"),
         };
-        let open = match self.enter(target, &welcome).await {
-            Ok(open) => open,
-            Err(reason) => return Ended::before(reason),
-        };
+        self.heard.store(now(), Ordering::Relaxed);
+        let session = Arc::new(Session {
+            hub: welcome.hub.clone(),
+            key: target.key,
+            stays: Stays::new(&lanes),
+            desk,
+            heard: self.heard.clone(),
+            more: self.more.clone(),
+        });
+        if let Err(reason) = session.enter(target, &lanes, &welcome).await {
+            return Ended::before(reason);
+        }
         tracing::info!(hub = welcome.hub, address = target.address, "connected");
         self.status.send_replace(UplinkStatus::Up {
-            hub: welcome.hub.clone(),
+            hub: welcome.hub,
             address: target.address.clone(),
+            since: now(),
         });
-        let by_device = open.iter().map(|l| (l.live.id.to_string(), l.clone()));
-        let mut listening = tokio::spawn(listen(reader, by_device.collect()));
+        let mut listening = tokio::spawn(session.clone().listen(reader));
         let reason = tokio::select! {
-            reason = self.send(target, &open, &mut writer) => reason,
+            reason = self.send(target, &session, outcomes, &mut writer) => reason,
             heard = &mut listening => heard.unwrap_or_else(|e| e.to_string()),
         };
         listening.abort();
@@ -156,129 +186,109 @@ impl Uplink {
         }
     }
 
-    async fn greet(
-        &self,
-        reader: &mut BufReader<ReadHalf<Stream>>,
-        writer: &mut BufWriter<WriteHalf<Stream>>,
-    ) -> Result<Welcome, WireError> {
-        let hello = Hello {
-            version: EDGE_PROTOCOL,
-            devices: self.lanes.iter().map(|lane| lane.hello()).collect(),
-        };
-        wire::write(writer, &hello).await?;
-        writer.flush().await?;
-        wire::read(reader, "welcome", MAX_FRAME).await
-    }
-
-    /// The lanes that the hub takes batches of, with the numbers it expects.
-    async fn enter(&self, target: &Target, welcome: &Welcome) -> Result<Vec<Arc<Lane>>, String> {
-        if welcome.sealing != target.sealing {
-            return Err(format!(
-                "its sealing key is {}, not the one configured: batches sealed to that could not be opened",
-                welcome.sealing
-            ));
-        }
-        let mut open = Vec::new();
-        let mut refused = None;
-        for (lane, answer) in self.lanes.iter().zip(&welcome.devices) {
-            match answer {
-                DeviceWelcome::Standing(epoch, sequence) => {
-                    let (hub, standing) = (target.key, (*epoch, *sequence));
-                    on_disk(lane, move |lane| lane.meet(hub, standing)).await?;
-                    open.push(lane.clone());
-                }
-                DeviceWelcome::Refused(reason) => {
-                    let device = &lane.live.id;
-                    tracing::error!(%device, hub = welcome.hub, reason, "the hub does not take its batches");
-                    refused.get_or_insert(format!("it does not take `{device}`: {reason}"));
-                }
-            }
-        }
-        match refused {
-            Some(reason) if open.is_empty() => Err(reason),
-            _ => Ok(open),
-        }
-    }
-
     /// Sends what is there, and asks whether anybody is; returns why it cannot go on.
     async fn send(
         &self,
         target: &Target,
-        lanes: &[Arc<Lane>],
-        writer: &mut BufWriter<WriteHalf<Stream>>,
+        session: &Session,
+        mut outcomes: mpsc::Receiver<FromEdge>,
+        writer: &mut Writer,
     ) -> String {
-        let mut links = vec![Link::Starting; lanes.len()];
+        let mut lanes = self.lanes.clone();
+        // What it was when the hub was greeted was greeted; what came since comes now.
+        lanes.mark_changed();
         let mut ticks = tokio::time::interval(TICK);
-        let mut ticked: u32 = 0;
+        let mut pinged = Instant::now();
         loop {
-            let sent = match self.send_turn(target, lanes, &mut links, writer).await {
+            if lanes.has_changed().unwrap_or(false) {
+                session.stays.take_over(&lanes.borrow_and_update());
+            }
+            let mut words = session.stays.words(Instant::now());
+            while let Ok(outcome) = outcomes.try_recv() {
+                words.push(outcome);
+            }
+            if pinged.elapsed() >= PING {
+                pinged = Instant::now();
+                words.extend(session.stays.backlogs());
+                words.push(session.desk.ping());
+            }
+            let sent = match send_turn(target, session, words, writer).await {
                 Ok(sent) => sent,
                 Err(reason) => return reason,
             };
             if sent > 0 {
                 continue;
             }
-            if let Err(error) = writer.flush().await {
-                return error.to_string();
+            match timeout(SILENCE, writer.flush()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error.to_string(),
+                Err(_) => return "it takes nothing any more".to_owned(),
             }
             tokio::select! {
                 () = self.more.notified() => {}
-                _ = ticks.tick() => {
-                    ticked += 1;
-                    if ticked.is_multiple_of(PING_TICKS)
-                        && let Err(error) = wire::write(writer, &FromEdge::Ping).await
+                _ = ticks.tick() => {}
+                changed = lanes.changed() => match changed {
+                    Ok(()) => lanes.mark_changed(),
+                    Err(_) => return "the edge node ends".to_owned(),
+                },
+                outcome = outcomes.recv() => {
+                    if let Some(outcome) = outcome
+                        && let Err(reason) = say(writer, &outcome).await
                     {
-                        return error.to_string();
+                        return reason;
                     }
                 }
             }
         }
     }
-
-    /// One turn of all lanes; how many uploads were sent.
-    async fn send_turn(
-        &self,
-        target: &Target,
-        lanes: &[Arc<Lane>],
-        links: &mut [Link],
-        writer: &mut BufWriter<WriteHalf<Stream>>,
-    ) -> Result<usize, String> {
-        let mut sent = 0;
-        for (lane, shown) in lanes.iter().zip(links) {
-            let link = lane.live.link();
-            if link != *shown
-                && let Some(told) = tell(&link)
-            {
-                let told = FromEdge::Link(lane.live.id.to_string(), told);
-                wire::write(writer, &told)
-                    .await
-                    .map_err(|e| e.to_string())?;
-            }
-            *shown = link;
-            let sealing = target.sealing;
-            let ready = on_disk(lane, move |lane| lane.ready(&sealing, TURN)).await?;
-            if let Some(reason) = ready.blocked {
-                return Err(reason);
-            }
-            for upload in ready.uploads {
-                let upload = FromEdge::Upload(Box::new(upload));
-                let written = timeout(SILENCE, wire::write(writer, &upload)).await;
-                written
-                    .map_err(|_| "it takes nothing any more".to_owned())?
-                    .map_err(|e| e.to_string())?;
-                sent += 1;
-            }
-        }
-        Ok(sent)
-    }
 }
 
-fn tell(link: &Link) -> Option<DeviceLink> {
-    match link {
-        Link::Starting => None,
-        Link::Up => Some(DeviceLink::Up),
-        Link::Down(trouble) => Some(DeviceLink::Down(trouble.in_short())),
+pub(super) type Reader = BufReader<ReadHalf<Stream>>;
+type Writer = BufWriter<WriteHalf<Stream>>;
+
+async fn greet(
+    lanes: &[Arc<Lane>],
+    reader: &mut Reader,
+    writer: &mut Writer,
+) -> Result<Welcome, WireError> {
+    let hello = Hello {
+        version: EDGE_PROTOCOL,
+        devices: lanes.iter().map(|lane| lane.hello()).collect(),
+    };
+    wire::write(writer, &hello).await?;
+    writer.flush().await?;
+    wire::read(reader, "welcome", MAX_FRAME).await
+}
+
+async fn say(writer: &mut Writer, word: &FromEdge) -> Result<(), String> {
+    let written = timeout(SILENCE, wire::write(writer, word)).await;
+    let written = written.map_err(|_| "it takes nothing any more".to_owned())?;
+    written.map_err(|e| e.to_string())
+}
+
+/// Says the words, then sends one turn of all lanes; how many uploads were sent.
+async fn send_turn(
+    target: &Target,
+    session: &Session,
+    words: Vec<FromEdge>,
+    writer: &mut Writer,
+) -> Result<usize, String> {
+    for word in words {
+        say(writer, &word).await?;
     }
+    let mut sent = 0;
+    for lane in session.stays.open() {
+        let sealing = target.sealing;
+        let ready = on_disk(&lane, move |lane| lane.ready(&sealing, TURN)).await?;
+        if let Some(reason) = ready.blocked {
+            return Err(reason);
+        }
+        for upload in ready.uploads {
+            say(writer, &FromEdge::Upload(Box::new(upload))).await?;
+            sent += 1;
+        }
+    }
+    Ok(sent)
 }
 
 async fn connect(target: &Target) -> Result<Stream, String> {
@@ -291,46 +301,5 @@ async fn connect(target: &Target) -> Result<Stream, String> {
     match timeout(ANSWER, connecting).await {
         Ok(connected) => connected.map_err(|e| e.to_string()),
         Err(_) => Err(format!("it did not answer within {} s", ANSWER.as_secs())),
-    }
-}
-
-/// Takes the hub's answers until there are none any more; why.
-async fn listen(
-    mut reader: BufReader<ReadHalf<Stream>>,
-    lanes: BTreeMap<String, Arc<Lane>>,
-) -> String {
-    loop {
-        let answer = timeout(SILENCE, wire::read(&mut reader, "answer", MAX_FRAME));
-        let answer = match answer.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return format!("nothing was heard for {} s", SILENCE.as_secs()),
-        };
-        match answer {
-            FromHub::Durable(device, epoch, sequence) => {
-                let Some(lane) = lanes.get(&device) else {
-                    return format!("it speaks of `{device}`, which nobody asked it about");
-                };
-                let durable = move |lane: &Lane| lane.durable((epoch, sequence));
-                if let Err(reason) = on_disk(lane, durable).await {
-                    return reason;
-                }
-            }
-            FromHub::Pong => {}
-            FromHub::Goodbye(reason) => return format!("it ended the connection: {reason}"),
-        }
-    }
-}
-
-/// Does what touches the disk where it may take its time.
-async fn on_disk<T: Send + 'static>(
-    lane: &Arc<Lane>,
-    work: impl FnOnce(&Lane) -> Result<T, EdgeError> + Send + 'static,
-) -> Result<T, String> {
-    let lane = lane.clone();
-    let done: JoinHandle<_> = tokio::task::spawn_blocking(move || work(&lane));
-    match done.await {
-        Ok(done) => done.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
     }
 }

@@ -87,7 +87,7 @@ impl Writer {
                     }
                     refused = true;
                     // Either wakes it: room, or the clock.
-                    let _ = tokio::time::timeout(AGAIN, self.lane.room.notified()).await;
+                    let _ = tokio::time::timeout(AGAIN, self.lane.room()).await;
                 }
             }
         }

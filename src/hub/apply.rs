@@ -1,11 +1,24 @@
-//! Devices come and go while the hub runs; what is not named is not touched.
+//! Devices and edge nodes come and go while the hub runs; what is not named is not touched.
 
-use super::device::Feed;
+use super::edges::{Known, gates, strangers};
 use super::plan::plan;
-use super::{DeviceSetup, Hub, HubError, device};
-use crate::actors::hub::{Adopt, Intake, Retire};
-use crate::actors::ledger::RecordedSettings;
-use crate::model::DeviceId;
+use super::{DeviceSetup, Hub, HubError, attester_identity, device};
+use crate::actors::hub::{Adopt, Retire};
+use crate::actors::ledger::{Append, KnownIdentities, RecordedSettings};
+use crate::ledger::Draft;
+use crate::model::{DeviceId, now};
+use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey};
+
+/// What changes at a hub.
+#[derive(Default)]
+pub struct Change {
+    /// Devices that leave.
+    pub remove: Vec<DeviceId>,
+    /// Devices that come, or come in place of those of the same id.
+    pub put: Vec<DeviceSetup>,
+    /// All edge nodes that are let in from now on, id and key; `None` leaves them as they are.
+    pub edges: Option<Vec<(String, PublicKey)>>,
+}
 
 /// A device that was to be put in, and could not be: it is not read.
 #[derive(Debug)]
@@ -17,44 +30,45 @@ pub struct NotApplied {
 }
 
 impl Hub {
-    /// Takes the devices `remove` out and puts `put` in; one that is there under the same id is
-    /// replaced, and goes on numbering and judging from what the ledger holds of it. All other devices
-    /// keep their connections and are read on as if nothing happened. What a leaving device has read
+    /// Makes a change. A device that is there under the same id as one that comes is replaced, and the new
+    /// one goes on numbering and judging from what the ledger holds of it. All other devices keep their
+    /// connections and are read on as if nothing happened, and so do edge nodes. Edge nodes and devices
+    /// with keys of their own that the ledger does not know are enrolled. What a leaving device has read
     /// becomes durable first, so this takes as long as the disk does.
     ///
     /// # Errors
-    /// When a device cannot be used; then nothing was changed. Devices whose recorded state cannot be
-    /// read are returned: they are not there.
-    pub async fn apply(
-        &self,
-        remove: Vec<DeviceId>,
-        put: Vec<DeviceSetup>,
-    ) -> Result<Vec<NotApplied>, HubError> {
+    /// When a device or an edge node cannot be used; then nothing was changed. Devices whose recorded
+    /// state cannot be read are returned: they are not there.
+    pub async fn apply(&self, change: Change) -> Result<Vec<NotApplied>, HubError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let Change { remove, put, edges } = change;
         device::check(&put)?;
         for setup in &put {
             setup.validator(None)?;
-            if setup.attester.is_some() {
-                return Err(HubError::Device {
-                    device: setup.id.to_string(),
-                    reason: "its own key is enrolled when the hub starts: restart the hub".into(),
-                });
-            }
         }
-        let mut sources = Vec::with_capacity(put.len());
+        let letting_in = edges.is_some();
+        let admission = match edges {
+            Some(nodes) => self.edges.admission(nodes)?,
+            None => self.edges.unchanged()?,
+        };
+        let mut comes = Vec::with_capacity(put.len());
         for setup in put {
-            let Feed::Source(make) = &setup.feed else {
-                return Err(HubError::Device {
-                    device: setup.id.to_string(),
-                    reason: "edge nodes are let in when the hub starts: restart the hub".into(),
-                });
-            };
-            let make = make.clone();
-            sources.push((setup, Intake::Source(make)));
+            let intake = self.edges.intake(&setup, &admission)?;
+            comes.push((setup, intake));
         }
-        let put = sources;
-        let gone = |_| HubError::Gone;
-        let leaving = remove.iter().chain(put.iter().map(|(setup, _)| &setup.id));
+        let attesters = comes.iter().filter_map(|(s, _)| attester_identity(s));
+        let wanted: Vec<_> = admission.identities().chain(attesters).collect();
+        let strangers = self.strangers(wanted).await?;
+        // From here on nothing can be refused as a whole.
+        self.enrol(strangers).await?;
+        if letting_in {
+            self.edges.admit(admission);
+        }
+        let leaving = remove
+            .iter()
+            .chain(comes.iter().map(|(setup, _)| &setup.id));
         let leaving: Vec<DeviceId> = leaving.cloned().collect();
+        let gone = |_| HubError::Gone;
         let retire = Retire(leaving.clone());
         self.actors.hub.send(retire).await.map_err(gone)?;
         // Charts of other tags than the device has from now on would be misleading.
@@ -64,12 +78,13 @@ impl Hub {
         remove
             .iter()
             .for_each(|device| self.planner.live.remove(device));
-        let stays = |device: &&DeviceId| put.iter().any(|(setup, _)| setup.id == **device);
+        let stays = |device: &&DeviceId| comes.iter().any(|(setup, _)| setup.id == **device);
         for device in remove.iter().filter(|device| !stays(device)) {
             self.actors.alarms.forget(device);
         }
-        let (mut plans, mut failed) = (Vec::with_capacity(put.len()), Vec::new());
-        for (setup, intake) in put {
+        let gates = gates(comes.iter().map(|(_, intake)| intake));
+        let (mut plans, mut failed) = (Vec::with_capacity(comes.len()), Vec::new());
+        for (setup, intake) in comes {
             let device = setup.id.clone();
             let asked = self.actors.ledger.send(RecordedSettings(device.clone()));
             let recorded = asked.await.map_err(gone)?;
@@ -86,6 +101,53 @@ impl Hub {
             }
         }
         self.actors.hub.send(Adopt(plans)).await.map_err(gone)?;
+        // Edge nodes are asked for them now; each waits at its gate until its pipeline is built.
+        let there = |gate: &std::sync::Arc<_>| {
+            let gate: &crate::protocols::edge::Gate = gate;
+            failed.iter().all(|not| not.device != gate.device)
+        };
+        let open: Vec<_> = gates.into_iter().filter(there).collect();
+        self.edges.set_gates(&leaving, &open);
         Ok(failed)
     }
+
+    /// Those of `wanted` that the ledger does not know.
+    async fn strangers(
+        &self,
+        wanted: Vec<IdentityContent>,
+    ) -> Result<Vec<IdentityContent>, HubError> {
+        let ids = wanted.iter().map(|w| w.id.clone()).collect();
+        let known = self.actors.ledger.send(KnownIdentities(ids)).await;
+        let known = known.map_err(|_| HubError::Gone)?;
+        let known: Known = known
+            .into_iter()
+            .map(|(id, known)| (id, (known.kind, known.key, known.revoked)))
+            .collect();
+        strangers(wanted, &known)
+    }
+
+    /// Has the ledger enrol them, before anything that they sign.
+    async fn enrol(&self, strangers: Vec<IdentityContent>) -> Result<(), HubError> {
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let drafts = strangers.into_iter().map(enrolment).collect();
+        let append = Append {
+            drafts,
+            puts: Vec::new(),
+            settle: None,
+        };
+        let sent = self.actors.ledger.send(append).await;
+        sent.map_err(|_| HubError::Gone)
+    }
+}
+
+/// The record that enrols somebody.
+pub(super) fn enrolment(identity: IdentityContent) -> Draft {
+    let kind = match identity.kind {
+        IdentityKind::Edge => "edge",
+        _ => "device",
+    };
+    let subject = format!("{kind}:{}", identity.id);
+    Draft::enrol(now(), &subject, identity)
 }

@@ -253,7 +253,7 @@ fn check_write(
 }
 
 /// Checks one value against its tag: whether it can be written, its kind, its physical range.
-fn check_value(tag: &TagSpec, value: &Value) -> Result<(), WriteFault> {
+pub(crate) fn check_value(tag: &TagSpec, value: &Value) -> Result<(), WriteFault> {
     if !tag.writable {
         let why = "its configuration does not say `writable = true`";
         return Err(WriteFault::ReadOnly(why.to_owned()));

@@ -109,7 +109,7 @@ impl DeviceSetup {
 }
 
 /// Refuses devices that the ledger could not keep apart.
-pub(super) fn check(devices: &[DeviceSetup]) -> Result<(), HubError> {
+pub(crate) fn check(devices: &[DeviceSetup]) -> Result<(), HubError> {
     let mut ids = BTreeSet::new();
     for device in devices {
         let twice = || "another device has the same id".to_owned();

@@ -6,9 +6,10 @@ use crate::actors::edge_intake::EdgeFeed;
 use crate::actors::hub::Intake;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::crypto::{Identity, SealingKey};
-use crate::ledger::{Draft, Ledger};
-use crate::model::now;
-use crate::protocols::edge::{EdgeEntry, EdgeListener, Gate, HubCard};
+use crate::model::DeviceId;
+use crate::protocols::edge::{EdgeListener, Gate, HubCard, NodeStatus};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -23,104 +24,179 @@ pub struct EdgesSetup {
     pub nodes: Vec<(String, PublicKey)>,
 }
 
-/// The edge nodes while a hub is put together.
+/// The edge nodes of a hub.
 pub(super) struct Edges {
-    listen: Option<(SocketAddr, Arc<ServerConfig>)>,
-    hub: HubCard,
-    entries: Vec<EdgeEntry>,
+    signing: Arc<Identity>,
     sealing: Arc<SealingKey>,
+    nodes: Mutex<Vec<(String, PublicKey)>>,
+    /// None for a hub that has no edge nodes.
+    listener: Option<EdgeListener>,
+}
+
+/// Edge nodes that are about to be let in: all that could be wrong with them was looked at.
+pub(super) struct Admission {
+    nodes: Vec<(String, PublicKey)>,
+    tls: Arc<ServerConfig>,
 }
 
 impl Edges {
-    pub(super) fn new(
-        setup: Option<EdgesSetup>,
-        signing: &Identity,
-        hub: &str,
-        sealing: Arc<SealingKey>,
+    /// Begins to listen, for nobody yet.
+    pub(super) fn listen(
+        setup: Option<&EdgesSetup>,
+        signing: &Arc<Identity>,
+        sealing: &Arc<SealingKey>,
+        runtime: &Handle,
     ) -> Result<Self, HubError> {
-        let hub = HubCard {
-            id: hub.to_owned(),
+        let card = HubCard {
+            id: crate::crypto::Signer::id(&**signing).to_owned(),
             sealing: sealing.public().compressed(),
         };
-        let mut edges = Self {
-            listen: None,
-            hub,
-            entries: Vec::new(),
-            sealing,
-        };
-        if let Some(setup) = setup {
-            let keys: Vec<_> = setup.nodes.iter().map(|(_, key)| *key).collect();
-            edges.listen = Some((setup.bind, pinned_tls::server(signing, &keys)?));
-            let entry = |(id, key)| EdgeEntry {
-                id,
-                key,
-                gates: Vec::new(),
-            };
-            edges.entries = setup.nodes.into_iter().map(entry).collect();
-        }
-        Ok(edges)
-    }
-
-    /// Enrols the edge nodes that are not in the ledger yet.
-    pub(super) fn enrol(&self, ledger: &mut Ledger) -> Result<(), HubError> {
-        let mut drafts = Vec::new();
-        for entry in &self.entries {
-            let known = ledger.state().identities().get(&entry.id);
-            if let Some(known) = known {
-                if known.key == Some(entry.key)
-                    && known.kind == IdentityKind::Edge
-                    && !known.revoked
-                {
-                    continue;
-                }
-                return Err(HubError::Edge {
-                    edge: entry.id.clone(),
-                    reason: "the ledger knows this id with another key; a new key needs a new id"
-                        .to_owned(),
-                });
+        let listener = match setup {
+            Some(setup) => {
+                let nobody = pinned_tls::server(signing, &[])?;
+                Some(runtime.block_on(EdgeListener::start(setup.bind, nobody, card))?)
             }
-            let identity = IdentityContent {
-                id: entry.id.clone(),
-                kind: IdentityKind::Edge,
-                key: Some(entry.key),
-            };
-            let subject = format!("edge:{}", entry.id);
-            drafts.push(Draft::enrol(now(), &subject, identity));
-        }
-        if !drafts.is_empty() {
-            ledger.append(&drafts, Vec::new(), now())?;
-        }
-        Ok(())
+            None => None,
+        };
+        Ok(Self {
+            signing: signing.clone(),
+            sealing: sealing.clone(),
+            nodes: Mutex::default(),
+            listener,
+        })
     }
 
-    /// Where the batches of `device` come from.
-    pub(super) fn intake(&mut self, device: &DeviceSetup) -> Result<Intake, HubError> {
+    pub(super) fn listener(&self) -> Option<&EdgeListener> {
+        self.listener.as_ref()
+    }
+
+    /// The edge nodes as they are.
+    pub(super) fn status(&self) -> Vec<NodeStatus> {
+        self.listener.iter().flat_map(EdgeListener::nodes).collect()
+    }
+
+    /// Looks whether these edge nodes can be let in; nothing changes yet.
+    pub(super) fn admission(&self, nodes: Vec<(String, PublicKey)>) -> Result<Admission, HubError> {
+        let mut ids = BTreeSet::new();
+        let twice = nodes.iter().find(|(id, _)| !ids.insert(id));
+        let wrong = |edge: &str, reason: &str| HubError::Edge {
+            edge: edge.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if let Some((id, _)) = twice {
+            return Err(wrong(id, "two edge nodes have this id"));
+        }
+        if let (None, Some((id, _))) = (&self.listener, nodes.first()) {
+            let reason = "the hub listens for no edge nodes: restart it with `[edges]`";
+            return Err(wrong(id, reason));
+        }
+        let keys: Vec<_> = nodes.iter().map(|(_, key)| *key).collect();
+        let tls = pinned_tls::server(&self.signing, &keys)?;
+        Ok(Admission { nodes, tls })
+    }
+
+    /// The edge nodes as they are, as an admission.
+    pub(super) fn unchanged(&self) -> Result<Admission, HubError> {
+        self.admission(self.nodes.lock().clone())
+    }
+
+    /// Lets them in, and sends the others away.
+    pub(super) fn admit(&self, admission: Admission) {
+        *self.nodes.lock() = admission.nodes.clone();
+        if let Some(listener) = &self.listener {
+            listener.admit(admission.tls, &admission.nodes);
+        }
+    }
+
+    /// From now on these devices come in through `gates`, and those of `remove` no more.
+    pub(super) fn set_gates(&self, remove: &[DeviceId], gates: &[Arc<Gate>]) {
+        if let Some(listener) = &self.listener {
+            listener.set_gates(remove, gates);
+        }
+    }
+
+    /// Ends all connections.
+    pub(super) async fn stop(&self) {
+        if let Some(listener) = &self.listener {
+            listener.stop().await;
+        }
+    }
+
+    /// The gate of a device that an edge node reads.
+    pub(super) fn gate(&self, device: &str) -> Option<Arc<Gate>> {
+        self.listener.as_ref()?.gate(device)
+    }
+
+    /// Where the batches of `device` come from, once `admission` is in force.
+    pub(super) fn intake(
+        &self,
+        device: &DeviceSetup,
+        admission: &Admission,
+    ) -> Result<Intake, HubError> {
         let edge = match &device.feed {
             Feed::Source(make) => return Ok(Intake::Source(make.clone())),
             Feed::Edge(edge) => edge,
         };
-        let Some(entry) = self.entries.iter_mut().find(|e| e.id == *edge) else {
+        let Some((_, key)) = admission.nodes.iter().find(|(id, _)| id == edge) else {
             return Err(HubError::Device {
                 device: device.id.to_string(),
                 reason: format!("the edge node `{edge}` that reads it is not known"),
             });
         };
         let (id, tags) = (device.id.clone(), device.tags.clone());
-        let gate = Arc::new(Gate::new(id, edge, tags, device.grade));
-        entry.gates.push(gate.clone());
         Ok(Intake::Edge(EdgeFeed {
-            gate,
-            key: entry.key,
+            gate: Arc::new(Gate::new(id, edge, tags, device.grade)),
+            key: *key,
             sealing: self.sealing.clone(),
         }))
     }
+}
 
-    /// Lets them in from now on.
-    pub(super) fn listen(self, runtime: &Handle) -> Result<Option<EdgeListener>, HubError> {
-        let Some((bind, tls)) = self.listen else {
-            return Ok(None);
-        };
-        let listener = EdgeListener::start(bind, tls, self.hub, self.entries);
-        Ok(Some(runtime.block_on(listener)?))
+impl Admission {
+    /// Those whom the ledger must know.
+    pub(super) fn identities(&self) -> impl Iterator<Item = IdentityContent> {
+        self.nodes.iter().map(|(id, key)| IdentityContent {
+            id: id.clone(),
+            kind: IdentityKind::Edge,
+            key: Some(*key),
+        })
     }
+}
+
+/// Known identities by id: kind, key, and whether it was revoked.
+pub(super) type Known = BTreeMap<String, (IdentityKind, Option<PublicKey>, bool)>;
+
+/// Those of `wanted` that are to be enrolled; an error when one of them is known as somebody else.
+pub(super) fn strangers(
+    wanted: impl IntoIterator<Item = IdentityContent>,
+    known: &Known,
+) -> Result<Vec<IdentityContent>, HubError> {
+    let mut new = Vec::new();
+    for identity in wanted {
+        match known.get(&identity.id) {
+            None => new.push(identity),
+            Some((kind, key, revoked)) => {
+                if *key == identity.key && *kind == identity.kind && !revoked {
+                    continue;
+                }
+                let id = identity.id;
+                let reason = "the ledger knows this id with another key; a new key needs a new id"
+                    .to_owned();
+                return Err(match identity.kind {
+                    IdentityKind::Edge => HubError::Edge { edge: id, reason },
+                    _ => HubError::Device { device: id, reason },
+                });
+            }
+        }
+    }
+    Ok(new)
+}
+
+/// The gates among `intakes`.
+pub(super) fn gates<'a>(intakes: impl Iterator<Item = &'a Intake>) -> Vec<Arc<Gate>> {
+    let gate = |intake: &Intake| match intake {
+        Intake::Edge(feed) => Some(feed.gate.clone()),
+        Intake::Source(_) => None,
+    };
+    intakes.filter_map(gate).collect()
 }

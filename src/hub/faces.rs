@@ -1,17 +1,19 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
+use super::edges::Edges;
 use super::{Hub, HubError};
 use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
-    self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, LedgerReadError, LedgerReader,
-    RecordAt, RecordFilter, RecordPage, Standing, Tip,
+    self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, LedgerReadError,
+    LedgerReader, RecordAt, RecordFilter, RecordPage, Standing, Tip,
 };
 use crate::config::{DeviceConfig, HubConfig};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
 use crate::model::DeviceId;
+use crate::protocols::edge::NodeStatus;
 use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::LedgerPort;
@@ -182,6 +184,7 @@ impl Hub {
                     sessions: self.sessions().clone(),
                     history: Some(self.past().clone()),
                     checkpoints: self.checkpoints().map(|c| c as _),
+                    edges: Some(self.edges.clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),
                 };
@@ -212,6 +215,20 @@ impl Hub {
             }
         });
         seen
+    }
+}
+
+impl FeedReader for Edges {
+    fn nodes(&self) -> Vec<NodeStatus> {
+        self.status()
+    }
+
+    fn feed(&self, device: &str) -> Option<Feed> {
+        let gate = self.gate(device)?;
+        Some(Feed {
+            edge: gate.edge.clone(),
+            backlog: gate.backlog(),
+        })
     }
 }
 

@@ -17,9 +17,11 @@ mod recorded;
 mod setup;
 mod threads;
 
-pub use apply::NotApplied;
+pub use apply::{Change, NotApplied};
 pub use checkpoints::Checkpoints;
+pub(crate) use control::check_value;
 pub use device::DeviceSetup;
+pub(crate) use device::check as check_devices;
 pub use edges::EdgesSetup;
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
@@ -43,16 +45,16 @@ use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
-use crate::ledger::{ChainConfig, Draft, Ledger};
+use crate::ledger::{ChainConfig, Ledger};
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, Nanos, now};
-use crate::protocols::edge::EdgeListener;
+use crate::protocols::edge::{EdgeListener, NodeStatus};
 use crate::stats::Stats;
 use crate::store::spool::SpoolLimits;
 use crate::store::{BufferStatus, BufferedStore, FjallStore, HeadFile};
 use crate::validation::ChartHistory;
 use actix::prelude::*;
-use edges::Edges;
+use edges::{Admission, Edges, gates, strangers};
 use parking_lot::Mutex;
 use plan::{Planner, new_key, plan};
 use std::collections::BTreeSet;
@@ -213,12 +215,12 @@ impl HubBuilder {
             None => store,
         };
         let sealing = Arc::new(self.keys.sealing);
-        let signing = self.keys.signing;
-        let mut edges = Edges::new(self.edges, &signing, signing.id(), sealing.clone())?;
-        let signer: Arc<dyn Signer> = Arc::new(signing);
+        let signing = Arc::new(self.keys.signing);
+        let signer: Arc<dyn Signer> = signing.clone();
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
-        enrol_attesters(&mut ledger, &self.devices)?;
-        edges.enrol(&mut ledger)?;
+        let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
+        let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
+        enrol(&mut ledger, &admission, &self.devices)?;
         let explorer = Explorer::new(store.clone());
         let checkpoints = self.checkpoint_key.map(|file| {
             let (store, signer) = (store.clone(), signer.clone());
@@ -244,10 +246,11 @@ impl HubBuilder {
         let ids: BTreeSet<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
-            let intake = edges.intake(&device)?;
+            let intake = edges.intake(&device, &admission)?;
             let recorded = ledger.state().device_settings(&device.id);
             plans.push(plan(device, recorded, intake, &planner)?);
         }
+        let gates = gates(plans.iter().map(|plan| &plan.intake));
         let acts = act_sealers(&ledger, &planner)?;
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
         let recorded = (ledger.tip().height, indexed);
@@ -266,10 +269,12 @@ impl HubBuilder {
             actors.doors.journal().clone(),
             workers,
         );
-        let edges = edges.listen(threads.io.handle())?;
+        edges.admit(admission);
+        edges.set_gates(&[], &gates);
         Ok(Hub {
             buffer,
-            edges,
+            edges: Arc::new(edges),
+            changing: tokio::sync::Mutex::new(()),
             past: Arc::new(past),
             id: signer.id().to_owned(),
             started: now(),
@@ -327,27 +332,33 @@ fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
     ledger.state().alarms().iter().filter_map(open).collect()
 }
 
-/// Enrols the keys of devices that have one, and are not in the ledger with it yet.
-fn enrol_attesters(ledger: &mut Ledger, devices: &[DeviceSetup]) -> Result<(), HubError> {
-    let mut drafts = Vec::new();
-    for attester in devices.iter().filter_map(|device| device.attester.as_ref()) {
-        let key = Some(attester.public_key());
-        let known = ledger.state().identities().get(attester.id());
-        if known.is_some_and(|identity| identity.key == key) {
-            continue;
-        }
-        let identity = IdentityContent {
-            id: attester.id().to_owned(),
-            kind: IdentityKind::Device,
-            key,
-        };
-        let subject = format!("device:{}", attester.id());
-        drafts.push(Draft::enrol(now(), &subject, identity));
-    }
-    if !drafts.is_empty() {
+/// Enrols the edge nodes, and the keys of devices that have one, as far as the ledger does not know them
+/// yet.
+fn enrol(
+    ledger: &mut Ledger,
+    admission: &Admission,
+    devices: &[DeviceSetup],
+) -> Result<(), HubError> {
+    let known = ledger.state().identities().iter();
+    let known = known.map(|(id, k)| (id.clone(), (k.kind, k.key, k.revoked)));
+    let attesters = devices.iter().filter_map(attester_identity);
+    let wanted = admission.identities().chain(attesters);
+    let new = strangers(wanted, &known.collect())?;
+    if !new.is_empty() {
+        let drafts: Vec<_> = new.into_iter().map(apply::enrolment).collect();
         ledger.append(&drafts, Vec::new(), now())?;
     }
     Ok(())
+}
+
+/// Who signs for a device that has a key of its own.
+fn attester_identity(device: &DeviceSetup) -> Option<IdentityContent> {
+    let attester = device.attester.as_ref()?;
+    Some(IdentityContent {
+        id: attester.id().to_owned(),
+        kind: IdentityKind::Device,
+        key: Some(attester.public_key()),
+    })
 }
 
 /// The thread of the actors.
@@ -424,7 +435,9 @@ impl Actors {
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
     buffer: Option<Arc<BufferedStore>>,
-    edges: Option<EdgeListener>,
+    edges: Arc<Edges>,
+    /// Held while devices and edge nodes change.
+    changing: tokio::sync::Mutex<()>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -457,7 +470,12 @@ impl Hub {
 
     /// Where edge nodes connect; `None` when the hub has none.
     pub fn edge_address(&self) -> Option<SocketAddr> {
-        self.edges.as_ref().map(EdgeListener::address)
+        self.edges.listener().map(EdgeListener::address)
+    }
+
+    /// How its edge nodes are.
+    pub fn edge_nodes(&self) -> Vec<NodeStatus> {
+        self.edges.status()
     }
 
     /// The newest sample of every tag.
@@ -539,9 +557,7 @@ impl Hub {
             return Ok(());
         };
         self.past.end();
-        if let Some(edges) = self.edges.take() {
-            threads.io.block_on(edges.stop());
-        }
+        threads.io.block_on(self.edges.stop());
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
         let shutdown = self.actors.hub.send(Shutdown(self.shutdown_wait));

@@ -73,13 +73,7 @@ impl BufferedStore {
         if opened.lost > 0 {
             return Err(lost(spool.head()));
         }
-        let mut index = BTreeMap::new();
-        while let Some(next) = spool.read().map_err(broken)? {
-            for put in puts(&next)? {
-                index.insert((put.space, put.key), next.index());
-            }
-        }
-        spool.read_from(spool.head());
+        let index = index(&mut spool)?;
         let shared = Arc::new(Shared {
             inner,
             state: Mutex::new(State {
@@ -100,6 +94,31 @@ impl BufferedStore {
             shared,
             drain: Some(drain),
         })
+    }
+
+    /// `inner` with what waits in the buffer in `dir`, to be read; nothing is changed, and a commit fails.
+    pub fn look(inner: Arc<dyn Store>, dir: &Path) -> Result<Option<Self>, StoreError> {
+        let Some((mut spool, opened)) = Spool::look(dir).map_err(broken)? else {
+            return Ok(None);
+        };
+        if opened.lost > 0 {
+            return Err(lost(spool.head()));
+        }
+        let index = index(&mut spool)?;
+        let damaged = Some("it was opened to be read only".to_owned());
+        let shared = Arc::new(Shared {
+            inner,
+            state: Mutex::new(State {
+                spool,
+                index,
+                reason: String::new(),
+                damaged,
+                ended: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let drain = None;
+        Ok(Some(Self { shared, drain }))
     }
 
     /// How the buffer is.
@@ -215,7 +234,7 @@ impl State {
 impl Store for BufferedStore {
     fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
         let shared = &self.shared;
-        if shared.state.lock().spool.pending() == 0 {
+        if self.drain.is_some() && shared.state.lock().spool.pending() == 0 {
             let error = match shared.inner.commit(puts) {
                 Err(error @ (StoreError::Full | StoreError::Io(_))) => error,
                 other => return other,
@@ -281,6 +300,23 @@ impl Store for BufferedStore {
             }
         }))
     }
+}
+
+/// In which record the newest value under each key is.
+fn index(spool: &mut Spool) -> Result<BTreeMap<(Space, Vec<u8>), u64>, StoreError> {
+    let mut index = BTreeMap::new();
+    while let Some(next) = spool.read().map_err(broken)? {
+        for put in puts(&next)? {
+            index.insert((put.space, put.key), next.index());
+        }
+    }
+    spool.read_from(spool.head());
+    Ok(index)
+}
+
+/// The puts of a commit that waits in a buffer; why it is none.
+pub fn buffered_puts(bytes: &[u8]) -> Result<Vec<Put>, StoreError> {
+    puts(&Next::Record(0, bytes.to_vec()))
 }
 
 /// The oldest record, without taking it.

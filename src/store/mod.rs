@@ -9,7 +9,7 @@ mod lock;
 mod manifest;
 pub mod spool;
 
-pub use buffered::{BufferStatus, BufferedStore};
+pub use buffered::{BufferStatus, BufferedStore, buffered_puts};
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;
 pub use head::HeadFile;

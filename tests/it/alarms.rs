@@ -8,7 +8,7 @@ use weighbridge::access::{Caller, Role};
 use weighbridge::actors::ledger::LedgerHealth;
 use weighbridge::alarms::{Alarm, AlarmAction, AlarmError, Shelving};
 use weighbridge::crypto::SealingKey;
-use weighbridge::hub::{DeviceSetup, Hub};
+use weighbridge::hub::{Change, DeviceSetup, Hub};
 use weighbridge::ledger::opening::Opener;
 use weighbridge::ledger::query::{Explorer, RecordFilter};
 use weighbridge::model::ValueKind;
@@ -204,7 +204,10 @@ fn a_disabled_alarm_stays_so_over_a_restart_and_that_of_a_removed_device_is_over
     assert!(!alarm(&hub, ALARM).unwrap().enabled);
     let enabled = act(&hub, &eve, AlarmAction::Enable, "").unwrap();
     assert!(enabled.active && enabled.retain());
-    let removed = hub.apply(vec![PRESS.into()], Vec::new());
+    let removed = hub.apply(Change {
+        remove: vec![PRESS.into()],
+        ..Change::default()
+    });
     assert!(
         site::wait(&hub, "the device is out", removed)
             .unwrap()

@@ -239,7 +239,7 @@ fn a_device_that_the_hub_does_not_expect_is_named() {
     uplink(
         &edge,
         "the hub says why",
-        |s| matches!(s, UplinkStatus::Down { reason } if reason.ends_with(expected)),
+        |s| matches!(s, UplinkStatus::Down { reason, .. } if reason.ends_with(expected)),
     );
     let why = site::down(&hub, PRESS);
     let said = "its grade is 0 at the hub and 2 at the edge";

@@ -6,7 +6,7 @@
 //! that are bad for good never stop the others; and a machine is asked for at most one session a
 //! second. `WEIGHBRIDGE_SEED` replays a run.
 
-mod proxy;
+pub mod proxy;
 mod restarted;
 
 use crate::plc::{Manner, Plc, REGISTERS};

@@ -6,28 +6,33 @@ use crate::support::{Plant, run_json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use weighbridge::hub::{DeviceSetup, Hub};
+use weighbridge::hub::{Change, DeviceSetup, Hub};
 use weighbridge::model::{BatchBuilder, DeviceId, TagSpec, ValueKind};
 use weighbridge::protocols::{Mode, Source, SourceError};
 
 /// A machine that counts its scans, and how often somebody connected to it or hung up.
 #[derive(Clone)]
-struct Observed {
-    machine: Counting,
+pub struct Observed {
+    pub machine: Counting,
     connects: Arc<AtomicUsize>,
     closes: Arc<AtomicUsize>,
 }
 
 impl Observed {
-    fn new() -> Self {
+    pub fn new() -> Self {
+        Self::every(Duration::from_millis(400))
+    }
+
+    /// It answers a scan every `pause`.
+    pub fn every(pause: Duration) -> Self {
         Self {
-            machine: Counting::new(Duration::from_millis(400)),
+            machine: Counting::new(pause),
             connects: Arc::default(),
             closes: Arc::default(),
         }
     }
 
-    fn setup(&self, id: &str) -> DeviceSetup {
+    pub fn setup(&self, id: &str) -> DeviceSetup {
         let plain = self.machine.setup(id, 4);
         let (this, tags) = (self.clone(), plain.tags.clone());
         let make = move || {
@@ -42,7 +47,8 @@ impl Observed {
         setup
     }
 
-    fn contacts(&self) -> (usize, usize) {
+    /// How often somebody connected, and hung up.
+    pub fn contacts(&self) -> (usize, usize) {
         let read = |n: &AtomicUsize| n.load(Ordering::SeqCst);
         (read(&self.connects), read(&self.closes))
     }
@@ -79,7 +85,12 @@ impl Source for ObservedSource {
 
 fn apply(hub: &Hub, remove: &[&str], put: Vec<DeviceSetup>) {
     let remove: Vec<DeviceId> = remove.iter().map(|id| (*id).into()).collect();
-    let failed = site::wait(hub, "the change", hub.apply(remove, put)).unwrap();
+    let change = Change {
+        remove,
+        put,
+        edges: None,
+    };
+    let failed = site::wait(hub, "the change", hub.apply(change)).unwrap();
     assert!(failed.is_empty(), "{failed:?}");
 }
 
@@ -166,7 +177,12 @@ fn what_cannot_be_used_changes_nothing() {
         vec![machine.setup("a"), machine.setup("not an id")],
     ];
     for put in refused {
-        let refused = site::wait(&hub, "the answer", hub.apply(vec!["a".into()], put));
+        let change = Change {
+            remove: vec!["a".into()],
+            put,
+            edges: None,
+        };
+        let refused = site::wait(&hub, "the answer", hub.apply(change));
         assert!(refused.is_err());
     }
     site::batches(&hub, 1);

@@ -114,9 +114,21 @@ impl Plant {
 
     /// `init`, and a simulated PLC in a process of its own, which outlives the hubs.
     pub fn start() -> Self {
+        Self::with_machines(2, 20)
+    }
+
+    /// The same with so many PLCs of so many registers.
+    pub fn with_machines(machines: usize, registers: usize) -> Self {
         let mut plant = Self::without_machines();
+        let (devices, each) = (machines.to_string(), registers.to_string());
         let mut sim = weighbridge()
-            .args(["sim", "--bench-devices", "2", "--bench-registers", "20"])
+            .args([
+                "sim",
+                "--bench-devices",
+                &devices,
+                "--bench-registers",
+                &each,
+            ])
             .args(["--for", "600", "--json"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -133,7 +145,7 @@ impl Plant {
                 "\n[[device]]\nid = \"plc-{i}\"\nbatch = {{ samples = 200, milliseconds = 20 }}\n\
                  modbus = {{ address = \"127.0.0.1:{port}\", period_ms = 2 }}\n"
             );
-            for register in 0..20 {
+            for register in 0..registers {
                 config += &format!(
                     "\n[[device.tag]]\nname = \"r{register}\"\n\
                      modbus = {{ holding_register = {register}, type = \"u16\" }}\n"
@@ -143,6 +155,13 @@ impl Plant {
         std::fs::write(plant.path("hub.toml"), config).unwrap();
         plant.sim = Some(sim);
         plant
+    }
+
+    /// Adds to the configuration.
+    pub fn configure(&self, more: &str) {
+        let file = self.path("hub.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, config + more).unwrap();
     }
 
     /// A file or directory of the plant.
@@ -218,6 +237,11 @@ impl RunningHub {
             }
             None => Err(child.wait_with_output().unwrap()),
         }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// An address of its HTTP face.

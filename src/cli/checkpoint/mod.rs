@@ -49,6 +49,9 @@ pub(super) struct CheckpointArgs {
     /// The directory of a stopped hub, as `init` made it, instead of a running one
     #[arg(long, value_name = "DIR", alias = "data")]
     dir: Option<PathBuf>,
+    /// The stopped hub's buffer; by default `buffer` beside its data, if it is there
+    #[arg(long, value_name = "DIR", requires = "dir")]
+    buffer: Option<PathBuf>,
     /// Print the keys that sign checkpoints, as NAME+ID+BASE64, and nothing else
     #[arg(long, conflicts_with_all = ["witness", "since", "keep"])]
     keys: bool,
@@ -73,7 +76,7 @@ pub(super) struct CheckpointArgs {
 }
 
 pub(super) fn run(args: CheckpointArgs) -> anyhow::Result<ExitCode> {
-    let mut source = Source::open(&args.url, args.dir.as_deref())?;
+    let mut source = Source::open(&args.url, args.dir.as_deref(), args.buffer.as_deref())?;
     if args.keys {
         return keys(&source, args.json);
     }

@@ -1,14 +1,13 @@
 //! Where checkpoints come from: a running hub, or the directory of a stopped one.
 
-use super::super::data_dir::{data_dir, open_store};
+use super::super::data_dir::data_dir;
 use super::super::http_get::{HubUrl, get_text};
+use super::super::verify::open_whole;
 use crate::crypto::{CheckpointKey, Identity, Signer};
 use crate::hub::HubKeys;
 use crate::ledger::checkpoint::{LedgerTree, submission_of};
-use crate::ledger::store::Store;
 use anyhow::{Context, ensure};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use weighbridge_verifier::checkpoint::Submission;
 use weighbridge_verifier::note::NoteKey;
 
@@ -27,13 +26,16 @@ pub(super) struct Stopped {
 }
 
 impl Source {
-    pub(super) fn open(url: &HubUrl, dir: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        url: &HubUrl,
+        dir: Option<&Path>,
+        buffer: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let Some(dir) = dir else {
             return Ok(Self::Hub(url.clone()));
         };
         let data = data_dir(dir);
-        let store: Arc<dyn Store> = Arc::new(open_store(&data)?);
-        let tree = LedgerTree::open(store)?;
+        let tree = LedgerTree::open(open_whole(&data, buffer)?)?;
         let keys = dir.join("keys");
         // The id is not part of a note.
         let hub = Identity::load(&keys.join(HubKeys::SIGNING), "hub")?;

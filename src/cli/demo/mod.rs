@@ -4,10 +4,12 @@ mod plan;
 mod view;
 
 use super::ending::asked_to_end;
+use super::log;
 use super::output::{self, Style};
 use crate::access::Role;
 use crate::actors::ledger::LedgerHealth;
 use crate::api::ApiError;
+use crate::config::LogFormat;
 use crate::crypto::{Identity, SealingKey};
 use crate::hub::{Faces, Hub, HubBuilder, HubKeys, OpenFaces};
 use crate::protocols::opcua::OpcUaServerConfig;
@@ -73,7 +75,7 @@ const OPCUA_PORT: u16 = 4840;
 
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    start_log();
+    let _log = start_log();
     let temporary;
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
@@ -277,13 +279,7 @@ async fn until_the_end(
 }
 
 /// Quiet unless asked: the live view is the demo's voice.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new("error,opcua_core=off,opcua_crypto=off,opcua_client=off")
-    });
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(Style::stderr().colour)
-        .try_init();
+fn start_log() -> log::Log {
+    let quiet = "error,opcua_core=off,opcua_crypto=off,opcua_client=off";
+    log::start(quiet, LogFormat::Text, Style::stderr().colour)
 }

@@ -1,6 +1,6 @@
 //! What must hold between hubs and edge nodes as far as one file shows it.
 
-use super::{Place, exclusive, unique};
+use super::{Place, exclusive, only_loopback, unique};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::reader::ReadDevice;
 use crate::config::source::Span;
@@ -24,6 +24,9 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Place<'_, '_>, found: &mut V
         let label = "this makes it an edge node";
         d.related.push(input.sources.related(&own.key, label));
         d.help.push(match section {
+            "http" => {
+                "where an edge node shows its status stands in `[edge]`, as `http`".to_owned()
+            }
             "hub" => "an edge node's id and key stand in `[edge]`".to_owned(),
             _ => format!("take `[{section}]` away, or `[edge]`"),
         });
@@ -39,6 +42,9 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Place<'_, '_>, found: &mut V
                 .to_owned(),
         );
         found.push(d);
+    }
+    if let Some(http) = edge.http {
+        only_loopback(http, &["edge", "http"], input, found);
     }
     let indices: Vec<_> = (0..edge.hubs.len()).collect();
     let addresses = edge.hubs.iter().map(|h| h.address.as_str());

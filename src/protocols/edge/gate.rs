@@ -1,6 +1,7 @@
 //! Where the two sides of an edge-fed device meet on the hub: the edge's connection, which comes and
 //! goes, and the device's intake, which may be built anew.
 
+use super::acting::Orders;
 use super::upload::Upload;
 use super::wire::{DeviceLink, WINDOW};
 use crate::model::{DeviceId, TagSpec};
@@ -17,6 +18,15 @@ pub enum Contact {
     Here(DeviceLink),
 }
 
+/// What waits in an edge node's buffer of a device, as the edge node said last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Batches that the ledger does not have.
+    pub batches: u64,
+    /// Bytes of the buffer.
+    pub bytes: u64,
+}
+
 /// The gate of one device.
 pub struct Gate {
     /// The device.
@@ -27,8 +37,11 @@ pub struct Gate {
     pub tags: Arc<[TagSpec]>,
     /// Privacy grade of its data.
     pub grade: u8,
-    entrance: Mutex<Option<Entrance>>,
+    entrance: watch::Sender<Option<Entrance>>,
     contact: watch::Sender<Contact>,
+    backlog: Mutex<Option<Backlog>>,
+    /// The way to the edge node, while it has the device.
+    orders: Mutex<Option<Arc<Orders>>>,
 }
 
 /// The way into a device's pipeline.
@@ -93,6 +106,10 @@ impl Entrance {
         }
     }
 
+    fn is_open(&self) -> bool {
+        !self.uploads.is_closed()
+    }
+
     /// Returns when nothing can go in here any more.
     pub async fn closed(&self) {
         self.uploads.closed().await;
@@ -108,8 +125,10 @@ impl Gate {
             edge: edge.to_owned(),
             tags,
             grade,
-            entrance: Mutex::new(None),
+            entrance: watch::Sender::new(None),
             contact: watch::Sender::new(away),
+            backlog: Mutex::new(None),
+            orders: Mutex::new(None),
         }
     }
 
@@ -123,18 +142,54 @@ impl Gate {
         // Twice, because an edge node that came back from another hub begins a new epoch while the old
         // one's last batches may still be here.
         let (uploads, receiver) = mpsc::channel(2 * WINDOW as usize);
-        *self.entrance.lock() = Some(Entrance {
+        self.entrance.send_replace(Some(Entrance {
             uploads,
             newest: Arc::new(Mutex::new(newest)),
             standing,
-        });
+        }));
         receiver
     }
 
     /// The way in; `None` while the device's pipeline is being built.
     pub fn entrance(&self) -> Option<Entrance> {
-        let entrance = self.entrance.lock().clone();
-        entrance.filter(|e| !e.uploads.is_closed())
+        let entrance = self.entrance.borrow().clone();
+        entrance.filter(Entrance::is_open)
+    }
+
+    /// The way in, as soon as there is one.
+    pub async fn opened(&self) -> Option<Entrance> {
+        let mut entrance = self.entrance.subscribe();
+        let open = |e: &Option<Entrance>| e.as_ref().is_some_and(Entrance::is_open);
+        let opened = entrance.wait_for(open).await;
+        opened.ok().and_then(|e| e.clone())
+    }
+
+    /// Remembers what waits at the edge node.
+    pub(super) fn set_backlog(&self, backlog: Backlog) {
+        *self.backlog.lock() = Some(backlog);
+    }
+
+    /// What waits at the edge node, as far as it ever said.
+    pub fn backlog(&self) -> Option<Backlog> {
+        *self.backlog.lock()
+    }
+
+    /// From now on orders go this way.
+    pub(super) fn set_orders(&self, orders: &Arc<Orders>) {
+        *self.orders.lock() = Some(orders.clone());
+    }
+
+    /// Orders go this way no more; a newer connection's way stays.
+    pub(super) fn end_orders(&self, orders: &Arc<Orders>) {
+        let mut current = self.orders.lock();
+        if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, orders)) {
+            *current = None;
+        }
+    }
+
+    /// The way to act upon the device, while its edge node is here.
+    pub(super) fn orders(&self) -> Option<Arc<Orders>> {
+        self.orders.lock().clone()
     }
 
     /// Says how the device is.

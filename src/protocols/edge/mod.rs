@@ -1,15 +1,20 @@
-//! The wire between edge nodes and hubs: TLS 1.3 with pinned keys, batches one way, what is durable the
-//! other (ADR 13).
+//! The wire between edge nodes and hubs: TLS 1.3 with pinned keys, batches one way, what is durable and
+//! what users ask of machines the other (ADR 13, ADR 17).
 
 use crate::model::{TagSpec, ValueKind};
 
+mod acting;
 mod gate;
 mod hub_side;
+mod node;
+pub mod order;
+mod talk;
 mod upload;
 pub mod wire;
 
-pub use gate::{Contact, Entrance, Gate};
-pub use hub_side::{EdgeEntry, EdgeListener, HubCard, ListenError};
+pub use acting::EdgeControl;
+pub use gate::{Backlog, Contact, Entrance, Gate};
+pub use hub_side::{EdgeListener, HubCard, ListenError, NodeStatus};
 pub use upload::{Content, Packer, Unpacker, Upload, UploadError, UploadFault};
 
 /// Name and kind of a tag, as both sides compare them.

@@ -1,9 +1,12 @@
 //! What an edge node and a hub say to each other: frames of `length(u32, little-endian) ‖ borsh`.
 //!
 //! The edge speaks first ([`Hello`]), the hub answers for every device where its ledger stands
-//! ([`Welcome`]), then uploads go one way and what is durable the other. Bytes from the other side cost
-//! at most memory in the order of [`MAX_FRAME`].
+//! ([`Welcome`]), then uploads go one way and what is durable the other. Each device can leave and enter
+//! again meanwhile, by itself: its configuration may change on either side. Orders of users go to the
+//! edge, and what came of them back. Bytes from the other side cost at most memory in the order of
+//! [`MAX_FRAME`].
 
+use super::order::{Order, Outcome};
 use super::upload::Upload;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::io;
@@ -11,9 +14,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weighbridge_verifier::{PublicKey, decode, encode};
 
 /// Version of what is spoken.
-pub const EDGE_PROTOCOL: u16 = 1;
+pub const EDGE_PROTOCOL: u16 = 2;
 /// Longest frame, in bytes: the largest batch, sealed.
 pub const MAX_FRAME: usize = 64 << 20;
+/// Longest frame of a hub after its [`Welcome`], in bytes: an edge node has little memory.
+pub const MAX_ANSWER: usize = 1 << 20;
 /// Batches of a device that may be on their way: sent, and not yet durable.
 pub const WINDOW: u64 = 8;
 
@@ -73,8 +78,16 @@ pub enum FromEdge {
     Upload(Box<Upload>),
     /// How a device is.
     Link(String, DeviceLink),
-    /// Is anybody there?
-    Ping,
+    /// Is anybody there? Numbered from 1.
+    Ping(u64),
+    /// It reads this device, as it is now: may its batches come?
+    Enter(DeviceHello),
+    /// It reads this device no more, or not as it was.
+    Leave(String),
+    /// What waits in the device's buffer: batches and bytes.
+    Backlog(String, u64, u64),
+    /// What came of the order of this number.
+    Acted(u64, Outcome),
 }
 
 /// From the hub, after [`Welcome`].
@@ -84,6 +97,12 @@ pub enum FromHub {
     Durable(String, u64, u64),
     /// Somebody is there.
     Pong,
+    /// The answer to [`FromEdge::Enter`].
+    Entered(String, DeviceWelcome),
+    /// The hub takes no more batches of the device as it entered, and why: it may enter again.
+    Again(String, String),
+    /// Do this with a device, now or never.
+    Act(Order),
     /// The hub ends the connection, and why.
     Goodbye(String),
 }

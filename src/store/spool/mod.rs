@@ -9,9 +9,11 @@
 //! The size is bounded. At the bound [`Spool::append`] says [`SpoolError::Full`]; the caller stops, or
 //! makes room with [`Spool::shrink_oldest`]. Blocking: never call it from an async thread.
 
+mod audit;
 mod position;
 mod record;
 
+pub use audit::{Audit, Damage, Look, audit};
 pub use record::MAX_PAYLOAD;
 
 use super::lock::DirectoryLock;
@@ -143,6 +145,53 @@ pub struct Spool {
 }
 
 impl Spool {
+    /// Whether there is a spool in `dir`.
+    pub fn is_in(dir: &Path) -> bool {
+        audit::is_in(dir)
+    }
+
+    /// Opens the spool in `dir` to read what waits in it, and changes nothing; `None` when there was never
+    /// anything in it. Appending and acknowledging fail.
+    pub fn look(dir: &Path) -> Result<Option<(Self, Opened)>, SpoolError> {
+        let failed = |source| SpoolError::Io {
+            dir: dir.to_owned(),
+            what: "read",
+            source,
+        };
+        let lock = DirectoryLock::take(dir).map_err(SpoolError::Lock)?;
+        let Some((position, known)) = PositionFile::look(dir).map_err(failed)? else {
+            return Ok(None);
+        };
+        let segments = segments(dir).map_err(failed)?;
+        let Some((first, length)) = segments.back().map(|s| (s.first, s.bytes)) else {
+            return Ok(None);
+        };
+        let path = segment_path(dir, first);
+        let (end, bytes) = end_of(&path).map_err(failed)?;
+        let end = end.unwrap_or(first);
+        let opened = Opened {
+            torn: length - bytes,
+            lost: known.synced.saturating_sub(end.max(known.head)),
+        };
+        let next = end.max(known.synced);
+        let head = known.head.max(segments.front().map_or(0, |s| s.first));
+        let spool = Self {
+            dir: dir.to_owned(),
+            limits: SpoolLimits::of(0),
+            segments,
+            active: File::open(&path).map_err(failed)?,
+            position,
+            head,
+            synced: next,
+            next,
+            cursor: head,
+            reader: None,
+            looker: None,
+            _lock: lock,
+        };
+        Ok(Some((spool, opened)))
+    }
+
     /// Opens the spool in `dir`, or makes an empty one.
     pub fn open(dir: &Path, limits: SpoolLimits) -> Result<(Self, Opened), SpoolError> {
         let failed = |what: &'static str| {
@@ -152,7 +201,8 @@ impl Spool {
         fs::create_dir_all(dir).map_err(failed("made"))?;
         let lock = DirectoryLock::take(dir).map_err(SpoolError::Lock)?;
         let (position, known) = PositionFile::open(dir).map_err(failed("read"))?;
-        let mut segments = list(dir).map_err(failed("read"))?;
+        sweep(dir).map_err(failed("read"))?;
+        let mut segments = segments(dir).map_err(failed("read"))?;
         let mut opened = Opened::default();
         let mut next = known.synced;
         let mut go_on = None;
@@ -223,6 +273,11 @@ impl Spool {
     /// The bounds.
     pub fn limits(&self) -> SpoolLimits {
         self.limits
+    }
+
+    /// Changes the bounds. What is there stays, also if it is more than fits.
+    pub fn set_limits(&mut self, limits: SpoolLimits) {
+        self.limits = limits;
     }
 
     /// Appends a record, and returns its number. It is durable, and can be read, after [`Self::sync`].
@@ -492,26 +547,33 @@ fn segment_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:020}.seg"))
 }
 
+/// Deletes what a process left that ended while it made room.
+fn sweep(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "tmp") {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// The segments in `dir`, oldest first.
-fn list(dir: &Path) -> io::Result<VecDeque<Segment>> {
+fn segments(dir: &Path) -> io::Result<VecDeque<Segment>> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let path = entry.path();
-        match path.extension().and_then(|e| e.to_str()) {
-            // Left by a process that ended while it made room.
-            Some("tmp") => fs::remove_file(&path)?,
-            Some("seg") => {
-                let stem = path.file_stem().and_then(|s| s.to_str());
-                if let Some(first) = stem.and_then(|s| s.parse().ok()) {
-                    segments.push(Segment {
-                        first,
-                        bytes: entry.metadata()?.len(),
-                        shrunk: false,
-                    });
-                }
-            }
-            _ => {}
+        if path.extension().is_none_or(|e| e != "seg") {
+            continue;
+        }
+        let stem = path.file_stem().and_then(|s| s.to_str());
+        if let Some(first) = stem.and_then(|s| s.parse().ok()) {
+            segments.push(Segment {
+                first,
+                bytes: entry.metadata()?.len(),
+                shrunk: false,
+            });
         }
     }
     segments.sort_by_key(|s| s.first);

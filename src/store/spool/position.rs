@@ -25,7 +25,34 @@ pub(super) struct PositionFile {
     second: bool,
 }
 
+/// Name of the file in a spool's directory.
+pub(super) const POSITION: &str = FILE;
+
 impl PositionFile {
+    /// Reads the newest position in `dir` from a file that is never written; `None` when there is none.
+    pub(super) fn look(dir: &Path) -> io::Result<Option<(Self, Position)>> {
+        let mut file = match File::open(dir.join(FILE)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let position = newest(&mut file)?.map_or(Position::default(), |(_, p)| p);
+        let second = false;
+        Ok(Some((Self { file, second }, position)))
+    }
+
+    /// Whether the file in `dir` says something, and nothing of it can be read.
+    pub(super) fn is_damaged(dir: &Path) -> io::Result<bool> {
+        match File::open(dir.join(FILE)) {
+            Ok(mut file) => {
+                let empty = file.metadata()?.len() == 0;
+                Ok(!empty && newest(&mut file)?.is_none())
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Opens the file in `dir`, and reads the newest position in it.
     pub(super) fn open(dir: &Path) -> io::Result<(Self, Position)> {
         let mut file = OpenOptions::new()
@@ -34,16 +61,9 @@ impl PositionFile {
             .create(true)
             .truncate(false)
             .open(dir.join(FILE))?;
-        let mut bytes = Vec::new();
-        (&mut file).take(2 * SLOT as u64).read_to_end(&mut bytes)?;
-        let slots: Vec<_> = bytes.chunks(SLOT).map(parse).collect();
-        let newest = slots.iter().enumerate().max_by_key(|(_, slot)| {
-            // Both numbers only ever rise.
-            slot.map(|p| (p.head, p.synced))
-        });
-        let (second, position) = match newest {
-            Some((at, Some(position))) => (at == 0, *position),
-            _ => (false, Position::default()),
+        let (second, position) = match newest(&mut file)? {
+            Some((at, position)) => (at == 0, position),
+            None => (false, Position::default()),
         };
         Ok((Self { file, second }, position))
     }
@@ -59,6 +79,16 @@ impl PositionFile {
         self.second = !self.second;
         Ok(())
     }
+}
+
+/// The newest position in the file, and in which slot it is.
+fn newest(file: &mut File) -> io::Result<Option<(usize, Position)>> {
+    let mut bytes = Vec::new();
+    file.take(2 * SLOT as u64).read_to_end(&mut bytes)?;
+    let slots = bytes.chunks(SLOT).map(parse).enumerate();
+    let sound = slots.filter_map(|(at, slot)| Some((at, slot?)));
+    // Both numbers only ever rise.
+    Ok(sound.max_by_key(|(_, p)| (p.head, p.synced)))
 }
 
 fn parse(slot: &[u8]) -> Option<Position> {

@@ -66,6 +66,8 @@ pub(super) struct Reader {
     file: BufReader<File>,
     at: u64,
     length: u64,
+    /// Where the record begins that was read last.
+    began: u64,
 }
 
 impl Reader {
@@ -77,7 +79,18 @@ impl Reader {
             file: BufReader::with_capacity(64 << 10, file),
             at: 0,
             length,
+            began: 0,
         })
+    }
+
+    /// Where the record begins that was read last, and where it ends.
+    pub(super) fn extent(&self) -> (u64, u64) {
+        (self.began, self.at)
+    }
+
+    /// How long the file is.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Lets it see what was written since it was opened.
@@ -117,6 +130,7 @@ impl Reader {
             self.file.read_exact(&mut window)?;
             self.at = begin + HEAD as u64;
             if let Some(head) = parse_head(&window) {
+                self.began = begin;
                 return Ok(Some(head));
             }
             // Something is damaged: every byte may be the beginning of the next head.

@@ -33,7 +33,7 @@ fn records(range: std::ops::Range<u64>) -> Vec<Next> {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = list(dir)
+    let mut files: Vec<_> = segments(dir)
         .unwrap()
         .iter()
         .map(|s| segment_path(dir, s.first))
@@ -253,7 +253,7 @@ fn an_end_that_was_durable_and_is_gone_is_not_numbered_again() {
     fill(&mut spool, 12);
     drop(spool);
     let last = files(dir.path()).pop().unwrap();
-    let first = list(dir.path()).unwrap().back().unwrap().first;
+    let first = segments(dir.path()).unwrap().back().unwrap().first;
     fs::write(&last, b"").unwrap();
     let (mut spool, opened) = open(dir.path());
     assert_eq!(opened.lost, 12 - first);
@@ -366,4 +366,70 @@ fn end_of_synced(path: &Path, synced: u64) -> u64 {
         }
     }
     end
+}
+
+/// Everything in a directory, byte by byte.
+fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .map(|p| (p.clone(), std::fs::read(p).unwrap()))
+        .collect()
+}
+
+#[test]
+fn an_audit_finds_every_changed_byte_of_what_waits_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(dir.path());
+    fill(&mut spool, 20);
+    spool.acknowledge(9).unwrap();
+    let in_use = audit(dir.path(), &mut |_, _| Ok(()));
+    assert!(matches!(in_use, Err(SpoolError::Lock(_))));
+    drop(spool);
+    let before = bytes_of(dir.path());
+    let mut seen = Vec::new();
+    let whole = audit(dir.path(), &mut |index, bytes| {
+        seen.push(Next::Record(index, bytes.to_vec()));
+        Ok(())
+    });
+    let whole = whole.unwrap();
+    assert_eq!(seen, records(9..20));
+    assert_eq!((whole.head, whole.end, whole.waiting), (9, 20, 11));
+    assert_eq!(whole.damage, []);
+    let (mut looked, opened) = Spool::look(dir.path()).unwrap().unwrap();
+    assert_eq!(
+        (rest(&mut looked), opened),
+        (records(9..20), Opened::default())
+    );
+    assert!(looked.append(b"no").is_err());
+    drop(looked);
+    assert_eq!(bytes_of(dir.path()), before);
+
+    let needed = files(dir.path());
+    for file in &needed {
+        let sound = &before[file];
+        for at in 0..sound.len() {
+            let mut changed = sound.clone();
+            changed[at] ^= 0x10;
+            std::fs::write(file, &changed).unwrap();
+            let found = audit(dir.path(), &mut |_, _| Ok(())).unwrap();
+            // What is acknowledged in the first file may be damaged as it likes, but for its frames.
+            if found.damage.is_empty() {
+                assert_eq!((file, found.waiting), (&needed[0], 11), "byte {at}");
+                continue;
+            }
+            // A record that is not there any more is missed in front of the next one.
+            let named = &found.damage[0];
+            let place = (named.file.clone(), named.offset);
+            assert!(place <= (file.clone(), at as u64), "byte {at}: {named:?}");
+        }
+        std::fs::write(file, sound).unwrap();
+    }
+    let refused = audit(dir.path(), &mut |index, _| match index {
+        12 => Err("no batch".to_owned()),
+        _ => Ok(()),
+    });
+    let refused = refused.unwrap();
+    assert_eq!((refused.damage_count, refused.waiting), (1, 10));
+    assert_eq!(refused.damage[0].what, "record 12: no batch");
 }

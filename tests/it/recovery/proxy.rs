@@ -25,6 +25,8 @@ pub enum Weather {
     Hole,
     /// What the machine says arrives as other bytes.
     Garbage,
+    /// What the hub says arrives as other bytes.
+    Babble,
     /// What the hub says arrives when this is over.
     Stall,
 }
@@ -154,6 +156,10 @@ async fn pump(
             Weather::Cut => return,
             Weather::Hole => lost = true,
             Weather::Garbage if !from_hub => {
+                let mut random = shared.random.lock();
+                read.fill_with(|| random.below(256) as u8);
+            }
+            Weather::Babble if from_hub => {
                 let mut random = shared.random.lock();
                 read.fill_with(|| random.below(256) as u8);
             }

@@ -55,7 +55,8 @@ impl Callers {
         self.roles(token).iter().any(|role| role.carries(right))
     }
 
-    fn roles(&self, token: &UserToken) -> &[Role] {
+    /// What a user is.
+    pub(super) fn roles(&self, token: &UserToken) -> &[Role] {
         match self.users.get(&token.0) {
             Some(roles) => roles,
             None if token.is_anonymous() => &self.anonymous,

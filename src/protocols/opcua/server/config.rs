@@ -83,10 +83,19 @@ pub struct ServerLimits {
     pub connections_per_address: usize,
     /// Sessions at a time.
     pub sessions: usize,
+    /// Sessions at a time of one user; all who did not log in are one.
+    pub sessions_per_user: usize,
     /// Subscriptions of one session.
     pub subscriptions_per_session: usize,
     /// Monitored items of all sessions together.
     pub monitored_items: usize,
+    /// Monitored items of all sessions of one user.
+    pub monitored_items_per_user: usize,
+    /// Monitored items that one user may leave behind in an hour by deleting their subscription as a
+    /// whole, or letting it expire: the stack never forgets them.
+    pub abandoned_items_per_hour: usize,
+    /// Such items in all, at which the stack is replaced by a new one, and clients connect anew.
+    pub abandoned_items: usize,
     /// Samples that are kept for one monitored item between two publishes.
     pub queue_size: usize,
     /// Bytes of one request.
@@ -99,8 +108,12 @@ impl Default for ServerLimits {
             connections: 250,
             connections_per_address: 125,
             sessions: 125,
+            sessions_per_user: 110,
             subscriptions_per_session: 10,
             monitored_items: 150_000,
+            monitored_items_per_user: 120_000,
+            abandoned_items_per_hour: 500_000,
+            abandoned_items: 1_000_000,
             queue_size: 100,
             message_bytes: 1 << 20,
         }
@@ -195,11 +208,15 @@ impl OpcUaServerConfig {
             ("connections", limits.connections),
             ("connections_per_address", limits.connections_per_address),
             ("sessions", limits.sessions),
+            ("sessions_per_user", limits.sessions_per_user),
             (
                 "subscriptions_per_session",
                 limits.subscriptions_per_session,
             ),
             ("monitored_items", limits.monitored_items),
+            ("monitored_items_per_user", limits.monitored_items_per_user),
+            ("abandoned_items_per_hour", limits.abandoned_items_per_hour),
+            ("abandoned_items", limits.abandoned_items),
             ("queue_size", limits.queue_size),
             ("message_bytes", limits.message_bytes),
         ];

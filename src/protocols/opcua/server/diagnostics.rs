@@ -23,6 +23,9 @@ pub(super) fn read(
     let subscriptions = &context.subscriptions;
     let value: Variant = match node.node().node_id.as_variable_id() {
         Ok(V::Server_ServerDiagnostics_EnabledFlag) => true.into(),
+        Ok(V::Server_ServerDiagnostics_ServerDiagnosticsSummary_RejectedSessionCount) => {
+            u32::try_from(sessions.refused()).unwrap_or(u32::MAX).into()
+        }
         Ok(V::Server_ServerDiagnostics_SubscriptionDiagnosticsArray) if may_see_others => {
             array(subscriptions_of(sessions, subscriptions))
         }

@@ -13,14 +13,15 @@ use super::chunk::{
 use super::flow::{Inflow, Outflow};
 use super::places::{Place, Places};
 use crate::protocols::opcua::security::Policy;
+use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,12 @@ use tokio_util::task::AbortOnDropHandle;
 const TOO_BUSY: u32 = 0x807D_0000;
 /// Time for Hello and OpenSecureChannel, and for the rest of a chunk whose header came.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Requests of one connection that may wait for their answers: the stack begins whatever it is given, and
+/// keeps every answer until it is taken. More than the Publish requests that it keeps.
+const MOST_WAITING: i64 = 32;
+/// What the system holds of answers that a client does not take, before it is noticed.
+const SEND_BUFFER: u32 = 256 * 1024;
 
 /// What the guard lets through.
 #[derive(Clone, Debug)]
@@ -64,18 +71,24 @@ pub struct GuardStats {
 pub struct Guard {
     address: SocketAddr,
     stats: Arc<GuardStats>,
+    inner: watch::Sender<SocketAddr>,
     stop: CancellationToken,
-    task: AbortOnDropHandle<()>,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Guard {
-    /// Guards `listener`, forwarding to the stack at `inner`.
-    pub fn start(listener: TcpListener, inner: SocketAddr, rules: GuardRules) -> io::Result<Self> {
+    /// Guards `listener`, forwarding to the stack at `inner`, and counts in `stats`.
+    pub fn start(
+        listener: TcpListener,
+        inner: SocketAddr,
+        rules: GuardRules,
+        stats: Arc<GuardStats>,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let stats = Arc::new(GuardStats::default());
         let stop = CancellationToken::new();
+        let inner = watch::Sender::new(inner);
         let gate = Gate {
-            inner,
+            inner: inner.subscribe(),
             rules: Arc::new(rules),
             stats: stats.clone(),
             stop: stop.clone(),
@@ -85,8 +98,9 @@ impl Guard {
         Ok(Self {
             address,
             stats,
+            inner,
             stop,
-            task,
+            task: Mutex::new(Some(task)),
         })
     }
 
@@ -100,15 +114,23 @@ impl Guard {
         &self.stats
     }
 
+    /// From now on the stack is elsewhere: drops all connections, and leads new ones there.
+    pub fn lead_to(&self, inner: SocketAddr) {
+        self.inner.send_replace(inner);
+    }
+
     /// Stops listening and drops all connections.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        let _ = self.task.await;
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
     }
 }
 
 struct Gate {
-    inner: SocketAddr,
+    inner: watch::Receiver<SocketAddr>,
     rules: Arc<GuardRules>,
     stats: Arc<GuardStats>,
     stop: CancellationToken,
@@ -150,11 +172,14 @@ impl Gate {
         self.stats.accepted.fetch_add(1, Ordering::Relaxed);
         let displaced = u64::from(displaced);
         self.stats.displaced.fetch_add(displaced, Ordering::Relaxed);
-        let (inner, rules, stats) = (self.inner, self.rules.clone(), self.stats.clone());
+        let (rules, stats) = (self.rules.clone(), self.stats.clone());
+        let mut moved = self.inner.clone();
+        let inner = *moved.borrow_and_update();
         connections.spawn(async move {
             let ended = tokio::select! {
                 ended = relay(stream, inner, &rules, &place) => ended,
                 () = place.lost() => Ok(()),
+                _ = moved.changed() => Ok(()),
             };
             if let Err(error) = ended {
                 stats.expelled.fetch_add(1, Ordering::Relaxed);
@@ -173,8 +198,33 @@ struct Shared<'a> {
     agreed: AtomicUsize,
     /// The client does not take its answers.
     stalled: AtomicBool,
-    /// It takes them again.
+    /// It takes them again, or took one.
     resumed: Notify,
+}
+
+impl Shared<'_> {
+    /// Waits until the client takes its answers, and the stack has few requests of it to answer: what
+    /// was asked for more would pile up in the stack.
+    async fn turn(&self) {
+        while self.stalled.load(Ordering::Relaxed) || self.place.waiting() >= MOST_WAITING {
+            self.resumed.notified().await;
+        }
+    }
+}
+
+/// Listens on an address, with little room for answers that are not taken.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As `TcpListener::bind` has it: not on Windows, where it would share the port with anybody.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    // What is accepted has it too.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(1024)
 }
 
 /// Forwards both ways until one side ends; an error is the client's fault.
@@ -265,12 +315,9 @@ async fn requests(
             }
             if header.last {
                 unfinished = 0;
+                shared.turn().await;
                 shared.place.asked(Instant::now().into_std());
             }
-        }
-        // Who does not take the answers gets no more: they would pile up in the stack.
-        while shared.stalled.load(Ordering::Relaxed) {
-            shared.resumed.notified().await;
         }
         if !server.send(client.first(header.size)).await {
             return Ok(());
@@ -343,6 +390,7 @@ async fn responses(server: OwnedReadHalf, client: &mut Outflow, shared: &Shared<
         }
         if ends_answer(chunk) {
             shared.place.answered();
+            shared.resumed.notify_one();
         }
         let patched = match shared.plain.load(Ordering::Relaxed) {
             true => add_missing_nonce(chunk, || {

@@ -2,11 +2,14 @@
 
 mod address;
 mod alarms;
+mod budget;
 mod callers;
 mod chunk;
 mod companion;
 mod config;
+mod counters;
 mod diagnostics;
+mod fence;
 mod flow;
 pub mod guard;
 mod history;
@@ -17,7 +20,9 @@ mod parts;
 mod places;
 mod points;
 mod read;
+mod roles;
 mod sessions;
+mod stack;
 mod standard;
 mod units;
 mod users;
@@ -34,32 +39,26 @@ use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::live_view::LiveView;
 use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort};
+use budget::Budget;
 use callers::Callers;
+use fence::Fences;
 use guard::{Guard, GuardRules, GuardStats};
-use history::{History, MAX_CONTINUATIONS};
-use nodes::LiveNodes;
-use opcua::server::address_space::AddressSpace;
-use opcua::server::diagnostics::DiagnosticsNodeManagerBuilder;
-use opcua::server::node_manager::ServerContext;
-use opcua::server::node_manager::memory::{InMemoryNodeManager, InMemoryNodeManagerBuilder};
+use history::MAX_CONTINUATIONS;
 use opcua::server::{
     ANONYMOUS_USER_TOKEN_ID, Limits, ServerBuilder, ServerEndpoint, ServerHandle,
     SubscriptionLimits,
 };
 use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
-use parts::Parts;
-use points::Group;
+use roles::Roles;
 use sessions::Sessions;
-use standard::Standard;
+use stack::{Setup, Stack};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use users::Users;
 
@@ -69,8 +68,8 @@ const POLL_MS: u64 = 5;
 const TIDY: Duration = Duration::from_secs(10);
 /// Pages of browsing that a session may have open: each holds what is still to come.
 const MAX_BROWSE_POINTS: usize = 10;
-/// How long sessions have to end at shutdown.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// When a stack that could not be renewed is tried again.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
 
 /// Why the server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -139,13 +138,10 @@ impl ScadaPorts {
 pub struct ScadaServer {
     url: String,
     live: LiveView,
-    handle: ServerHandle,
-    nodes: Arc<InMemoryNodeManager<LiveNodes>>,
-    pushers: Mutex<JoinSet<()>>,
-    guard: Guard,
-    stack: AbortOnDropHandle<()>,
+    stack: Arc<Mutex<Arc<Stack>>>,
+    guard: Arc<Guard>,
     sessions: Arc<Sessions>,
-    _alarms: Option<AbortOnDropHandle<()>>,
+    renewing: AbortOnDropHandle<()>,
     _tidying: AbortOnDropHandle<()>,
     _watching: AbortOnDropHandle<()>,
 }
@@ -157,85 +153,46 @@ impl ScadaServer {
         config.check()?;
         let live = ports.live.clone();
         let callers = Arc::new(Callers::new(&config));
-        let parts = Arc::new(Parts::default());
-        let sessions = Arc::new(Sessions::new(ports.sessions.clone(), callers.clone()));
-        if let Some(port) = &ports.history {
-            let past = History::new(port.clone(), parts.tags.clone());
-            // Nobody else sets it.
-            let _ = parts.past.set(Arc::new(past));
-        }
+        let sessions = Arc::new(Sessions::new(
+            ports.sessions.clone(),
+            callers.clone(),
+            config.limits.sessions_per_user,
+        ));
         let failed = |address, source| ScadaError::Bind { address, source };
-        let public = TcpListener::bind(config.bind)
-            .await
-            .map_err(|e| failed(config.bind, e))?;
+        let public = guard::listen(config.bind).map_err(|e| failed(config.bind, e))?;
         let address = public.local_addr().map_err(|e| failed(config.bind, e))?;
         let host = host(&config);
-        let users = prepare(config.clone(), callers.clone()).await?;
-
-        let slot = Arc::new(Mutex::new(None));
-        let standard = Standard {
-            parts: parts.clone(),
-            sessions: sessions.clone(),
+        let users = prepare(config.clone(), callers.clone(), sessions.clone()).await?;
+        let setup = Setup {
+            host: host.clone(),
+            port: address.port(),
+            users: Arc::new(users),
+            fences: Fences {
+                budget: Arc::new(Budget::new(&config.limits)),
+                sessions: sessions.clone(),
+                roles: Arc::new(Roles::new(callers, config.allows_none())),
+            },
+            stats: Arc::new(GuardStats::default()),
+            config: config.clone(),
+            ports,
         };
-        let builder = builder(&config, &host, address.port())
-            .without_node_managers()
-            .with_node_manager(standard)
-            .with_node_manager(DiagnosticsNodeManagerBuilder);
-        let (ledger_slot, of_nodes) = (slot.clone(), (sessions.clone(), parts.clone()));
-        let (most, alarms) = (config.limits.monitored_items, ports.alarms.clone());
-        let build = move |context: ServerContext, space: &mut AddressSpace| {
-            let (nodes, group) = LiveNodes::build(&context, space, ports, of_nodes, most);
-            *ledger_slot.lock() = Some(group);
-            nodes
-        };
-        let (server, handle) = builder
-            .with_authenticator(Arc::new(users))
-            .with_node_manager(InMemoryNodeManagerBuilder::new(build))
-            .build()
-            .map_err(ScadaError::Stack)?;
-        let nodes = handle
-            .node_managers()
-            .get_of_type::<InMemoryNodeManager<LiveNodes>>()
-            .ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
-
-        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
-
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let inner = TcpListener::bind(loopback)
-            .await
-            .map_err(|e| failed(loopback, e))?;
-        let inner_address = inner.local_addr().map_err(|e| failed(loopback, e))?;
-        let stack = AbortOnDropHandle::new(tokio::spawn(async move {
-            if let Err(reason) = server.run_with(inner).await {
-                tracing::error!("the OPC UA server stopped: {reason}");
-            }
-        }));
-        advertise(&handle, inner_address.port(), address.port())
-            .await
-            .map_err(ScadaError::Stack)?;
-        let guard =
-            Guard::start(public, inner_address, rules(&config)).map_err(|e| failed(address, e))?;
-
-        let this = Self {
+        let stack = Stack::start(&setup).await?;
+        let (inner, rules) = (stack.address(), rules(&config));
+        let guard = Guard::start(public, inner, rules, setup.stats.clone());
+        let guard = Arc::new(guard.map_err(|e| failed(address, e))?);
+        let stack = Arc::new(Mutex::new(Arc::new(stack)));
+        let renewing = renew_when_worn(setup, stack.clone(), guard.clone());
+        tracing::info!(url = url(&host, address.port()), "OPC UA server started");
+        Ok(Self {
             url: url(&host, address.port()),
             live,
-            handle,
-            nodes,
-            pushers: Mutex::default(),
-            guard,
             stack,
+            guard,
             _watching: AbortOnDropHandle::new(tokio::spawn(sessions.clone().watch())),
             sessions,
-            _alarms: alarms,
+            renewing: AbortOnDropHandle::new(tokio::spawn(renewing)),
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
-        };
-        let ledger_group = slot.lock().take();
-        if let Some(group) = ledger_group {
-            this.push(group);
-        }
-        this.refresh();
-        tracing::info!(url = this.url, "OPC UA server started");
-        Ok(this)
+        })
     }
 
     /// The endpoint's URL.
@@ -256,38 +213,60 @@ impl ScadaServer {
     /// Takes in the devices that have been registered in the live view, or registered anew, since
     /// the start or the last call, and takes out those that it has no more.
     pub fn refresh(&self) {
-        let space = self.nodes.address_space();
-        let subscriptions = self.handle.subscriptions();
-        self.nodes
-            .inner()
-            .remove_gone(space, &self.live, subscriptions);
-        for live in self.live.devices() {
-            let space = self.nodes.address_space();
-            for group in self.nodes.inner().add(space, &live) {
-                self.push(group);
-            }
-        }
-    }
-
-    fn push(&self, group: Arc<Group>) {
-        let subscriptions = self.handle.subscriptions().clone();
-        self.pushers.lock().spawn(group.push(subscriptions));
+        let stack = self.stack.lock();
+        stack.refresh(&self.live);
     }
 
     /// Ends it in good order: no new connections, then an end to the sessions.
     pub async fn shutdown(self) {
-        self.handle.cancel();
-        let _ = tokio::time::timeout(FAREWELL, self.stack).await;
+        drop(self.renewing);
+        let stack = self.stack.lock().clone();
+        stack.end().await;
         self.guard.stop().await;
         self.sessions.end_all();
     }
 }
 
+/// Replaces the stack when too many deleted items are left in it (see [`Budget`]): the new one takes its
+/// place, clients are disconnected and come back to it, and the old one is dropped with all it kept.
+async fn renew_when_worn(setup: Setup, stack: Arc<Mutex<Arc<Stack>>>, guard: Arc<Guard>) {
+    loop {
+        setup.fences.budget.worn().await;
+        let next = match Stack::start(&setup).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!("the OPC UA stack cannot be renewed: {error}");
+                tokio::time::sleep(RENEW_AGAIN).await;
+                setup.fences.budget.still_worn();
+                continue;
+            }
+        };
+        let address = next.address();
+        let old = {
+            let mut stack = stack.lock();
+            // Devices that came meanwhile.
+            next.refresh(&setup.ports.live);
+            std::mem::replace(&mut *stack, Arc::new(next))
+        };
+        setup.fences.sessions.end_all();
+        setup.fences.budget.renewed();
+        guard.lead_to(address);
+        old.end().await;
+        tracing::warn!(
+            "the OPC UA stack kept too much of deleted subscriptions and was renewed; clients connect again"
+        );
+    }
+}
+
 /// Reads the users and sees to the certificate, away from the async threads.
-async fn prepare(config: OpcUaServerConfig, callers: Arc<Callers>) -> Result<Users, ScadaError> {
+async fn prepare(
+    config: OpcUaServerConfig,
+    callers: Arc<Callers>,
+    sessions: Arc<Sessions>,
+) -> Result<Users, ScadaError> {
     let work = move || {
         ensure_certificate(&config)?;
-        Ok(Users::load(&config, callers)?)
+        Ok(Users::load(&config, callers, sessions)?)
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -412,7 +391,8 @@ fn limits(config: &OpcUaServerConfig) -> Limits {
             max_subscriptions_per_session: configured.subscriptions_per_session,
             min_sampling_interval_ms: 0.0,
             min_publishing_interval_ms: 10.0,
-            max_pending_publish_requests: 50,
+            // Fewer than the guard lets wait.
+            max_pending_publish_requests: 20,
             max_publish_requests_per_subscription: 10,
             max_keep_alive_count: 3_000,
             max_lifetime_count: 9_000,

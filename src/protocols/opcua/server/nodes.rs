@@ -29,7 +29,7 @@ use opcua::types::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 /// An interval so short that the stack never holds a value back by it: pace is kept here.
@@ -44,8 +44,6 @@ pub(super) struct LiveNodes {
     ports: ScadaPorts,
     sessions: Arc<Sessions>,
     parts: Arc<Parts>,
-    most_items: usize,
-    items: AtomicUsize,
 }
 
 /// Which variables there are.
@@ -102,7 +100,6 @@ impl LiveNodes {
         space: &mut AddressSpace,
         ports: ScadaPorts,
         (sessions, parts): (Arc<Sessions>, Arc<Parts>),
-        most_items: usize,
     ) -> (Self, Arc<Group>) {
         let namespace = context
             .type_tree
@@ -137,8 +134,6 @@ impl LiveNodes {
             ports,
             sessions,
             parts,
-            most_items,
-            items: AtomicUsize::new(0),
         };
         this.parts.tags.0.write().enrol(&group);
         (this, group)
@@ -174,8 +169,7 @@ impl LiveNodes {
         }
         let group = Arc::new(Group::new(Origin::Device(live.clone()), nodes));
         if let Some((_, old)) = &old {
-            let lost = group.inherit(old);
-            self.items.fetch_sub(lost, Ordering::Relaxed);
+            group.inherit(old);
         }
         let machine = self.companions.add(&mut space, live);
         if self.ports.history.is_some() {
@@ -185,8 +179,7 @@ impl LiveNodes {
             for node in &old.nodes {
                 groups.points.remove(node);
             }
-            let lost = machine.group.inherit(old);
-            self.items.fetch_sub(lost, Ordering::Relaxed);
+            machine.group.inherit(old);
         }
         groups.enrol(&group);
         groups.enrol(&machine.group);
@@ -220,8 +213,7 @@ impl LiveNodes {
                 for node in &group.nodes {
                     groups.points.remove(node);
                 }
-                self.items
-                    .fetch_sub(group.part(subscriptions), Ordering::Relaxed);
+                group.part(subscriptions);
             }
         }
     }
@@ -257,11 +249,6 @@ impl LiveNodes {
         let Some((group, index)) = self.parts.tags.point(node) else {
             return false;
         };
-        if self.items.fetch_add(1, Ordering::Relaxed) >= self.most_items {
-            self.items.fetch_sub(1, Ordering::Relaxed);
-            item.set_status(StatusCode::BadTooManyMonitoredItems);
-            return true;
-        }
         let told = group.origin.read(index);
         item.set_initial_value(told.clone().data_value());
         let interval = pace(item.sampling_interval());
@@ -411,8 +398,8 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         self.parts.listeners.forget(items);
         for item in items {
             let group = self.group_of(item.node_id());
-            if group.is_some_and(|g| g.forget(item.handle())) {
-                self.items.fetch_sub(1, Ordering::Relaxed);
+            if let Some(group) = group {
+                group.forget(item.handle());
             }
         }
     }

@@ -107,6 +107,11 @@ impl Place {
         self.taken.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many requests wait for their answers.
+    pub(super) fn waiting(&self) -> i64 {
+        self.taken.waiting.load(Ordering::Relaxed)
+    }
+
     /// Something was answered.
     pub(super) fn answered(&self) {
         self.taken.waiting.fetch_sub(1, Ordering::Relaxed);

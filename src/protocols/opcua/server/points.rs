@@ -445,39 +445,32 @@ impl Group {
         }
     }
 
-    /// Removes a monitored item; whether it was there.
-    pub(super) fn forget(&self, handle: MonitoredItemHandle) -> bool {
+    /// Removes a monitored item.
+    pub(super) fn forget(&self, handle: MonitoredItemHandle) {
         let mut items = self.items.lock();
-        let Some(index) = items.index.remove(&handle) else {
-            return false;
-        };
-        let of = items.of.get_mut(index);
-        of.is_some_and(|of| of.remove(&handle).is_some())
+        if let Some(index) = items.index.remove(&handle)
+            && let Some(of) = items.of.get_mut(index)
+        {
+            of.remove(&handle);
+        }
     }
 
-    /// Takes over from `old`, which had the same variables under other indices; returns how many
-    /// items have no variable any more.
-    pub(super) fn inherit(&self, old: &Self) -> usize {
+    /// Takes over from `old`, which had the same variables under other indices.
+    pub(super) fn inherit(&self, old: &Self) {
         old.retired.store(true, Ordering::Release);
         old.woken.notify_one();
-        let mut lost = 0;
         let gone = std::mem::take(&mut *old.items.lock());
         for (node, items) in old.nodes.iter().zip(gone.of) {
-            match self.nodes.iter().position(|n| n == node) {
-                Some(index) => {
-                    for (handle, item) in items {
-                        self.monitor(index, handle, item);
-                    }
+            if let Some(index) = self.nodes.iter().position(|n| n == node) {
+                for (handle, item) in items {
+                    self.monitor(index, handle, item);
                 }
-                None => lost += items.len(),
             }
         }
-        lost
     }
 
-    /// Its device is there no more: tells the monitored items so, for the last time; returns how many
-    /// they were.
-    pub(super) fn part(&self, subscriptions: &SubscriptionCache) -> usize {
+    /// Its device is there no more: tells the monitored items so, for the last time.
+    pub(super) fn part(&self, subscriptions: &SubscriptionCache) {
         self.retired.store(true, Ordering::Release);
         self.woken.notify_one();
         let items = std::mem::take(&mut *self.items.lock());
@@ -493,7 +486,6 @@ impl Group {
                 batch.data_value_to_item(gone, handle);
             }
         }
-        items.index.len()
     }
 
     /// Tells the monitored items what is new, as it becomes new. Ends when another group inherited,

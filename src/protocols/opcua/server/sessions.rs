@@ -56,6 +56,9 @@ pub(super) struct Sessions {
     port: Arc<dyn SessionPort>,
     callers: Arc<Callers>,
     open: RwLock<HashMap<u32, Open>>,
+    /// Of one user at a time.
+    most_per_user: usize,
+    refused: AtomicU64,
 }
 
 struct Open {
@@ -73,11 +76,48 @@ struct Open {
 }
 
 impl Sessions {
-    pub(super) fn new(port: Arc<dyn SessionPort>, callers: Arc<Callers>) -> Self {
+    pub(super) fn new(
+        port: Arc<dyn SessionPort>,
+        callers: Arc<Callers>,
+        most_per_user: usize,
+    ) -> Self {
         Self {
             port,
             callers,
             open: RwLock::default(),
+            most_per_user,
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a user may begin a session beside those that are open. One that goes on after a break
+    /// counts as well: the stack asks the same for it.
+    pub(super) fn admits(&self, token: &UserToken) -> bool {
+        let open = self.open.read();
+        let of_user = open.values().filter(|open| open.token == *token);
+        let admitted =
+            of_user.filter(|open| (open.look)().1.is_some()).count() < self.most_per_user;
+        if !admitted {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    /// Sessions that were refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A session was activated.
+    pub(super) fn entered(&self, context: &RequestContext) {
+        let known = |open: &Open| open.token == *context.user_token();
+        if !self
+            .open
+            .read()
+            .get(&context.session_id())
+            .is_some_and(known)
+        {
+            self.asked(context);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::access::Right;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
+use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::CoreNodeManager;
 use opcua::server::node_manager::{
@@ -17,6 +18,7 @@ use opcua::server::node_manager::{
     RequestContext, ServerContext,
 };
 use opcua::server::{CreateMonitoredItem, ServerStatusWrapper};
+use opcua::sync::RwLock;
 use opcua::types::{
     AttributeId, DataValue, DateTime, ExtensionObject, MonitoringMode, NodeId,
     ServerStatusDataType, StatusCode, TimestampsToReturn, VariableId, Variant,
@@ -43,6 +45,14 @@ impl NodeManagerBuilder for Standard {
             sessions: self.sessions,
         })
     }
+}
+
+/// The address space of a manager that was built here.
+pub(super) fn space(manager: &Arc<DynNodeManager>) -> Option<Arc<RwLock<AddressSpace>>> {
+    let standard = manager.clone().into_any_arc().downcast::<StandardNodes>();
+    let stack = standard.ok()?.stack.clone().into_any_arc();
+    let core = stack.downcast::<CoreNodeManager>().ok()?;
+    Some(core.address_space().clone())
 }
 
 /// The stack's nodes, and what is done in its place.

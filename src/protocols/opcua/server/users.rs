@@ -3,16 +3,17 @@
 
 use super::callers::{Callers, certificate_token};
 use super::config::OpcUaServerConfig;
+use super::sessions::Sessions;
 use crate::access::Right;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use async_trait::async_trait;
 use opcua::crypto::{CertificateStore, SecurityPolicy, Thumbprint, X509};
-use opcua::server::ServerEndpoint;
 use opcua::server::address_space::AccessLevel;
 use opcua::server::authenticator::{
     AuthManager, CoreServerPermissions, Password, UserToken, user_pass_security_policy_id,
 };
+use opcua::server::{ANONYMOUS_USER_TOKEN_ID, ServerEndpoint};
 use opcua::types::{Error, NodeId, StatusCode, UAString, UserTokenPolicy, UserTokenType};
 use std::collections::BTreeMap;
 use std::fs;
@@ -89,6 +90,7 @@ pub(super) struct Users {
     certificates: Vec<X509>,
     hashing: Semaphore,
     callers: Arc<Callers>,
+    sessions: Arc<Sessions>,
 }
 
 impl Users {
@@ -96,6 +98,7 @@ impl Users {
     pub(super) fn load(
         config: &OpcUaServerConfig,
         callers: Arc<Callers>,
+        sessions: Arc<Sessions>,
     ) -> Result<Self, UsersError> {
         let mut hashes = BTreeMap::new();
         for user in &config.users {
@@ -118,7 +121,21 @@ impl Users {
             certificates,
             hashing: Semaphore::new(HASHES_AT_A_TIME),
             callers,
+            sessions,
         })
+    }
+
+    /// Lets a user in who is who they say, unless they are in too often.
+    fn admit(&self, token: UserToken) -> Result<UserToken, Error> {
+        if self.sessions.admits(&token) {
+            return Ok(token);
+        }
+        tracing::warn!(
+            user = token.0,
+            "too many sessions of one user at the OPC UA server"
+        );
+        let reason = "the user has too many sessions".to_owned();
+        Err(Error::new(StatusCode::BadTooManySessions, reason))
     }
 
     async fn knows(&self, name: &str, password: &Password) -> bool {
@@ -142,7 +159,8 @@ impl Users {
 impl AuthManager for Users {
     async fn authenticate_anonymous_token(&self, _: &ServerEndpoint) -> Result<(), Error> {
         if self.anonymous {
-            return Ok(());
+            let token = UserToken(ANONYMOUS_USER_TOKEN_ID.to_owned());
+            return self.admit(token).map(|_| ());
         }
         Err(refusal("anonymous users are not let in"))
     }
@@ -156,7 +174,7 @@ impl AuthManager for Users {
         if endpoint.security_policy() != SecurityPolicy::None
             && self.knows(username, password).await
         {
-            return Ok(UserToken(username.to_owned()));
+            return self.admit(UserToken(username.to_owned()));
         }
         tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
         tracing::warn!(user = username, "wrong log-in at the OPC UA server");
@@ -174,7 +192,7 @@ impl AuthManager for Users {
             .find(|c| c.thumbprint() == *signing_thumbprint)
             .filter(|c| c.is_time_valid(&chrono::Utc::now()).is_ok());
         match holder {
-            Some(certificate) => Ok(certificate_token(&holder_name(certificate))),
+            Some(certificate) => self.admit(certificate_token(&holder_name(certificate))),
             None => {
                 tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
                 tracing::warn!("unknown or expired user certificate at the OPC UA server");
@@ -350,7 +368,10 @@ mod tests {
     }
 
     fn load(config: &OpcUaServerConfig) -> Result<Users, UsersError> {
-        Users::load(config, Arc::new(Callers::new(config)))
+        let callers = Arc::new(Callers::new(config));
+        let port = Arc::new(super::super::tests::FakeSessions::default());
+        let sessions = Arc::new(Sessions::new(port, callers.clone(), 1));
+        Users::load(config, callers, sessions)
     }
 
     #[tokio::test]

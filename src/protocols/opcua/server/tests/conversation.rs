@@ -3,6 +3,7 @@
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// How the token of a session begins as it is encoded: an opaque node id of 32 bytes in namespace 0.
 const TOKEN: [u8; 7] = [5, 0, 0, 32, 0, 0, 0];

@@ -5,6 +5,7 @@ use super::*;
 use opcua::types::VariableId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// Bytes as a clumsy or hostile client would send them; always the same for a seed.
 fn rubbish(seed: u64) -> Vec<u8> {
@@ -230,7 +231,7 @@ async fn mutated_conversations_harm_nobody() {
         conversation.hold(hub.server.port(), change).await;
     }
     let id = VariableId::Server_ServerDiagnostics_ServerDiagnosticsSummary_CurrentSessionCount;
-    let open = hub.server.handle.info().diagnostics.get(id);
+    let open = hub.server.stack.lock().handle.info().diagnostics.get(id);
     let Some(Variant::UInt32(open)) = open.and_then(|data| data.value) else {
         panic!("sessions are not counted");
     };

@@ -4,8 +4,10 @@ mod companion;
 mod conversation;
 mod history;
 mod hostile;
+mod limits;
 mod log_in;
 mod notifications;
+mod roles;
 mod standard;
 mod write;
 
@@ -42,7 +44,7 @@ impl FakeLedger {
 
 /// Remembers who asked: session and user.
 #[derive(Default)]
-struct FakeSessions(watch::Sender<Vec<(String, String)>>);
+pub(super) struct FakeSessions(watch::Sender<Vec<(String, String)>>);
 
 impl FakeSessions {
     fn users(&self) -> Vec<String> {
