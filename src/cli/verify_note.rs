@@ -180,6 +180,10 @@ fn check(
     };
     let checkpoint = Checkpoint::parse(&note.text)?;
     let signers = trusted.signers(&note, &checkpoint)?;
+    anyhow::ensure!(
+        !signers.is_empty() || trusted.hub.is_none(),
+        "it is not signed by the trusted key"
+    );
     let since = match earlier {
         None => None,
         Some(Earlier::Block(..)) => anyhow::bail!(

@@ -214,6 +214,13 @@ fn a_running_hub_makes_checkpoints_and_proofs_between_them() {
         fs::write(file, whole).unwrap();
         assert_eq!(ended(&run(&check)), 0);
     }
+    // A copy without the hub's line is not the hub's word.
+    let whole = fs::read_to_string(&first).unwrap();
+    let (rest, _) = whole.trim_end().rsplit_once('\n').unwrap();
+    let bare = text(plant.path("bare.note"));
+    fs::write(&bare, format!("{rest}\n")).unwrap();
+    let bare = run(&["verify", &bare, "--trust", &hub_key]);
+    assert!(failed(&bare).contains("trusted key"), "{}", stderr(&bare));
     // Without any key it fits together, and that is all that is said.
     let alone = run_json(&["verify", &later, "--checkpoint", &first, "--json"]);
     assert_eq!(alone["trust"], "self_consistent_only");
