@@ -3,7 +3,7 @@
 use super::about::Standing;
 use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
-use super::ports::{ChartReader, LedgerReader};
+use super::ports::{ChartReader, CheckpointPort, LedgerReader};
 use super::problem::Problem;
 use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
@@ -77,6 +77,8 @@ pub struct ApiContext {
     pub sessions: Arc<dyn SessionPort>,
     /// What was recorded; without it there is no history.
     pub history: Option<Arc<dyn HistoryPort>>,
+    /// Makes checkpoints; without it there are none.
+    pub checkpoints: Option<Arc<dyn CheckpointPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
     /// The edge nodes; without it there are none.

@@ -307,6 +307,7 @@ impl FakeHub {
             alarms: FakeAlarms::new(),
             roles: [Role::Engineer].into(),
             history: None,
+            checkpoints: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
             certificates: None,
         };

@@ -10,6 +10,7 @@
 
 mod about;
 mod alarms;
+mod checkpoint;
 mod context;
 mod control;
 mod devices;
@@ -48,6 +49,7 @@ pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use feeds::{Feed, FeedReader};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use ports::{
-    ChartReader, LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Tip,
+    ChartReader, CheckpointPort, LedgerReadError, LedgerReader, NoCheckpoint, RecordAt,
+    RecordFilter, RecordPage, Tip,
 };
 pub use server::{ApiError, Running, start};

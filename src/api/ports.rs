@@ -84,6 +84,30 @@ pub trait LedgerReader: Send + Sync {
     ) -> Result<RecordPage, LedgerReadError>;
 }
 
+/// Why there is no checkpoint; in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoCheckpoint {
+    /// The ledger has fewer blocks than the proof should begin with.
+    #[error("{0}")]
+    Short(String),
+    /// Others have asked for much, and it takes time.
+    #[error("checkpoints are being made for others, try again")]
+    Busy,
+    /// It cannot be made.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Makes signed checkpoints of the ledger. Blocking: called from a pool of threads.
+pub trait CheckpointPort: Send + Sync {
+    /// That of `size` blocks (of all when `None`), as a signed note; with `old`, after the proof that
+    /// it extends the tree of so many blocks, as witnesses take it.
+    fn checkpoint(&self, old: Option<u64>, size: Option<u64>) -> Result<String, NoCheckpoint>;
+
+    /// The keys that sign them, a line each: the checkpoint key and the hub's own.
+    fn keys(&self) -> Result<String, NoCheckpoint>;
+}
+
 /// The charts' side of validation.
 pub trait ChartReader: Send + Sync {
     /// The control chart of tag `tag` of device `device` with at most `points` newest points;

@@ -4,7 +4,7 @@ use super::context::ApiContext;
 use super::feed::Feed;
 use super::guard::guard;
 use super::problem::Problem;
-use super::{alarms, control, devices, events, history, ledger, metrics, page, status};
+use super::{alarms, checkpoint, control, devices, events, history, ledger, metrics, page, status};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::{App, HttpServer, web};
@@ -214,6 +214,7 @@ pub(super) fn app(
         .configure(devices::routes)
         .configure(control::routes)
         .configure(ledger::routes)
+        .configure(checkpoint::routes)
         .configure(alarms::routes)
         .configure(history::routes)
         .configure(events::routes)

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET or POST to a hub on this machine: enough for the hub's own API, and nothing else. No TLS,
+//! One HTTP/1.1 GET or POST to a hub or a witness on this machine: enough for their APIs, and nothing else. No TLS,
 //! no redirects, no compression; every step and every size is bounded.
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -26,6 +26,12 @@ const MAX_HEADERS: usize = 100;
 pub(super) struct Unreachable {
     address: String,
     reason: String,
+}
+
+impl Unreachable {
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
 }
 
 /// An address of a hub: `http://HOST[:PORT]`.
@@ -73,6 +79,13 @@ impl std::str::FromStr for HubUrl {
     }
 }
 
+impl HubUrl {
+    /// Its host, an IPv6 address in brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
 impl std::fmt::Display for HubUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "http://{}:{}", self.host, self.port)
@@ -88,28 +101,56 @@ pub(super) fn get_json(url: &HubUrl, path: &str, query: &[(&str, String)]) -> an
 
 /// POSTs a JSON body to `path` of the hub at `url`; the answer as JSON.
 pub(super) fn post_json(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<Json> {
-    let answer = ask(url, path, Some(body))?;
+    let answer = ask(url, path, Some(&Body::json(body)))?;
     read_json(url, path, &answer)
 }
 
-fn read_json(url: &HubUrl, target: &str, answer: &Answer) -> anyhow::Result<Json> {
-    let json: Result<Json, _> = serde_json::from_slice(&answer.body);
-    if answer.status != 200 {
-        let detail = json.ok().and_then(|j| {
-            let text = |key: &str| j.get(key).and_then(Json::as_str).map(str::to_owned);
-            text("detail").or(text("title"))
-        });
-        let detail = detail.map_or(String::new(), |d| format!(": {d}"));
-        bail!("{url}{target} answered {}{detail}", answer.status);
+/// GETs `path` with `query` from the hub at `url`; the answer as text.
+pub(super) fn get_text(
+    url: &HubUrl,
+    path: &str,
+    query: &[(&str, String)],
+) -> anyhow::Result<String> {
+    let target = target(path, query);
+    let answer = ask(url, &target, None)?;
+    went_well(url, &target, &answer)?;
+    String::from_utf8(answer.body)
+        .with_context(|| format!("{url}{target} did not answer with text"))
+}
+
+/// POSTs a text to `path` at `url`; status and body of the answer, whatever the status.
+pub(super) fn post_text(url: &HubUrl, path: &str, text: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+    let body = Body {
+        kind: "text/plain; charset=utf-8",
+        text: text.to_owned(),
+    };
+    let answer = ask(url, path, Some(&body))?;
+    Ok((answer.status, answer.body))
+}
+
+fn went_well(url: &HubUrl, target: &str, answer: &Answer) -> anyhow::Result<()> {
+    if answer.status == 200 {
+        return Ok(());
     }
-    json.with_context(|| {
+    let json: Option<Json> = serde_json::from_slice(&answer.body).ok();
+    let detail = json.and_then(|j| {
+        let text = |key: &str| j.get(key).and_then(Json::as_str).map(str::to_owned);
+        text("detail").or(text("title"))
+    });
+    let detail = detail.map_or(String::new(), |d| format!(": {d}"));
+    bail!("{url}{target} answered {}{detail}", answer.status)
+}
+
+fn read_json(url: &HubUrl, target: &str, answer: &Answer) -> anyhow::Result<Json> {
+    went_well(url, target, answer)?;
+    serde_json::from_slice(&answer.body).with_context(|| {
         format!("{url}{target} did not answer with JSON; is it a Weighbridge hub?")
     })
 }
 
 /// POSTs `body` to `path` of the hub at `url`; status and JSON of the answer, whatever the status.
 pub(super) fn post(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<(u16, Json)> {
-    let answer = ask(url, path, Some(body))?;
+    let answer = ask(url, path, Some(&Body::json(body)))?;
     let json = serde_json::from_slice(&answer.body).with_context(|| {
         let status = answer.status;
         format!("{url}{path} answered {status} without JSON; is it a Weighbridge hub?")
@@ -117,7 +158,22 @@ pub(super) fn post(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<(u16
     Ok((answer.status, json))
 }
 
-fn ask(url: &HubUrl, target: &str, body: Option<&Json>) -> anyhow::Result<Answer> {
+/// What is POSTed.
+struct Body {
+    kind: &'static str,
+    text: String,
+}
+
+impl Body {
+    fn json(json: &Json) -> Self {
+        Self {
+            kind: "application/json",
+            text: json.to_string(),
+        }
+    }
+}
+
+fn ask(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -162,7 +218,7 @@ struct Answer {
     body: Vec<u8>,
 }
 
-async fn request(url: &HubUrl, target: &str, body: Option<&Json>) -> anyhow::Result<Answer> {
+async fn request(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Result<Answer> {
     let unreachable = |reason: String| Unreachable {
         address: url.to_string(),
         reason,
@@ -187,24 +243,23 @@ async fn exchange(
     mut stream: TcpStream,
     url: &HubUrl,
     target: &str,
-    body: Option<&Json>,
+    body: Option<&Body>,
 ) -> anyhow::Result<Answer> {
     let (host, port) = (&url.host, url.port);
     let method = if body.is_some() { "POST" } else { "GET" };
     let mut request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json\r\n\
+        "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json, text/plain\r\n\
          User-Agent: weighbridge/{}\r\nConnection: close\r\n",
         env!("CARGO_PKG_VERSION")
     );
-    let body = body.map(Json::to_string);
-    if let Some(body) = &body {
-        let length = body.len();
+    if let Some(Body { kind, text }) = body {
+        let length = text.len();
         request.push_str(&format!(
-            "Content-Type: application/json\r\nContent-Length: {length}\r\n"
+            "Content-Type: {kind}\r\nContent-Length: {length}\r\n"
         ));
     }
     request.push_str("\r\n");
-    request.push_str(body.as_deref().unwrap_or_default());
+    request.push_str(body.map_or("", |body| &body.text));
     stream.write_all(request.as_bytes()).await?;
     read_answer(&mut BufReader::new(stream)).await
 }

@@ -2,7 +2,8 @@
 
 use super::output::{self, Style};
 use crate::config::{self, cell_devices, id_fault};
-use crate::crypto::{Identity, SealingKey, Signer};
+use crate::crypto::{CheckpointKey, Identity, SealingKey, Signer};
+use crate::hub::HubKeys;
 use crate::protocols::opcua::server::ensure_certificate;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -24,8 +25,8 @@ Examples:
   weighbridge init try-out --with-sim       reads `weighbridge sim --port-base 15020`
 
 It makes DIR/hub.toml, DIR/keys/hub.key and DIR/keys/sealing.key (mode 0600: make a backup of the
-sealing key, without it nothing that was recorded can be opened), and DIR/keys/hub.pub, the public
-key that auditors are given; and DIR/pki/opcua with the OPC UA server's certificate. It never
+sealing key, without it nothing that was recorded can be opened), DIR/keys/checkpoint.key, which signs
+checkpoints, and DIR/keys/hub.pub, the public key that auditors are given; and DIR/pki/opcua with the OPC UA server's certificate. It never
 overwrites anything.
 
 Exit codes: 0 made, 1 not made.")]
@@ -59,6 +60,7 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
             "public_key": made.public_key,
             "signing_key_file": made.signing_key,
             "sealing_key_file": made.sealing_key,
+            "checkpoint_key_file": made.checkpoint_key,
             "public_key_file": made.public_key_file,
             "certificate": made.certificate,
         }))?;
@@ -72,6 +74,7 @@ struct Made {
     config: PathBuf,
     signing_key: PathBuf,
     sealing_key: PathBuf,
+    checkpoint_key: PathBuf,
     public_key_file: PathBuf,
     certificate: PathBuf,
     public_key: String,
@@ -90,6 +93,7 @@ impl Made {
                 &self.sealing_key,
                 "opens what was recorded; keep it secret, and a backup of it",
             ),
+            (&self.checkpoint_key, "signs checkpoints; keep it secret"),
             (&self.public_key_file, "the public key, for auditors"),
             (
                 &self.certificate,
@@ -121,6 +125,7 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
         config: dir.join("hub.toml"),
         signing_key: dir.join("keys/hub.key"),
         sealing_key: dir.join("keys/sealing.key"),
+        checkpoint_key: dir.join("keys").join(HubKeys::CHECKPOINT),
         public_key_file: dir.join("keys/hub.pub"),
         certificate: dir.join("pki/opcua/own/cert.der"),
         public_key: String::new(),
@@ -130,6 +135,7 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
         &made.config,
         &made.signing_key,
         &made.sealing_key,
+        &made.checkpoint_key,
         &made.public_key_file,
     ];
     if let Some(there) = files.into_iter().find(|f| f.symlink_metadata().is_ok()) {
@@ -143,6 +149,7 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
     let sealing = SealingKey::generate();
     signing.save(&made.signing_key)?;
     sealing.save(&made.sealing_key)?;
+    CheckpointKey::generate().save(&made.checkpoint_key)?;
     let public_key = signing.public_key().to_string();
     write_new(&made.public_key_file, &format!("{public_key}\n"))?;
     let text = configuration(&args.id, args.with_sim);
@@ -225,6 +232,7 @@ mod tests {
             let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode(&made.signing_key), 0o600);
             assert_eq!(mode(&made.sealing_key), 0o600);
+            assert_eq!(mode(&made.checkpoint_key), 0o600);
             assert_eq!(mode(made.signing_key.parent().unwrap()), 0o700);
         }
 

@@ -9,6 +9,7 @@ mod bench;
 mod blocks;
 mod certs;
 mod check;
+mod checkpoint;
 mod completions;
 mod data_dir;
 mod demo;
@@ -37,6 +38,7 @@ mod stopped_hub;
 mod temporary;
 mod verify;
 mod verify_evidence;
+mod verify_note;
 mod watch;
 mod write;
 
@@ -111,7 +113,9 @@ enum Command {
     Prove(prove::ProveArgs),
     /// Write a file that proves all samples of a time
     Evidence(evidence::EvidenceArgs),
-    /// Check a ledger or an evidence file, offline
+    /// Show the ledger's head as a signed note, and have witnesses cosign it
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Check a ledger, an evidence file or a checkpoint, offline
     Verify(verify::VerifyArgs),
     /// Try a validator on history: a CSV in, a label a row out
     Replay(replay::ReplayArgs),
@@ -159,6 +163,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::History(args) => history::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Evidence(args) => evidence::run(args),
+        Command::Checkpoint(args) => checkpoint::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),

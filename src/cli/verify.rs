@@ -1,12 +1,13 @@
-//! `weighbridge verify`: checks a ledger, buffers or an evidence file, offline.
+//! `weighbridge verify`: checks a ledger, buffers, an evidence file or a checkpoint, offline.
 
 mod buffer;
 
 use super::data_dir::{data_dir, open_store};
 use super::output::{self, Style};
 use super::verify_evidence;
+use super::verify_note::{self, Earlier, Trusted};
+use crate::ledger::evidence::MAX_BYTES;
 use crate::ledger::head::HeadSlot;
-use crate::ledger::query::Explorer;
 use crate::ledger::report::{LedgerTrust, Progress, Report};
 use crate::ledger::store::Store;
 use crate::ledger::verify::verify_store;
@@ -15,11 +16,14 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weighbridge_verifier::{Hash, PublicKey};
+use weighbridge_verifier::PublicKey;
+use weighbridge_verifier::note::NoteKey;
 
 /// What `weighbridge verify` is told.
 #[derive(Debug, Args)]
@@ -27,41 +31,39 @@ use weighbridge_verifier::{Hash, PublicKey};
 Examples:
   weighbridge verify plant                                    everything that is recorded
   weighbridge verify plant --trust $(cat plant/keys/hub.pub)  and that it was begun under this key
+  weighbridge verify plant --checkpoint 102.note              and that it goes on from this checkpoint
   weighbridge verify plant --buffer /mnt/other/buffer         with the blocks that wait in its buffer
   weighbridge verify cell-a                                   what waits at an edge node
   weighbridge verify sample.evidence --trust KEYFILE          samples that somebody handed you
+  weighbridge verify new.proof --checkpoint 102.note --trust KEYFILE
+                                                              that one checkpoint extends another
 
 A hub or edge node must be stopped before its directory is verified. Without --trust the result is
 `self-consistent only`: whoever wrote it all could have written something else.
 
 Exit codes: 0 nothing is wrong, 1 something is.")]
 pub(super) struct VerifyArgs {
-    /// The directory of a stopped hub or edge node, or an evidence file
+    /// The directory of a stopped hub or edge node, an evidence file, or a checkpoint with or without its
+    /// proof
     #[arg(value_name = "DIR|FILE")]
     what: PathBuf,
     /// A hub's (or edge node's) public key that you trust: 66 hexadecimal digits, or a file with one or more,
     /// a line each; may be given again
     #[arg(long, value_name = "KEY", value_parser = public_keys)]
     trust: Vec<Keys>,
-    /// A block that the ledger must hold, noted earlier from `status` or `verify`: without one nobody can
-    /// tell whether the newest blocks were taken away
-    #[arg(long, value_name = "HEIGHT:HASH", value_parser = checkpoint)]
-    checkpoint: Option<(u64, Hash)>,
+    /// What the ledger must go on from: a checkpoint in a file, or a block noted earlier from `status` or
+    /// `verify`. Without one nobody can tell whether the newest blocks were taken away
+    #[arg(long, value_name = "NOTE|HEIGHT:HASH")]
+    checkpoint: Option<Earlier>,
+    /// A witness that must have cosigned the checkpoint, NAME+ID+BASE64; can be given several times
+    #[arg(long, value_name = "KEY")]
+    witness_key: Vec<NoteKey>,
     /// The hub's buffer; by default `buffer` beside its data, if it is there
     #[arg(long, value_name = "DIR")]
     buffer: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-fn checkpoint(text: &str) -> Result<(u64, Hash), String> {
-    let wrong = || "write it as HEIGHT:HASH, as in 102:5d0c… with all 64 digits".to_owned();
-    let (height, hash) = text.split_once(':').ok_or_else(wrong)?;
-    Ok((
-        height.parse().map_err(|_| wrong())?,
-        hash.parse().map_err(|_| wrong())?,
-    ))
 }
 
 /// Keys of one option.
@@ -91,8 +93,21 @@ pub(super) fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     if metadata.is_dir() {
         directory(&args, &trusted)
     } else {
-        verify_evidence::run(&args.what, &trusted, args.json)
+        file(&args, &trusted)
     }
+}
+
+/// An evidence file, or a checkpoint.
+fn file(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCode> {
+    let mut bytes = Vec::new();
+    File::open(&args.what)
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("{} cannot be read", args.what.display()))?;
+    if verify_note::looks_like(&bytes) {
+        let keys = note_keys(args, trusted)?;
+        return verify_note::run(&bytes, args.checkpoint.as_ref(), &keys, args.json);
+    }
+    verify_evidence::run(&bytes, trusted, args.json)
 }
 
 fn directory(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCode> {
@@ -115,28 +130,15 @@ fn directory(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCod
     };
     let waiting = args.buffer.clone().or_else(|| buffer::of_hub(&dir));
     let buffered = waiting.as_deref().map(buffer::check_commits).transpose()?;
-    // What waits in a sound buffer is part of the ledger.
-    let store = match &buffered {
-        Some(buffered) if buffered.is_clean() => {
-            let both = BufferedStore::look(store.clone(), &buffered.dir)?;
-            both.map_or(store, |both| Arc::new(both))
-        }
-        _ => store,
-    };
+    let store = with_buffer(store, buffered.as_ref())?;
     let head = HeadFile::new(&dir).read()?;
     let mut bar = Bar::new(args.json);
     let report = verify_store(&*store, &head, trusted.first(), &mut |progress| {
         bar.show(progress);
     })?;
     bar.end();
-    let missed = match args.checkpoint {
-        Some((height, hash)) => {
-            let block = Explorer::new(store).block(height)?;
-            let there = block.is_some_and(|block| block.header.hash() == hash);
-            (!there).then_some(format!(
-                "block {height} with hash {hash} is not in the ledger"
-            ))
-        }
+    let missed = match &args.checkpoint {
+        Some(earlier) => verify_note::missed(store, earlier, &note_keys(args, trusted)?)?,
         None => None,
     };
     let whole = buffered.as_ref().is_none_or(|b| b.is_clean());
@@ -162,6 +164,39 @@ fn directory(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCod
         ))?;
     }
     Ok(exit_code(clean))
+}
+
+/// What waits in a sound buffer is part of the ledger.
+fn with_buffer(
+    store: Arc<dyn Store>,
+    buffered: Option<&buffer::Checked>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match buffered {
+        Some(buffered) if buffered.is_clean() => {
+            let both = BufferedStore::look(store.clone(), &buffered.dir)?;
+            both.map_or(store, |both| Arc::new(both))
+        }
+        _ => store,
+    })
+}
+
+/// The ledger in directory `data` with what waits in its buffer: the one in `given`, or beside it.
+pub(super) fn open_whole(data: &Path, given: Option<&Path>) -> anyhow::Result<Arc<dyn Store>> {
+    let store: Arc<dyn Store> = Arc::new(open_store(data)?);
+    let waiting = given.map(Path::to_owned).or_else(|| buffer::of_hub(data));
+    let buffered = waiting.as_deref().map(buffer::check_commits).transpose()?;
+    with_buffer(store, buffered.as_ref())
+}
+
+/// A hub signs its checkpoints alone.
+fn note_keys<'a>(args: &'a VerifyArgs, trusted: &'a [PublicKey]) -> anyhow::Result<Trusted<'a>> {
+    if trusted.len() > 1 {
+        anyhow::bail!("a checkpoint is signed under one hub's key: give `--trust` one");
+    }
+    Ok(Trusted {
+        hub: trusted.first(),
+        witnesses: &args.witness_key,
+    })
 }
 
 fn exit_code(clean: bool) -> ExitCode {

@@ -2,28 +2,18 @@
 
 use super::evidence::Counts;
 use super::output::{self, Style};
-use crate::ledger::evidence::{
-    Evidence, MAX_BYTES, ProvenBlock, ProvenRecord, ProvenSample, Trust,
-};
+use crate::ledger::evidence::{Evidence, ProvenBlock, ProvenRecord, ProvenSample, Trust};
 use crate::model::rfc3339;
-use anyhow::Context;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::process::ExitCode;
 use weighbridge_verifier::PublicKey;
 
 /// Samples that are listed for people: `--json` has all.
 const LISTED: usize = 20;
 
-pub(super) fn run(file: &Path, trusted: &[PublicKey], json: bool) -> anyhow::Result<ExitCode> {
-    let mut bytes = Vec::new();
-    File::open(file)
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("{} cannot be read", file.display()))?;
-    let checked = Evidence::from_bytes(&bytes).and_then(|evidence| {
+pub(super) fn run(bytes: &[u8], trusted: &[PublicKey], json: bool) -> anyhow::Result<ExitCode> {
+    let checked = Evidence::from_bytes(bytes).and_then(|evidence| {
         let trust = evidence.verify(trusted)?;
         Ok((evidence, trust))
     });

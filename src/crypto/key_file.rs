@@ -32,6 +32,12 @@ pub enum KeyFileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// It holds no Ed25519 key.
+    #[error("the key file {path} holds no Ed25519 private key in PKCS#8 PEM form")]
+    NoEd25519 {
+        /// Which.
+        path: PathBuf,
+    },
     /// It holds no P-256 key.
     #[error("the key file {path} holds no P-256 private key in PKCS#8 PEM form")]
     Form {

@@ -1,6 +1,7 @@
 //! Suite `nist`: P-256 ECDSA (low-s) and SHA-256 for signatures, AES-256-GCM for batches, HPKE
 //! (RFC 9180) for the keys they are sealed under. The cryptography crates are used here only.
 
+mod checkpoint_key;
 pub mod envelope;
 pub mod guomi;
 pub mod identity;
@@ -11,6 +12,7 @@ pub mod sealing;
 pub mod signer;
 pub mod tls;
 
+pub use checkpoint_key::{CheckpointKey, ed25519_holds};
 pub use envelope::{EpochKey, OpenError};
 pub use identity::Identity;
 pub use key_file::KeyFileError;

@@ -183,6 +183,7 @@ impl Hub {
                     roles: faces.http_roles.clone().into(),
                     sessions: self.sessions().clone(),
                     history: Some(self.past().clone()),
+                    checkpoints: self.checkpoints().map(|c| c as _),
                     edges: Some(self.edges.clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),

@@ -5,6 +5,7 @@
 //! ```
 
 mod apply;
+mod checkpoints;
 mod control;
 mod device;
 mod edges;
@@ -17,6 +18,7 @@ mod setup;
 mod threads;
 
 pub use apply::{Change, NotApplied};
+pub use checkpoints::Checkpoints;
 pub(crate) use control::check_value;
 pub use device::DeviceSetup;
 pub(crate) use device::check as check_devices;
@@ -82,6 +84,8 @@ impl HubKeys {
     pub const SIGNING: &str = "hub.key";
     /// The file of the sealing key in a directory of keys.
     pub const SEALING: &str = "sealing.key";
+    /// The file of the key of checkpoints in a directory of keys; it is made when first needed.
+    pub const CHECKPOINT: &str = "checkpoint.key";
 
     /// New keys.
     pub fn generate(hub: &str) -> Self {
@@ -102,6 +106,7 @@ pub struct HubBuilder {
     devices: Vec<DeviceSetup>,
     edges: Option<EdgesSetup>,
     buffer: Option<(PathBuf, SpoolLimits)>,
+    checkpoint_key: Option<PathBuf>,
     shutdown_wait: Duration,
 }
 
@@ -134,6 +139,7 @@ impl HubBuilder {
             devices: Vec::new(),
             edges: None,
             buffer: None,
+            checkpoint_key: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -174,6 +180,12 @@ impl HubBuilder {
         self
     }
 
+    /// Signs checkpoints with the key in this file, which is made when it is first needed.
+    pub fn checkpoint_key(mut self, file: impl Into<PathBuf>) -> Self {
+        self.checkpoint_key = Some(file.into());
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -210,6 +222,10 @@ impl HubBuilder {
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
         let explorer = Explorer::new(store.clone());
+        let checkpoints = self.checkpoint_key.map(|file| {
+            let (store, signer) = (store.clone(), signer.clone());
+            Arc::new(Checkpoints::new(store, signer, file))
+        });
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
@@ -266,6 +282,7 @@ impl HubBuilder {
             stats,
             history,
             explorer,
+            checkpoints,
             actors,
             planner: Arc::new(planner),
             threads: Some(threads),
@@ -427,6 +444,7 @@ pub struct Hub {
     stats: Arc<Stats>,
     history: Arc<ChartHistory>,
     explorer: Explorer,
+    checkpoints: Option<Arc<Checkpoints>>,
     past: Arc<HubHistory>,
     actors: Actors,
     planner: Arc<Planner>,
@@ -473,6 +491,11 @@ impl Hub {
     /// The control charts.
     pub fn charts(&self) -> &Arc<ChartHistory> {
         &self.history
+    }
+
+    /// Makes checkpoints of the ledger; `None` when it was given no file for their key.
+    pub fn checkpoints(&self) -> Option<Arc<Checkpoints>> {
+        self.checkpoints.clone()
     }
 
     /// Blocks and records.

@@ -23,7 +23,10 @@ impl HubBuilder {
             signing: Identity::load(&hub.signing_key, &hub.id)?,
             sealing: SealingKey::load(&hub.sealing_key)?,
         };
+        // Beside the signing key, so that what may write there is the same as before.
+        let checkpoint_key = hub.signing_key.with_file_name(HubKeys::CHECKPOINT);
         let mut builder = Self::new(keys, &hub.data)
+            .checkpoint_key(checkpoint_key)
             .chain(ChainConfig {
                 id: config.ledger.chain.clone(),
             })

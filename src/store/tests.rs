@@ -1,6 +1,7 @@
 //! The ledger over real and simulated disks.
 
 mod bit_flips;
+mod checkpoints;
 mod files;
 mod full_disk;
 mod power_loss;

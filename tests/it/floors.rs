@@ -39,6 +39,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hpke", &["crypto"]),
     ("tokio_serial", &["protocols/modbus"]),
     ("rcgen", &["crypto"]),
+    ("ring", &["crypto"]),
     ("rustls", &["crypto"]),
     ("notify", &["cli"]),
 ];

@@ -5,6 +5,7 @@
 mod alarms;
 mod attest;
 mod buffers;
+mod checkpoints;
 mod cli;
 mod control;
 mod damage;
@@ -43,3 +44,4 @@ mod scan;
 mod site;
 mod support;
 mod values;
+mod witness;

@@ -46,6 +46,12 @@ impl BlockHeader {
     pub fn hash(&self) -> Hash {
         sha256(&[HEADER_DOMAIN, &encode(self)])
     }
+
+    /// Its leaf in the tree over the whole chain, at index `height - 1`: the leaf's data are the 32
+    /// bytes of the block's hash (see [`crate::tree`]).
+    pub fn leaf(&self) -> Hash {
+        merkle::leaf_hash(&self.hash().0)
+    }
 }
 
 /// A hub that may sign blocks.

@@ -9,14 +9,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod block;
+pub mod checkpoint;
 pub mod codec;
 mod compress;
 pub mod evidence;
 pub mod hash;
 pub mod merkle;
+pub mod note;
 pub mod record;
 pub mod sample;
 pub mod signature;
+pub mod tree;
 
 #[cfg(test)]
 mod decoding_tests;

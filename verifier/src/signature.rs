@@ -18,6 +18,20 @@ pub struct PublicKey(pub [u8; 33]);
 #[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Signature(pub [u8; 64]);
 
+impl Signature {
+    /// The same signature as ASN.1 has it (RFC 3279 §2.2.3), for notes.
+    pub fn to_der(&self) -> Option<Vec<u8>> {
+        let signature = p256::ecdsa::Signature::from_slice(&self.0).ok()?;
+        Some(signature.to_der().as_bytes().to_vec())
+    }
+
+    /// Reads that form.
+    pub(crate) fn from_der(bytes: &[u8]) -> Option<Self> {
+        let signature = p256::ecdsa::Signature::from_der(bytes).ok()?;
+        Some(Self(signature.to_bytes().into()))
+    }
+}
+
 /// Why a signature does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
@@ -62,6 +76,21 @@ impl PublicKey {
         p256::ecdsa::VerifyingKey::from_sec1_bytes(&self.0)
             .map(Verifier)
             .map_err(|_| SignatureError::Key)
+    }
+
+    /// The point without compression, as X.509 and notes have it; `None` when it is none.
+    pub(crate) fn uncompressed(&self) -> Option<Vec<u8>> {
+        let point = self.verifier().ok()?.0.to_sec1_point(false);
+        Some(point.as_bytes().to_vec())
+    }
+
+    /// The key at this uncompressed point.
+    pub(crate) fn from_uncompressed(point: &[u8]) -> Option<Self> {
+        let uncompressed = point.len() == 65;
+        let key =
+            uncompressed.then(|| p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok())??;
+        let compressed = key.to_sec1_point(true);
+        compressed.as_bytes().try_into().ok().map(Self)
     }
 
     /// Checks one signature; use [`PublicKey::verifier`] for many.

@@ -93,7 +93,8 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     // From here on Ctrl-C lets the demo tidy up behind itself, however far it has come.
     let end = asked_to_end(runtime.handle());
     let cell = runtime.block_on(Cell::start(&CellOptions::default()))?;
-    let mut builder = HubBuilder::new(keys(&dir)?, dir.join("data"));
+    let mut builder = HubBuilder::new(keys(&dir)?, dir.join("data"))
+        .checkpoint_key(dir.join("keys").join(HubKeys::CHECKPOINT));
     for setup in plan::devices(&cell) {
         builder = builder.device(setup);
     }
