@@ -4,8 +4,8 @@
     modbus.py PATH_OF_WEIGHBRIDGE
 
 The hub's side writes every type into devices of pymodbus (TCP, RTU over TCP, TLS, a serial line) and
-of libmodbus (TCP, a serial line), and these say what they then hold. libmodbus and mbpoll read and
-write the simulated PLC. Serial lines are pairs of pseudo-terminals by socat. The last line says `N
+of libmodbus (TCP, a serial line), and these say what they then hold. libmodbus, pymodbus and mbpoll
+read and write the simulated PLC. Serial lines are pairs of pseudo-terminals by socat. The last line says `N
 passed, N failed`. `run` is for whoever has more checks to make.
 """
 
@@ -197,6 +197,7 @@ class Modbus:
             ("libmodbus over TCP is written and read", self.libmodbus_tcp),
             ("libmodbus on a serial line", self.libmodbus_serial),
             ("a libmodbus master reads and writes the simulated PLC", self.libmodbus_master),
+            ("a pymodbus master reads and writes the simulated PLC", self.pymodbus_master),
             ("mbpoll writes the simulated PLC and reads it back", self.mbpoll_writes),
             ("scan finds what pymodbus has, and check takes it", self.scan_pymodbus),
         ]
@@ -342,6 +343,10 @@ class Modbus:
     def libmodbus_master(self):
         with self.plc() as port:
             done([self.peer, "master", port])
+
+    def pymodbus_master(self):
+        with self.plc() as port:
+            done([sys.executable, HERE / "pymodbus_master.py", port])
 
     def mbpoll_writes(self):
         with self.plc() as port:
