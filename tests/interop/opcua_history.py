@@ -272,7 +272,8 @@ opcua = {{ node = "nsu={URI};s=level" }}
         file = self.folder / "sample.evidence"
         file.write_bytes(asyncio.run(take()))
         said = json.loads(self.weighbridge("verify", file, "--json"))
-        if self.said[30][1] != said.get("sample", said).get("value"):
+        samples = said["samples"]
+        if len(samples) != 1 or samples[0]["value"] != self.said[30][1]:
             raise Failed(f"it proves {said}, not {self.said[30]}")
 
     def refused(self):

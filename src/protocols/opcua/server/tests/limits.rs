@@ -134,7 +134,8 @@ async fn a_worn_stack_is_replaced_and_clients_find_everything_there_again() {
     let old = Arc::downgrade(&hub.server.stack.lock().clone());
     let mine = subscription(&session).await.unwrap();
     monitor(&session, mine, &node, 10).await;
-    session.delete_subscription(mine).await.unwrap();
+    // The answer may go with the stack.
+    let _ = session.delete_subscription(mine).await;
     let gone = async {
         while old.upgrade().is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
