@@ -3,6 +3,7 @@
 use super::EdgeError;
 use super::numbering::{Numbering, Series};
 use crate::crypto::Signer;
+use crate::ledger::store::StoreError;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, DeviceId};
 use crate::protocols::control::Control;
@@ -14,8 +15,13 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use weighbridge_verifier::PublicKey;
+
+/// How long a buffer that is in use is waited for: the upload of a device that was taken out a moment
+/// ago lets go of it when it hears of that.
+const LETS_GO: Duration = Duration::from_secs(3);
 
 /// What happens when a buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,7 +135,15 @@ impl Lane {
         more: Arc<Notify>,
     ) -> Result<Buffer, EdgeError> {
         let dir = dir.join(&**device);
-        let (spool, opened) = Spool::open(&dir, limits)?;
+        let until = Instant::now() + LETS_GO;
+        let (spool, opened) = loop {
+            match Spool::open(&dir, limits) {
+                Err(SpoolError::Lock(StoreError::InUse(_))) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                other => break other?,
+            }
+        };
         if opened.torn > 0 {
             let bytes = opened.torn;
             tracing::info!(%device, bytes, "a batch that was being written is cut off");
