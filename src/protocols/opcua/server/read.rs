@@ -39,17 +39,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What variable `index` of a group says now.
+    /// What variable `index` of a group says now, with the times that were asked for.
     pub(super) fn read(&mut self, group: &'a Group, index: usize) -> DataValue {
-        let Origin::Device(device) = &group.origin else {
-            // It takes locks of its own, which may be this one.
-            self.release();
-            let reading = group.origin.read(index);
-            let mut data = reading.data_value_at(self.now);
-            data.source_timestamp = data.source_timestamp.filter(|_| self.source);
-            data.server_timestamp = data.server_timestamp.filter(|_| self.server);
-            return data;
+        let mut data = match &group.origin {
+            Origin::Device(device) => self.read_tag(device, index),
+            other => {
+                // It takes locks of its own, which may be this one.
+                self.release();
+                other.read(index).data_value_at(self.now)
+            }
         };
+        data.source_timestamp = data.source_timestamp.filter(|_| self.source);
+        data.server_timestamp = data.server_timestamp.filter(|_| self.server);
+        data
+    }
+
+    fn read_tag(&mut self, device: &'a Arc<DeviceLive>, index: usize) -> DataValue {
         let held = match self.held.take() {
             Some(held) if held.left > 0 && Arc::ptr_eq(held.device, device) => Held {
                 left: held.left - 1,
@@ -78,21 +83,18 @@ impl<'a> Reader<'a> {
     }
 
     fn data_value(&mut self, sample: &LiveSample, quality: Quality) -> DataValue {
-        let source_timestamp = self.source.then(|| match self.made {
+        let time = match self.made {
             Some((nanos, time)) if nanos == sample.time => time,
-            _ => {
-                let time = date_time(sample.time);
-                self.made = Some((sample.time, time));
-                time
-            }
-        });
+            _ => date_time(sample.time),
+        };
+        self.made = Some((sample.time, time));
         DataValue {
             // A Bad sample's value means nothing, so none is given.
             value: (!quality.is_bad()).then(|| variant(sample.value.clone())),
             status: Some(StatusCode::from(quality.0)),
-            source_timestamp,
+            source_timestamp: Some(time),
             source_picoseconds: None,
-            server_timestamp: self.server.then_some(self.now),
+            server_timestamp: Some(self.now),
             server_picoseconds: None,
         }
     }

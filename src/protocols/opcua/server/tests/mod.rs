@@ -253,6 +253,30 @@ async fn read(session: &Session, node: &NodeId) -> DataValue {
     session.read(&nodes, both, 0.0).await.unwrap().remove(0)
 }
 
+#[tokio::test]
+async fn only_the_times_that_were_asked_for_are_told_also_of_a_tag_without_a_sample() {
+    let hub = hub(|_, _| {}).await;
+    hub.plc.update([(1, good(Value::U64(5)))]);
+    let session = anonymous(&hub).await;
+    let waiting = tag_node(&session, "temperature").await;
+    let known = tag_node(&session, "count").await;
+    use TimestampsToReturn::{Both, Neither, Server, Source};
+    for (asked, source, server) in [
+        (Both, true, true),
+        (Source, true, false),
+        (Server, false, true),
+        (Neither, false, false),
+    ] {
+        let nodes = [&waiting, &known].map(|node| ReadValueId::from(node.clone()));
+        let read = session.read(&nodes, asked, 0.0).await.unwrap();
+        assert_eq!(read[0].status, Some(StatusCode::BadWaitingForInitialData));
+        assert_eq!(read[1].source_timestamp.is_some(), source, "{asked:?}");
+        for data in read {
+            assert_eq!(data.server_timestamp.is_some(), server, "{asked:?}");
+        }
+    }
+}
+
 /// Subscribes to a node without a filter, as most clients do.
 async fn subscribe(session: &Session, node: &NodeId) -> mpsc::UnboundedReceiver<DataValue> {
     let (send, receive) = mpsc::unbounded_channel();
