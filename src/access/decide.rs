@@ -152,37 +152,16 @@ pub fn decide(state: &AccessState, request: &Request<'_>) -> Result<Granted, Den
     permitted(state, subject, request)
 }
 
-/// Whether a user may act on a machine by way of `hub`: they store a request at their own level, and
-/// the hub controls the machine.
-pub fn decide_request(
+/// Whether a user may reach what lies on another level by way of `hub`. They act by request: they
+/// store it on their own level, and the hub controls the machine. They see by release: the hub reads,
+/// and makes a copy on their level, for them alone. The half on one's own level is always theirs, so
+/// levels have a say in the hub's half only.
+pub fn decide_passage(
     state: &AccessState,
     request: &Request<'_>,
     hub: &str,
 ) -> Result<Passage, Denied> {
     let subject = admitted(state, request.subject, request.time)?;
-    // A request is of the level of who makes it.
-    check_levels(subject.level, Mode::Store, subject.level)?;
-    cross(state, subject, request, hub)
-}
-
-/// Whether a user may see what `hub` releases of a machine: the hub reads it, and makes a copy at the
-/// user's level for the user alone.
-pub fn decide_release(
-    state: &AccessState,
-    request: &Request<'_>,
-    hub: &str,
-) -> Result<Passage, Denied> {
-    let subject = admitted(state, request.subject, request.time)?;
-    check_levels(subject.level, Mode::Read, subject.level)?;
-    cross(state, subject, request, hub)
-}
-
-fn cross(
-    state: &AccessState,
-    subject: &Subject,
-    request: &Request<'_>,
-    hub: &str,
-) -> Result<Passage, Denied> {
     check_roles(state, subject, request)?;
     let user = permitted(state, subject, request)?;
     let of_hub = Request {
@@ -333,10 +312,10 @@ mod tests {
         let denied = decide(&state, &write).unwrap_err();
         assert_eq!(denied.rule(), "level");
         assert_eq!(denied.to_string(), "level 1 may not control on level 2");
-        let passage = decide_request(&state, &write, "hub:h").unwrap();
+        let passage = decide_passage(&state, &write, "hub:h").unwrap();
         assert!(passage.user.permit.is_some() && passage.hub.permit.is_none());
         let look = wants("user:ann", Right::Live, "device:press-1/force");
-        decide_release(&state, &look, "hub:h").unwrap();
+        decide_passage(&state, &look, "hub:h").unwrap();
     }
 
     #[test]
@@ -368,23 +347,23 @@ mod tests {
         ];
         for (change, rule) in table {
             let mut state = site();
-            decide_request(&state, &force, "hub:h").unwrap();
+            decide_passage(&state, &force, "hub:h").unwrap();
             state.apply(change.clone()).unwrap();
-            let denied = decide_request(&state, &force, "hub:h").unwrap_err();
+            let denied = decide_passage(&state, &force, "hub:h").unwrap_err();
             assert_eq!(denied.rule(), rule, "{change:?}: {denied}");
         }
         let state = site();
         let elsewhere = wants("user:ann", Right::Write, "device:robot-1/speed");
-        let denied = decide_request(&state, &elsewhere, "hub:h").unwrap_err();
+        let denied = decide_passage(&state, &elsewhere, "hub:h").unwrap_err();
         assert_eq!(denied.rule(), "object");
         let night = Request {
             time: NOON + 12 * 3_600_000_000_000,
             ..force
         };
-        let denied = decide_request(&state, &night, "hub:h").unwrap_err();
+        let denied = decide_passage(&state, &night, "hub:h").unwrap_err();
         assert_eq!(denied.rule(), "window");
         let nobody = wants("user:bob", Right::Live, "device:press-1/force");
-        let denied = decide_release(&state, &nobody, "hub:h").unwrap_err();
+        let denied = decide_passage(&state, &nobody, "hub:h").unwrap_err();
         assert_eq!(denied, Denied::Unknown);
     }
 

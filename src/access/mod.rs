@@ -8,7 +8,7 @@
 //! 5. the **permit**: for a while, for storing, reading or controlling.
 //!
 //! Users are low and machines are high, and low on high may nothing. So people act on machines by
-//! request and see data by release: [`decide_request`] and [`decide_release`] say both halves.
+//! request and see data by release: [`decide_passage`] says both halves.
 
 mod decide;
 mod entry;
@@ -21,7 +21,7 @@ mod rules;
 mod state;
 mod window;
 
-pub use decide::{Denied, Granted, Passage, Request, decide, decide_release, decide_request};
+pub use decide::{Denied, Granted, Passage, Request, decide, decide_passage};
 pub use entry::{Entry, EntryError};
 pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
