@@ -51,6 +51,8 @@ impl<'a> Reader<'a> {
         };
         data.source_timestamp = data.source_timestamp.filter(|_| self.source);
         data.server_timestamp = data.server_timestamp.filter(|_| self.server);
+        // Good is said by saying nothing (OPC 10000-6, 5.2.2.17), which is less to send.
+        data.status = data.status.filter(|status| *status != StatusCode::Good);
         data
     }
 
