@@ -251,14 +251,17 @@ impl LiveNodes {
         may: bool,
         reader: &mut Reader<'a>,
     ) -> Option<DataValue> {
-        let (group, index) = groups.points.get(&node.node_id)?;
+        let (group, index) = match reader.next_is(&node.node_id) {
+            Some(next) => next,
+            None => groups.points.get(&node.node_id).map(|(g, i)| (g, *i))?,
+        };
         if !may {
             return Some(failure(StatusCode::BadUserAccessDenied));
         }
         if !matches!(node.data_encoding, DataEncoding::Binary) {
             return Some(failure(StatusCode::BadDataEncodingInvalid));
         }
-        let mut data = reader.read(group, *index);
+        let mut data = reader.read(group, index);
         if node.index_range != NumericRange::None {
             match data.value.take().map(|v| v.range_of(&node.index_range)) {
                 Some(Ok(part)) => data.value = Some(part),
