@@ -10,7 +10,7 @@ use super::points::{Group, Item, Origin};
 use super::read::Reader;
 use super::sessions::Sessions;
 use super::{methods, writes};
-use crate::access::Right;
+use crate::access::{Caller, Right};
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, TagSpec, now};
 use async_trait::async_trait;
@@ -227,17 +227,18 @@ impl LiveNodes {
         nodes: &'n mut [&mut ReadNode],
         rest: &mut Vec<&'n mut ReadNode>,
     ) {
-        let mut may = None;
+        let is_value = |read: &ReadNode| read.node().attribute_id == AttributeId::Value;
+        if !nodes.iter().any(|read| is_value(read)) {
+            rest.extend(nodes.iter_mut().map(|read| &mut **read));
+            return;
+        }
+        let (caller, sees_all) = self.sessions.sees(context);
+        let may = |origin: &Origin, index: usize| sees_all || self.may_see(&caller, origin, index);
         let groups = self.parts.tags.0.read();
         let mut reader = Reader::new(timestamps_to_return);
         for read in nodes {
-            let node = read.node();
-            if node.attribute_id != AttributeId::Value {
-                rest.push(read);
-                continue;
-            }
-            let may = *may.get_or_insert_with(|| self.sessions.asked(context).may(Right::Live));
-            match Self::read(&groups, node, may, &mut reader) {
+            let known = is_value(read).then(|| Self::read(&groups, read.node(), &may, &mut reader));
+            match known.flatten() {
                 Some(data) => read.set_result(data),
                 None => rest.push(read),
             }
@@ -248,14 +249,14 @@ impl LiveNodes {
     fn read<'a>(
         groups: &'a Groups,
         node: &ParsedReadValueId,
-        may: bool,
+        may: &impl Fn(&Origin, usize) -> bool,
         reader: &mut Reader<'a>,
     ) -> Option<DataValue> {
         let (group, index) = match reader.next_is(&node.node_id) {
             Some(next) => next,
             None => groups.points.get(&node.node_id).map(|(g, i)| (g, *i))?,
         };
-        if !may {
+        if !may(&group.origin, index) {
             return Some(failure(StatusCode::BadUserAccessDenied));
         }
         if !matches!(node.data_encoding, DataEncoding::Binary) {
@@ -291,6 +292,15 @@ impl LiveNodes {
         let watching = Item::new(interval, unfiltered, by_source_time, told);
         group.monitor(index, item.handle(), watching);
         true
+    }
+
+    /// Whether a user who may not see everything may see this.
+    fn may_see(&self, caller: &Caller, origin: &Origin, index: usize) -> bool {
+        let gate = self.sessions.gate();
+        let thing = origin.thing(index);
+        let thing = thing.as_deref().unwrap_or(gate.hub());
+        gate.passage(&caller.user, Right::Live, thing, now())
+            .is_ok()
     }
 
     fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
