@@ -7,7 +7,7 @@ use crate::ledger::store::StoreError;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, DeviceId};
 use crate::protocols::control::Control;
-use crate::protocols::edge::wire::{DeviceHello, WINDOW};
+use crate::protocols::edge::wire::{DeviceHello, Standing, WINDOW};
 use crate::protocols::edge::{Content, Packer, Upload, tag_card};
 use crate::store::spool::{Next, Spool, SpoolError, SpoolLimits};
 use parking_lot::Mutex;
@@ -298,9 +298,9 @@ impl Lane {
         Ok(())
     }
 
-    /// The hub with key `hub` has batch `standing` as its newest: what it has is acknowledged, and what
-    /// follows is numbered for it. Blocking.
-    pub(super) fn meet(&self, hub: PublicKey, standing: (u64, u64)) -> Result<(), EdgeError> {
+    /// The ledger of the hub with key `hub` has what `standing` says: what it has is acknowledged, and
+    /// what follows is numbered for it. Blocking.
+    pub(super) fn meet(&self, hub: PublicKey, standing: Standing) -> Result<(), EdgeError> {
         let mut inner = self.shared.inner.lock();
         let (head, end) = (inner.spool.head(), inner.spool.next_index());
         let mut numbering = inner.numbering.clone();

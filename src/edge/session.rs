@@ -62,9 +62,9 @@ impl Session {
             return Ok(());
         };
         match answer {
-            DeviceWelcome::Standing(epoch, sequence) => {
+            DeviceWelcome::Standing(standing) => {
                 let hub = self.key;
-                on_disk(&lane, move |lane| lane.meet(hub, (epoch, sequence))).await?;
+                on_disk(&lane, move |lane| lane.meet(hub, standing)).await?;
                 lane.set_refused(None);
                 self.stays.comes_in(device, &lane);
                 self.more.notify_one();

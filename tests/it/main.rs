@@ -14,6 +14,7 @@ mod devices;
 mod disk;
 mod edge;
 mod edge_control;
+mod edge_moved;
 mod edge_process;
 mod edge_reload;
 mod edge_wire;

@@ -170,7 +170,7 @@ impl Talk {
                 Ok((gate, entrance, standing)) => {
                     let follow = self.begin(gate, entrance, out);
                     self.tasks.spawn(follow);
-                    DeviceWelcome::Standing(standing.0, standing.1)
+                    DeviceWelcome::Standing(standing)
                 }
                 Err(reason) => {
                     self.refuse(&device.id, &reason);
@@ -283,8 +283,7 @@ impl Talk {
             let (answer, follow) = match entered {
                 Ok((gate, entrance, standing)) => {
                     let follow = this.begin(gate, entrance, out.clone());
-                    let standing = DeviceWelcome::Standing(standing.0, standing.1);
-                    (standing, Some(follow))
+                    (DeviceWelcome::Standing(standing), Some(follow))
                 }
                 Err(reason) => {
                     this.refuse(&hello.id, &reason);
@@ -359,7 +358,7 @@ impl Talk {
 /// Says what is durable, whenever more is; returns when the device's pipeline is gone.
 async fn report(device: &str, mut entrance: Entrance, answers: &mpsc::Sender<FromHub>) {
     loop {
-        let (epoch, sequence) = *entrance.standing.borrow_and_update();
+        let (epoch, sequence) = entrance.standing.borrow_and_update().own;
         let durable = FromHub::Durable(device.to_owned(), epoch, sequence);
         if answers.send(durable).await.is_err() {
             return;

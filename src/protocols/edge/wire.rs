@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weighbridge_verifier::{PublicKey, decode, encode};
 
 /// Version of what is spoken.
-pub const EDGE_PROTOCOL: u16 = 2;
+pub const EDGE_PROTOCOL: u16 = 3;
 /// Longest frame, in bytes: the largest batch, sealed.
 pub const MAX_FRAME: usize = 64 << 20;
 /// Longest frame of a hub after its [`Welcome`], in bytes: an edge node has little memory.
@@ -53,11 +53,23 @@ pub struct Welcome {
     pub devices: Vec<DeviceWelcome>,
 }
 
+/// What a hub's ledger has of a device, each as epoch and sequence number, zeros for none.
+///
+/// The two differ when somebody else has read the device since: the hub itself, or another edge node. The
+/// numbers of the newest batch then say nothing of what this edge node has sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Standing {
+    /// The newest batch.
+    pub newest: (u64, u64),
+    /// The newest batch of this edge node.
+    pub own: (u64, u64),
+}
+
 /// Whether a hub takes a device's batches.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum DeviceWelcome {
-    /// It does; epoch and sequence number of the newest batch in its ledger, zeros for none.
-    Standing(u64, u64),
+    /// It does, and what its ledger has.
+    Standing(Standing),
     /// It does not, and why.
     Refused(String),
 }
@@ -93,7 +105,7 @@ pub enum FromEdge {
 /// From the hub, after [`Welcome`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum FromHub {
-    /// Everything up to this batch is in the ledger: device, epoch, sequence.
+    /// Everything that this edge node numbered up to this batch is in the ledger: device, epoch, sequence.
     Durable(String, u64, u64),
     /// Somebody is there.
     Pong,
