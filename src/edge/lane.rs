@@ -3,7 +3,6 @@
 use super::EdgeError;
 use super::numbering::{Numbering, Series};
 use crate::crypto::Signer;
-use crate::ledger::store::StoreError;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, DeviceId};
 use crate::protocols::control::Control;
@@ -15,13 +14,9 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use weighbridge_verifier::PublicKey;
-
-/// How long a buffer that is in use is waited for: the upload of a device that was taken out a moment
-/// ago lets go of it when it hears of that.
-const LETS_GO: Duration = Duration::from_secs(3);
 
 /// What happens when a buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,17 +45,28 @@ pub(super) struct Lane {
 pub(super) struct Buffer(Arc<Shared>);
 
 /// A buffer, if it is still open.
-pub(super) struct WeakBuffer(Weak<Shared>);
+pub(super) struct WeakBuffer {
+    shared: Weak<Shared>,
+    closed: CancellationToken,
+}
 
 impl Buffer {
     pub(super) fn downgrade(&self) -> WeakBuffer {
-        WeakBuffer(Arc::downgrade(&self.0))
+        WeakBuffer {
+            shared: Arc::downgrade(&self.0),
+            closed: self.0.closed.clone(),
+        }
     }
 }
 
 impl WeakBuffer {
     pub(super) fn upgrade(&self) -> Option<Buffer> {
-        self.0.upgrade().map(Buffer)
+        self.shared.upgrade().map(Buffer)
+    }
+
+    /// Cancelled when the buffer is closed and may be opened again.
+    pub(super) fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 }
 
@@ -75,6 +81,9 @@ struct Shared {
     /// Wakes the uplink: there is something to send.
     more: Arc<Notify>,
     counts: Counts,
+    closed: CancellationToken,
+    /// Says that all of the above is gone, because it is the last that goes.
+    _closes: DropGuard,
 }
 
 struct Inner {
@@ -135,15 +144,7 @@ impl Lane {
         more: Arc<Notify>,
     ) -> Result<Buffer, EdgeError> {
         let dir = dir.join(&**device);
-        let until = Instant::now() + LETS_GO;
-        let (spool, opened) = loop {
-            match Spool::open(&dir, limits) {
-                Err(SpoolError::Lock(StoreError::InUse(_))) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                other => break other?,
-            }
-        };
+        let (spool, opened) = Spool::open(&dir, limits)?;
         if opened.torn > 0 {
             let bytes = opened.torn;
             tracing::info!(%device, bytes, "a batch that was being written is cut off");
@@ -157,6 +158,7 @@ impl Lane {
             source,
         })?;
         let series = numbering.newest();
+        let closed = CancellationToken::new();
         let shared = Shared {
             dir,
             when_full,
@@ -169,6 +171,8 @@ impl Lane {
             room: Notify::new(),
             more,
             counts: Counts::default(),
+            _closes: closed.clone().drop_guard(),
+            closed,
         };
         Ok(Buffer(Arc::new(shared)))
     }

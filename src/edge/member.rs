@@ -110,6 +110,19 @@ impl Cell {
         Ok(opened)
     }
 
+    /// Returns when the buffers of `devices` are closed: whoever had them has let go.
+    pub(super) async fn closed(&self, devices: &[DeviceId]) {
+        for device in devices {
+            let closed = {
+                let buffers = self.buffers.lock();
+                buffers.get(device).map(|buffer| buffer.closed().clone())
+            };
+            if let Some(closed) = closed {
+                closed.cancelled().await;
+            }
+        }
+    }
+
     /// Begins to read a device.
     pub(super) fn begin(&self, ready: Ready) -> Member {
         let lane = Arc::new((ready.lane)(&self.live));
