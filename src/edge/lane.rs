@@ -2,6 +2,7 @@
 
 use super::EdgeError;
 use super::numbering::{Numbering, Series};
+use super::past::Past;
 use crate::crypto::Signer;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, DeviceId};
@@ -38,6 +39,8 @@ pub(super) struct Lane {
     refused: Mutex<Option<String>>,
     /// Held while something is done with the device.
     pub(super) acting: tokio::sync::Mutex<()>,
+    /// What its source wants to know of the hub.
+    pub(super) past: Past,
     shared: Arc<Shared>,
 }
 
@@ -91,6 +94,8 @@ struct Inner {
     numbering: Numbering,
     /// The numbers under which the current hub gets what follows.
     series: Series,
+    /// Whether the current hub has the newest of what is acknowledged.
+    has_newest: bool,
 }
 
 /// What a lane has done.
@@ -167,6 +172,7 @@ impl Lane {
                 spool,
                 numbering,
                 series,
+                has_newest: false,
             }),
             room: Notify::new(),
             more,
@@ -185,6 +191,7 @@ impl Lane {
             control: Mutex::new(None),
             refused: Mutex::new(None),
             acting: tokio::sync::Mutex::default(),
+            past: Past::default(),
             shared: buffer.0,
         }
     }
@@ -213,6 +220,26 @@ impl Lane {
     /// Acts upon the device.
     pub(super) fn control(&self) -> Option<Arc<dyn Control>> {
         self.control.lock().clone()
+    }
+
+    /// What the current hub is to be asked of the device's past: nothing before it has all that was read.
+    pub(super) fn question(&self) -> Option<(u64, Vec<u32>)> {
+        let (number, uncounted) = self.past.question()?;
+        let (pending, has_newest) = {
+            let inner = self.shared.inner.lock();
+            (inner.spool.pending(), inner.has_newest)
+        };
+        if !has_newest {
+            let reason = "another hub than this one has taken what was read last".to_owned();
+            self.past.answer(number, Err(reason));
+            return None;
+        }
+        (pending == 0).then_some((number, uncounted))
+    }
+
+    /// The uplink has something to say.
+    pub(super) fn wake_uplink(&self) {
+        self.shared.more.notify_one();
     }
 
     pub(super) fn hello(&self) -> DeviceHello {
@@ -321,6 +348,7 @@ impl Lane {
             inner.numbering = numbering;
         }
         inner.series = meeting.series;
+        inner.has_newest = meeting.has_newest;
         self.acknowledge_to(&mut inner.spool, meeting.acknowledged)?;
         let head = inner.spool.head();
         inner.spool.read_from(head);

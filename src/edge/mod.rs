@@ -10,6 +10,7 @@ mod error;
 mod lane;
 mod member;
 mod numbering;
+mod past;
 mod session;
 mod setup;
 mod stay;

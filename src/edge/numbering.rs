@@ -56,6 +56,9 @@ pub struct Meeting {
     pub series: Series,
     /// Whether the numbers are new, and must be remembered before they are used.
     pub new: bool,
+    /// Whether the newest of what is acknowledged of the spool is in this hub's ledger, and not in that
+    /// of another hub.
+    pub has_newest: bool,
 }
 
 impl Numbering {
@@ -72,6 +75,12 @@ impl Numbering {
         // has made the spool forget that.
         let begun = self.newest.map(|s| s.base).filter(|base| *base <= end);
         let head = begun.map_or(head, |base| head.max(base));
+        let has_newest = match self.newest {
+            Some(series) if self.hubs.len() > 1 => {
+                self.hubs.get(&hub) == Some(&series) && own.0 == series.epoch
+            }
+            _ => self.hubs.keys().all(|known| *known == hub),
+        };
         let mut acknowledged = head;
         if let Some(known) = self.hubs.get(&hub).copied() {
             let durable = match own.0.cmp(&known.epoch) {
@@ -92,6 +101,7 @@ impl Numbering {
                     acknowledged,
                     series: known,
                     new: false,
+                    has_newest,
                 };
             }
         }
@@ -106,6 +116,7 @@ impl Numbering {
             acknowledged,
             series,
             new: true,
+            has_newest,
         }
     }
 
@@ -216,6 +227,20 @@ mod tests {
         assert_eq!((again.acknowledged, again.series), (4, other.series));
         // What the hub has is in the place of what the spool was: another one, and believed nothing.
         assert_eq!(numbering.meet(B, own((0, 0)), 0, 3).acknowledged, 0);
+    }
+
+    #[test]
+    fn only_the_hub_that_took_the_newest_can_say_what_that_is() {
+        let mut numbering = Numbering::default();
+        let mut meet = |hub, at, head| numbering.meet(hub, own(at), head, 20);
+        assert!(meet(A, (0, 0), 0).has_newest, "nobody has anything");
+        assert!(meet(A, (1, 5), 5).has_newest);
+        assert!(!meet(B, (0, 0), 5).has_newest);
+        assert!(!meet(B, (0, 0), 5).has_newest, "it took nothing yet");
+        assert!(meet(B, (2, 1), 5).has_newest);
+        assert!(!meet(A, (1, 5), 6).has_newest);
+        assert!(!meet(A, (1, 5), 6).has_newest);
+        assert!(meet(A, (3, 2), 6).has_newest);
     }
 
     #[test]

@@ -114,6 +114,11 @@ impl Session {
                     let lane = self.stays.open_lane(&order.device);
                     self.desk.follow(order, lane);
                 }
+                FromHub::Recorded(number, device, newest) => {
+                    if let Some(lane) = self.stays.lane(&device) {
+                        lane.past.answer(number, newest);
+                    }
+                }
                 FromHub::Pong => {}
                 FromHub::Goodbye(reason) => return format!("it ended the connection: {reason}"),
             }

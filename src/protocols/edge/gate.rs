@@ -5,6 +5,7 @@ use super::acting::Orders;
 use super::upload::Upload;
 use super::wire::{DeviceLink, Standing, WINDOW};
 use crate::model::{DeviceId, TagSpec};
+use crate::protocols::Recorded;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -42,6 +43,7 @@ pub struct Gate {
     backlog: Mutex<Option<Backlog>>,
     /// The way to the edge node, while it has the device.
     orders: Mutex<Option<Arc<Orders>>>,
+    recorded: Mutex<Option<Arc<dyn Recorded>>>,
 }
 
 /// The way into a device's pipeline.
@@ -129,6 +131,7 @@ impl Gate {
             contact: watch::Sender::new(away),
             backlog: Mutex::new(None),
             orders: Mutex::new(None),
+            recorded: Mutex::new(None),
         }
     }
 
@@ -172,6 +175,15 @@ impl Gate {
     /// What waits at the edge node, as far as it ever said.
     pub fn backlog(&self) -> Option<Backlog> {
         *self.backlog.lock()
+    }
+
+    /// Whom to ask what is recorded of the device.
+    pub fn set_recorded(&self, recorded: Arc<dyn Recorded>) {
+        *self.recorded.lock() = Some(recorded);
+    }
+
+    pub(super) fn recorded(&self) -> Option<Arc<dyn Recorded>> {
+        self.recorded.lock().clone()
     }
 
     /// From now on orders go this way.
