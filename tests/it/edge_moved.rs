@@ -1,13 +1,14 @@
-//! A device that is read by its edge node, then by the hub itself, then by the same edge node again:
-//! what waited in the edge node's buffer all the while is recorded once, like everything else.
+//! A device that is read by its edge node, then by somebody else, then by the same edge node again: what
+//! waited in the edge node's buffer all the while is recorded once, like everything else.
 
-use crate::edge::{PRESS, Plant, finish, uplink};
+use crate::edge::{PRESS, Plant, drained, entry, finish, uplink};
 use crate::machines::Counting;
 use crate::site::{self, PATIENCE};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
-use weighbridge::crypto::Signer;
-use weighbridge::edge::{EdgeNode, UplinkStatus};
-use weighbridge::hub::{Change, DeviceSetup, Hub};
+use weighbridge::crypto::{Identity, Signer};
+use weighbridge::edge::{EdgeBuilder, EdgeNode, UplinkStatus};
+use weighbridge::hub::{Change, DeviceSetup, EdgesSetup, Hub};
 
 const SCANS: usize = 5;
 
@@ -24,9 +25,9 @@ fn put_at_hub(hub: &Hub, setup: DeviceSetup) {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-fn at_edge(machine: &Counting) -> DeviceSetup {
+fn at_edge(machine: &Counting, edge: &str) -> DeviceSetup {
     let here = machine.setup(PRESS, SCANS);
-    let mut there = DeviceSetup::at_edge(here.id, here.tags, "edge-1");
+    let mut there = DeviceSetup::at_edge(here.id, here.tags, edge);
     there.validation = here.validation;
     there
 }
@@ -67,7 +68,7 @@ fn a_device_that_its_hub_read_meanwhile_loses_nothing_of_what_waited() {
     let had = hub.stats().batches();
     put_at_hub(&hub, machine.setup(PRESS, SCANS));
     site::batches(&hub, had + 20);
-    put_at_hub(&hub, at_edge(&machine));
+    put_at_hub(&hub, at_edge(&machine, "edge-1"));
     let meanwhile = before..machine.scans();
     assert!(!meanwhile.is_empty() && meanwhile.end - before < 60 * SCANS as u64);
 
@@ -89,6 +90,73 @@ fn a_device_that_its_hub_read_meanwhile_loses_nothing_of_what_waited() {
     assert!(attested.into_iter().all(|a| a.key == key));
     // What waited comes after what the hub read: later in the record, under a later epoch.
     assert!(!counts.is_sorted());
+    counts.sort_unstable();
+    let all: Vec<u64> = (0..machine.scans()).collect();
+    assert_eq!(counts, all, "everything, once");
+}
+
+#[test]
+fn a_device_that_two_edge_nodes_read_in_turn_is_recorded_once() {
+    let mut plant = Plant::new(82);
+    let machine = Counting::new(Duration::from_millis(1));
+    let first = plant.identity();
+    let other = tempfile::tempdir().unwrap();
+    let key = other.path().join("key");
+    Identity::generate("edge-2").save(&key).unwrap();
+    let second = || Identity::load(&key, "edge-2").unwrap();
+    let nodes = vec![
+        ("edge-1".to_owned(), first.public_key()),
+        ("edge-2".to_owned(), second().public_key()),
+    ];
+    let edges = EdgesSetup {
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        nodes,
+    };
+    let builder = plant.site.hub().edges(edges);
+    let hub = builder.device(at_edge(&machine, "edge-1")).start().unwrap();
+    plant.port = hub.edge_address().unwrap().port();
+    let there = || {
+        EdgeBuilder::new(second(), other.path().join("buffer"))
+            .hub(entry(&plant.site, plant.port))
+            .device(machine.setup(PRESS, SCANS))
+    };
+    // Both read it all the time; the hub takes the batches of one, and those of the other wait.
+    let edges = [
+        plant.edge(&machine).start().unwrap(),
+        there().start().unwrap(),
+    ];
+    for round in 0..6 {
+        let reader = round % 2;
+        put_at_hub(&hub, at_edge(&machine, &format!("edge-{}", reader + 1)));
+        site::up(&hub, PRESS);
+        let had = hub.stats().batches();
+        site::batches(&hub, had + 10);
+        waiting(&edges[1 - reader], 20);
+    }
+    machine.stop();
+    for edge in edges {
+        edge.shutdown().unwrap();
+    }
+    let edge = there().start().unwrap();
+    drained(&edge, 1);
+    edge.shutdown().unwrap();
+    put_at_hub(&hub, at_edge(&machine, "edge-1"));
+    let edge = plant.edge(&machine).start().unwrap();
+    drained(&edge, 1);
+    edge.shutdown().unwrap();
+    hub.shutdown().unwrap();
+
+    plant.site.verify_is_clean();
+    let recorded = plant.site.recorded();
+    for identity in [first, second()] {
+        let key = Some(identity.public_key());
+        let own = recorded
+            .of(PRESS)
+            .filter(|b| b.content.attester.map(|a| a.key) == key);
+        let times: Vec<_> = own.flat_map(|b| b.batch().timelines.concat()).collect();
+        assert!(!times.is_empty() && times.is_sorted());
+    }
+    let mut counts = recorded.counts(PRESS);
     counts.sort_unstable();
     let all: Vec<u64> = (0..machine.scans()).collect();
     assert_eq!(counts, all, "everything, once");
