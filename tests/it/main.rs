@@ -15,6 +15,7 @@ mod devices;
 mod disk;
 mod edge;
 mod edge_control;
+mod edge_moved;
 mod edge_process;
 mod edge_reload;
 mod edge_wire;
