@@ -9,11 +9,18 @@
 //!
 //! Users are low and machines are high, and low on high may nothing. So people act on machines by
 //! request and see data by release: [`decide_passage`] says both halves.
+//!
+//! Before that, who it is: [`verify_login`] looks at what somebody shows, [`LoginGuard`] slows down those who
+//! guess, and [`Challenges`] are there to be signed.
 
+mod challenge;
+pub mod credentials;
 mod decide;
 mod entry;
 mod level;
 mod lists;
+mod login;
+mod login_guard;
 mod pattern;
 mod permit;
 mod role;
@@ -21,10 +28,14 @@ mod rules;
 mod state;
 mod window;
 
+pub use challenge::{Challenge, ChallengeError, Challenges, Nonce};
+pub use credentials::{Credentials, CredentialsError, Totp, user_name};
 pub use decide::{Denied, Granted, Passage, Request, decide, decide_passage};
 pub use entry::{Entry, EntryError};
 pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
+pub use login::{Attempt, Method, Proved, Refused, verify_code, verify_login};
+pub use login_guard::{GuardLimits, LoginGuard, TooEarly};
 pub use pattern::{Pattern, PatternError};
 pub use permit::Permit;
 pub use role::{Caller, Right, Role};
