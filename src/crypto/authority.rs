@@ -2,7 +2,7 @@
 //! nodes, devices, users and key centres. A corporate one can stand in its place, by its key or by
 //! signing what is requested of it (PKCS #10, RFC 2986).
 
-use super::certificate::{Certificate, CertificateError, CertificateKind, CertifiedName};
+use super::certificate::{Certificate, CertificateError, CertifiedName};
 use super::key_file::{self, KeyFileError};
 use crate::model::Nanos;
 use rcgen::string::Ia5String;
@@ -13,7 +13,6 @@ use rcgen::{
 };
 use std::path::Path;
 use time::OffsetDateTime;
-use weighbridge_verifier::Hash;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Days that an authority lives: in a plant nobody gives roots out twice in ten years.
@@ -356,9 +355,14 @@ pub fn public_key_of(path: &Path) -> Result<Vec<u8>, AuthorityError> {
     Ok(pair.subject_public_key_info())
 }
 
-/// SHA-256 of a public key.
-pub fn hash_of_key(key: &[u8]) -> Hash {
-    weighbridge_verifier::sha256(&[key])
+/// Reads a private key in PEM from a file of mode 0600.
+pub fn read_key(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+    key_file::read(path)
+}
+
+/// Whether a certificate can name this host.
+pub fn can_name(host: &str) -> bool {
+    host_name(host).is_ok()
 }
 
 /// A request for a certificate (PKCS #10), in PEM, by the key in a file of mode 0600.

@@ -1,7 +1,7 @@
 //! Authorities, and the chains of what they issue.
 
 use super::*;
-use crate::crypto::Authorities;
+use crate::crypto::{Authorities, CertificateKind};
 
 /// 2026-01-01.
 const NOW: Nanos = 1_767_225_600 * SECOND;
