@@ -22,6 +22,7 @@ mod faces;
 mod floors;
 mod history;
 mod hostile;
+mod identities;
 mod kill;
 mod lifecycle;
 mod machines;
