@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 import urllib.parse
@@ -234,20 +235,27 @@ class Identities:
             os.execv(command[0], command)
         seen = bytearray()
 
-        def talk(until, answer=None):
+        def text():
+            return seen.decode(errors="replace")
+
+        def talk(until, answer=None, hidden=False):
             deadline = time.monotonic() + 30
             while until.encode() not in seen:
                 ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
-                need(ready, f"no {until!r} in {seen.decode()}")
+                need(ready, f"no {until!r} in {text()}")
                 try:
                     seen.extend(os.read(terminal, 4096))
                 except OSError:
-                    raise Failed(f"it ended before {until!r}: {seen.decode()}")
-            before = bytes(seen)
+                    raise Failed(f"it ended before {until!r}: {text()}")
+            # The prompt comes before the terminal stops to show what is typed.
+            while hidden and termios.tcgetattr(terminal)[3] & termios.ECHO:
+                need(time.monotonic() < deadline, "what is typed is shown")
+                time.sleep(0.01)
+            before = text()
             seen.clear()
             if answer is not None:
                 os.write(terminal, f"{answer}\n".encode())
-            return before.decode()
+            return before
 
         def end():
             try:
@@ -256,19 +264,19 @@ class Identities:
             except OSError:
                 pass  # Linux says so that the other side is closed.
             os.close(terminal)
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text()
 
         return talk, end
 
     def typed_password(self):
         talk, end = self.at_terminal("user", "add", "bob")
-        talk("New password of bob: ", "correct horse")
-        talk("Again: ", "correct house")
+        talk("New password of bob: ", "correct horse", hidden=True)
+        talk("Again: ", "correct house", hidden=True)
         code, said = end()
         need(code == 1 and "not the same" in said and "house" not in said, said)
         talk, end = self.at_terminal("user", "add", "bob")
-        talk("New password of bob: ", "correct horse")
-        talk("Again: ", "correct horse")
+        talk("New password of bob: ", "correct horse", hidden=True)
+        talk("Again: ", "correct horse", hidden=True)
         code, said = end()
         need(code == 0 and "added: bob" in said and "horse" not in said, said)
         stored = json.loads((self.plant / "users/bob.json").read_text())
