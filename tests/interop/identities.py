@@ -77,7 +77,7 @@ class Identities:
             ("openssl's request is signed", self.request),
             ("cryptography's path validation accepts them", self.path_validation),
             ("a TLS 1.3 handshake with both sides' certificates", self.handshake),
-            ("an RSA authority made by openssl issues", self.rsa_authority),
+            ("RSA and P-384 authorities made by openssl issue", self.corporate_authority),
             ("openssl signs the hub's request below a root", self.signed_elsewhere),
             ("everything has expired, and one command repairs it", self.expired),
             ("a password is typed twice, and not shown", self.typed_password),
@@ -162,16 +162,17 @@ class Identities:
         need(subject["commonName"] == "ann", f"{subject}")
         need(ends[0].version() == "TLSv1.3", f"{ends[0].version()}")
 
-    def rsa_authority(self):
-        key, certificate = self.folder / "rsa.key", self.folder / "rsa.pem"
-        openssl("req", "-x509", "-newkey", "rsa:3072", "-nodes", "-subj", "/C=DE/O=Corp/CN=Plant CA", "-days", "3650",
-                "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", key, "-out", certificate)
-        key.chmod(0o600)
-        plant = self.folder / "plant-rsa"
-        self.init(plant, "--ca", certificate, "--ca-key", key)
-        self.verify(self.issued("hub", "hub-1", plant), "sslserver", "-verify_hostname", "localhost", plant=plant)
-        self.weighbridge("certs", "issue", "user", "ann", plant=plant)
-        self.verify(self.issued("user", "ann", plant), "sslclient", plant=plant)
+    def corporate_authority(self):
+        key, certificate = self.folder / "corp.key", self.folder / "corp.pem"
+        for name, kind in (("rsa", ["rsa:3072"]), ("p384", ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"])):
+            openssl("req", "-x509", "-newkey", *kind, "-nodes", "-subj", "/C=DE/O=Corp/CN=Plant CA", "-days", "3650",
+                    "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", key, "-out", certificate)
+            key.chmod(0o600)
+            plant = self.folder / f"plant-{name}"
+            self.init(plant, "--ca", certificate, "--ca-key", key)
+            self.verify(self.issued("hub", "hub-1", plant), "sslserver", "-verify_hostname", "localhost", plant=plant)
+            self.weighbridge("certs", "issue", "user", "ann", plant=plant)
+            self.verify(self.issued("user", "ann", plant), "sslclient", plant=plant)
         # A directory's name has several parts of one kind; it is said that this one cannot be written.
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/DC=com/DC=corp/CN=Plant CA", "-days", "3650",
                 "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", key, "-out", certificate)
