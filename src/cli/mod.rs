@@ -4,6 +4,7 @@
 //! why; 2 the command line is wrong; 69 no hub answers; 78 a configuration is wrong. The last two are
 //! `EX_UNAVAILABLE` and `EX_CONFIG` of BSD's sysexits.
 
+mod access;
 mod alarms;
 mod bench;
 mod blocks;
@@ -104,6 +105,8 @@ enum Command {
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
     Records(records::RecordsArgs),
+    /// List who may what, and change it
+    Access(access::AccessArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
     /// Find out what is there, before anybody has described it
@@ -162,6 +165,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Watch(args) => watch::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
+        Command::Access(args) => access::run(args),
         Command::Alarms(args) => alarms::run(args),
         Command::Scan(args) => scan::run(*args),
         Command::Sim(args) => sim::run(args),
