@@ -27,16 +27,19 @@ mod log;
 mod output;
 mod profile;
 mod prove;
+mod qr;
 mod read;
 mod records;
 mod reload;
 mod replay;
 mod run;
 mod scan;
+mod secret_input;
 mod sim;
 mod status;
 mod stopped_hub;
 mod temporary;
+mod user;
 mod verify;
 mod verify_evidence;
 mod verify_note;
@@ -88,6 +91,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// List, trust and renew certificates
     Certs(certs::CertsArgs),
+    /// Add, list and remove users: passwords, one-time codes, keys
+    User(user::UserArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -153,6 +158,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Certs(args) => certs::run(args),
+        Command::User(args) => user::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),

@@ -24,6 +24,7 @@ mod faces;
 mod floors;
 mod history;
 mod hostile;
+mod identities;
 mod kill;
 mod lifecycle;
 mod machines;
