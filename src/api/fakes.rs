@@ -308,6 +308,7 @@ impl FakeHub {
             roles: [Role::Engineer].into(),
             history: None,
             checkpoints: None,
+            eraser: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
             certificates: None,
         };

@@ -4,7 +4,9 @@ use super::context::ApiContext;
 use super::feed::Feed;
 use super::guard::guard;
 use super::problem::Problem;
-use super::{alarms, checkpoint, control, devices, events, history, ledger, metrics, page, status};
+use super::{
+    alarms, checkpoint, control, devices, erase, events, history, ledger, metrics, page, status,
+};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::{App, HttpServer, web};
@@ -215,6 +217,7 @@ pub(super) fn app(
         .configure(control::routes)
         .configure(ledger::routes)
         .configure(checkpoint::routes)
+        .configure(erase::routes)
         .configure(alarms::routes)
         .configure(history::routes)
         .configure(events::routes)

@@ -175,6 +175,16 @@ impl Shared {
         }
     }
 
+    /// Whether nothing waits: what does would come back after it was removed.
+    fn nothing_waits(&self) -> Result<(), StoreError> {
+        let state = self.state.lock();
+        if state.spool.pending() == 0 && !state.ended {
+            return Ok(());
+        }
+        let why = "blocks still wait in its buffer; erase when it has written them";
+        Err(StoreError::Io(why.to_owned()))
+    }
+
     fn value(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let of = (space, key.to_vec());
         let mut state = self.state.lock();
@@ -234,6 +244,18 @@ impl State {
 impl Store for BufferedStore {
     fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
         let shared = &self.shared;
+        // Wrapped keys lie where they can be overwritten, and so never in the buffer.
+        let (keys, puts): (Vec<Put>, Vec<Put>) = puts
+            .iter()
+            .cloned()
+            .partition(|put| put.space == Space::Keys);
+        let puts = &*puts;
+        if !keys.is_empty() && self.drain.is_some() {
+            shared.inner.commit(&keys)?;
+        }
+        if puts.is_empty() {
+            return Ok(());
+        }
         if self.drain.is_some() && shared.state.lock().spool.pending() == 0 {
             let error = match shared.inner.commit(puts) {
                 Err(error @ (StoreError::Full | StoreError::Io(_))) => error,
@@ -300,6 +322,16 @@ impl Store for BufferedStore {
             }
         }))
     }
+
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.shared.nothing_waits()?;
+        self.shared.inner.remove(space, keys)
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.shared.nothing_waits()?;
+        self.shared.inner.reclaim()
+    }
 }
 
 /// In which record the newest value under each key is.
@@ -353,6 +385,7 @@ fn space_code(space: Space) -> u8 {
         Space::Sealed => 1,
         Space::Keys => 2,
         Space::History => 3,
+        Space::Erasures => 4,
     }
 }
 

@@ -5,6 +5,8 @@ mod buffered;
 mod faulty;
 mod fjall_store;
 mod head;
+mod key_slots;
+mod legacy_keys;
 mod lock;
 mod manifest;
 pub mod spool;
