@@ -490,7 +490,7 @@ mod tests {
                 let keys = slots.keys(b"");
                 prop_assert_eq!(&keys, &model.keys().cloned().collect::<Vec<_>>());
                 for key in keys {
-                    prop_assert_eq!(slots.get(&key).unwrap().as_ref(), model.get(&key));
+                    prop_assert_eq!(slots.get(&key).unwrap(), model.get(&key).cloned());
                 }
             }
         }

@@ -4,6 +4,8 @@
 //! go. What goes is recorded, then done (`ledger::erasure`); what was interrupted is finished at the start.
 
 mod stopped;
+#[cfg(test)]
+mod tests;
 
 pub use stopped::StoppedErasure;
 
@@ -310,6 +312,22 @@ impl ErasePort for Eraser {
             self.refuse(caller, &request, &fault).await;
             return Err(fault);
         }
+        self.erase_for(caller, request).await
+    }
+
+    fn last(&self) -> Option<EraseStatus> {
+        self.last.lock().clone()
+    }
+}
+
+impl Eraser {
+    /// Erases as [`ErasePort::erase`] does, for a program that holds the hub and has decided itself that the
+    /// caller may.
+    pub async fn erase_for(
+        &self,
+        caller: &Caller,
+        request: EraseRequest,
+    ) -> Result<EraseStatus, EraseFault> {
         if request.until > now() {
             let why = format!("{} is in the future", rfc3339(request.until));
             return Err(EraseFault::Unknown(why));
@@ -348,9 +366,5 @@ impl ErasePort for Eraser {
         });
         let stopping = |_| EraseFault::Failed("the hub is stopping".to_owned());
         answered.await.map_err(stopping)?
-    }
-
-    fn last(&self) -> Option<EraseStatus> {
-        self.last.lock().clone()
     }
 }

@@ -10,9 +10,6 @@ pub mod notice;
 pub mod plan;
 pub mod work;
 
-#[cfg(test)]
-mod tests;
-
 use super::history::PastError;
 use super::opening::OpeningError;
 use super::store::StoreError;
