@@ -496,3 +496,113 @@ fn no_file_of_the_directory_opens_what_was_erased() {
     let destroyed = keys.iter().filter(|k| k.destroyed).map(|k| k.epoch);
     assert_eq!(destroyed.collect::<Vec<_>>(), [1, 2]);
 }
+
+/// A year of two devices, a key a day; how long it takes to erase one of them, and the room it gives back.
+/// `YEAR_BATCHES` a day (288), `YEAR_BYTES` each (4096).
+#[test]
+#[ignore = "a measurement: it writes a gigabyte"]
+fn a_year_of_one_device() {
+    use crate::ledger::history::index::Span;
+    use crate::ledger::testing::{TestSigner, batch_content};
+    use std::time::Instant;
+    use weighbridge_verifier::{SealedRef, sha256};
+    let number = |name: &str, or: i64| std::env::var(name).map_or(or, |v| v.parse().unwrap());
+    let (a_day, bytes) = (number("YEAR_BATCHES", 288), number("YEAR_BYTES", 4_096));
+    let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
+    let store: Arc<dyn Store> = Arc::new(FjallStore::create_or_open(dir.path()).unwrap());
+    let head = || Box::new(HeadFile::new(dir.path()));
+    let signer: Arc<dyn Signer> = Arc::new(TestSigner::new("hub-1", site.signing));
+    let chain = ChainConfig {
+        id: "plant".to_owned(),
+    };
+    let mut ledger = Ledger::open(store.clone(), head(), chain, signer, 1).unwrap();
+    let mut random: u64 = 88_172_645_463_325_252;
+    let mut sequence = 0;
+    for day in 0..365 {
+        for device in DEVICES {
+            let (_, wrap) = site.key(device, day as u64 + 1);
+            let (mut drafts, mut puts) = (Vec::new(), vec![wrap]);
+            for n in 0..a_day {
+                let value = (0..bytes / 8).flat_map(|_| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    random.to_le_bytes()
+                });
+                let value: Vec<u8> = value.collect();
+                let sealed = SealedRef {
+                    hash: sha256(&[&value]),
+                    length: value.len() as u64,
+                    key_epoch: day as u64 + 1,
+                };
+                let at = day * DAY + n * (DAY / a_day);
+                let which = (sequence + n) as u64 + 1;
+                let mut content = batch_content(device, 1, which);
+                content.sealed = Some(sealed);
+                let time = 400 * DAY + day;
+                drafts.push(crate::ledger::Draft::store(time, content));
+                puts.push(Put {
+                    space: Space::Sealed,
+                    key: sealed.hash.0.to_vec(),
+                    value,
+                });
+                let span = Span {
+                    first: at,
+                    last: at + HOUR / 100,
+                    part: 0,
+                    parts: 1,
+                    epoch: 1,
+                    sequence: which,
+                    recorded: time,
+                    sealed,
+                };
+                puts.push(span.put(device));
+                if drafts.len() == 64 || n + 1 == a_day {
+                    let puts = std::mem::take(&mut puts);
+                    ledger
+                        .append(&std::mem::take(&mut drafts), puts, time)
+                        .unwrap();
+                }
+            }
+        }
+        sequence += a_day;
+    }
+    drop((ledger, store));
+    let room = || -> u64 {
+        let files = files(dir.path()).into_iter();
+        let journal = |f: &PathBuf| f.extension().is_some_and(|e| e == "jnl");
+        files
+            .filter(|f| !journal(f))
+            .map(|f| fs::metadata(f).unwrap().len())
+            .sum()
+    };
+    let store: Arc<dyn Store> = Arc::new(FjallStore::open(dir.path()).unwrap());
+    let mut erasure = site.open(&store, head()).unwrap();
+    let before = room();
+    let began = Instant::now();
+    let mut told = Vec::new();
+    let mut last = "";
+    let plan = erasure
+        .erase((DEVICES[0], 400 * DAY), "user:anna", &mut |p| {
+            if p.what != last {
+                told.push((p.what, began.elapsed()));
+                last = p.what;
+            }
+        })
+        .unwrap()
+        .0;
+    let took = began.elapsed();
+    let after = room();
+    println!(
+        "{} keys, {} batches of {bytes} bytes: {took:?} ({told:?}); {} MB of {} MB are free again",
+        plan.keys,
+        plan.notice.batches,
+        (before - after) >> 20,
+        before >> 20,
+    );
+    drop(erasure);
+    let began = Instant::now();
+    assert_eq!(verified(&*store, HeadFile::new(dir.path())).findings, []);
+    println!("verified in {:?}", began.elapsed());
+    assert!(before - after > plan.notice.bytes / 2);
+}
