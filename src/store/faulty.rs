@@ -184,13 +184,11 @@ impl Disk {
 
     fn remove(&mut self, space: Space, key: &[u8]) {
         let key = (space, key.to_vec());
-        match space {
-            Space::Keys => self.values.entry(key).and_modify(Vec::clear),
-            _ => {
-                self.values.remove(&key);
-                return;
-            }
-        };
+        if space == Space::Keys {
+            self.values.entry(key).and_modify(Vec::clear);
+        } else {
+            self.values.remove(&key);
+        }
     }
 
     fn read_head(&self) -> (HeadReading, usize, u64) {

@@ -181,6 +181,7 @@ impl Inner {
             let mut left = u64::MAX;
             for _ in 0..COMPACTIONS {
                 guarded(|| keyspace.major_compact())?;
+                self.release()?;
                 let stale = keyspace.fragmented_blob_bytes();
                 if stale == 0 || stale == left {
                     break;
@@ -189,6 +190,15 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Lets go of files that only earlier versions of the tables need. fjall does that when a memtable is
+    /// rotated after writes that came after the compaction.
+    fn release(&self) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            guarded(|| self.erasures.remove([0]))?;
+        }
+        guarded(|| self.erasures.rotate_memtable_and_wait())
     }
 
     /// Commits, or says `false` if the database takes no more writes since an earlier one failed

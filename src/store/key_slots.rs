@@ -370,9 +370,9 @@ fn parse(slot: &[u8]) -> Option<(&[u8], &[u8], bool)> {
     let content = slot.get(SUM_END..)?;
     let (key, rest) = content.split_at_checked(length(7)?)?;
     let value = rest.get(..length(9)?)?;
-    match slot.get(4)? {
-        &LIVE => Some((key, value, false)),
-        &DESTROYED if value.is_empty() => Some((key, value, true)),
+    match *slot.get(4)? {
+        LIVE => Some((key, value, false)),
+        DESTROYED if value.is_empty() => Some((key, value, true)),
         _ => None,
     }
 }
