@@ -244,17 +244,15 @@ impl State {
 impl Store for BufferedStore {
     fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
         let shared = &self.shared;
-        // Wrapped keys lie where they can be overwritten, and so never in the buffer.
-        let (keys, puts): (Vec<Put>, Vec<Put>) = puts
-            .iter()
-            .cloned()
-            .partition(|put| put.space == Space::Keys);
-        let puts = &*puts;
-        if !keys.is_empty() && self.drain.is_some() {
-            shared.inner.commit(&keys)?;
-        }
-        if puts.is_empty() {
-            return Ok(());
+        let is_wrap = |put: &Put| put.space == Space::Keys;
+        if puts.iter().any(is_wrap) && self.drain.is_some() {
+            // Wrapped keys lie where they can be overwritten, and so never in the buffer.
+            let (wraps, rest): (Vec<Put>, Vec<Put>) = puts.iter().cloned().partition(is_wrap);
+            shared.inner.commit(&wraps)?;
+            return match rest.is_empty() {
+                true => Ok(()),
+                false => self.commit(&rest),
+            };
         }
         if self.drain.is_some() && shared.state.lock().spool.pending() == 0 {
             let error = match shared.inner.commit(puts) {
@@ -479,6 +477,35 @@ mod tests {
         store.commit(&both(7, 1)).unwrap();
         assert_eq!(store.status().waiting, 0);
         assert_eq!(disk.contents(Space::Blocks).len(), 7);
+    }
+
+    #[test]
+    fn wrapped_keys_are_never_in_the_buffer_and_what_waits_is_not_erased() {
+        let (disk, dir) = (FaultyDisk::new(6), tempfile::tempdir().unwrap());
+        let store = open(&disk, dir.path());
+        disk.set_full(true);
+        let wrap = Put {
+            value: b"a wrapped key".to_vec(),
+            ..put(Space::Keys, 1, 0)
+        };
+        store
+            .commit(&[wrap.clone(), put(Space::Blocks, 1, 1)])
+            .unwrap();
+        assert_eq!(store.status().waiting, 1);
+        for file in std::fs::read_dir(dir.path()).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(!bytes.windows(wrap.value.len()).any(|w| w == wrap.value));
+        }
+        let got = store.get(Space::Keys, &wrap.key).unwrap();
+        assert_eq!(got.as_ref(), Some(&wrap.value));
+        let waiting = store.remove(Space::Keys, std::slice::from_ref(&wrap.key));
+        assert!(waiting.unwrap_err().to_string().contains("still wait"));
+        disk.set_full(false);
+        drained(&store);
+        store
+            .remove(Space::Keys, std::slice::from_ref(&wrap.key))
+            .unwrap();
+        assert_eq!(store.get(Space::Keys, &wrap.key).unwrap(), Some(vec![]));
     }
 
     #[test]

@@ -26,6 +26,8 @@ const SUM_AT: usize = 11;
 const SUM_END: usize = SUM_AT + 32;
 /// Sectors by which the file grows, written out: later writes in place need no room.
 const GROW: u64 = 128;
+/// Free sectors that there should always be.
+const SPARE: u64 = 64;
 /// Longest key, and longest value.
 const MAX_LENGTH: usize = 16 << 10;
 
@@ -137,7 +139,15 @@ impl KeySlots {
             Ok(())
         });
         let written = written.and_then(|()| self.file.sync_data());
-        written.map_err(|e| self.failed("written", &e))
+        written.map_err(|e| self.failed("written", &e))?;
+        // Ahead of need, so that a disk that is full by then does not matter.
+        if self.free.values().sum::<u64>() < SPARE {
+            let grown = self.grow();
+            if let Err(error) = grown {
+                tracing::warn!(%error, "the file of wrapped keys cannot grow");
+            }
+        }
+        Ok(())
     }
 
     /// The value under `key`; of one that was destroyed an empty one.
