@@ -6,6 +6,8 @@
 //! numbering from what the ledger holds. Other devices notice nothing, and neither do they when one is
 //! taken out or put in.
 
+use super::access::AccessDesk;
+use super::admission::Admission;
 use super::alarms::AlarmDesk;
 use super::control::ControlDoors;
 use super::credit::Credits;
@@ -105,6 +107,7 @@ pub struct HubActor {
     alarms: AlarmDesk,
     workers: Workers,
     doors: ControlDoors,
+    access: AccessDesk,
     pipelines: BTreeMap<DeviceId, Pipeline>,
     adopted: u64,
     readers: TaskTracker,
@@ -139,7 +142,7 @@ impl HubActor {
         ledger: Addr<LedgerActor>,
         (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         workers: Workers,
-        doors: ControlDoors,
+        (doors, access): (ControlDoors, AccessDesk),
         plans: Vec<DevicePlan>,
     ) -> Self {
         let mut this = Self {
@@ -148,6 +151,7 @@ impl HubActor {
             alarms,
             workers,
             doors,
+            access,
             pipelines: BTreeMap::new(),
             adopted: 0,
             readers: TaskTracker::new(),
@@ -179,12 +183,13 @@ impl HubActor {
         if let Some(settings) = plan.settings.take() {
             self.record_settings(&mut sealer, &settings);
         }
+        let admission = Admission::new(&self.access, &plan.live.id);
         let sealer = SealerActor::new(
             plan.live.id.clone(),
             plan.make_sealer.clone(),
             (plan.key_epoch, sealer),
             plan.limits.clone(),
-            self.ledger.clone(),
+            (admission.clone(), self.ledger.clone()),
             self.workers.clone(),
         )
         .start();
@@ -207,7 +212,7 @@ impl HubActor {
                 Box::new(move |batches| {
                     let (credits, stop) = of_reading;
                     let reading = Reading::new(source, Box::new(batches), live, credits, stop);
-                    reading.run().boxed()
+                    reading.admitted_by(admission).run().boxed()
                 })
             }
             Intake::Edge(feed) => {
@@ -219,7 +224,7 @@ impl HubActor {
                 Box::new(move |batches| {
                     let from = (newest, standing);
                     EdgeIntake::new(feed, from, batches, live, of_reading, workers)
-                        .run()
+                        .run(admission)
                         .boxed()
                 })
             }

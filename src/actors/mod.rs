@@ -5,6 +5,8 @@
 //! stops the reading instead of filling memory. Actors only pass messages: judging, sealing and
 //! writing run on worker threads.
 
+pub mod access;
+pub mod admission;
 pub mod alarms;
 pub mod control;
 pub mod credit;
@@ -14,6 +16,7 @@ pub mod hub;
 pub mod journal;
 pub mod ledger;
 pub mod reading;
+pub mod refusals;
 pub mod sealer;
 pub mod session;
 pub mod validator;

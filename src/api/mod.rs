@@ -10,6 +10,7 @@
 
 mod about;
 mod alarms;
+mod caller;
 mod checkpoint;
 mod context;
 mod control;
@@ -45,6 +46,7 @@ mod stream_tests;
 mod tests;
 
 pub use about::Standing;
+pub use caller::LOCAL;
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use erase::view as erasure_view;

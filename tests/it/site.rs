@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use weighbridge::access::{Caller, Role};
 use weighbridge::actors::ledger::{BlockLimits, LedgerHealth, LedgerStatus};
 use weighbridge::crypto::{Identity, SealingKey};
 use weighbridge::hub::{Hub, HubBuilder, HubKeys};
@@ -16,7 +17,7 @@ use weighbridge::live_view::{DeviceLive, Link};
 use weighbridge::model::{Batch, Values, VerdictClass};
 use weighbridge::store::FaultyDisk;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, IdentityKind, PublicKey, Response,
+    Action, BatchContent, Content, DocumentContent, Hash, IdentityKind, PublicKey, Response,
 };
 
 /// How long a test waits for what must come, on a busy machine.
@@ -110,6 +111,7 @@ impl Site {
                             height,
                             action: record.body.action,
                             response: record.body.response,
+                            permit: record.body.permit,
                             content,
                             opened,
                         });
@@ -120,7 +122,11 @@ impl Site {
                     }
                     Content::Message(message) => {
                         let details = opener.open_act(&record.body.hub, &message).unwrap();
-                        recorded.acts.push(RecordedAct {
+                        let acts = match record.body.object.starts_with("access:") {
+                            true => &mut recorded.access,
+                            false => &mut recorded.acts,
+                        };
+                        acts.push(RecordedAct {
                             height,
                             subject: record.body.subject,
                             action: record.body.action,
@@ -144,7 +150,10 @@ pub struct Recorded {
     pub batches: Vec<RecordedBatch>,
     /// Object and document.
     pub documents: Vec<(String, DocumentContent)>,
+    /// What users did, but for what concerns access.
     pub acts: Vec<RecordedAct>,
+    /// What concerns access.
+    pub access: Vec<RecordedAct>,
 }
 
 /// What a user did, as it is recorded.
@@ -164,6 +173,8 @@ pub struct RecordedBatch {
     pub height: u64,
     pub action: Action,
     pub response: Response,
+    /// The permit it was stored under.
+    pub permit: Option<Hash>,
     pub content: BatchContent,
     /// What was sealed; `None` when it was refused.
     pub opened: Option<UnpackedBatch>,
@@ -242,6 +253,11 @@ pub fn waiting(hub: &Hub) -> String {
         LedgerHealth::Waiting(why) => why,
         other => panic!("{other:?}"),
     }
+}
+
+/// Lets somebody in.
+pub fn enter(hub: &Hub, user: &str, roles: &[Role]) -> Caller {
+    wait(hub, "a user is let in", hub.enter(user, roles)).unwrap()
 }
 
 /// Waits until a device is as `wanted`.
