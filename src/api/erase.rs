@@ -3,11 +3,11 @@
 //!
 //! Whether the user may is decided by the hub, which records what it refuses.
 
+use super::caller::caller;
 use super::ports::{EraseFault, EraseRequest, EraseStatus};
 use super::problem::Problem;
 use super::query::Params;
 use super::server::Api;
-use crate::access::Caller;
 use crate::model::{parse_time, rfc3339};
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -40,6 +40,7 @@ async fn erase(
     if request.method() != Method::POST {
         let last = port.last().filter(|last| last.plan.notice.device == device);
         let none = || Problem::not_found("nothing was erased of this device since the hub started");
+        super::caller::onlooker(&api).await?;
         return Ok(HttpResponse::Ok().json(view(&last.ok_or_else(none)?)));
     }
     let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
@@ -56,17 +57,9 @@ async fn erase(
         until,
         dry_run: body.dry_run,
     };
-    let begun = port.erase(&caller(&api), wanted).await.map_err(problem)?;
+    let caller = caller(&api).await?;
+    let begun = port.erase(&caller, wanted).await.map_err(problem)?;
     Ok(HttpResponse::Ok().json(view(&begun)))
-}
-
-/// In whose name: there is no log-in on loopback.
-fn caller(api: &Api) -> Caller {
-    Caller {
-        user: "local".to_owned(),
-        session: "http".to_owned(),
-        roles: api.context.roles.to_vec(),
-    }
 }
 
 /// An erasure, as it is shown over HTTP and by the command line.
@@ -94,7 +87,9 @@ pub fn view(status: &EraseStatus) -> Json {
 fn problem(fault: EraseFault) -> Problem {
     let detail = fault.to_string();
     match fault {
-        EraseFault::Denied(_) => Problem::forbidden(detail),
+        EraseFault::Denied(_) => Problem::forbidden(format!(
+            "{detail}; what users may do over HTTP is `roles` in [http] of the hub's configuration"
+        )),
         EraseFault::Unknown(_) => Problem::body(detail),
         EraseFault::Busy(_) => Problem::busy(detail),
         EraseFault::Failed(_) => {

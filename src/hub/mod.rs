@@ -286,7 +286,7 @@ impl HubBuilder {
             store.clone(),
             opener,
             recorded,
-            (gate, actors.doors.journal().clone()),
+            (gate.clone(), actors.doors.journal().clone()),
             workers,
         );
         edges.admit(admission);
@@ -297,7 +297,7 @@ impl HubBuilder {
             (store, runtime.clone(), changing.clone()),
             (actors.hub.clone(), actors.ledger.clone()),
             (past.clone(), planner.clone()),
-            actors.doors.journal().clone(),
+            (gate, actors.doors.journal().clone()),
         );
         Ok(Hub {
             buffer,

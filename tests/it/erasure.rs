@@ -19,12 +19,8 @@ use weighbridge_verifier::{Action, Response};
 
 const PRESS: &str = "press-1";
 
-fn caller(role: Role) -> Caller {
-    Caller {
-        user: role.name().to_owned(),
-        session: "test".to_owned(),
-        roles: vec![role],
-    }
+fn caller(hub: &Hub, role: Role) -> Caller {
+    site::enter(hub, role.name(), &[role])
 }
 
 fn request(device: &str, until: Nanos, dry_run: bool) -> EraseRequest {
@@ -37,9 +33,9 @@ fn request(device: &str, until: Nanos, dry_run: bool) -> EraseRequest {
 
 /// Erases, and waits until all of it is done.
 fn erase(hub: &Hub, device: &str, until: Nanos) -> EraseStatus {
-    let caller = caller(Role::Auditor);
+    let caller = caller(hub, Role::ConfigureAdmin);
     let wanted = request(device, until, false);
-    let begun = hub.eraser().erase_for(&caller, wanted);
+    let begun = hub.eraser().erase(&caller, wanted);
     let begun = hub.runtime().block_on(begun).unwrap();
     if begun.done {
         return begun;
@@ -65,8 +61,9 @@ fn readable(hub: &Hub) -> usize {
         to: Nanos::MAX,
         purpose: "raw",
     };
+    let caller = caller(hub, Role::Auditor);
     hub.runtime().block_on(async {
-        let tags = hub.past().open(&caller(Role::Auditor), request).await;
+        let tags = hub.past().open(&caller, request).await;
         let tags = tags.unwrap();
         let page = tags[0].page(Direction::Forward, None, 10_000);
         page.await.unwrap().samples.len()
@@ -108,7 +105,7 @@ fn a_running_hub_erases_one_device_and_goes_on_with_all() {
     };
 
     // What would go, without a record; then what goes.
-    let auditor = caller(Role::Auditor);
+    let auditor = caller(&hub, Role::Auditor);
     let dry = request(PRESS, now(), true);
     let dry = hub.eraser().erase_for(&auditor, dry);
     let dry = hub.runtime().block_on(dry).unwrap();
@@ -172,7 +169,7 @@ fn who_may_not_erase_is_refused_on_record() {
     let site = Site::new(32);
     let hub = site.hub().start().unwrap();
     let asked = |role: Role| {
-        let (caller, wanted) = (caller(role), request(PRESS, now(), false));
+        let (caller, wanted) = (caller(&hub, role), request(PRESS, now(), false));
         let eraser = hub.eraser().clone();
         hub.runtime()
             .block_on(async move { eraser.erase(&caller, wanted).await })
@@ -185,7 +182,7 @@ fn who_may_not_erase_is_refused_on_record() {
         let refused = asked(*role);
         assert!(matches!(refused, Err(EraseFault::Denied(_))), "{refused:?}");
     }
-    let auditor = caller(Role::Auditor);
+    let auditor = caller(&hub, Role::Auditor);
     let future = request(PRESS, now() + 3_600_000 * MS, false);
     let future = hub.eraser().erase_for(&auditor, future);
     let future = hub.runtime().block_on(future);

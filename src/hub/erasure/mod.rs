@@ -11,7 +11,8 @@ pub use stopped::StoppedErasure;
 
 use super::HubHistory;
 use super::plan::{Planner, new_key};
-use crate::access::{Caller, Right};
+use crate::access::{Caller, Denied, Gate, Right};
+use crate::actors::access::log_denied;
 use crate::actors::hub::{HubActor, SealerOf};
 use crate::actors::journal::Journal;
 use crate::actors::ledger::{Append, LedgerActor, RecordedSettings};
@@ -48,16 +49,11 @@ pub(super) fn resume(store: &dyn Store) {
     }
 }
 
-/// Whether the caller may erase.
-fn allowed(caller: &Caller, device: &str) -> Result<(), EraseFault> {
-    if caller.may(Right::Erase) {
-        return Ok(());
-    }
-    Err(EraseFault::Denied(format!(
-        "`{}` may not erase what was recorded of `{device}`: no role of this user carries that right; whoever \
-         has the hub's keys can erase at the stopped hub, with `weighbridge erase --dir`",
-        caller.user
-    )))
+/// Whether the caller may erase what was recorded of `device`.
+fn allowed(gate: &Gate, caller: &Caller, device: &str) -> Result<(), Denied> {
+    let object = name("device", device);
+    let denied = gate.passages(&caller.user, Right::Erase, [&*object], now());
+    denied.inspect_err(|denied| log_denied(caller, Right::Erase, &object, denied))
 }
 
 /// The settings of `device` recorded again under its next key: that key's epoch, and what becomes durable.
@@ -90,6 +86,7 @@ pub struct Eraser {
     ledger: Addr<LedgerActor>,
     past: Arc<HubHistory>,
     planner: Arc<Planner>,
+    gate: Gate,
     journal: Journal,
     /// One at a time.
     turn: Arc<Turn<()>>,
@@ -101,7 +98,7 @@ impl Eraser {
         (store, runtime, changing): (Arc<dyn Store>, Handle, Arc<Turn<()>>),
         (hub, ledger): (Addr<HubActor>, Addr<LedgerActor>),
         (past, planner): (Arc<HubHistory>, Arc<Planner>),
-        journal: Journal,
+        (gate, journal): (Gate, Journal),
     ) -> Self {
         Self {
             store,
@@ -111,6 +108,7 @@ impl Eraser {
             ledger,
             past,
             planner,
+            gate,
             journal,
             turn: Arc::default(),
             last: Arc::default(),
@@ -127,18 +125,21 @@ impl Eraser {
             ledger: self.ledger.clone(),
             past: self.past.clone(),
             planner: self.planner.clone(),
+            gate: self.gate.clone(),
             journal: self.journal.clone(),
             turn: self.turn.clone(),
             last: self.last.clone(),
         }
     }
 
-    async fn refuse(&self, caller: &Caller, request: &EraseRequest, fault: &EraseFault) {
+    /// Records a refusal, and returns what to answer: not the rule.
+    async fn refuse(&self, caller: &Caller, request: &EraseRequest, denied: Denied) -> EraseFault {
         let details = json!({
             "session": caller.session,
             "until": rfc3339(request.until),
             "until_ns": request.until.to_string(),
-            "reason": fault.to_string(),
+            "rule": denied.rule(),
+            "denied": denied.to_string(),
         });
         let act = Act {
             time: now(),
@@ -150,8 +151,12 @@ impl Eraser {
             response: Response::Refused,
         };
         if let Err(error) = self.journal.record(&act).await {
-            tracing::error!(%error, "a refusal cannot be recorded");
+            return EraseFault::Busy(format!("the refusal could not be recorded: {error}"));
         }
+        EraseFault::Denied(format!(
+            "`{}` may not erase what was recorded of `{}`",
+            caller.user, request.device
+        ))
     }
 
     /// Looks the history over.
@@ -308,9 +313,8 @@ impl ErasePort for Eraser {
         caller: &Caller,
         request: EraseRequest,
     ) -> Result<EraseStatus, EraseFault> {
-        if let Err(fault) = allowed(caller, &request.device) {
-            self.refuse(caller, &request, &fault).await;
-            return Err(fault);
+        if let Err(denied) = allowed(&self.gate, caller, &request.device) {
+            return Err(self.refuse(caller, &request, denied).await);
         }
         self.erase_for(caller, request).await
     }
