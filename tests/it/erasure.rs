@@ -261,6 +261,9 @@ fn erase_in_the_directory_of_a_stopped_hub() {
         stderr(&refused)
     );
     hub.kill();
+    let until = now().to_string();
+    let wanted = ["erase", "--device", "plc-0", "--until", &until];
+    let of = |more: &[&str]| run(&[&wanted[..], more].concat());
 
     let dry = run_json(&[&wanted[..], &["--dir", dir, "--dry-run", "--json"]].concat());
     assert!(
