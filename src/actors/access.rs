@@ -253,6 +253,10 @@ impl AccessPort for AccessDesk {
         &self.0.gate
     }
 
+    async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), AccessError> {
+        AccessDesk::change(self, By::User(caller), changes).await
+    }
+
     async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError> {
         let desk = &*self.0;
         let (id, time) = (name("user", user), now());
@@ -288,7 +292,7 @@ impl AccessPort for AccessDesk {
             Change::Permit(id, mode, _) => state.permit(id, *mode).is_some_and(|p| p.holds(time)),
             _ => false,
         });
-        match self.change(By::Hub(face), changes).await {
+        match AccessDesk::change(self, By::Hub(face), changes).await {
             // They are renewed the next time.
             Err(AccessError::NotRecorded(error)) if still_hold => {
                 tracing::warn!(user, face, error, "permits are not renewed yet");

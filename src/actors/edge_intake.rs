@@ -13,7 +13,7 @@ use crate::crypto::SealingKey;
 use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
 use crate::model::{Batch, now};
-use crate::protocols::edge::wire::DeviceLink;
+use crate::protocols::edge::wire::{DeviceLink, Standing};
 use crate::protocols::edge::{Contact, Gate, Unpacker, Upload};
 use actix::Recipient;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl EdgeIntake {
     /// An intake that goes on after batch `newest`; `standing` is what the ledger has of the device.
     pub fn new(
         feed: EdgeFeed,
-        (newest, standing): ((u64, u64), watch::Receiver<(u64, u64)>),
+        (newest, standing): ((u64, u64), watch::Receiver<Standing>),
         batches: Recipient<BatchRead>,
         live: Arc<DeviceLive>,
         (credits, stop): (Credits, CancellationToken),

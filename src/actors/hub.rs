@@ -23,6 +23,7 @@ use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
 use crate::protocols::Source;
 use crate::protocols::edge::EdgeControl;
+use crate::protocols::edge::wire::Standing;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
 use futures_util::FutureExt;
@@ -71,8 +72,9 @@ pub enum Intake {
 /// Makes a device's source, whenever it is needed.
 pub type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
 
-/// The number of a device's next batch, and what the ledger has of it, to be watched.
-type Next = ((u64, u64), watch::Receiver<(u64, u64)>);
+/// The number of a device's next batch; for a device that an edge node reads also what the ledger has
+/// of it, to be watched.
+type Next = ((u64, u64), Option<watch::Receiver<Standing>>);
 
 /// One device.
 struct Pipeline {
@@ -221,6 +223,7 @@ impl HubActor {
                 self.doors.open(&plan.live, Some(control));
                 let (feed, workers) = (feed.clone(), self.workers.clone());
                 let newest = (next.0, next.1 - 1);
+                let standing = standing.ok_or("nobody watches the ledger for it")?;
                 Box::new(move |batches| {
                     let from = (newest, standing);
                     EdgeIntake::new(feed, from, batches, live, of_reading, workers)
@@ -263,6 +266,10 @@ impl HubActor {
             }
             pipeline.building = true;
             let (device, number) = (pipeline.plan.live.id.clone(), pipeline.number);
+            let edge = match &pipeline.plan.intake {
+                Intake::Source(_) => None,
+                Intake::Edge(feed) => Some(feed.key),
+            };
             let before = pipeline.running.as_ref();
             let before = before.map(|r| (r.stop.clone(), r.credits.clone()));
             if before.is_some() {
@@ -279,7 +286,10 @@ impl HubActor {
                     stop.cancel();
                     credits.drain().await;
                 }
-                let standing = ledger.send(Follow(of_device.clone())).await?;
+                let standing = match edge {
+                    Some(key) => Some(ledger.send(Follow(of_device.clone(), key)).await?),
+                    None => None,
+                };
                 Ok::<_, MailboxError>((ledger.send(NextBatch(of_device)).await?, standing))
             };
             ctx.spawn(

@@ -1,7 +1,9 @@
 //! Implementations of [`crate::ledger::store::Store`], the signed head outside of it, and the durable
-//! queue for what cannot go on yet.
+//! queue for what cannot go on yet; and the small files beside the ledger: users' credentials, the
+//! site's certificates.
 
 mod buffered;
+pub mod credentials;
 mod faulty;
 mod fjall_store;
 mod head;
@@ -9,12 +11,16 @@ mod key_slots;
 mod legacy_keys;
 mod lock;
 mod manifest;
+pub mod site_certificates;
+mod small_file;
 pub mod spool;
 
 pub use buffered::{BufferStatus, BufferedStore, buffered_puts};
+pub use credentials::{CredentialFiles, CredentialStoreError};
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;
 pub use head::HeadFile;
+pub use site_certificates::{Issued, SiteCertificates, SiteError};
 
 #[cfg(test)]
 mod tests;
