@@ -92,6 +92,13 @@ impl Journal {
         Ok(height)
     }
 
+    /// Records what needs no sealing, or is sealed already, as [`record`](Self::record) does.
+    pub async fn record_as_it_is(&self, act: SealedAct) -> Result<u64, JournalError> {
+        let written = timeout(PATIENCE, self.ledger.send(Record(act))).await;
+        let written = written.map_err(|_| JournalError::Timeout)?;
+        Ok(written.map_err(|_| RecordFault::Stopped)??)
+    }
+
     /// Records an act with the next block, however long that takes, and does not wait for it. For what
     /// came of an act that is recorded already: there are no more of these than of those.
     pub async fn note(&self, act: &Act<'_>) -> Result<(), JournalError> {

@@ -312,6 +312,7 @@ impl FakeHub {
             access: access_as(Role::Engineer),
             history: None,
             checkpoints: None,
+            eraser: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
             certificates: None,
         };

@@ -6,7 +6,8 @@ use super::feed::Feed;
 use super::guard::guard;
 use super::problem::Problem;
 use super::{
-    access, alarms, checkpoint, control, devices, events, history, ledger, metrics, page, status,
+    access, alarms, checkpoint, control, devices, erase, events, history, ledger, metrics, page,
+    status,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -220,6 +221,7 @@ pub(super) fn app(
         .configure(control::routes)
         .configure(ledger::routes)
         .configure(checkpoint::routes)
+        .configure(erase::routes)
         .configure(alarms::routes)
         .configure(access::routes)
         .configure(history::routes)

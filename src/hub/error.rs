@@ -56,6 +56,9 @@ pub enum HubError {
     /// The index of what was recorded.
     #[error("the history cannot be opened: {0}")]
     History(#[from] crate::ledger::history::PastError),
+    /// An erasure.
+    #[error("it cannot be erased: {0}")]
+    Erasure(#[from] crate::ledger::erasure::ErasureError),
     /// The HTTP face.
     #[error(transparent)]
     Http(#[from] crate::api::ApiError),

@@ -10,6 +10,7 @@ mod checkpoints;
 mod control;
 mod device;
 mod edges;
+mod erasure;
 mod error;
 mod faces;
 mod history;
@@ -24,6 +25,7 @@ pub(crate) use control::check_value;
 pub use device::DeviceSetup;
 pub(crate) use device::check as check_devices;
 pub use edges::EdgesSetup;
+pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
@@ -229,6 +231,7 @@ impl HubBuilder {
         let signing = Arc::new(self.keys.signing);
         let signer: Arc<dyn Signer> = signing.clone();
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        erasure::resume(&*store);
         let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
@@ -280,19 +283,28 @@ impl HubBuilder {
         )?;
         actors.alarms.forget_all_but(|device| ids.contains(device));
         let past = HubHistory::start(
-            store,
+            store.clone(),
             opener,
             recorded,
-            (gate, actors.doors.journal().clone()),
+            (gate.clone(), actors.doors.journal().clone()),
             workers,
         );
         edges.admit(admission);
         edges.set_gates(&[], &gates);
+        let (past, planner) = (Arc::new(past), Arc::new(planner));
+        let changing = Arc::new(tokio::sync::Mutex::new(()));
+        let eraser = Eraser::new(
+            (store, runtime.clone(), changing.clone()),
+            (actors.hub.clone(), actors.ledger.clone()),
+            (past.clone(), planner.clone()),
+            (gate, actors.doors.journal().clone()),
+        );
         Ok(Hub {
             buffer,
             edges: Arc::new(edges),
-            changing: tokio::sync::Mutex::new(()),
-            past: Arc::new(past),
+            changing,
+            eraser: Arc::new(eraser),
+            past,
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -301,7 +313,7 @@ impl HubBuilder {
             explorer,
             checkpoints,
             actors,
-            planner: Arc::new(planner),
+            planner,
             threads: Some(threads),
             shutdown_wait: self.shutdown_wait,
         })
@@ -462,7 +474,8 @@ pub struct Hub {
     buffer: Option<Arc<BufferedStore>>,
     edges: Arc<Edges>,
     /// Held while devices and edge nodes change.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
+    eraser: Arc<Eraser>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -521,6 +534,11 @@ impl Hub {
     /// Makes checkpoints of the ledger; `None` when it was given no file for their key.
     pub fn checkpoints(&self) -> Option<Arc<Checkpoints>> {
         self.checkpoints.clone()
+    }
+
+    /// Erases what was recorded, for those who may.
+    pub fn eraser(&self) -> &Arc<Eraser> {
+        &self.eraser
     }
 
     /// Blocks and records.

@@ -3,6 +3,7 @@
 //! The wrap itself says nothing to whoever cannot open it; the signature lets anyone notice a changed
 //! bit without any secret.
 
+use super::store::{Space, Store, StoreError};
 use crate::crypto::Signer;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::borrow::Cow;
@@ -116,6 +117,47 @@ pub fn wrap_prefix(device: &str, key_epoch: u64) -> Vec<u8> {
     key.extend(device.as_bytes());
     key.extend(key_epoch.to_be_bytes());
     key
+}
+
+/// Device and key epoch of a wrap, from the key under which it is kept.
+pub fn read_wrap_key(key: &[u8]) -> Option<(String, u64)> {
+    let (length, rest) = key.split_first_chunk::<4>()?;
+    let (device, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    let (epoch, _) = rest.split_first_chunk()?;
+    let device = String::from_utf8(device.to_vec()).ok()?;
+    Some((device, u64::from_be_bytes(*epoch)))
+}
+
+/// A wrap that is there, or was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptKey {
+    /// Its key in the store.
+    pub at: Vec<u8>,
+    /// Which of the device's keys it wraps.
+    pub epoch: u64,
+    /// Whether it was overwritten.
+    pub destroyed: bool,
+}
+
+/// All wraps of a device's keys, in order of their epochs.
+pub fn keys_of(store: &dyn Store, device: &str) -> Result<Vec<KeptKey>, StoreError> {
+    let from = wrap_prefix(device, 0);
+    let (of_device, _) = from.split_at(from.len() - size_of::<u64>());
+    let mut keys = Vec::new();
+    for entry in store.scan(Space::Keys, of_device) {
+        let (at, value) = entry?;
+        let Some(rest) = at.strip_prefix(of_device) else {
+            break;
+        };
+        if let Some((epoch, _)) = rest.split_first_chunk() {
+            keys.push(KeptKey {
+                epoch: u64::from_be_bytes(*epoch),
+                destroyed: value.is_empty(),
+                at,
+            });
+        }
+    }
+    Ok(keys)
 }
 
 /// Whose epoch key a record's sealed bytes are sealed under, and which of its keys: the device's, or

@@ -5,6 +5,7 @@ pub mod assemble;
 pub mod batch_format;
 pub mod checkpoint;
 pub mod draft;
+pub mod erasure;
 pub mod facts;
 pub mod head;
 pub mod history;

@@ -42,6 +42,11 @@ pub enum Where {
         /// The key, hexadecimal.
         key: String,
     },
+    /// In the notice of an erasure under this key.
+    Erasures {
+        /// The key, hexadecimal.
+        key: String,
+    },
     /// In a keyspace as a whole.
     Store {
         /// Its name.
@@ -58,6 +63,7 @@ impl fmt::Display for Where {
             Self::Sealed { key } => write!(f, "sealed {key}"),
             Self::Keys { key } => write!(f, "wrapped key {key}"),
             Self::History { key } => write!(f, "history {key}"),
+            Self::Erasures { key } => write!(f, "erasure {key}"),
             Self::Store { name } => write!(f, "keyspace {name}"),
         }
     }
@@ -76,6 +82,27 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.what)
     }
+}
+
+/// An erasure that is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ErasureFound {
+    /// The device.
+    pub device: String,
+    /// Everything before this source time was to go, ns since 1970.
+    pub until: i64,
+    /// When, ns since 1970.
+    pub time: i64,
+    /// Who asked.
+    pub by: String,
+    /// Height of the block that records it.
+    pub height: u64,
+    /// Which record of the block, from 0.
+    pub index: usize,
+    /// Batches that went.
+    pub batches: u64,
+    /// Bytes of ciphertext in them.
+    pub bytes: u64,
 }
 
 /// How far a clean ledger can be trusted.
@@ -107,8 +134,16 @@ pub struct Report {
     pub sealed: u64,
     /// Bytes of ciphertext in them.
     pub sealed_bytes: u64,
-    /// Wrapped keys that were checked.
+    /// Wrapped keys that were checked, with those that were destroyed.
     pub wraps: u64,
+    /// Wrapped keys that were destroyed.
+    pub destroyed_keys: u64,
+    /// What was erased, up to [`MAX_FINDINGS`].
+    pub erasures: Vec<ErasureFound>,
+    /// How many erasures there were in all.
+    pub erasure_count: u64,
+    /// Batches that they took.
+    pub erased_batches: u64,
     /// How far it can be trusted if there are no findings.
     pub trust: LedgerTrust,
     /// What is wrong, up to [`MAX_FINDINGS`].
@@ -129,6 +164,10 @@ impl Report {
             sealed: 0,
             sealed_bytes: 0,
             wraps: 0,
+            destroyed_keys: 0,
+            erasures: Vec::new(),
+            erasure_count: 0,
+            erased_batches: 0,
             trust: match trust {
                 Some(_) => LedgerTrust::Key,
                 None => LedgerTrust::SelfConsistentOnly,

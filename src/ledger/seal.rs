@@ -129,6 +129,11 @@ impl BatchSealer {
         self
     }
 
+    /// What the device's batches are judged by, as far as it is sealed.
+    pub fn in_force(&self) -> InForce {
+        *self.in_force.lock()
+    }
+
     /// Messages counted under the key.
     pub fn used(&self) -> u64 {
         self.key.used()

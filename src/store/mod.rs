@@ -7,6 +7,8 @@ pub mod credentials;
 mod faulty;
 mod fjall_store;
 mod head;
+mod key_slots;
+mod legacy_keys;
 mod lock;
 mod manifest;
 pub mod site_certificates;

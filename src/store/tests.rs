@@ -4,6 +4,7 @@ mod bit_flips;
 mod checkpoints;
 mod files;
 mod full_disk;
+mod legacy_keys;
 mod power_loss;
 mod queries;
 mod restart;

@@ -20,6 +20,7 @@ mod edge_process;
 mod edge_reload;
 mod edge_wire;
 mod end_to_end;
+mod erasure;
 mod faces;
 mod floors;
 mod history;

@@ -64,6 +64,9 @@ pub enum PastError {
     /// What judged a batch is in no block that was looked through.
     #[error("the settings that judged the batches of `{0}` are in no block near them")]
     NoSettings(String),
+    /// What was erased is not known.
+    #[error("{0}")]
+    Erasures(String),
     /// The ledger does not begin with its hub's enrolment.
     #[error("the ledger does not begin with its hub's enrolment")]
     Genesis,

@@ -66,6 +66,17 @@ impl Store for Memory {
             Some(Ok((key.clone(), value.clone())))
         }))
     }
+
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        let mut values = self.values.lock();
+        keys.iter()
+            .for_each(|key| drop(values.remove(&(space, key.clone()))));
+        Ok(())
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A ledger of sealed batches, and every sample that should be found again.
