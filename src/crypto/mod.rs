@@ -1,5 +1,6 @@
-//! Suite `nist`: P-256 ECDSA (low-s) and SHA-256 for signatures, AES-256-GCM for batches, HPKE
-//! (RFC 9180) for the keys they are sealed under. The cryptography crates are used here only.
+//! Keys and envelopes of both suites. `nist`: P-256 ECDSA (low-s) and SHA-256 for signatures,
+//! AES-256-GCM for batches, HPKE (RFC 9180) for the keys they are sealed under. `guomi`: SM2 and SM3,
+//! SM4-GCM, SM2's public-key encryption. The cryptography crates are used here only.
 
 mod checkpoint_key;
 pub mod envelope;
@@ -10,11 +11,12 @@ pub mod pinned_tls;
 mod salts;
 pub mod sealing;
 pub mod signer;
+mod symmetric;
 pub mod tls;
 
 pub use checkpoint_key::{CheckpointKey, ed25519_holds};
 pub use envelope::{EpochKey, OpenError};
-pub use identity::Identity;
+pub use identity::{Identity, PeerKey};
 pub use key_file::KeyFileError;
 pub use salts::SaltSeed;
 pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};

@@ -20,6 +20,7 @@ mod edge_wire;
 mod end_to_end;
 mod faces;
 mod floors;
+mod guomi;
 mod history;
 mod hostile;
 mod kill;

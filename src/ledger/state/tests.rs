@@ -8,7 +8,7 @@ use weighbridge_verifier::record::attestation_message;
 use weighbridge_verifier::{Attestation, MessageContent, Response, SealedRef, SignatureError};
 
 fn signer() -> TestSigner {
-    TestSigner::new("hub-1", 1)
+    TestSigner::new(SUITE, "hub-1", 1)
 }
 
 fn enrol(id: &str, kind: IdentityKind, key: Option<PublicKey>) -> Draft {
@@ -17,7 +17,7 @@ fn enrol(id: &str, kind: IdentityKind, key: Option<PublicKey>) -> Draft {
 }
 
 fn document(version: u64) -> Draft {
-    let commitment = sha256(&[b"limits", &version.to_le_bytes()]);
+    let commitment = SUITE.hash(&[b"limits", &version.to_le_bytes()]);
     let document = DocumentContent {
         kind: "limits".to_owned(),
         version,
@@ -37,12 +37,19 @@ fn records(drafts: &[Draft]) -> Vec<Record> {
     let genesis = enrol("hub-1", IdentityKind::Hub, Some(signer.public_key()));
     let mut all = vec![genesis];
     all.extend_from_slice(drafts);
-    let (block, _) = assemble(&all, &State::new("plant"), &Tip::NONE, &signer, 1_000).unwrap();
+    let (block, _) = assemble(
+        &all,
+        &State::new(SUITE, "plant"),
+        &Tip::NONE,
+        &signer,
+        1_000,
+    )
+    .unwrap();
     block.records
 }
 
 fn apply_all(records: &[Record]) -> Result<State, ApplyError> {
-    let mut state = State::new("plant");
+    let mut state = State::new(SUITE, "plant");
     for record in records {
         state.apply(record)?;
     }
@@ -53,11 +60,11 @@ fn some_records() -> Vec<Record> {
     records(&[
         enrol("press-1", IdentityKind::Device, None),
         document(1),
-        store_draft("press-1", 1, 10),
-        refuse_draft("press-1", 2, 20),
-        store_draft("robot-2", 1, 30),
+        store_draft(SUITE, "press-1", 1, 10),
+        refuse_draft(SUITE, "press-1", 2, 20),
+        store_draft(SUITE, "robot-2", 1, 30),
         document(2),
-        store_draft("press-1", 3, 40),
+        store_draft(SUITE, "press-1", 3, 40),
     ])
 }
 
@@ -66,7 +73,13 @@ fn refused(draft: Draft) -> ApplyError {
     let signer = signer();
     let genesis = enrol("hub-1", IdentityKind::Hub, Some(signer.public_key()));
     let drafts = [genesis, draft];
-    match assemble(&drafts, &State::new("plant"), &Tip::NONE, &signer, 1_000) {
+    match assemble(
+        &drafts,
+        &State::new(SUITE, "plant"),
+        &Tip::NONE,
+        &signer,
+        1_000,
+    ) {
         Err(AssembleError::Draft { index: 1, why }) => why,
         other => panic!("{other:?}"),
     }
@@ -93,7 +106,7 @@ fn records_add_up() {
 fn the_hash_depends_on_the_records_only() {
     let records = some_records();
     let mut hashes = std::collections::BTreeSet::new();
-    let mut state = State::new("plant");
+    let mut state = State::new(SUITE, "plant");
     hashes.insert(state.hash());
     for (done, record) in records.iter().enumerate() {
         state.apply(record).unwrap();
@@ -103,7 +116,10 @@ fn the_hash_depends_on_the_records_only() {
             "record {done} changes the hash"
         );
     }
-    assert_ne!(State::new("plant").hash(), State::new("plant-2").hash());
+    assert_ne!(
+        State::new(SUITE, "plant").hash(),
+        State::new(SUITE, "plant-2").hash()
+    );
 }
 
 proptest! {
@@ -113,7 +129,7 @@ proptest! {
     #[test]
     fn only_the_right_order_can_be_applied(picks in proptest::collection::vec(0usize..8, 1..9)) {
         let records = some_records();
-        let mut state = State::new("plant");
+        let mut state = State::new(SUITE, "plant");
         let mut next = 0;
         for pick in picks {
             let before = state.hash();
@@ -134,7 +150,7 @@ proptest! {
 #[test]
 fn the_first_record_must_enrol_its_own_hub() {
     let records = some_records();
-    let mut state = State::new("plant");
+    let mut state = State::new(SUITE, "plant");
     assert_eq!(state.apply(&records[1]), Err(ApplyError::Genesis));
     let signer = signer();
     let key = Some(signer.public_key());
@@ -142,9 +158,15 @@ fn the_first_record_must_enrol_its_own_hub() {
         enrol("hub-2", IdentityKind::Hub, key),
         enrol("hub-1", IdentityKind::User, key),
         enrol("hub-1", IdentityKind::Hub, None),
-        store_draft("press-1", 1, 10),
+        store_draft(SUITE, "press-1", 1, 10),
     ] {
-        let made = assemble(&[wrong], &State::new("plant"), &Tip::NONE, &signer, 1_000);
+        let made = assemble(
+            &[wrong],
+            &State::new(SUITE, "plant"),
+            &Tip::NONE,
+            &signer,
+            1_000,
+        );
         assert!(made.is_err());
     }
 }
@@ -152,7 +174,7 @@ fn the_first_record_must_enrol_its_own_hub() {
 #[test]
 fn a_record_of_another_chain_hub_or_key_is_refused() {
     let records = some_records();
-    let mut other_chain = State::new("plant-2");
+    let mut other_chain = State::new(SUITE, "plant-2");
     let refused = other_chain.apply(&records[0]);
     assert_eq!(refused, Err(ApplyError::Chain("plant".to_owned())));
     let mut state = apply_all(&records[..2]).unwrap();
@@ -163,7 +185,7 @@ fn a_record_of_another_chain_hub_or_key_is_refused() {
         Err(ApplyError::UnknownHub("hub-2".to_owned()))
     );
     let mut forged = records[2].clone();
-    forged.signature = TestSigner::new("hub-1", 2).sign(&forged.body.hash());
+    forged.signature = TestSigner::new(SUITE, "hub-1", 2).sign(&forged.body.hash());
     assert_eq!(state.apply(&forged), Err(SignatureError::Mismatch.into()));
     state.apply(&records[2]).unwrap();
 }
@@ -172,7 +194,7 @@ fn a_record_of_another_chain_hub_or_key_is_refused() {
 fn batches_come_one_after_the_other() {
     let mut state = apply_all(&some_records()).unwrap();
     let may_follow = |state: &State, epoch, sequence| {
-        let content = batch_content("press-1", epoch, sequence);
+        let content = batch_content(SUITE, "press-1", epoch, sequence);
         state.check_batch(&content).is_ok()
     };
     assert!(may_follow(&state, 1, 4));
@@ -202,7 +224,7 @@ fn batches_come_one_after_the_other() {
 fn action_content_and_response_must_fit() {
     let shape = |draft: Draft| matches!(refused(draft), ApplyError::Shape { .. });
     let with = |change: fn(&mut Draft)| {
-        let mut draft = store_draft("press-1", 1, 10);
+        let mut draft = store_draft(SUITE, "press-1", 1, 10);
         change(&mut draft);
         draft
     };
@@ -213,7 +235,7 @@ fn action_content_and_response_must_fit() {
     assert!(shape(with(|d| d.subject = String::new())));
     assert!(shape(with(|d| d.object = "x".repeat(257))));
     let batch = |change: fn(&mut BatchContent)| {
-        let mut content = batch_content("press-1", 1, 1);
+        let mut content = batch_content(SUITE, "press-1", 1, 1);
         change(&mut content);
         Draft::store(10, content)
     };
@@ -222,16 +244,16 @@ fn action_content_and_response_must_fit() {
     assert!(shape(batch(|b| b.device = String::new())));
     assert!(shape(batch(|b| b.verdict.class = VerdictClass::Invalid)));
     assert!(shape(batch(|b| b.verdict.rule = "x".repeat(257))));
-    let refuse = Draft::refuse(10, batch_content("press-1", 1, 1));
+    let refuse = Draft::refuse(10, batch_content(SUITE, "press-1", 1, 1));
     assert!(shape(refuse));
     let act = |action: Action, kind: &str| Draft {
         action,
         content: Content::Message(MessageContent {
             kind: kind.to_owned(),
             commitment: Hash([1; 32]),
-            sealed: batch_content("press-1", 1, 1).sealed.unwrap(),
+            sealed: batch_content(SUITE, "press-1", 1, 1).sealed.unwrap(),
         }),
-        ..store_draft("press-1", 1, 10)
+        ..store_draft(SUITE, "press-1", 1, 10)
     };
     assert!(shape(act(Action::Store, "control")));
     assert!(shape(act(Action::Configure, "control")));
@@ -275,18 +297,18 @@ fn identities_are_unique_and_can_be_revoked_once() {
 
 #[test]
 fn only_the_device_itself_or_an_edge_node_attests() {
-    let device = TestSigner::new("press-1", 5);
+    let device = TestSigner::new(SUITE, "press-1", 5);
     let attested = |signer: &TestSigner| {
-        let mut content = batch_content("press-1", 1, 1);
+        let mut content = batch_content(SUITE, "press-1", 1, 1);
         content.attester = Some(Attestation {
             key: signer.public_key(),
-            signature: signer.sign(&attestation_message(&content)),
+            signature: signer.sign(&attestation_message(SUITE, &content)),
         });
         Draft::store(10, content)
     };
     let enrolled = enrol("press-1", IdentityKind::Device, Some(device.public_key()));
     apply_all(&records(&[enrolled.clone(), attested(&device)])).unwrap();
-    let stranger = attested(&TestSigner::new("press-1", 6));
+    let stranger = attested(&TestSigner::new(SUITE, "press-1", 6));
     assert_eq!(
         refused(stranger),
         ApplyError::Attester("press-1".to_owned())
