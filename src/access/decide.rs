@@ -172,6 +172,45 @@ pub fn decide_passage(
     Ok(Passage { user, hub })
 }
 
+/// Until when a user may use `right` on everything by way of `hub`, if now they may: who looks often need
+/// not ask for each thing that they look at.
+pub(super) fn all_until(
+    state: &AccessState,
+    (user, right): (&str, Right),
+    hub: &str,
+    time: Nanos,
+) -> Option<Nanos> {
+    let of = |id| admitted(state, id, time).ok();
+    let (subject, hub) = (of(user)?, of(hub)?);
+    let highest = state.levels.values().copied().chain([Level::HIGH]).max()?;
+    if !hub.level.may(right.mode(), highest) || !state.rules.reach_all(&subject.roles, right) {
+        return None;
+    }
+    let permit = state.permit(user, right.mode())?;
+    let ends = [subject.expires, hub.expires].into_iter().flatten();
+    let until = ends.fold(permit.until, Nanos::min);
+    permit.holds(time).then_some(until)
+}
+
+/// Whether a user has `right` on anything at all, now or at another time of the day: what they are shown
+/// of it need not be hidden.
+pub(super) fn somewhere(state: &AccessState, (user, right): (&str, Right), time: Nanos) -> bool {
+    admitted(state, user, time).is_ok_and(|subject| {
+        let reach = state.rules.reach(&subject.roles, right, "", time);
+        reach > Reach::Nothing
+    })
+}
+
+impl AccessState {
+    /// Whether somebody is let in at all: lists and identity.
+    ///
+    /// # Errors
+    /// By which rule not.
+    pub fn admits(&self, id: &str, time: Nanos) -> Result<&Subject, Denied> {
+        admitted(self, id, time)
+    }
+}
+
 /// Lists and identity. The blacklist is looked at first, so that a name on it costs nothing more.
 fn admitted<'a>(state: &'a AccessState, id: &str, time: Nanos) -> Result<&'a Subject, Denied> {
     let subject = state.subjects.get(id);
@@ -365,6 +404,34 @@ mod tests {
         let nobody = wants("user:bob", Right::Live, "device:press-1/force");
         let denied = decide_passage(&state, &nobody, "hub:h").unwrap_err();
         assert_eq!(denied, Denied::Unknown);
+    }
+
+    #[test]
+    fn who_may_see_all_need_not_ask_for_each_and_nobody_else() {
+        let mut state = site();
+        let live = ("user:ann", Right::Live);
+        assert_eq!(all_until(&state, live, "hub:h", NOON), None);
+        assert!(somewhere(&state, live, NOON));
+        assert!(!somewhere(&state, ("user:ann", Right::Erase), NOON));
+        assert!(!somewhere(&state, ("user:bob", Right::Live), NOON));
+        let observers = BTreeSet::from(["observer".to_owned()]);
+        let assign = Change::Assign("user:ann".into(), observers);
+        state.apply(assign).unwrap();
+        assert_eq!(all_until(&state, live, "hub:h", NOON), Some(Nanos::MAX));
+        let until = Change::Renew("user:ann".into(), Some(NOON + 5));
+        state.apply(until).unwrap();
+        assert_eq!(all_until(&state, live, "hub:h", NOON), Some(NOON + 5));
+        assert_eq!(all_until(&state, live, "hub:h", NOON + 5), None);
+        for change in [
+            Change::Black(Side::Extranet, "user:ann".into(), true),
+            Change::Black(Side::Intranet, "hub:h".into(), true),
+            Change::Permit("user:ann".into(), Mode::Read, None),
+            Change::Classify("device:vault".into(), Some(Level(9))),
+        ] {
+            let mut state = state.clone();
+            state.apply(change.clone()).unwrap();
+            assert_eq!(all_until(&state, live, "hub:h", NOON), None, "{change:?}");
+        }
     }
 
     #[test]

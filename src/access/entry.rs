@@ -54,32 +54,53 @@ struct Place {
 impl AccessState {
     /// The entry that `change` made anew; to be asked after it was made.
     pub fn entry(&self, change: &Change) -> Entry {
-        let (name, says) = match change {
+        let name = match change {
             Change::Enrol(id, _)
             | Change::Revoke(id)
             | Change::Renew(id, _)
-            | Change::Assign(id, _) => (format!("subject/{id}"), said(self.subjects.get(id))),
-            Change::Define(role, rules) => {
-                let rules = (!rules.is_empty()).then_some(rules);
-                (format!("role/{role}"), said(rules))
-            }
-            Change::Classify(object, level) => (format!("level/{object}"), said(level.as_ref())),
+            | Change::Declare(id, _)
+            | Change::Assign(id, _) => format!("subject/{id}"),
+            Change::Define(role, _) => format!("role/{role}"),
+            Change::Classify(object, _) => format!("level/{object}"),
             Change::White(side, id, _) | Change::Black(side, id, _) => {
-                let lists = self.lists(*side);
-                let place = Place {
-                    white: lists.white.contains(id),
-                    black: lists.black.contains(id),
-                };
-                let listed = place.white || place.black;
-                let name = format!("list/{}/{id}", side.name());
-                (name, said(listed.then_some(&place)))
+                format!("list/{}/{id}", side.name())
             }
-            Change::Permit(id, mode, permit) => (
-                format!("permit/{}/{id}", mode.name()),
-                said(permit.as_ref()),
-            ),
+            Change::Permit(id, mode, _) => format!("permit/{}/{id}", mode.name()),
         };
-        Entry { name, says }
+        self.entry_named(&name)
+    }
+
+    /// What the state says now under the name of an entry, which it says nothing under when there is none.
+    pub fn entry_named(&self, name: &str) -> Entry {
+        let (kind, rest) = name.split_once('/').unwrap_or((name, ""));
+        let says = match kind {
+            "subject" => said(self.subjects.get(rest)),
+            "role" => said(self.rules.of(rest)),
+            "level" => said(self.levels.get(rest)),
+            "list" => {
+                let side = rest
+                    .split_once('/')
+                    .and_then(|(s, id)| Some((side(s)?, id)));
+                said(side.and_then(|(side, id)| self.place(side, id)).as_ref())
+            }
+            "permit" => {
+                let mode = rest
+                    .split_once('/')
+                    .and_then(|(m, id)| Some((mode(m)?, id)));
+                said(mode.and_then(|(mode, id)| self.permit(id, mode)))
+            }
+            _ => Json::Null,
+        };
+        Entry {
+            name: name.to_owned(),
+            says,
+        }
+    }
+
+    fn place(&self, side: Side, id: &str) -> Option<Place> {
+        let lists = self.lists(side);
+        let (white, black) = (lists.white.contains(id), lists.black.contains(id));
+        (white || black).then_some(Place { white, black })
     }
 
     /// Takes in a recorded entry; what the state had under its name before counts no more.
@@ -98,11 +119,8 @@ impl AccessState {
             }
             "level" => put(&mut self.levels, rest.to_owned(), entry.read::<Level>()?),
             "list" => {
-                let (side, id) = rest.split_once('/').ok_or_else(unknown)?;
-                let side = [Side::Intranet, Side::Extranet]
-                    .into_iter()
-                    .find(|s| s.name() == side);
-                let lists = match side.ok_or_else(unknown)? {
+                let (name, id) = rest.split_once('/').ok_or_else(unknown)?;
+                let lists = match side(name).ok_or_else(unknown)? {
                     Side::Intranet => &mut self.intranet,
                     Side::Extranet => &mut self.extranet,
                 };
@@ -116,9 +134,8 @@ impl AccessState {
                 }
             }
             "permit" => {
-                let (mode, id) = rest.split_once('/').ok_or_else(unknown)?;
-                let mode = Mode::ALL.into_iter().find(|m| m.name() == mode);
-                let key = (id.to_owned(), mode.ok_or_else(unknown)?);
+                let (name, id) = rest.split_once('/').ok_or_else(unknown)?;
+                let key = (id.to_owned(), mode(name).ok_or_else(unknown)?);
                 put(&mut self.permits, key, entry.read::<Permit>()?);
             }
             _ => return Err(unknown()),
@@ -134,6 +151,15 @@ impl Entry {
             reason: error.to_string(),
         })
     }
+}
+
+fn side(name: &str) -> Option<Side> {
+    let sides = [Side::Intranet, Side::Extranet];
+    sides.into_iter().find(|side| side.name() == name)
+}
+
+fn mode(name: &str) -> Option<Mode> {
+    Mode::ALL.into_iter().find(|mode| mode.name() == name)
 }
 
 fn put<K: Ord, V>(map: &mut std::collections::BTreeMap<K, V>, key: K, value: Option<V>) {
@@ -171,17 +197,21 @@ mod tests {
             Change::Define("presses".into(), vec![rule]),
             Change::Assign(ann(), BTreeSet::from(["presses".to_owned()])),
             Change::Renew(ann(), Some(77)),
+            Change::Declare(ann(), Some(BTreeSet::from(["observer".to_owned()]))),
             Change::Classify("device:lab/x".into(), Some(Level(5))),
             Change::White(Side::Extranet, ann(), true),
             Change::Black(Side::Extranet, ann(), true),
             Change::Permit(ann(), Mode::Control, Some(permit)),
             Change::Permit(ann(), Mode::Control, None),
+            Change::Permit(ann(), Mode::Read, Some(permit)),
             Change::Black(Side::Extranet, ann(), false),
             Change::White(Side::Extranet, ann(), false),
             Change::Classify("device:lab/x".into(), None),
             Change::Assign(ann(), BTreeSet::new()),
             Change::Define("presses".into(), Vec::new()),
             Change::Define("observer".into(), Vec::new()),
+            Change::Declare(ann(), None),
+            Change::Enrol(ann(), Subject::new(IdentityKind::User)),
             Change::Revoke(ann()),
         ]
     }
@@ -191,16 +221,18 @@ mod tests {
         let mut state = AccessState::default();
         let mut newest = BTreeMap::new();
         for change in changes() {
-            state.apply(change.clone()).unwrap();
-            let entry = state.entry(&change);
-            // As it comes back from a record.
-            let says = serde_json::from_str(&entry.says.to_string()).unwrap();
-            newest.insert(entry.name, says);
+            for change in state.unfold(change) {
+                state.apply(change.clone()).unwrap();
+                let entry = state.entry(&change);
+                // As it comes back from a record.
+                let says = serde_json::from_str(&entry.says.to_string()).unwrap();
+                newest.insert(entry.name, says);
+            }
             let mut again = AccessState::default();
             for (name, says) in newest.clone() {
                 again.load(&Entry { name, says }).unwrap();
             }
-            assert_eq!(again, state, "after {change:?}");
+            assert_eq!(again, state);
         }
     }
 

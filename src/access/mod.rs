@@ -9,9 +9,14 @@
 //!
 //! Users are low and machines are high, and low on high may nothing. So people act on machines by
 //! request and see data by release: [`decide_passage`] says both halves.
+//!
+//! A hub's faces ask by its [`Gate`], which holds the state that is in force.
 
+mod config;
 mod decide;
+mod declare;
 mod entry;
+mod gate;
 mod level;
 mod lists;
 mod pattern;
@@ -21,8 +26,11 @@ mod rules;
 mod state;
 mod window;
 
+pub use config::AccessConfig;
 pub use decide::{Denied, Granted, Passage, Request, decide, decide_passage};
+pub use declare::{Declared, reconcile};
 pub use entry::{Entry, EntryError};
+pub use gate::{Gate, Sight};
 pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
 pub use pattern::{Pattern, PatternError};

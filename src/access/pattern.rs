@@ -48,6 +48,11 @@ impl Pattern {
         &self.0
     }
 
+    /// Whether every object is meant.
+    pub(super) fn is_all(&self) -> bool {
+        self.0 == "**"
+    }
+
     /// Whether `object` is one of those meant. Takes at most the product of both lengths.
     pub fn matches(&self, object: &str) -> bool {
         let pattern: Vec<&str> = self.0.split('/').collect();

@@ -1,9 +1,11 @@
 //! Permits: within one, requests go straight through; after it, admission is repeated (Wan et al.
 //! 2019, Algorithm 1). What a device stores is validated within a permit as well.
 
+use super::level::Mode;
 use crate::model::Nanos;
 use borsh::BorshSerialize;
 use serde::{Deserialize, Serialize};
+use weighbridge_verifier::{Hash, sha256};
 
 /// For how long somebody may store, read or control.
 #[derive(
@@ -18,6 +20,15 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// What records name it by: the SHA-256 of whose it is, for what, and from when until when.
+    pub fn hash(&self, subject: &str, mode: Mode) -> Hash {
+        let bytes = match borsh::to_vec(&(subject, mode.name(), self)) {
+            Ok(bytes) => bytes,
+            Err(error) => unreachable!("memory takes what is written to it: {error}"),
+        };
+        sha256(&[&bytes])
+    }
+
     /// Whether it holds at `time`.
     pub fn holds(&self, time: Nanos) -> bool {
         self.from <= time && time < self.until

@@ -102,16 +102,22 @@ pub enum Role {
     Supervisor,
     /// Checks what was recorded.
     Auditor,
+    /// Enrols people, gives them roles, and keeps the lists.
+    SecurityAdmin,
+    /// Configures machines and roles, and erases.
+    ConfigureAdmin,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Observer,
         Self::Operator,
         Self::Engineer,
         Self::Supervisor,
         Self::Auditor,
+        Self::SecurityAdmin,
+        Self::ConfigureAdmin,
     ];
 
     /// The name used in files.
@@ -122,12 +128,17 @@ impl Role {
             Self::Engineer => "engineer",
             Self::Supervisor => "supervisor",
             Self::Auditor => "auditor",
+            Self::SecurityAdmin => "security_admin",
+            Self::ConfigureAdmin => "configure_admin",
         }
     }
 
     /// Whether it carries `right`.
     pub fn carries(self, right: Right) -> bool {
-        use Right::{Acknowledge, Call, Evidence, History, Live, Shelve, Write};
+        use Right::{
+            Acknowledge, Admit, Assign, Call, Configure, Enrol, Erase, Evidence, History, Live,
+            Shelve, Write,
+        };
         match self {
             Self::Observer => matches!(right, Live),
             Self::Operator => matches!(right, Live | History | Write | Acknowledge),
@@ -138,6 +149,8 @@ impl Role {
                 Live | History | Evidence | Write | Call | Acknowledge | Shelve
             ),
             Self::Auditor => matches!(right, Live | History | Evidence),
+            Self::SecurityAdmin => matches!(right, Enrol | Assign | Admit),
+            Self::ConfigureAdmin => matches!(right, Configure | Erase),
         }
     }
 }
@@ -149,15 +162,6 @@ pub struct Caller {
     pub user: String,
     /// The session, unique among all faces.
     pub session: String,
-    /// What the user is.
-    pub roles: Vec<Role>,
-}
-
-impl Caller {
-    /// Whether any of the caller's roles carries `right`.
-    pub fn may(&self, right: Right) -> bool {
-        self.roles.iter().any(|role| role.carries(right))
-    }
 }
 
 #[cfg(test)]
@@ -166,24 +170,21 @@ mod tests {
 
     #[test]
     fn the_table_of_roles_and_rights() {
-        use Right::{Acknowledge, Call, Evidence, History, Live, Shelve, Write};
-        let rights = [Live, History, Evidence, Write, Call, Acknowledge, Shelve];
+        // In the order of `Right::ALL`: store, live, history, evidence, write, call, acknowledge, shelve,
+        // enrol, assign, admit, configure, erase.
         let table = [
-            (Role::Observer, "x......"),
-            (Role::Operator, "xx.x.x."),
-            (Role::Engineer, "xx.xxxx"),
-            (Role::Supervisor, "xxxxxxx"),
-            (Role::Auditor, "xxx...."),
+            (Role::Observer, ".x..........."),
+            (Role::Operator, ".xx.x.x......"),
+            (Role::Engineer, ".xx.xxxx....."),
+            (Role::Supervisor, ".xxxxxxx....."),
+            (Role::Auditor, ".xxx........."),
+            (Role::SecurityAdmin, "........xxx.."),
+            (Role::ConfigureAdmin, "...........xx"),
         ];
+        assert_eq!(table.map(|(role, _)| role), Role::ALL);
         for (role, row) in table {
-            let carried = rights.map(|right| if role.carries(right) { 'x' } else { '.' });
+            let carried = Right::ALL.map(|right| if role.carries(right) { 'x' } else { '.' });
             assert_eq!(String::from_iter(carried), row, "{}", role.name());
         }
-        let nobody = Caller {
-            user: "anonymous".into(),
-            session: "1".into(),
-            roles: vec![],
-        };
-        assert!(!nobody.may(Live));
     }
 }

@@ -38,40 +38,19 @@ pub(super) enum Reach {
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
 pub struct Rules(BTreeMap<String, Vec<Rule>>);
 
-/// Who enrols people, gives them roles, and keeps the lists.
-const SECURITY_ADMIN: &str = "security_admin";
-/// Who configures machines and roles, and erases.
-const CONFIGURE_ADMIN: &str = "configure_admin";
-
 impl Default for Rules {
-    /// The roles that every site has. Their names are those of OPC 10000-18, 4.2, and the auditor.
+    /// The roles that every site has.
     fn default() -> Self {
-        let anything = || Pattern::new("**").into_iter().collect::<Vec<_>>();
-        let rule = |rights: Vec<Right>| {
-            vec![Rule {
-                rights: rights.into_iter().collect(),
-                objects: anything(),
-                windows: Vec::new(),
-            }]
+        let rule = |role: &Role| Rule {
+            rights: Right::ALL
+                .into_iter()
+                .filter(|right| role.carries(*right))
+                .collect(),
+            objects: Pattern::new("**").into_iter().collect(),
+            windows: Vec::new(),
         };
-        let mut roles: BTreeMap<String, Vec<Rule>> = Role::ALL
-            .into_iter()
-            .map(|role| {
-                let rights = Right::ALL.into_iter().filter(|r| role.carries(*r));
-                (role.name().to_owned(), rule(rights.collect()))
-            })
-            .collect();
-        let administrators = [
-            (
-                SECURITY_ADMIN,
-                vec![Right::Enrol, Right::Assign, Right::Admit],
-            ),
-            (CONFIGURE_ADMIN, vec![Right::Configure, Right::Erase]),
-        ];
-        for (name, rights) in administrators {
-            roles.insert(name.to_owned(), rule(rights));
-        }
-        Self(roles)
+        let named = |role: Role| (role.name().to_owned(), vec![rule(&role)]);
+        Self(Role::ALL.into_iter().map(named).collect())
     }
 }
 
@@ -79,6 +58,11 @@ impl Rules {
     /// Whether there is a role of this name.
     pub fn has(&self, role: &str) -> bool {
         self.0.contains_key(role)
+    }
+
+    /// The rules of a role; `None` when there is no such role.
+    pub fn of(&self, role: &str) -> Option<&Vec<Rule>> {
+        self.0.get(role)
     }
 
     /// How many roles there are.
@@ -120,5 +104,20 @@ impl Rules {
             }
         };
         rules.flatten().map(reach).max().unwrap_or(Reach::Nothing)
+    }
+
+    /// Whether one of these roles carries `right` on anything at any time.
+    pub(super) fn reach_all<'a>(
+        &self,
+        roles: impl IntoIterator<Item = &'a String>,
+        right: Right,
+    ) -> bool {
+        let rules = roles.into_iter().filter_map(|role| self.0.get(role));
+        let all = |rule: &Rule| {
+            rule.windows.is_empty()
+                && rule.rights.contains(&right)
+                && rule.objects.iter().any(Pattern::is_all)
+        };
+        rules.flatten().any(all)
     }
 }

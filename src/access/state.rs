@@ -31,6 +31,9 @@ pub struct Subject {
     pub expires: Option<Nanos>,
     /// Whether it was withdrawn.
     pub revoked: bool,
+    /// The roles that the hub's configuration gave it last; `None` when the configuration does not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<BTreeSet<String>>,
 }
 
 impl Subject {
@@ -46,6 +49,7 @@ impl Subject {
             roles: BTreeSet::new(),
             expires: None,
             revoked: false,
+            declared: None,
         }
     }
 
@@ -69,6 +73,8 @@ pub enum Change {
     Renew(String, Option<Nanos>),
     /// Somebody gets these roles instead of those they had.
     Assign(String, BTreeSet<String>),
+    /// The hub's configuration gives somebody these roles, or names them no more, which withdraws them.
+    Declare(String, Option<BTreeSet<String>>),
     /// A role gets other rules; without rules it is no more.
     Define(String, Vec<Rule>),
     /// An object gets a level; `None` for that of its kind.
@@ -125,6 +131,8 @@ impl Change {
                 let had = state.subjects.get(id).map_or(&none, |s| &s.roles);
                 had.symmetric_difference(roles).map(assign).collect()
             }
+            // Whoever writes the configuration has the hub in hand, but no user is that.
+            Self::Declare(id, _) => vec![(Right::Configure, format!("identity:{id}"))],
             Self::Define(role, _) => vec![(Right::Configure, format!("role:{role}"))],
             Self::Classify(object, _) => vec![(Right::Configure, format!("level:{object}"))],
             Self::White(side, id, _) | Self::Black(side, id, _) => {
@@ -134,6 +142,23 @@ impl Change {
                 vec![(Right::Admit, format!("permit:{}/{id}", mode.name()))]
             }
         }
+    }
+}
+
+impl AccessState {
+    /// A change with those that go with it, in the order in which they are to be made and recorded: who is
+    /// withdrawn keeps no permit, not even for when they come again.
+    pub fn unfold(&self, change: Change) -> Vec<Change> {
+        let (Change::Revoke(id) | Change::Declare(id, None)) = &change else {
+            return vec![change];
+        };
+        let held = Mode::ALL
+            .into_iter()
+            .filter(|mode| self.permit(id, *mode).is_some());
+        let ended: Vec<_> = held
+            .map(|mode| Change::Permit(id.clone(), mode, None))
+            .collect();
+        ended.into_iter().chain([change]).collect()
     }
 }
 
@@ -212,6 +237,17 @@ impl AccessState {
                 self.check_roles(&roles)?;
                 self.subject(&id)?.roles = roles;
                 Ok(())
+            }
+            Change::Declare(id, Some(roles)) => {
+                self.check_roles(&roles)?;
+                let subject = self.subject(&id)?;
+                subject.declared = Some(roles.clone());
+                subject.roles = roles;
+                Ok(())
+            }
+            Change::Declare(id, None) => {
+                self.subject(&id)?.declared = None;
+                self.apply(Change::Revoke(id))
             }
             Change::Define(role, rules) => {
                 if rules.is_empty() {

@@ -6,8 +6,9 @@
 //! before it shows and before it is answered. What changes faster than it can be recorded is recorded
 //! as it is then, so a stalled disk costs no memory.
 
+use super::access::log_denied;
 use super::journal::Journal;
-use crate::access::{Caller, Right};
+use crate::access::{Caller, Denied, Gate, Right};
 use crate::alarms::{Alarm, AlarmAction, AlarmConfig, AlarmError, Board, DeviceWatch, Edge};
 use crate::ledger::act::{Act, name};
 use crate::ledger::words::{ALARM, ALARM_OBJECT, ALARM_OVER};
@@ -52,6 +53,7 @@ struct Inner {
     dirtied: Notify,
     /// An alarm is no longer in somebody's hands.
     freed: Notify,
+    gate: Gate,
     journal: Journal,
 }
 
@@ -72,13 +74,13 @@ struct Watched {
 }
 
 impl AlarmDesk {
-    /// A desk for hub `hub` that goes on from `alarms` and records with `journal`; its work is done on
+    /// A desk for hub `hub` that goes on from `alarms`, asks `gate` and records with `journal`; its work is done on
     /// `runtime`.
     pub fn open(
         hub: &str,
         config: AlarmConfig,
         alarms: Vec<Alarm>,
-        journal: Journal,
+        (gate, journal): (Gate, Journal),
         runtime: &Handle,
     ) -> Self {
         let inner = Arc::new(Inner {
@@ -92,6 +94,7 @@ impl AlarmDesk {
             changes: broadcast::Sender::new(LISTENER_LAG),
             dirtied: Notify::new(),
             freed: Notify::new(),
+            gate,
             journal,
         });
         let of_work = inner.clone();
@@ -305,16 +308,17 @@ impl Inner {
         id: &str,
         action: AlarmAction,
         comment: &str,
-        right: Right,
+        denied: &Denied,
     ) -> AlarmError {
-        let reason = format!(
-            "{} may not {} alarms: that takes the right `{}`, which none of the roles [{}] carries",
-            caller.user,
-            action.name(),
-            right_name(right),
-            roles(caller)
-        );
-        let details = json!({ "asked": action.name(), "comment": comment, "reason": reason, "session": caller.session });
+        let (user, asked) = (&caller.user, action.name());
+        let reason = format!("{user} may not {asked} this alarm");
+        let details = json!({
+            "asked": asked,
+            "comment": comment,
+            "rule": denied.rule(),
+            "denied": denied.to_string(),
+            "session": caller.session,
+        });
         let act = Act {
             time: now(),
             subject: &name("user", &caller.user),
@@ -372,12 +376,12 @@ impl AlarmPort for AlarmDesk {
         comment: &str,
     ) -> Result<Alarm, AlarmError> {
         let desk = &*self.inner;
-        if desk.state.lock().board.get(id).is_none() {
-            return Err(AlarmError::Unknown(id.to_owned()));
-        }
+        let about = desk.state.lock().board.get(id).map(thing);
+        let about = about.ok_or_else(|| AlarmError::Unknown(id.to_owned()))?;
         let right = right_for(action);
-        if !caller.may(right) {
-            return Err(desk.refuse(caller, id, action, comment, right).await);
+        if let Err(denied) = desk.gate.passage(&caller.user, right, &about, now()) {
+            log_denied(caller, right, &about, &denied);
+            return Err(desk.refuse(caller, id, action, comment, &denied).await);
         }
         let _in_hand = desk.pick_up(id).await?;
         let by = (caller.user.as_str(), comment);
@@ -455,16 +459,12 @@ fn right_for(action: AlarmAction) -> Right {
     }
 }
 
-fn right_name(right: Right) -> &'static str {
-    match right {
-        Right::Shelve => "shelve",
-        _ => "acknowledge",
+/// What an alarm is about, in the words of access.
+fn thing(alarm: &Alarm) -> String {
+    match &alarm.tag {
+        Some(tag) => format!("device:{}/{tag}", alarm.device),
+        None => format!("device:{}", alarm.device),
     }
-}
-
-fn roles(caller: &Caller) -> String {
-    let names: Vec<_> = caller.roles.iter().map(|role| role.name()).collect();
-    names.join(", ")
 }
 
 /// The alarm that a record's details tell of; `None` when a later version wrote them.

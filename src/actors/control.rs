@@ -372,8 +372,7 @@ pub fn write_details<'a>(
     let writes: Vec<Json> = writes
         .map(|(tag, value)| json!({"tag": tag, "value": exact(value)}))
         .collect();
-    let roles: Vec<&str> = caller.roles.iter().map(|role| role.name()).collect();
-    json!({"user": caller.user, "session": caller.session, "roles": roles, "writes": writes})
+    json!({"user": caller.user, "session": caller.session, "writes": writes})
 }
 
 /// A call as its record tells it.

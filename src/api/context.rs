@@ -5,11 +5,10 @@ use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
 use super::ports::{ChartReader, CheckpointPort, LedgerReader};
 use super::problem::Problem;
-use crate::access::Role;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
 use crate::protocols::opcua::server::Machine;
-use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, SessionPort};
+use crate::protocols::ports::{AccessPort, AlarmPort, ControlPort, HistoryPort, SessionPort};
 use crate::stats::Stats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -71,8 +70,8 @@ pub struct ApiContext {
     pub charts: Arc<dyn ChartReader>,
     /// The alarms.
     pub alarms: Arc<dyn AlarmPort>,
-    /// What the users of this face are.
-    pub roles: Arc<[Role]>,
+    /// Says what users may.
+    pub access: Arc<dyn AccessPort>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
     /// What was recorded; without it there is no history.

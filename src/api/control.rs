@@ -3,6 +3,7 @@
 //! There is no log-in on loopback: whoever asks is the user `local` with the roles that `[http]` gives,
 //! and by default those do not write. What stands before these handlers is in [`super::guard`].
 
+use super::caller::caller;
 use super::problem::Problem;
 use super::query::{Params, shortened};
 use super::server::Api;
@@ -48,7 +49,7 @@ async fn write(
     api: web::Data<Api>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let (port, caller) = who(&request, &api)?;
+    let (port, caller) = who(&request, &api).await?;
     let Asked(asked) = read(body, "{\"setpoint\": 4.5}")?;
     let live = api.context.device(&path)?;
     let mut writes = Vec::with_capacity(asked.len());
@@ -126,7 +127,7 @@ async fn call(
     api: web::Data<Api>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let (port, caller) = who(&request, &api)?;
+    let (port, caller) = who(&request, &api).await?;
     let example = "{\"object\": \"ns=2;s=Press\", \"method\": \"ns=2;s=Home\", \"arguments\": []}";
     let body: CallBody = read(body, example)?;
     let live = api.context.device(&path)?;
@@ -148,19 +149,14 @@ async fn call(
 }
 
 /// The way to the machines, and in whose name.
-fn who(request: &HttpRequest, api: &Api) -> Result<(Arc<dyn ControlPort>, Caller), Problem> {
+async fn who(request: &HttpRequest, api: &Api) -> Result<(Arc<dyn ControlPort>, Caller), Problem> {
     Params::parse(request.query_string(), &[])?;
     if request.method() != Method::POST {
         return Err(Problem::post_only());
     }
     let port = api.context.control.clone();
     let port = port.ok_or_else(|| Problem::forbidden("this hub acts upon no machine"))?;
-    let caller = Caller {
-        user: "local".to_owned(),
-        session: "http".to_owned(),
-        roles: api.context.roles.to_vec(),
-    };
-    Ok((port, caller))
+    Ok((port, caller(api).await?))
 }
 
 fn read<T: for<'a> Deserialize<'a>>(body: Body, example: &str) -> Result<T, Problem> {

@@ -109,7 +109,7 @@ async fn mistakes_are_explained() {
 #[actix_web::test]
 async fn nobody_writes_unless_the_configuration_says_so() {
     let mut hub = FakeHub::new();
-    hub.context.roles = [crate::access::Role::Observer].into();
+    hub.set_role(crate::access::Role::Observer);
     let (status, answer) = ask_of(hub.api(), post(WRITE, r#"{"count": 7}"#)).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(

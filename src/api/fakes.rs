@@ -1,15 +1,19 @@
 //! A small hub made of plain values, for the tests of this module.
 
+use super::caller::LOCAL;
 use super::context::{ApiContext, DeviceInfo, DeviceList};
 use super::feed::Feed;
 use super::loaded::ConfigStatus;
 use super::ports::*;
 use super::server::Api;
-use crate::access::{Caller, Right, Role};
+use crate::access::{Caller, Gate, Right, Role};
 use crate::live_view::{Link, LiveSample, LiveView};
+use crate::model::now;
 use crate::model::{Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
+use crate::protocols::FixedAccess;
 use crate::protocols::control::{MethodCall, WriteFault, Written};
 use crate::protocols::fake_alarms::FakeAlarms;
+use crate::protocols::ports::AccessPort;
 use crate::protocols::ports::{ControlError, ControlPort};
 use crate::stats::{Refusal, Stats};
 use crate::validation::{ChartPoint, TagChart};
@@ -303,15 +307,24 @@ impl FakeHub {
             stats,
             ledger: ledger.clone(),
             charts: Arc::new(FakeCharts),
-            control: Some(Arc::new(FakeControl)),
+            control: None,
             alarms: FakeAlarms::new(),
-            roles: [Role::Engineer].into(),
+            access: access_as(Role::Engineer),
             history: None,
             checkpoints: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
             certificates: None,
         };
-        Self { context, ledger }
+        let mut hub = Self { context, ledger };
+        hub.set_role(Role::Engineer);
+        hub
+    }
+
+    /// What the users of the face are from now on.
+    pub(super) fn set_role(&mut self, role: Role) {
+        let access = access_as(role);
+        self.context.control = Some(Arc::new(FakeControl(access.gate().clone())));
+        self.context.access = access;
     }
 
     /// What handlers share, without a running stream.
@@ -324,7 +337,7 @@ impl FakeHub {
 }
 
 /// Writes whatever is asked for, but 13, and calls nothing.
-struct FakeControl;
+struct FakeControl(Gate);
 
 #[async_trait]
 impl ControlPort for FakeControl {
@@ -334,7 +347,7 @@ impl ControlPort for FakeControl {
         _: &str,
         writes: Vec<(String, Value)>,
     ) -> Result<Written, ControlError> {
-        if !caller.may(Right::Write) {
+        if !self.0.somewhere(&caller.user, Right::Write, now()) {
             return Err(ControlError::Denied("no".into()));
         }
         let write = |value: Value| match value.as_f64() {
@@ -368,4 +381,8 @@ impl crate::protocols::ports::SessionPort for FakeSessions {
     fn open(&self) -> usize {
         0
     }
+}
+
+fn access_as(role: Role) -> Arc<dyn AccessPort> {
+    FixedAccess::new(&[(LOCAL.to_owned(), vec![role])]).unwrap()
 }

@@ -3,11 +3,11 @@
 //! Nobody logs in here, so all users are one: `local`, with the roles that the configuration gives
 //! them; by default those do not see history. Every answer is a record.
 
+use super::caller::caller;
 use super::problem::Problem;
 use super::query::Params;
 use super::server::Api;
 use super::views::SampleView;
-use crate::access::Caller;
 use crate::model::{Nanos, now, parse_time, rfc3339};
 use crate::protocols::ports::{Cursor, Direction, HistoryError, PastRequest};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -43,11 +43,7 @@ async fn history(
     let limit = params.limit()?;
     let port = api.context.history.clone();
     let port = port.ok_or_else(|| Problem::not_found("this hub keeps no history"))?;
-    let caller = Caller {
-        user: "local".to_owned(),
-        session: "http".to_owned(),
-        roles: api.context.roles.to_vec(),
-    };
+    let caller = caller(&api).await?;
     let direction = match from <= to {
         true => Direction::Forward,
         false => Direction::Backward,

@@ -10,6 +10,7 @@
 
 mod about;
 mod alarms;
+mod caller;
 mod checkpoint;
 mod context;
 mod control;
@@ -44,6 +45,7 @@ mod stream_tests;
 mod tests;
 
 pub use about::Standing;
+pub use caller::LOCAL;
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use feeds::{Feed, FeedReader};

@@ -1,5 +1,6 @@
 //! Starting and stopping the HTTP server: one worker on a thread of its own.
 
+use super::caller::onlooker;
 use super::context::ApiContext;
 use super::feed::Feed;
 use super::guard::guard;
@@ -7,6 +8,7 @@ use super::problem::Problem;
 use super::{alarms, checkpoint, control, devices, events, history, ledger, metrics, page, status};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
 use actix_web::{App, HttpServer, web};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -207,6 +209,7 @@ pub(super) fn app(
 > {
     App::new()
         .app_data(api)
+        .wrap(actix_web::middleware::from_fn(look))
         .wrap(actix_web::middleware::from_fn(guard))
         .configure(page::routes)
         .configure(status::routes)
@@ -219,6 +222,23 @@ pub(super) fn app(
         .configure(history::routes)
         .configure(events::routes)
         .default_service(web::to(nothing_here))
+}
+
+/// Middleware: what the hub shows is for those who may see it. How it is itself is not asked about: when
+/// nobody can be let in because nothing can be recorded, that is where it says so.
+async fn look(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let path = request.path();
+    if path.starts_with("/api/")
+        && path != status::PATH
+        && let Some(api) = request.app_data::<web::Data<Api>>().cloned()
+        && let Err(problem) = onlooker(&api).await
+    {
+        return Ok(request.error_response(problem).map_into_right_body());
+    }
+    Ok(next.call(request).await?.map_into_left_body())
 }
 
 async fn nothing_here() -> Result<&'static str, Problem> {

@@ -24,10 +24,13 @@ const WARNINGS: usize = 100;
 /// Most devices that one warning names.
 const NAMED: usize = 3;
 
+/// How the hub is.
+pub(super) const PATH: &str = "/api/v1/status";
+
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/healthz", web::to(health))
-        .route("/api/v1/status", web::to(status))
+        .route(PATH, web::to(status))
         .route("/api/v1/refusals", web::to(refusals));
 }
 

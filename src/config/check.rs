@@ -150,8 +150,13 @@ fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>)
         d.help.push(remedy.to_owned());
         found.push(d);
     }
-    if let Some((key, why)) = config.alarms.fault() {
-        let spot = input.spot(&["alarms", key]);
+    let faults = [
+        ("alarms", config.alarms.fault()),
+        ("access", config.access.fault()),
+    ];
+    for (section, fault) in faults {
+        let Some((key, why)) = fault else { continue };
+        let spot = input.spot(&[section, key]);
         let mut d = input.error(&spot.value, format!("`{key}` is no use like this"), why);
         d.help
             .push(format!("change `{key}`, or leave it out for its default"));

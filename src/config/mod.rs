@@ -32,6 +32,7 @@ pub use edge::{
 pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
 pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
+use crate::access::AccessConfig;
 use crate::alarms::AlarmConfig;
 use crate::protocols::opcua::OpcUaServerConfig;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,9 @@ pub struct HubConfig {
     /// The alarms.
     #[serde(default)]
     pub alarms: AlarmConfig,
+    /// Permits, and who is cut off.
+    #[serde(default)]
+    pub access: AccessConfig,
     /// What is said on standard error.
     #[serde(default)]
     pub log: LogConfig,
@@ -108,6 +112,7 @@ impl HubConfig {
             http: HttpConfig::default(),
             opcua_server: OpcUaServerConfig::default(),
             alarms: AlarmConfig::default(),
+            access: AccessConfig::default(),
             log: LogConfig::default(),
             edges: None,
             buffer: None,

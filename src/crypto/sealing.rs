@@ -253,8 +253,8 @@ mod tests {
         assert!(reader.unwrap("press-1", 8, &wrapped).is_err());
         for byte in 0..wrapped.enc.len() + wrapped.ciphertext.len() {
             let mut changed = wrapped.clone();
-            let bytes = changed.enc.iter_mut().chain(&mut changed.ciphertext);
-            *bytes.skip(byte).next().unwrap() ^= 1;
+            let mut bytes = changed.enc.iter_mut().chain(&mut changed.ciphertext);
+            *bytes.nth(byte).unwrap() ^= 1;
             assert!(
                 reader.unwrap("press-1", 7, &changed).is_err(),
                 "byte {byte}"

@@ -60,6 +60,10 @@ impl Hub {
         let attesters = comes.iter().filter_map(|(s, _)| attester_identity(s));
         let wanted: Vec<_> = admission.identities().chain(attesters).collect();
         let strangers = self.strangers(wanted).await?;
+        let gone: Vec<&str> = remove.iter().map(|device| &**device).collect();
+        let come: Vec<&str> = comes.iter().map(|(setup, _)| &*setup.id).collect();
+        let edges: Vec<String> = admission.ids().map(str::to_owned).collect();
+        self.name_machines(&gone, &come, &edges).await?;
         // From here on nothing can be refused as a whole.
         self.enrol(strangers).await?;
         if letting_in {

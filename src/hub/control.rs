@@ -5,57 +5,33 @@
 //! for half a recipe is worse than none. Every refusal is a record before it is answered.
 
 use super::Hub;
-use crate::access::{Caller, Right};
+use crate::access::{Caller, Denied, Gate, Right};
+use crate::actors::access::log_denied;
 use crate::actors::control::{
     Act, ControlDoors, Outcome, Request, call_details, refuse, write_details,
 };
+use crate::actors::refusals::Refusals;
+use crate::ledger::act::name;
 use crate::live_view::{DeviceLive, LiveView};
-use crate::model::{TagSpec, Value, ValueKind};
+use crate::model::{TagSpec, Value, ValueKind, now};
 use crate::protocols::control::{MethodCall, TagWrite, WriteFault, Written};
 use crate::protocols::ports::{ControlError, ControlPort};
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use serde_json::Value as Json;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Most tags of one request.
 pub const MAX_WRITES: usize = 1_000;
 /// Longest text or bytes of one value.
 const MAX_LENGTH: usize = 64 * 1024;
-/// Refusals that get records of their own in [`REFUSAL_WINDOW`]: a flood must not fill the disk. More
-/// are answered as busy, and the next record says how many there were.
-const REFUSALS: u32 = 200;
-const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
-
 /// Acts upon machines for users.
 pub struct ControlDesk {
     live: LiveView,
     doors: ControlDoors,
-    refusals: Mutex<Refusals>,
-}
-
-/// How many refusals were recorded of late, and how many were not.
-struct Refusals {
-    since: Instant,
-    recorded: u32,
-    unrecorded: u64,
-}
-
-impl Refusals {
-    /// Leave to record one more, with how many went without a record before it.
-    fn take(&mut self, now: Instant) -> Option<u64> {
-        if now.duration_since(self.since) >= REFUSAL_WINDOW {
-            (self.since, self.recorded) = (now, 0);
-        }
-        if self.recorded >= REFUSALS {
-            self.unrecorded += 1;
-            return None;
-        }
-        self.recorded += 1;
-        Some(std::mem::take(&mut self.unrecorded))
-    }
+    gate: Gate,
+    refusals: Refusals,
 }
 
 impl Hub {
@@ -64,11 +40,8 @@ impl Hub {
         Arc::new(ControlDesk {
             live: self.live.clone(),
             doors: self.actors.doors.clone(),
-            refusals: Mutex::new(Refusals {
-                since: Instant::now(),
-                recorded: 0,
-                unrecorded: 0,
-            }),
+            gate: self.gate().clone(),
+            refusals: Refusals::new(Instant::now()),
         })
     }
 
@@ -96,13 +69,43 @@ impl ControlDesk {
         mut details: Json,
         error: ControlError,
     ) -> ControlError {
-        let Some(unrecorded) = self.refusals.lock().take(Instant::now()) else {
+        let Some(unrecorded) = self.refusals.take(Instant::now()) else {
             return ControlError::Busy;
         };
         if unrecorded > 0 {
             details["refusals_without_record_before"] = unrecorded.into();
         }
         refuse(self.doors.journal(), caller, device, &details, &error).await
+    }
+
+    /// Whether a caller may do this to a device, or to all of these tags of it. By which rule not is for
+    /// the log and the record; the error is for them.
+    fn check_right(
+        &self,
+        caller: &Caller,
+        right: Right,
+        device: &str,
+        writes: &[(String, Value)],
+    ) -> Result<(), (Denied, ControlError)> {
+        let whole = name("device", device);
+        let tags: Vec<_> = writes
+            .iter()
+            .map(|(tag, _)| format!("{whole}/{tag}"))
+            .collect();
+        let objects: Vec<&str> = match tags.is_empty() {
+            true => vec![&whole],
+            false => tags.iter().map(String::as_str).collect(),
+        };
+        let may = self.gate.passages(&caller.user, right, objects, now());
+        may.map_err(|denied| {
+            log_denied(caller, right, &whole, &denied);
+            let what = match right {
+                Right::Call => "call methods of",
+                _ => "write to",
+            };
+            let told = format!("`{}` may not {what} `{device}`", caller.user);
+            (denied, ControlError::Denied(told))
+        })
     }
 
     fn device(&self, id: &str) -> Result<Arc<DeviceLive>, ControlError> {
@@ -141,13 +144,13 @@ impl ControlPort for ControlDesk {
         writes: Vec<(String, Value)>,
     ) -> Result<Written, ControlError> {
         let live = self.device(device);
-        let checked = match &live {
-            Ok(live) => check_write(caller, live, &writes),
-            Err(error) => Err(Refused::Whole(
-                check_right(caller, Right::Write, device)
-                    .err()
-                    .unwrap_or_else(|| error.clone()),
-            )),
+        let (checked, denied) = match self.check_right(caller, Right::Write, device, &writes) {
+            Ok(()) => (
+                live.map_err(Refused::Whole)
+                    .and_then(|l| check_write(&l, &writes)),
+                None,
+            ),
+            Err((denied, error)) => (Err(Refused::Whole(error)), Some(denied)),
         };
         let refused = match checked {
             Ok(writes) => {
@@ -159,7 +162,8 @@ impl ControlPort for ControlDesk {
             Err(refused) => refused,
         };
         let shown = writes.iter().take(MAX_WRITES);
-        let details = write_details(caller, shown.map(|(tag, value)| (tag.as_str(), value)));
+        let mut details = write_details(caller, shown.map(|(tag, value)| (tag.as_str(), value)));
+        tell_rule(&mut details, denied.as_ref());
         match refused {
             Refused::Whole(error) => Err(self.refuse(caller, device, details, error).await),
             Refused::Values(faults) => {
@@ -183,9 +187,13 @@ impl ControlPort for ControlDesk {
         device: &str,
         call: MethodCall,
     ) -> Result<Result<Vec<Value>, WriteFault>, ControlError> {
-        let checked = check_right(caller, Right::Call, device).and_then(|()| self.device(device));
+        let (denied, checked) = match self.check_right(caller, Right::Call, device, &[]) {
+            Ok(()) => (None, self.device(device).map(|_| ())),
+            Err((denied, error)) => (Some(denied), Err(error)),
+        };
         if let Err(error) = checked {
-            let details = call_details(caller, &call);
+            let mut details = call_details(caller, &call);
+            tell_rule(&mut details, denied.as_ref());
             return Err(self.refuse(caller, device, details, error).await);
         }
         match self.ask(caller, device, Request::Call(call)).await? {
@@ -195,33 +203,17 @@ impl ControlPort for ControlDesk {
     }
 }
 
-fn check_right(caller: &Caller, right: Right, device: &str) -> Result<(), ControlError> {
-    if caller.may(right) {
-        return Ok(());
+/// Which rule denied a request, for the record.
+fn tell_rule(details: &mut Json, denied: Option<&Denied>) {
+    if let Some(denied) = denied {
+        details["rule"] = denied.rule().into();
+        details["denied"] = denied.to_string().into();
     }
-    let roles: Vec<&str> = caller.roles.iter().map(|role| role.name()).collect();
-    let what = match right {
-        Right::Call => "call methods of",
-        _ => "write to",
-    };
-    let is = match roles.as_slice() {
-        [] => "has no role".to_owned(),
-        roles => format!("has only the role {}", roles.join(", ")),
-    };
-    Err(ControlError::Denied(format!(
-        "`{}` may not {what} `{device}`: the user {is}",
-        caller.user
-    )))
 }
 
-/// Checks a whole write: the right, the tags, their values.
-fn check_write(
-    caller: &Caller,
-    live: &DeviceLive,
-    writes: &[(String, Value)],
-) -> Result<Vec<TagWrite>, Refused> {
+/// Checks a whole write: the tags, their values.
+fn check_write(live: &DeviceLive, writes: &[(String, Value)]) -> Result<Vec<TagWrite>, Refused> {
     let device = &live.id;
-    check_right(caller, Right::Write, device).map_err(Refused::Whole)?;
     let unknown = |why: String| Err(Refused::Whole(ControlError::Unknown(why)));
     if writes.is_empty() || writes.len() > MAX_WRITES {
         let given = writes.len();
@@ -324,7 +316,6 @@ fn said(writes: &[(String, Value)], faults: &[Option<WriteFault>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Role;
 
     fn tag(name: &str, kind: ValueKind, writable: bool) -> TagSpec {
         TagSpec {
@@ -347,46 +338,17 @@ mod tests {
         LiveView::default().register("press-1".into(), tags.into())
     }
 
-    fn caller(roles: &[Role]) -> Caller {
-        Caller {
-            user: "anna".into(),
-            session: "1".into(),
-            roles: roles.to_vec(),
-        }
-    }
-
-    fn check(roles: &[Role], writes: &[(&str, Value)]) -> Result<Vec<TagWrite>, Refused> {
+    fn check(writes: &[(&str, Value)]) -> Result<Vec<TagWrite>, Refused> {
         let writes = writes
             .iter()
             .map(|(tag, value)| (tag.to_string(), value.clone()));
-        check_write(&caller(roles), &press(), &writes.collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn only_who_may_write_does() {
-        let write = [("setpoint", Value::F64(4.0))];
-        for role in Role::ALL {
-            let checked = check(&[role], &write);
-            assert_eq!(
-                checked.is_ok(),
-                role.carries(Right::Write),
-                "{}",
-                role.name()
-            );
-        }
-        let Err(Refused::Whole(ControlError::Denied(why))) = check(&[], &write) else {
-            panic!("nobody has no right");
-        };
-        assert_eq!(
-            why,
-            "`anna` may not write to `press-1`: the user has no role"
-        );
+        check_write(&press(), &writes.collect::<Vec<_>>())
     }
 
     #[test]
     fn values_that_do_not_fit_refuse_the_whole_request() {
         let f64s = |value| [("setpoint", Value::F64(value))];
-        let fault = |writes: &[(&str, Value)]| match check(&[Role::Engineer], writes) {
+        let fault = |writes: &[(&str, Value)]| match check(writes) {
             Err(Refused::Values(faults)) => faults.into_iter().flatten().next().unwrap(),
             other => panic!("{other:?}"),
         };
@@ -397,7 +359,7 @@ mod tests {
             );
         }
         for value in [0.0, 10.0, -0.0] {
-            assert!(check(&[Role::Engineer], &f64s(value)).is_ok(), "{value}");
+            assert!(check(&f64s(value)).is_ok(), "{value}");
         }
         assert!(matches!(
             fault(&[("setpoint", Value::I64(4))]),
@@ -414,7 +376,7 @@ mod tests {
         let long = Value::Text("x".repeat(MAX_LENGTH + 1));
         assert!(matches!(fault(&[("recipe", long)]), WriteFault::Value(_)));
         let half = [("setpoint", Value::F64(4.0)), ("count", Value::U64(99))];
-        let Err(Refused::Values(faults)) = check(&[Role::Engineer], &half) else {
+        let Err(Refused::Values(faults)) = check(&half) else {
             panic!("half a recipe is worse than none");
         };
         assert!(faults[0].is_none() && faults[1].is_some());
@@ -423,30 +385,11 @@ mod tests {
     #[test]
     fn what_is_not_there_cannot_be_written() {
         let unknown = |writes: &[(&str, Value)]| {
-            matches!(
-                check(&[Role::Engineer], writes),
-                Err(Refused::Whole(ControlError::Unknown(_)))
-            )
+            matches!(check(writes), Err(Refused::Whole(ControlError::Unknown(_))))
         };
         assert!(unknown(&[("speed", Value::F64(4.0))]));
         assert!(unknown(&[]));
         let many = vec![("setpoint", Value::F64(4.0)); MAX_WRITES + 1];
         assert!(unknown(&many));
-    }
-
-    #[test]
-    fn a_flood_of_refusals_is_recorded_in_sum() {
-        let start = Instant::now();
-        let mut refusals = Refusals {
-            since: start,
-            recorded: 0,
-            unrecorded: 0,
-        };
-        let taken = (0..REFUSALS + 50)
-            .filter_map(|_| refusals.take(start))
-            .count();
-        assert_eq!(taken as u32, REFUSALS);
-        assert_eq!(refusals.take(start + REFUSAL_WINDOW), Some(50));
-        assert_eq!(refusals.take(start + REFUSAL_WINDOW), Some(0));
     }
 }

@@ -159,6 +159,11 @@ impl Edges {
 }
 
 impl Admission {
+    /// Their names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|(id, _)| id.as_str())
+    }
+
     /// Those whom the ledger must know.
     pub(super) fn identities(&self) -> impl Iterator<Item = IdentityContent> {
         self.nodes.iter().map(|(id, key)| IdentityContent {

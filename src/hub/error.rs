@@ -66,6 +66,14 @@ pub enum HubError {
         /// Why.
         reason: String,
     },
+    /// What is recorded of access, or what the configuration says of it.
+    #[error("who may what cannot be brought into force: {entry}: {reason}")]
+    Access {
+        /// Which entry.
+        entry: String,
+        /// Why.
+        reason: String,
+    },
     /// The key under which users' acts are sealed.
     #[error("what users do cannot be recorded: {0}")]
     Journal(String),

@@ -16,7 +16,7 @@ use crate::model::DeviceId;
 use crate::protocols::edge::NodeStatus;
 use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
-use crate::protocols::ports::LedgerPort;
+use crate::protocols::ports::{AccessPort, LedgerPort};
 use crate::store::BufferedStore;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,6 +47,18 @@ impl Faces {
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
         }
+    }
+
+    /// Their users, with their roles.
+    fn users(&self) -> Result<Vec<(String, Vec<Role>)>, HubError> {
+        let mut users = match &self.opcua {
+            Some(config) => ScadaServer::users(config)?,
+            None => Vec::new(),
+        };
+        if self.http.is_some() {
+            users.push((api::LOCAL.to_owned(), self.http_roles.clone()));
+        }
+        Ok(users)
     }
 }
 
@@ -150,6 +162,16 @@ impl Hub {
         });
         let machines = Machines::default();
         let control = self.control();
+        self.runtime().block_on(self.name_users(&faces.users()?))?;
+        let access: Arc<dyn AccessPort> = Arc::new(self.access().clone());
+        if faces.http.is_some() {
+            // Whoever is on this machine is in from now on, also when nothing can be recorded later. Who may
+            // not come in is told so when they ask.
+            let admitted = self.runtime().block_on(access.admit(api::LOCAL, "http"));
+            if let Err(error) = admitted {
+                tracing::warn!(%error, "users of this machine are not let in");
+            }
+        }
         let opcua = match &faces.opcua {
             Some(config) => {
                 machines.set(machines_of(&faces.devices));
@@ -158,6 +180,7 @@ impl Hub {
                     alarms: Some(Arc::new(self.alarms().clone())),
                     history: Some(self.past().clone()),
                     machines: machines.clone(),
+                    access: Some(access.clone()),
                     ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
                 };
                 let server = ScadaServer::start(config.clone(), ports);
@@ -180,7 +203,7 @@ impl Hub {
                     charts: self.charts().clone(),
                     control: Some(control),
                     alarms: Arc::new(self.alarms().clone()),
-                    roles: faces.http_roles.clone().into(),
+                    access,
                     sessions: self.sessions().clone(),
                     history: Some(self.past().clone()),
                     checkpoints: self.checkpoints().map(|c| c as _),

@@ -1,7 +1,8 @@
 //! What was recorded, for those who may see it: every read and every refusal is a record, durable
 //! before its answer.
 
-use crate::access::{Caller, Right};
+use crate::access::{Caller, Gate, Right};
+use crate::actors::access::log_denied;
 use crate::actors::journal::Journal;
 use crate::actors::work::Workers;
 use crate::ledger::act::{Act, name};
@@ -44,6 +45,7 @@ enum Index {
 pub struct HubHistory {
     archive: Archive,
     explorer: Explorer,
+    gate: Gate,
     journal: Journal,
     workers: Workers,
     turns: Arc<Semaphore>,
@@ -59,7 +61,7 @@ impl HubHistory {
         store: Arc<dyn Store>,
         opener: Opener,
         (tip, indexed): (u64, Arc<AtomicBool>),
-        journal: Journal,
+        (gate, journal): (Gate, Journal),
         workers: Workers,
     ) -> Self {
         let explorer = Explorer::new(store.clone());
@@ -67,6 +69,7 @@ impl HubHistory {
         let this = Self {
             archive: Archive::new(store.clone(), opener.clone()),
             explorer: explorer.clone(),
+            gate,
             journal,
             workers,
             turns: Arc::new(Semaphore::new(READS_AT_A_TIME)),
@@ -129,29 +132,35 @@ impl HubHistory {
         &self,
         caller: &Caller,
         (right, kind): (Right, &str),
-        device: &str,
+        (device, tags): (&str, &[String]),
         mut details: Json,
     ) -> Result<(), HistoryError> {
-        let may = caller.may(right);
-        if let Some(details) = details.as_object_mut() {
-            details.insert("session".to_owned(), json!(caller.session));
+        let (time, whole) = (now(), name("device", device));
+        let objects: Vec<_> = tags.iter().map(|tag| format!("{whole}/{tag}")).collect();
+        let objects = objects.iter().map(String::as_str);
+        let denied = self.gate.passages(&caller.user, right, objects, time).err();
+        details["session"] = json!(caller.session);
+        if let Some(denied) = &denied {
+            log_denied(caller, right, &whole, denied);
+            details["rule"] = json!(denied.rule());
+            details["denied"] = json!(denied.to_string());
         }
-        let response = match may {
-            true => Response::Accepted,
-            false => Response::Refused,
+        let response = match denied {
+            None => Response::Accepted,
+            Some(_) => Response::Refused,
         };
         let act = Act {
-            time: now(),
+            time,
             subject: &name("user", &caller.user),
             action: Action::Read,
-            object: &name("device", device),
+            object: &whole,
             kind,
             details: &details,
             response,
         };
         let recorded = self.journal.record(&act).await;
         recorded.map_err(|e| HistoryError::NotRecorded(e.to_string()))?;
-        if may {
+        if denied.is_none() {
             return Ok(());
         }
         let needed = match right {
@@ -160,7 +169,7 @@ impl HubHistory {
         };
         let user = &caller.user;
         Err(HistoryError::Denied(format!(
-            "{user} may not {needed} {device}; a role that may is given in the configuration"
+            "{user} may not {needed} {device}"
         )))
     }
 }
@@ -185,8 +194,8 @@ impl HistoryPort for HubHistory {
             "to_ns": request.to.to_string(),
         });
         let wanted = (Right::History, "history-read");
-        self.record(caller, wanted, &request.device, details)
-            .await?;
+        let tags = (request.device.as_str(), request.tags.as_slice());
+        self.record(caller, wanted, tags, details).await?;
         self.ready()?;
         let tags = request.tags.iter();
         let open = tags.map(|tag| -> Arc<dyn PastTag> {
@@ -213,7 +222,9 @@ impl HistoryPort for HubHistory {
             "at_ns": time.to_string(),
         });
         let wanted = (Right::Evidence, "evidence");
-        self.record(caller, wanted, device, details).await?;
+        let tags = [tag.to_owned()];
+        self.record(caller, wanted, (device, &tags), details)
+            .await?;
         self.ready()?;
         let (archive, explorer) = (self.archive.clone(), self.explorer.clone());
         let place = (device.to_owned(), tag.to_owned());

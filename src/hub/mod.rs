@@ -4,6 +4,7 @@
 //! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
 //! ```
 
+mod access;
 mod apply;
 mod checkpoints;
 mod control;
@@ -27,6 +28,8 @@ pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
 
+use crate::access::{AccessConfig, Gate};
+use crate::actors::access::AccessDesk;
 use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
@@ -116,6 +119,7 @@ pub struct HubBuilder {
     chain: ChainConfig,
     blocks: BlockLimits,
     alarms: AlarmConfig,
+    access: AccessConfig,
     devices: Vec<DeviceSetup>,
     edges: Option<EdgesSetup>,
     buffer: Option<(PathBuf, SpoolLimits)>,
@@ -149,6 +153,7 @@ impl HubBuilder {
             },
             blocks: BlockLimits::default(),
             alarms: AlarmConfig::default(),
+            access: AccessConfig::default(),
             devices: Vec::new(),
             edges: None,
             buffer: None,
@@ -172,6 +177,12 @@ impl HubBuilder {
     /// When its alarms end, and how many there may be.
     pub fn alarms(mut self, alarms: AlarmConfig) -> Self {
         self.alarms = alarms;
+        self
+    }
+
+    /// How long permits hold, and when devices are cut off.
+    pub fn access(mut self, config: AccessConfig) -> Self {
+        self.access = config;
         self
     }
 
@@ -266,6 +277,11 @@ impl HubBuilder {
         }
         let gates = gates(plans.iter().map(|plan| &plan.intake));
         let acts = act_sealers(&ledger, &planner)?;
+        let mut access = access::recorded_access(&ledger, &planner.opener)?;
+        let gate = Gate::new(signer.id(), access.clone());
+        let machines = access::machines(&gate, ids.iter().map(|id| &**id), admission.ids());
+        access::declare(&mut ledger, &acts.1.1, &mut access, (gate.hub(), &machines))?;
+        gate.set(Arc::new(access));
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
         let recorded = (ledger.tip().height, indexed);
         let runtime = threads.io.handle();
@@ -274,13 +290,14 @@ impl HubBuilder {
             (acts, signer.id(), runtime),
             alarms,
             (&stats, &history, &workers),
+            (gate.clone(), &self.access),
         )?;
         actors.alarms.forget_all_but(|device| ids.contains(device));
         let past = HubHistory::start(
             store,
             opener,
             recorded,
-            actors.doors.journal().clone(),
+            (gate, actors.doors.journal().clone()),
             workers,
         );
         edges.admit(admission);
@@ -388,6 +405,7 @@ struct Actors {
     sessions: Arc<SessionDoor>,
     doors: ControlDoors,
     alarms: AlarmDesk,
+    access: AccessDesk,
 }
 
 impl Actors {
@@ -400,7 +418,9 @@ impl Actors {
         ),
         (config, alarms): (AlarmConfig, Vec<Alarm>),
         (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
+        (gate, access): (Gate, &AccessConfig),
     ) -> Result<Self, HubError> {
+        let permits = access.permits();
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
@@ -413,12 +433,14 @@ impl Actors {
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
-                let alarms = AlarmDesk::open(&id, config, alarms, journal.clone(), &runtime);
+                let access = AccessDesk::new(gate.clone(), journal.clone(), permits);
+                let asked = (gate, journal.clone());
+                let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);
                 let doors = ControlDoors::new(journal, workers.clone());
                 let both = (history, alarms.clone());
                 let hub =
                     HubActor::new(ledger.clone(), both, workers, doors.clone(), plans).start();
-                let _ = started.send((hub, ledger, seen, doors, alarms));
+                let _ = started.send((hub, ledger, seen, doors, (alarms, access)));
                 let _ = stopped.await;
             });
         };
@@ -429,7 +451,7 @@ impl Actors {
                 what: "the actors' thread cannot be started",
                 source,
             })?;
-        let (hub, ledger, (status, (committed, first), sessions), doors, alarms) =
+        let (hub, ledger, (status, (committed, first), sessions), doors, (alarms, access)) =
             wait.recv().map_err(|_| HubError::Gone)?;
         Ok(Self {
             thread: Some(thread),
@@ -442,6 +464,7 @@ impl Actors {
             sessions,
             doors,
             alarms,
+            access,
         })
     }
 }

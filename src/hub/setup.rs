@@ -57,6 +57,7 @@ impl HubBuilder {
             });
         }
         builder = builder.alarms(config.alarms.clone());
+        builder = builder.access(config.access.clone());
         for device in &config.devices {
             builder = builder.device(DeviceSetup::from_config(device)?);
         }

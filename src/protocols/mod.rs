@@ -4,10 +4,12 @@ pub mod control;
 pub mod edge;
 #[cfg(test)]
 pub(crate) mod fake_alarms;
+mod fixed_access;
 pub mod modbus;
 pub mod opcua;
 pub mod ports;
 pub mod preprocess;
 pub mod source;
 
+pub use fixed_access::FixedAccess;
 pub use source::{Mode, Recorded, Source, SourceError};

@@ -1,7 +1,7 @@
 //! What the faces need from the floors above: small traits that those implement.
 
 use super::control::{MethodCall, WriteFault, Written};
-use crate::access::Caller;
+use crate::access::{Caller, Gate};
 pub use crate::alarms::{Alarm, AlarmAction, AlarmError, Severity};
 pub use crate::ledger::history::reader::{Cursor, Direction, PastPage, PastSample};
 use crate::model::{Nanos, Value};
@@ -42,6 +42,35 @@ pub trait SessionPort: Send + Sync + 'static {
 
     /// How many sessions there are.
     fn open(&self) -> usize;
+}
+
+/// Why somebody was not let in, or a change of access was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// They may not; recorded. By which rule is in the log and the record alone.
+    #[error("{0}")]
+    Denied(String),
+    /// It cannot be.
+    #[error("{0}")]
+    Impossible(String),
+    /// It could not be made durable, so it is not in force.
+    #[error("nothing was changed, because it could not be recorded: {0}")]
+    NotRecorded(String),
+    /// Too many refusals of late.
+    #[error("too many requests were refused of late; ask again later")]
+    Busy,
+}
+
+/// Says what users may, and lets them in.
+#[async_trait]
+pub trait AccessPort: Send + Sync + 'static {
+    /// Where decisions are asked for.
+    fn gate(&self) -> &Gate;
+
+    /// Lets a user in who proved to `face` who they are (Wan et al. 2019, Algorithm 2): on the whitelist
+    /// they get permits for what their roles let them do, durable in the record when this returns, and
+    /// so is a refusal. Within the life of their permits it costs nothing to ask again.
+    async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError>;
 }
 
 /// Why a user's request on a machine was not done.

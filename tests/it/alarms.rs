@@ -56,14 +56,6 @@ impl Process {
     }
 }
 
-fn caller(user: &str, roles: &[Role]) -> Caller {
-    Caller {
-        user: user.into(),
-        session: "test".into(),
-        roles: roles.to_vec(),
-    }
-}
-
 fn act(hub: &Hub, who: &Caller, action: AlarmAction, said: &str) -> Result<Alarm, AlarmError> {
     let act = hub.alarms().act(who, ALARM, None, action, said);
     site::wait(hub, "an act on an alarm", act)
@@ -118,8 +110,8 @@ fn an_alarm_is_recorded_acknowledged_and_goes_on_after_a_restart() {
     assert!(raised.message.contains("pressure"), "{}", raised.message);
 
     let (anna, bob) = (
-        caller("anna", &[Role::Operator]),
-        caller("bob", &[Role::Observer]),
+        site::enter(&hub, "anna", &[Role::Operator]),
+        site::enter(&hub, "bob", &[Role::Observer]),
     );
     let refused = act(&hub, &bob, AlarmAction::Acknowledge, "me too");
     assert!(matches!(refused, Err(AlarmError::Denied(_))), "{refused:?}");
@@ -180,8 +172,8 @@ fn a_disabled_alarm_stays_so_over_a_restart_and_that_of_a_removed_device_is_over
         process.batch(&hub, level);
     }
     let (anna, eve) = (
-        caller("anna", &[Role::Operator]),
-        caller("eve", &[Role::Engineer]),
+        site::enter(&hub, "anna", &[Role::Operator]),
+        site::enter(&hub, "eve", &[Role::Engineer]),
     );
     let denied = act(&hub, &anna, AlarmAction::Disable, "noise");
     assert!(matches!(denied, Err(AlarmError::Denied(_))), "{denied:?}");
@@ -227,7 +219,7 @@ fn the_alarms_of_a_device_that_is_no_more_in_the_configuration_are_over() {
     for level in [20.0, 20.0, 20.0, 20.0, 20.0, 20.0, 50.0] {
         process.batch(&hub, level);
     }
-    let anna = caller("anna", &[Role::Operator]);
+    let anna = site::enter(&hub, "anna", &[Role::Operator]);
     let said = act(&hub, &anna, AlarmAction::Comment, "the press is sold").unwrap();
     assert!(said.active);
     hub.shutdown().unwrap();
@@ -250,7 +242,7 @@ fn what_cannot_be_recorded_is_not_done() {
     for level in [20.0, 20.0, 20.0, 20.0, 20.0, 20.0, 50.0] {
         process.batch(&hub, level);
     }
-    let anna = caller("anna", &[Role::Supervisor]);
+    let anna = site::enter(&hub, "anna", &[Role::Supervisor]);
     site.disk.set_full(true);
     let done = act(&hub, &anna, AlarmAction::Acknowledge, "");
     assert!(matches!(done, Err(AlarmError::NotRecorded(_))), "{done:?}");

@@ -155,11 +155,11 @@ impl Control for Valve {
     }
 }
 
-fn anna(roles: &[Role]) -> Caller {
+/// An engineer, who is let in by [`start`].
+fn anna() -> Caller {
     Caller {
         user: "anna".to_owned(),
         session: "test 1".to_owned(),
-        roles: roles.to_vec(),
     }
 }
 
@@ -173,7 +173,7 @@ async fn write(
     device: &str,
     value: f64,
 ) -> Result<Written, ControlError> {
-    let engineer = anna(&[Role::Engineer]);
+    let engineer = anna();
     control.write(&engineer, device, setpoint(value)).await
 }
 
@@ -184,6 +184,7 @@ fn start(site: &Site, valves: &[&Arc<Valve>]) -> Hub {
         builder = builder.device(valve.setup());
     }
     let hub = builder.start().unwrap();
+    site::enter(&hub, "anna", &[Role::Engineer]);
     for valve in valves {
         site::up(&hub, valve.id);
     }
@@ -224,7 +225,7 @@ fn a_write_is_in_the_record_before_the_machine_is_touched_and_what_came_of_it_af
         method: "ns=2;s=Home".to_owned(),
         arguments: vec![Value::U64(7)],
     };
-    let engineer = anna(&[Role::Engineer]);
+    let engineer = anna();
     let called = control.call(&engineer, "valve-1", call);
     let called = site::wait(&hub, "a call", called);
     assert_eq!(called, Ok(Ok(vec![Value::U64(7)])));
@@ -242,7 +243,6 @@ fn a_write_is_in_the_record_before_the_machine_is_touched_and_what_came_of_it_af
         assert_eq!(result.details["request_block"], request.height);
         assert!(result.height > request.height);
     }
-    assert_eq!(requests[0].details["roles"][0], "engineer");
     assert_eq!(results[0].details["results"][0]["read_back"], 42.5);
     let fault = results[1].details["results"][0]["fault"].as_str().unwrap();
     assert!(fault.contains("reads back -1"), "{fault}");
@@ -258,12 +258,12 @@ fn every_refusal_is_in_the_record_before_it_is_answered_and_touches_nothing() {
     let hub = start(&site, &[&valve]);
     let control = hub.control();
     let refusals = || site.recorded().acts;
-    let observer = anna(&[Role::Observer]);
+    let observer = site::enter(&hub, "olga", &[Role::Observer]);
     let denied = control.write(&observer, "valve-1", setpoint(1.0));
     let denied = site::wait(&hub, "a refusal", denied).unwrap_err();
     assert!(matches!(denied, ControlError::Denied(_)), "{denied}");
     assert_eq!(refusals().len(), 1);
-    let engineer = anna(&[Role::Engineer]);
+    let engineer = anna();
     let both = vec![
         ("setpoint".to_owned(), Value::F64(2.0)),
         ("pressure".to_owned(), Value::F64(2.0)),
@@ -285,10 +285,16 @@ fn every_refusal_is_in_the_record_before_it_is_answered_and_touches_nothing() {
             (refusal.action, refusal.response),
             (Action::Refuse, Response::Refused)
         );
-        assert_eq!(refusal.subject, "user:anna");
         assert!(refusal.details["why"].is_string(), "{refusal:?}");
     }
+    let subjects = refusals.iter().map(|refusal| refusal.subject.as_str());
+    let anna = "user:anna";
+    assert_eq!(
+        subjects.collect::<Vec<_>>(),
+        ["user:olga", anna, anna, anna]
+    );
     assert_eq!(refusals[0].details["request"]["writes"][0]["value"], 1.0);
+    assert_eq!(refusals[0].details["request"]["rule"], "role");
     assert!(valve.told().is_empty());
     hub.shutdown().unwrap();
     site.verify_is_clean();
@@ -340,7 +346,7 @@ fn a_slow_machine_keeps_its_order_and_its_bound_and_delays_no_other() {
     let mut busy = 0;
     let mut waiting = Vec::new();
     for value in 1..60 {
-        let engineer = anna(&[Role::Engineer]);
+        let engineer = anna();
         let mut writing = Box::pin({
             let control = control.clone();
             async move {

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use weighbridge::access::{Caller, Role};
+use weighbridge::access::Role;
 use weighbridge::crypto::Identity;
 use weighbridge::edge::{EdgeBuilder, EdgeNode, UplinkStatus};
 use weighbridge::hub::{DeviceSetup, EdgesSetup, Hub};
@@ -32,14 +32,6 @@ struct Plant {
     hub: Hub,
     proxy: Proxy,
     identity: tempfile::TempDir,
-}
-
-fn engineer() -> Caller {
-    Caller {
-        user: "anna".to_owned(),
-        session: "test 1".to_owned(),
-        roles: vec![Role::Engineer],
-    }
 }
 
 impl Plant {
@@ -76,7 +68,10 @@ impl Plant {
     fn write(&self, writes: &[(&str, Value)]) -> Result<Written, ControlError> {
         let writes = writes.iter();
         let writes = writes.map(|(tag, value)| ((*tag).to_owned(), value.clone()));
-        let (control, caller) = (self.hub.control(), engineer());
+        let (control, caller) = (
+            self.hub.control(),
+            site::enter(&self.hub, "anna", &[Role::Engineer]),
+        );
         let written = control.write(&caller, PRESS, writes.collect());
         site::wait(&self.hub, "an answer", written)
     }
@@ -281,7 +276,10 @@ fn an_edge_node_that_is_lost_in_between_leaves_a_record_that_says_so() {
         method: "home".to_owned(),
         arguments: vec![Value::U64(7), Value::F64(f64::INFINITY)],
     };
-    let (control, caller) = (plant.hub.control(), engineer());
+    let (control, caller) = (
+        plant.hub.control(),
+        site::enter(&plant.hub, "anna", &[Role::Engineer]),
+    );
     let called = control.call(&caller, PRESS, call.clone());
     let called = site::wait(&plant.hub, "a call", called);
     assert_eq!(called, Ok(Ok(call.arguments)));

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use weighbridge::access::Role;
 use weighbridge::actors::ledger::LedgerHealth;
 use weighbridge::hub::{DeviceSetup, Faces, Hub};
 use weighbridge::model::{Quality, TagSpec, Value, ValueKind};
@@ -45,6 +46,7 @@ fn a_full_disk_and_a_device_that_is_down_are_seen_over_http() {
         .unwrap();
     let faces = Faces {
         http: Some(ANY_PORT),
+        http_roles: vec![Role::Observer],
         ..Faces::default()
     };
     let faces = hub.open_faces(&faces).unwrap();

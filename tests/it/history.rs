@@ -16,12 +16,8 @@ use weighbridge_verifier::{Action, Content, Response};
 
 const PRESS: &str = "press-1";
 
-fn caller(role: Role) -> Caller {
-    Caller {
-        user: role.name().to_owned(),
-        session: "test".to_owned(),
-        roles: vec![role],
-    }
+fn caller(hub: &Hub, role: Role) -> Caller {
+    site::enter(hub, role.name(), &[role])
 }
 
 fn request(from: Nanos, to: Nanos) -> PastRequest {
@@ -36,8 +32,8 @@ fn request(from: Nanos, to: Nanos) -> PastRequest {
 
 /// All samples of the pressure in a range, read in pages of seven.
 fn read(hub: &Hub, role: Role, range: (Nanos, Nanos)) -> Result<Vec<PastSample>, HistoryError> {
+    let caller = caller(hub, role);
     hub.runtime().block_on(async {
-        let caller = caller(role);
         let tags = hub.past().open(&caller, request(range.0, range.1)).await?;
         let mut samples = Vec::new();
         let mut after = None;
@@ -131,7 +127,7 @@ fn who_may_not_is_refused_and_that_is_a_record_too() {
     );
     assert_eq!(newest(&site), expected);
     let evidence = hub.past().clone();
-    let operator = caller(Role::Operator);
+    let operator = caller(&hub, Role::Operator);
     let refused = evidence.evidence(&operator, PRESS, "pressure", EPOCH);
     let refused = hub.runtime().block_on(refused).unwrap_err();
     assert!(matches!(refused, HistoryError::Denied(_)), "{refused}");
@@ -147,7 +143,7 @@ fn evidence_is_of_the_sample_at_the_time_and_verifies() {
     let validators = weighbridge::ledger::proof::genesis_validators(&genesis).unwrap();
     let key = validators.validators[0].key;
     for (at, scan) in [(EPOCH + 3 * MS, 3), (EPOCH + 14 * MS, 12), (i64::MAX, 19)] {
-        let auditor = caller(Role::Auditor);
+        let auditor = caller(&hub, Role::Auditor);
         let bytes = hub.past().evidence(&auditor, PRESS, "pressure", at);
         let bytes = hub.runtime().block_on(bytes).unwrap();
         let evidence = Evidence::from_bytes(&bytes).unwrap();
@@ -156,7 +152,7 @@ fn evidence_is_of_the_sample_at_the_time_and_verifies() {
         assert_eq!(sample.value, Value::F64(f64::from(scan)));
         assert_eq!(sample.time, EPOCH + i64::from(scan) * MS);
     }
-    let auditor = caller(Role::Auditor);
+    let auditor = caller(&hub, Role::Auditor);
     let none = hub.past().evidence(&auditor, PRESS, "pressure", EPOCH - 1);
     let none = hub.runtime().block_on(none).unwrap_err();
     assert!(matches!(none, HistoryError::Unknown(_)), "{none}");

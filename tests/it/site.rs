@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use weighbridge::access::{Caller, Role};
 use weighbridge::actors::ledger::{BlockLimits, LedgerHealth, LedgerStatus};
 use weighbridge::crypto::{Identity, SealingKey};
 use weighbridge::hub::{Hub, HubBuilder, HubKeys};
@@ -125,7 +126,11 @@ impl Site {
                     }
                     Content::Message(message) => {
                         let details = opener.open_act(&record.body.hub, &message).unwrap();
-                        recorded.acts.push(RecordedAct {
+                        let acts = match record.body.object.starts_with("access:") {
+                            true => &mut recorded.access,
+                            false => &mut recorded.acts,
+                        };
+                        acts.push(RecordedAct {
                             height,
                             subject: record.body.subject,
                             action: record.body.action,
@@ -149,7 +154,10 @@ pub struct Recorded {
     pub batches: Vec<RecordedBatch>,
     /// Object and document.
     pub documents: Vec<(String, DocumentContent)>,
+    /// What users did, but for what concerns access.
     pub acts: Vec<RecordedAct>,
+    /// What concerns access.
+    pub access: Vec<RecordedAct>,
 }
 
 /// What a user did, as it is recorded.
@@ -247,6 +255,11 @@ pub fn waiting(hub: &Hub) -> String {
         LedgerHealth::Waiting(why) => why,
         other => panic!("{other:?}"),
     }
+}
+
+/// Lets somebody in.
+pub fn enter(hub: &Hub, user: &str, roles: &[Role]) -> Caller {
+    wait(hub, "a user is let in", hub.enter(user, roles)).unwrap()
 }
 
 /// Waits until a device is as `wanted`.

@@ -287,7 +287,9 @@ mod tests {
 
     #[test]
     fn leaf_is_the_rfc_leaf_hash_of_the_documented_bytes() {
-        Suite::ALL.map(leaf_is_the_rfc_leaf_hash_of);
+        Suite::ALL
+            .into_iter()
+            .for_each(leaf_is_the_rfc_leaf_hash_of);
     }
 
     fn leaf_is_the_rfc_leaf_hash_of(suite: Suite) {

@@ -2,21 +2,19 @@
 //! the hub reads, judges, seals and records a load.
 
 use super::{start_servers, stop_servers};
-use crate::access::{Caller, Role};
+use crate::access::Role;
 use crate::cli::temporary::given_or_temporary;
 use crate::hub::{DeviceSetup, Hub, HubBuilder, HubKeys};
 use crate::live_view::Link;
 use crate::model::{TagSpec, Value};
 use crate::protocols::Source;
 use crate::protocols::modbus::{Bounded, DataType, ModbusConfig, ModbusPoint, ModbusSource, Table};
-use crate::protocols::ports::ControlPort;
 use crate::stats::Histogram;
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -131,9 +129,7 @@ fn measure(args: &WriteArgs, registers: u16, ports: &[u16]) -> anyhow::Result<Wr
     ready(&hub)?;
     let bar = ProgressBar::new(args.writes.into());
     let (start, before) = (Instant::now(), hub.stats().points.load(Ordering::Relaxed));
-    let mut took = hub
-        .runtime()
-        .block_on(write_all(&hub.control(), args, &bar))?;
+    let mut took = hub.runtime().block_on(write_all(&hub, args, &bar))?;
     let points = hub.stats().points.load(Ordering::Relaxed) - before;
     let load = points as f64 / start.elapsed().as_secs_f64();
     bar.finish_and_clear();
@@ -229,15 +225,12 @@ fn ready(hub: &Hub) -> anyhow::Result<()> {
 
 /// Writes one device after the other, and checks what was read back.
 async fn write_all(
-    control: &Arc<dyn ControlPort>,
+    hub: &Hub,
     args: &WriteArgs,
     bar: &ProgressBar,
 ) -> anyhow::Result<Vec<Duration>> {
-    let caller = Caller {
-        user: "bench".to_owned(),
-        session: "bench".to_owned(),
-        roles: vec![Role::Engineer],
-    };
+    let caller = hub.enter("bench", &[Role::Engineer]).await?;
+    let control = hub.control();
     let mut took = Vec::with_capacity(args.writes as usize);
     for number in 0..args.writes {
         let device = format!("bench-{:03}", number % u32::from(args.devices));

@@ -1,11 +1,13 @@
-//! Who asks, in the words of the house: the user of a session, with the roles that the configuration
-//! gives them.
+//! Who asks, in the words of the house: the user of a session.
 
-use super::config::{OpcUaServerConfig, UserConfig};
 use crate::access::{Caller, Right, Role};
+use crate::model::now;
+use crate::protocols::ports::AccessPort;
 use opcua::server::authenticator::UserToken;
 use opcua::server::node_manager::RequestContext;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a token of a user with a certificate begins with, before the common name: so that a name in a
 /// certificate is never taken for that of a user with a password.
@@ -16,53 +18,59 @@ pub(super) fn certificate_token(common_name: &str) -> UserToken {
     UserToken(format!("{CERTIFICATE}{common_name}"))
 }
 
-/// The roles of the users.
+/// The user of anonymous sessions.
+pub(super) const ANONYMOUS: &str = "anonymous";
+
+/// Who the users are.
 pub(super) struct Callers {
-    anonymous: Vec<Role>,
-    /// By the stack's token.
-    users: BTreeMap<String, Vec<Role>>,
+    /// Of users who log in by certificate: the names that the configuration knows.
+    certified: BTreeSet<String>,
+    access: Arc<dyn AccessPort>,
 }
 
 impl Callers {
-    pub(super) fn new(config: &OpcUaServerConfig) -> Self {
-        let token = |user: &UserConfig| match user.certificate {
-            true => certificate_token(&user.name).0,
-            false => user.name.clone(),
-        };
-        let users = config.users.iter();
-        Self {
-            anonymous: config.anonymous_roles.clone(),
-            users: users.map(|u| (token(u), u.roles.clone())).collect(),
-        }
+    /// Callers of whom those named in `certified` log in by certificate.
+    pub(super) fn new(certified: BTreeSet<String>, access: Arc<dyn AccessPort>) -> Self {
+        Self { certified, access }
+    }
+
+    /// What decides, and lets in.
+    pub(super) fn access(&self) -> &Arc<dyn AccessPort> {
+        &self.access
     }
 
     /// The caller of a request.
     pub(super) fn of(&self, context: &RequestContext) -> Caller {
-        let token = context.user_token();
-        let user = match token.is_anonymous() {
-            true => "anonymous",
-            false => token.0.strip_prefix(CERTIFICATE).unwrap_or(&token.0),
-        };
         Caller {
-            user: user.to_owned(),
+            user: self.user(context.user_token()).into_owned(),
             session: session_name(context.session_id()),
-            roles: self.roles(token).to_vec(),
         }
     }
 
-    /// Whether a user has a right.
+    /// The user of a token. Somebody whose certificate the configuration does not name keeps what tells
+    /// them from a user with a password.
+    pub(super) fn user<'a>(&self, token: &'a UserToken) -> Cow<'a, str> {
+        if token.is_anonymous() {
+            return ANONYMOUS.into();
+        }
+        match token.0.strip_prefix(CERTIFICATE) {
+            Some(name) if self.certified.contains(name) => name.into(),
+            _ => token.0.as_str().into(),
+        }
+    }
+
+    /// Whether a user has a right on anything at all.
     pub(super) fn may(&self, token: &UserToken, right: Right) -> bool {
-        self.roles(token).iter().any(|role| role.carries(right))
+        self.access
+            .gate()
+            .somewhere(&self.user(token), right, now())
     }
 
-    /// What a user is.
-    pub(super) fn roles(&self, token: &UserToken) -> &[Role] {
-        match self.users.get(&token.0) {
-            Some(roles) => roles,
-            None if token.is_anonymous() => &self.anonymous,
-            // Logged in by certificate and named nowhere else.
-            None => &[Role::Observer],
-        }
+    /// Those of a user's roles that every site has.
+    pub(super) fn roles(&self, token: &UserToken) -> Vec<Role> {
+        let named = self.access.gate().roles(&self.user(token));
+        let has = |role: &Role| named.iter().any(|name| name == role.name());
+        Role::ALL.into_iter().filter(has).collect()
     }
 }
 

@@ -37,8 +37,12 @@ pub use users::UsersError;
 
 use super::pki;
 use super::security::{Mode, Policy, Trust};
+use crate::access::Role;
 use crate::live_view::LiveView;
-use crate::protocols::ports::{AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort};
+use crate::protocols::FixedAccess;
+use crate::protocols::ports::{
+    AccessError, AccessPort, AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort,
+};
 use budget::Budget;
 use callers::Callers;
 use fence::Fences;
@@ -80,6 +84,9 @@ pub enum ScadaError {
     /// The users.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// The users once more: the names of some cannot be.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The certificates.
     #[error(transparent)]
     Pki(#[from] pki::PkiError),
@@ -113,6 +120,8 @@ pub struct ScadaPorts {
     pub history: Option<Arc<dyn HistoryPort>>,
     /// What is configured about the machines.
     pub machines: Machines,
+    /// Says what users may; without it they are what the configuration says, and that is not recorded.
+    pub access: Option<Arc<dyn AccessPort>>,
 }
 
 impl ScadaPorts {
@@ -130,6 +139,7 @@ impl ScadaPorts {
             alarms: None,
             history: None,
             machines: Machines::default(),
+            access: None,
         }
     }
 }
@@ -152,7 +162,11 @@ impl ScadaServer {
     pub async fn start(config: OpcUaServerConfig, ports: ScadaPorts) -> Result<Self, ScadaError> {
         config.check()?;
         let live = ports.live.clone();
-        let callers = Arc::new(Callers::new(&config));
+        let access = match &ports.access {
+            Some(access) => access.clone(),
+            None => FixedAccess::new(&Self::users(&config)?)?,
+        };
+        let callers = Arc::new(Callers::new(users::certified(&config), access));
         let sessions = Arc::new(Sessions::new(
             ports.sessions.clone(),
             callers.clone(),
@@ -193,6 +207,14 @@ impl ScadaServer {
             renewing: AbortOnDropHandle::new(tokio::spawn(renewing)),
             _tidying: AbortOnDropHandle::new(tokio::spawn(tidy(config.pki_dir.clone()))),
         })
+    }
+
+    /// The users that `config` names, with their roles. Blocking: it reads certificates.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read.
+    pub fn users(config: &OpcUaServerConfig) -> Result<Vec<(String, Vec<Role>)>, ScadaError> {
+        Ok(users::users_of(config)?)
     }
 
     /// The endpoint's URL.

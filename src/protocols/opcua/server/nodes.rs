@@ -10,7 +10,7 @@ use super::points::{Group, Item, Origin};
 use super::read::Reader;
 use super::sessions::Sessions;
 use super::{methods, writes};
-use crate::access::Right;
+use crate::access::{Caller, Right};
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, TagSpec, now};
 use async_trait::async_trait;
@@ -222,11 +222,11 @@ impl LiveNodes {
     fn read<'a>(
         groups: &'a Groups,
         node: &ParsedReadValueId,
-        may: bool,
+        may: &impl Fn(&Origin, usize) -> bool,
         reader: &mut Reader<'a>,
     ) -> Option<DataValue> {
         let (group, index) = groups.points.get(&node.node_id)?;
-        if !may {
+        if !may(&group.origin, *index) {
             return Some(failure(StatusCode::BadUserAccessDenied));
         }
         if !matches!(node.data_encoding, DataEncoding::Binary) {
@@ -262,6 +262,15 @@ impl LiveNodes {
         let watching = Item::new(interval, unfiltered, by_source_time, told);
         group.monitor(index, item.handle(), watching);
         true
+    }
+
+    /// Whether a user who may not see everything may see this.
+    fn may_see(&self, caller: &Caller, origin: &Origin, index: usize) -> bool {
+        let gate = self.sessions.gate();
+        let thing = origin.thing(index);
+        let thing = thing.as_deref().unwrap_or(gate.hub());
+        gate.passage(&caller.user, Right::Live, thing, now())
+            .is_ok()
     }
 
     fn group_of(&self, node: &NodeId) -> Option<Arc<Group>> {
@@ -318,12 +327,13 @@ impl InMemoryNodeManagerImpl for LiveNodes {
         _: f64,
         timestamps_to_return: TimestampsToReturn,
     ) -> Vec<DataValue> {
-        let may = self.sessions.asked(context).may(Right::Live);
+        let (caller, sees_all) = self.sessions.sees(context);
+        let may = |origin: &Origin, index: usize| sees_all || self.may_see(&caller, origin, index);
         let groups = self.parts.tags.0.read();
         let mut reader = Reader::new(timestamps_to_return);
         let mut space = None;
         let read = |node: &&ParsedReadValueId| {
-            let read = Self::read(&groups, node, may, &mut reader);
+            let read = Self::read(&groups, node, &may, &mut reader);
             read.unwrap_or_else(|| {
                 reader.release();
                 let space = space.get_or_insert_with(|| address_space.read());

@@ -68,6 +68,19 @@ impl Origin {
         }
     }
 
+    /// What a variable is of, in the words of access; `None` when it is the hub's.
+    pub(super) fn thing(&self, index: usize) -> Option<String> {
+        let (live, tag) = match self {
+            Self::Device(live) => (live, Some(index)),
+            Self::Machine(live, points) => (live, points.get(index).and_then(|p| p.tag())),
+            Self::Ledger { .. } => return None,
+        };
+        Some(match tag.and_then(|tag| live.tags.get(tag)) {
+            Some(tag) => format!("device:{}/{}", live.id, tag.name),
+            None => format!("device:{}", live.id),
+        })
+    }
+
     pub(super) fn read(&self, index: usize) -> Reading {
         match self {
             Self::Device(live) => match live.newest(index) {

@@ -121,7 +121,7 @@ impl Roles {
             }
             AttributeId::RolePermissions => Some(self.permissions(node, &Role::ALL)),
             AttributeId::UserRolePermissions => {
-                Some(self.permissions(node, self.callers.roles(token)))
+                Some(self.permissions(node, &self.callers.roles(token)))
             }
             AttributeId::AccessRestrictions => Some(Variant::UInt16(self.restrictions)),
             AttributeId::UserAccessLevel => match node {
@@ -170,6 +170,8 @@ fn role_id(role: Role, namespace: u16) -> NodeId {
         Role::Engineer => ObjectId::WellKnownRole_Engineer.into(),
         Role::Supervisor => ObjectId::WellKnownRole_Supervisor.into(),
         Role::Auditor => NodeId::new(namespace, format!("{ROOT}/Roles/Auditor")),
+        Role::SecurityAdmin => ObjectId::WellKnownRole_SecurityAdmin.into(),
+        Role::ConfigureAdmin => ObjectId::WellKnownRole_ConfigureAdmin.into(),
     }
 }
 

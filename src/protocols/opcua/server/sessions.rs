@@ -4,14 +4,17 @@
 //! thousand reads a second would cost more than the reads, so requests are counted and told together.
 
 use super::callers::Callers;
-use crate::access::Caller;
+use super::users::FACE;
+use crate::access::{Caller, Gate, Right, Sight};
+use crate::model::now;
 use crate::protocols::ports::SessionPort;
 use chrono::Utc;
 use opcua::server::authenticator::UserToken;
 use opcua::server::node_manager::RequestContext;
 use opcua::sync::RwLock;
 use opcua::types::{ApplicationDescription, DateTimeUtc, NodeId, UAString};
-use std::collections::HashMap;
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -73,6 +76,8 @@ struct Open {
     told: u64,
     /// Requests that were not told yet.
     asked: AtomicU64,
+    /// What of the live values the user sees.
+    sight: Mutex<Option<Sight>>,
 }
 
 impl Sessions {
@@ -153,10 +158,44 @@ impl Sessions {
             last: now,
             told: 1,
             asked: AtomicU64::new(0),
+            sight: Mutex::new(None),
         };
         self.open.write().insert(id, open);
         self.port.asked(&caller.session, &caller.user);
         caller
+    }
+
+    /// Who asks, as [`asked`](Self::asked), and whether they see all live values.
+    pub(super) fn sees(&self, context: &RequestContext) -> (Arc<Caller>, bool) {
+        let caller = self.asked(context);
+        let open = self.open.read();
+        let Some(open) = open.get(&context.session_id()) else {
+            return (caller, false);
+        };
+        let mut sight = open.sight.lock();
+        let gate = self.callers.access().gate();
+        let now = gate.sight(*sight, &caller.user, Right::Live, now());
+        *sight = Some(now);
+        (caller, now.is_all())
+    }
+
+    /// What decides.
+    pub(super) fn gate(&self) -> &Gate {
+        self.callers.access().gate()
+    }
+
+    /// Repeats the admission of everybody who is in, before their permits end.
+    async fn renew(&self) {
+        let users: BTreeSet<String> = {
+            let open = self.open.read();
+            open.values().map(|o| o.caller.user.clone()).collect()
+        };
+        for user in users {
+            let admitted = self.callers.access().admit(&user, FACE).await;
+            if let Err(error) = admitted {
+                tracing::debug!(user, %error, "the user's admission is not renewed");
+            }
+        }
     }
 
     /// Tells of requests and ends, again and again.
@@ -166,6 +205,7 @@ impl Sessions {
         loop {
             interval.tick().await;
             self.look();
+            self.renew().await;
         }
     }
 

@@ -69,7 +69,7 @@ impl Stack {
         let parts = Arc::new(Parts::default());
         let sessions = fences.sessions.clone();
         if let Some(port) = &ports.history {
-            let past = History::new(port.clone(), parts.tags.clone());
+            let past = History::new(port.clone(), parts.tags.clone(), sessions.gate().clone());
             // Nobody else sets it.
             let _ = parts.past.set(Arc::new(past));
         }
@@ -105,8 +105,8 @@ impl Stack {
             .map_err(ScadaError::Stack)?;
         let nodes = found.lock().take();
         let nodes = nodes.ok_or_else(|| ScadaError::Stack("its nodes are missing".into()))?;
-        let alarms = ports.alarms.clone();
-        let alarms = alarms.map(|port| alarms::open(port, &handle, nodes.clone(), &parts));
+        let (alarms, gate) = (ports.alarms.clone(), fences.sessions.gate().clone());
+        let alarms = alarms.map(|port| alarms::open((port, gate), &handle, nodes.clone(), &parts));
 
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let failed = |source| ScadaError::Bind {

@@ -6,6 +6,7 @@ use super::history::capabilities;
 use super::parts::Parts;
 use super::sessions::Sessions;
 use crate::access::Right;
+use crate::model::now;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
@@ -133,7 +134,10 @@ impl NodeManager for StandardNodes {
             .read(context, max_age, timestamps_to_return, nodes_to_read);
         read.await?;
         // Who may act upon machines may know who else is there.
-        let may_see_others = caller.may(Right::Call);
+        let may_see_others = self
+            .sessions
+            .gate()
+            .somewhere(&caller.user, Right::Call, now());
         for node in nodes_to_read {
             self.keep_time(node);
             diagnostics::read(node, context, &self.sessions, may_see_others);

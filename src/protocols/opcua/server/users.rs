@@ -1,10 +1,11 @@
 //! Who may log in: anonymous users where the configuration lets them, users with a password, and
 //! users with a certificate.
 
-use super::callers::{Callers, certificate_token};
+use super::callers::{ANONYMOUS, Callers, certificate_token};
 use super::config::OpcUaServerConfig;
 use super::sessions::Sessions;
-use crate::access::Right;
+use crate::access::{Right, Role};
+use crate::protocols::ports::AccessError;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use opcua::server::authenticator::{
 };
 use opcua::server::{ANONYMOUS_USER_TOKEN_ID, ServerEndpoint};
 use opcua::types::{Error, NodeId, StatusCode, UAString, UserTokenPolicy, UserTokenType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use zeroize::Zeroizing;
 const HASHES_AT_A_TIME: usize = 2;
 /// How long a wrong log-in waits for its answer.
 const WRONG_LOG_IN_DELAY: Duration = Duration::from_millis(500);
+/// The face's name in records of who came in.
+pub(super) const FACE: &str = "opc.tcp";
 /// The stack's id of the policy for user certificates.
 const X509_POLICY: &str = "x509";
 /// The stack's id of the policy for anonymous users.
@@ -81,6 +84,34 @@ pub enum UsersError {
     },
 }
 
+/// The users that a configuration names, with the roles that it gives them: anonymous ones, those with
+/// passwords, and those with certificates. Blocking.
+pub(super) fn users_of(config: &OpcUaServerConfig) -> Result<Vec<(String, Vec<Role>)>, UsersError> {
+    let mut users: Vec<_> = config
+        .users
+        .iter()
+        .map(|user| (user.name.clone(), user.roles.clone()))
+        .collect();
+    if config.allows_none() {
+        users.push((ANONYMOUS.to_owned(), config.anonymous_roles.clone()));
+    }
+    if let Some(folder) = &config.user_certificates {
+        let named = certified(config);
+        let holders = certificates(folder)?;
+        let holders = holders.iter().map(holder_name);
+        // Logged in by certificate and named nowhere else.
+        let others = holders.filter(|holder| !named.contains(holder));
+        users.extend(others.map(|holder| (certificate_token(&holder).0, vec![Role::Observer])));
+    }
+    Ok(users)
+}
+
+/// The users who log in by certificate, as far as the configuration names them.
+pub(super) fn certified(config: &OpcUaServerConfig) -> BTreeSet<String> {
+    let users = config.users.iter().filter(|user| user.certificate);
+    users.map(|user| user.name.clone()).collect()
+}
+
 /// The users of the server, and what they see of what they may do; no password is kept, only its salted Argon2id hash.
 pub(super) struct Users {
     anonymous: bool,
@@ -125,17 +156,27 @@ impl Users {
         })
     }
 
-    /// Lets a user in who is who they say, unless they are in too often.
-    fn admit(&self, token: UserToken) -> Result<UserToken, Error> {
-        if self.sessions.admits(&token) {
-            return Ok(token);
+    /// Lets a user in who is who they say, unless they are in too often, or may not come in; that is
+    /// durable in the record when this returns.
+    async fn admit(&self, token: UserToken) -> Result<UserToken, Error> {
+        if !self.sessions.admits(&token) {
+            tracing::warn!(
+                user = token.0,
+                "too many sessions of one user at the OPC UA server"
+            );
+            let reason = "the user has too many sessions".to_owned();
+            return Err(Error::new(StatusCode::BadTooManySessions, reason));
         }
-        tracing::warn!(
-            user = token.0,
-            "too many sessions of one user at the OPC UA server"
-        );
-        let reason = "the user has too many sessions".to_owned();
-        Err(Error::new(StatusCode::BadTooManySessions, reason))
+        let user = self.callers.user(&token).into_owned();
+        match self.callers.access().admit(&user, FACE).await {
+            Ok(()) => Ok(token),
+            Err(AccessError::Denied(why)) => Err(refusal(&why)),
+            Err(error) => {
+                tracing::warn!(user, %error, "a user cannot be let in now");
+                let status = StatusCode::BadResourceUnavailable;
+                Err(Error::new(status, error.to_string()))
+            }
+        }
     }
 
     async fn knows(&self, name: &str, password: &Password) -> bool {
@@ -160,7 +201,7 @@ impl AuthManager for Users {
     async fn authenticate_anonymous_token(&self, _: &ServerEndpoint) -> Result<(), Error> {
         if self.anonymous {
             let token = UserToken(ANONYMOUS_USER_TOKEN_ID.to_owned());
-            return self.admit(token).map(|_| ());
+            return self.admit(token).await.map(|_| ());
         }
         Err(refusal("anonymous users are not let in"))
     }
@@ -174,7 +215,7 @@ impl AuthManager for Users {
         if endpoint.security_policy() != SecurityPolicy::None
             && self.knows(username, password).await
         {
-            return self.admit(UserToken(username.to_owned()));
+            return self.admit(UserToken(username.to_owned())).await;
         }
         tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
         tracing::warn!(user = username, "wrong log-in at the OPC UA server");
@@ -192,7 +233,10 @@ impl AuthManager for Users {
             .find(|c| c.thumbprint() == *signing_thumbprint)
             .filter(|c| c.is_time_valid(&chrono::Utc::now()).is_ok());
         match holder {
-            Some(certificate) => self.admit(certificate_token(&holder_name(certificate))),
+            Some(certificate) => {
+                let token = certificate_token(&holder_name(certificate));
+                self.admit(token).await
+            }
             None => {
                 tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
                 tracing::warn!("unknown or expired user certificate at the OPC UA server");
@@ -349,6 +393,7 @@ fn certificates(folder: &Path) -> Result<Vec<X509>, UsersError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocols::FixedAccess;
     use crate::protocols::opcua::server::config::UserConfig;
     use opcua::types::MessageSecurityMode;
 
@@ -368,7 +413,8 @@ mod tests {
     }
 
     fn load(config: &OpcUaServerConfig) -> Result<Users, UsersError> {
-        let callers = Arc::new(Callers::new(config));
+        let access = FixedAccess::new(&users_of(config).unwrap()).unwrap();
+        let callers = Arc::new(Callers::new([].into(), access));
         let port = Arc::new(super::super::tests::FakeSessions::default());
         let sessions = Arc::new(Sessions::new(port, callers.clone(), 1));
         Users::load(config, callers, sessions)

@@ -3,8 +3,9 @@
 
 use super::event::Happening;
 use super::fields::{Names, alarm_of, event_number};
-use crate::access::Caller;
+use crate::access::{Caller, Gate, Right};
 use crate::alarms::{AlarmAction, AlarmError};
+use crate::model::now;
 use crate::protocols::opcua::server::parts::{Method, Parts};
 use crate::protocols::ports::AlarmPort;
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Has calls of the methods of conditions come here.
-pub(super) fn add(port: &Arc<dyn AlarmPort>, names: Names, parts: &Arc<Parts>) {
+pub(super) fn add((port, gate): (&Arc<dyn AlarmPort>, &Gate), names: Names, parts: &Arc<Parts>) {
     let methods = [
         (
             MethodId::AcknowledgeableConditionType_Acknowledge,
@@ -55,6 +56,7 @@ pub(super) fn add(port: &Arc<dyn AlarmPort>, names: Names, parts: &Arc<Parts>) {
         let method = ConditionMethod {
             what,
             port: port.clone(),
+            gate: gate.clone(),
             names,
             parts: Arc::downgrade(parts),
         };
@@ -79,6 +81,7 @@ enum What {
 struct ConditionMethod {
     what: What,
     port: Arc<dyn AlarmPort>,
+    gate: Gate,
     names: Names,
     parts: std::sync::Weak<Parts>,
 }
@@ -147,7 +150,7 @@ impl ConditionMethod {
         caller: &Caller,
         arguments: &[Variant],
     ) -> Result<(), StatusCode> {
-        if !caller.may(crate::access::Right::Live) {
+        if !self.gate.somewhere(&caller.user, Right::Live, now()) {
             return Err(StatusCode::BadUserAccessDenied);
         }
         let (subscription, item) = match self.what {

@@ -19,6 +19,7 @@ pub(super) use listeners::Listeners;
 
 use super::nodes::LiveNodes;
 use super::parts::Parts;
+use crate::access::Gate;
 use crate::alarms::Alarm;
 use crate::protocols::ports::AlarmPort;
 use event::Happening;
@@ -40,7 +41,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Opens the alarms of `port` to clients, until what it returns is dropped.
 pub(super) fn open(
-    port: Arc<dyn AlarmPort>,
+    (port, gate): (Arc<dyn AlarmPort>, Gate),
     handle: &ServerHandle,
     nodes: Arc<InMemoryNodeManager<LiveNodes>>,
     parts: &Arc<Parts>,
@@ -52,7 +53,7 @@ pub(super) fn open(
     let with_filters = filter::before(&handle.info().type_loaders.read());
     *handle.info().type_loaders.write() = with_filters;
     types::add_nodes(&mut nodes.address_space().write(), &names);
-    methods::add(&port, names, parts);
+    methods::add((&port, &gate), names, parts);
     parts.listeners.open(names);
     let pump = Pump {
         changes: port.changes(),

@@ -1,7 +1,7 @@
 //! Conditions as a client meets them, over a real connection.
 
 use super::fields::{FIELDS, Of};
-use crate::access::Role;
+use crate::access::{Right, Role};
 use crate::live_view::{LiveSample, LiveView};
 use crate::model::{TagSpec, ValueKind};
 use crate::protocols::fake_alarms::FakeAlarms;
@@ -75,6 +75,9 @@ async fn plant(roles: &[Role]) -> Plant {
     let quiet = || Arc::new(Quiet(watch::Sender::new(0)));
     let alarms = FakeAlarms::new();
     let mut ports = ScadaPorts::new(live.clone(), quiet(), quiet());
+    if !roles.iter().any(|role| role.carries(Right::Acknowledge)) {
+        alarms.deny();
+    }
     ports.alarms = Some(alarms.clone());
     let server = ScadaServer::start(config, ports).await.unwrap();
     Plant {

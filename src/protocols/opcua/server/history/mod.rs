@@ -16,8 +16,8 @@ mod simple;
 use super::nodes::Tags;
 use super::parts::Past;
 use super::points::{UNIX_EPOCH_TICKS, date_time, variant};
-use crate::access::{Caller, Right};
-use crate::model::{DeviceId, Nanos, Value};
+use crate::access::{Caller, Gate, Right};
+use crate::model::{DeviceId, Nanos, Value, now};
 use crate::protocols::ports::{HistoryError, HistoryPort, PastRequest, PastSample, PastTag};
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -43,14 +43,15 @@ const TICK: Nanos = 100;
 pub(super) struct History {
     port: Arc<dyn HistoryPort>,
     tags: Tags,
+    gate: Gate,
 }
 
 /// A node's place in a request, and its tag.
 type Opened = BTreeMap<usize, Arc<dyn PastTag>>;
 
 impl History {
-    pub(super) fn new(port: Arc<dyn HistoryPort>, tags: Tags) -> Self {
-        Self { port, tags }
+    pub(super) fn new(port: Arc<dyn HistoryPort>, tags: Tags, gate: Gate) -> Self {
+        Self { port, tags, gate }
     }
 
     /// Opens the nodes that have no continuation point, device by device; a node that cannot be read
@@ -129,8 +130,8 @@ fn status_of(error: &HistoryError) -> StatusCode {
 }
 
 /// Roles may have changed since a read began.
-fn may_go_on(caller: &Caller) -> Result<(), StatusCode> {
-    match caller.may(Right::History) {
+fn may_go_on(gate: &Gate, caller: &Caller) -> Result<(), StatusCode> {
+    match gate.somewhere(&caller.user, Right::History, now()) {
         true => Ok(()),
         false => Err(StatusCode::BadUserAccessDenied),
     }

@@ -142,7 +142,7 @@ pub(super) async fn read(
                 }
             }
             (None, Some(Some(going))) => {
-                if let Err(status) = may_go_on(caller) {
+                if let Err(status) = may_go_on(&history.gate, caller) {
                     node.set_status(status);
                     continue;
                 }

@@ -109,7 +109,7 @@ pub(super) async fn read(
                 after: None,
             },
             (None, Some(Some(reading))) => {
-                if let Err(status) = may_go_on(caller) {
+                if let Err(status) = may_go_on(&history.gate, caller) {
                     node.set_status(status);
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::access::{Caller, Right, Role};
-use crate::model::Nanos;
+use crate::model::{Nanos, now};
 use crate::protocols::ports::{
     Cursor, Direction, HistoryError, HistoryPort, PastPage, PastRequest, PastSample, PastTag,
 };
@@ -24,6 +24,7 @@ const SAMPLES: i64 = 100;
 struct FakePast {
     samples: Arc<Vec<PastSample>>,
     asked: parking_lot::Mutex<Vec<(String, PastRequest)>>,
+    gate: std::sync::OnceLock<crate::access::Gate>,
 }
 
 struct FakeTag {
@@ -91,7 +92,8 @@ impl HistoryPort for FakePast {
         let range = (request.from, request.to);
         let tags = request.tags.len();
         self.asked.lock().push((caller.user.clone(), request));
-        if !caller.may(Right::History) {
+        let gate = self.gate.get().unwrap();
+        if !gate.somewhere(&caller.user, Right::History, now()) {
             return Err(HistoryError::Denied("no".into()));
         }
         let tag = || -> Arc<dyn PastTag> {
@@ -124,10 +126,16 @@ async fn plant(roles: &[Role]) -> (Hub, Arc<FakePast>) {
     let past = Arc::new(FakePast {
         samples: Arc::new((0..SAMPLES).map(sample).collect()),
         asked: Default::default(),
+        gate: Default::default(),
     });
     let roles = roles.to_vec();
     let adjust = |_: &Path, config: &mut OpcUaServerConfig| config.anonymous_roles = roles;
-    let hub = hub_with(adjust, |ports| ports.history = Some(past.clone())).await;
+    let hub = hub_with(adjust, |ports| {
+        let gate = ports.access.as_ref().unwrap().gate();
+        assert!(past.gate.set(gate.clone()).is_ok());
+        ports.history = Some(past.clone());
+    })
+    .await;
     (hub, past)
 }
 

@@ -14,6 +14,8 @@ mod write;
 use super::*;
 use crate::live_view::{DeviceLive, LiveSample, LiveView};
 use crate::model::{Quality, TagSpec, Value, ValueKind};
+use crate::protocols::FixedAccess;
+use crate::protocols::ports::AccessPort;
 use opcua::client::{
     Client, ClientBuilder, DataChangeCallback, IdentityToken, Session, SessionEventLoop,
 };
@@ -149,10 +151,13 @@ async fn hub_with(
     let plc = live.register("plc-1".into(), tags.into());
     let ledger = FakeLedger::new();
     let sessions = Arc::new(FakeSessions::default());
-    let control = Arc::new(write::FakeControl::default());
+    let access = FixedAccess::new(&ScadaServer::users(&config).unwrap()).unwrap();
+    let gate = access.gate();
+    let control = Arc::new(write::FakeControl::new(gate));
     let mut ports = ScadaPorts {
         control: Some(control.clone()),
-        history: Some(Arc::new(write::FakeHistory)),
+        history: Some(Arc::new(write::FakeHistory(gate.clone()))),
+        access: Some(access.clone()),
         ..ScadaPorts::new(live.clone(), ledger.clone(), sessions.clone())
     };
     add(&mut ports);

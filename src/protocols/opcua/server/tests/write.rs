@@ -1,8 +1,8 @@
 //! What clients may do to machines, and methods.
 
 use super::*;
-use crate::access::{Caller, Right, Role};
-use crate::model::Nanos;
+use crate::access::{Caller, Gate, Right, Role};
+use crate::model::{Nanos, now};
 use crate::protocols::control::{MethodCall, WriteFault, Written};
 use crate::protocols::ports::{ControlError, HistoryError, PastRequest, PastTag};
 use async_trait::async_trait;
@@ -13,10 +13,20 @@ const READ: u8 = 1;
 pub(super) const READ_AND_WRITE: u8 = 3;
 
 /// Writes what it is told to, refuses whom it must, and remembers both.
-#[derive(Default)]
 pub(super) struct FakeControl {
+    gate: Gate,
     written: parking_lot::Mutex<Vec<(String, String, Value)>>,
     refused: parking_lot::Mutex<Vec<String>>,
+}
+
+impl FakeControl {
+    pub(super) fn new(gate: &Gate) -> Self {
+        Self {
+            gate: gate.clone(),
+            written: Default::default(),
+            refused: Default::default(),
+        }
+    }
 }
 
 #[async_trait]
@@ -27,7 +37,7 @@ impl ControlPort for FakeControl {
         device: &str,
         writes: Vec<(String, Value)>,
     ) -> Result<Written, ControlError> {
-        if !caller.may(Right::Write) {
+        if !self.gate.somewhere(&caller.user, Right::Write, now()) {
             self.refused.lock().push(caller.user.clone());
             return Err(ControlError::Denied("they may not write".into()));
         }
@@ -61,7 +71,7 @@ impl ControlPort for FakeControl {
 }
 
 /// Has evidence of one sample.
-pub(super) struct FakeHistory;
+pub(super) struct FakeHistory(pub(super) Gate);
 
 #[async_trait]
 impl HistoryPort for FakeHistory {
@@ -80,7 +90,8 @@ impl HistoryPort for FakeHistory {
         tag: &str,
         time: Nanos,
     ) -> Result<Vec<u8>, HistoryError> {
-        match (caller.may(Right::Evidence), device, tag) {
+        let may = self.0.somewhere(&caller.user, Right::Evidence, now());
+        match (may, device, tag) {
             (false, ..) => Err(HistoryError::Denied("they may not".into())),
             (true, "plc-1", "count") => Ok(format!("proof at {time}").into_bytes()),
             _ => Err(HistoryError::Unknown("no such tag".into())),

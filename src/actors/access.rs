@@ -1,0 +1,323 @@
+//! The desk where access changes: who is in, what they may, on which lists they are, for how long.
+//!
+//! Not an actor, but the way to one, as the [`Journal`] is: changes are made one at a time, each durable
+//! in the record before it is in force. Decisions do not wait for it: they are made at the [`Gate`].
+
+use super::journal::{Journal, JournalError};
+use super::refusals::Refusals;
+use crate::access::{
+    AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit, Right,
+};
+use crate::ledger::act::{Act, name};
+use crate::ledger::words::{ACCESS, ACCESS_OBJECT, ACCESS_OVER};
+use crate::model::{Nanos, now};
+use crate::protocols::ports::{AccessError, AccessPort};
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use weighbridge_verifier::{Action, Response};
+
+/// A permit is renewed when less than this part of it is left: whoever is there goes on without a gap.
+const RENEW_WITHIN: i64 = 4;
+
+/// Who changes something.
+#[derive(Clone, Copy)]
+pub enum By<'a> {
+    /// The hub itself, for this reason.
+    Hub(&'a str),
+    /// A user, who may or may not.
+    User(&'a Caller),
+}
+
+/// Changes access, durably. Cheap to clone.
+#[derive(Clone)]
+pub struct AccessDesk(Arc<Inner>);
+
+struct Inner {
+    gate: Gate,
+    journal: Journal,
+    permits: Duration,
+    /// Held while something changes.
+    changing: Mutex<()>,
+    refusals: Refusals,
+}
+
+impl AccessDesk {
+    /// A desk that changes what `gate` decides by, records with `journal`, and gives permits that hold so
+    /// long.
+    pub fn new(gate: Gate, journal: Journal, permits: Duration) -> Self {
+        Self(Arc::new(Inner {
+            gate,
+            journal,
+            permits,
+            changing: Mutex::default(),
+            refusals: Refusals::new(Instant::now()),
+        }))
+    }
+
+    /// Makes all of the changes, in this order, or none. They are durable in the record, and then in
+    /// force, when this returns; a refusal is durable as well.
+    ///
+    /// # Errors
+    /// When the changes cannot be made, or not by them, or cannot be recorded.
+    pub async fn change(&self, by: By<'_>, changes: Vec<Change>) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let _one_at_a_time = desk.changing.lock().await;
+        let before = desk.gate.state();
+        let mut after = AccessState::clone(&before);
+        let mut entries = Vec::with_capacity(changes.len());
+        for wanted in changes {
+            let needs = wanted.needs(&after);
+            for change in after.unfold(wanted) {
+                let action = action(&change);
+                after.apply(change.clone()).map_err(impossible)?;
+                let entry = after.entry(&change);
+                if let By::User(caller) = by {
+                    self.check(caller, &needs, (action, &entry)).await?;
+                }
+                entries.push((action, entry));
+            }
+        }
+        self.record(by, &before, &entries).await?;
+        desk.gate.set(Arc::new(after));
+        Ok(())
+    }
+
+    /// Whether a user has all these rights; what they lack is recorded.
+    async fn check(
+        &self,
+        caller: &Caller,
+        needs: &[(Right, String)],
+        (action, entry): (Action, &Entry),
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let subject = name("user", &caller.user);
+        let denied = needs.iter().find_map(|(right, object)| {
+            let denied = desk.gate.own(&subject, *right, object, now()).err()?;
+            Some((*right, denied))
+        });
+        let Some((right, denied)) = denied else {
+            return Ok(());
+        };
+        let (user, right) = (&caller.user, right.name());
+        tracing::warn!(user, right, entry = entry.name, %denied, "a change of access was refused");
+        let details = json!({
+            "wanted": entry.says,
+            "rule": denied.rule(),
+            "why": denied.to_string(),
+            "session": caller.session,
+        });
+        self.refuse((&subject, action), &entry.name, details)
+            .await?;
+        Err(AccessError::Denied(format!(
+            "`{user}` may not {right} this"
+        )))
+    }
+
+    async fn refuse(
+        &self,
+        (subject, action): (&str, Action),
+        entry: &str,
+        mut details: Json,
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let Some(unrecorded) = desk.refusals.take(Instant::now()) else {
+            return Err(AccessError::Busy);
+        };
+        if unrecorded > 0 {
+            details["refusals_without_record_before"] = unrecorded.into();
+        }
+        let object = object(entry);
+        let act = Act {
+            response: Response::Refused,
+            kind: "access-refused",
+            ..act(subject, (action, &object), &details)
+        };
+        let recorded = desk.journal.record(&act).await;
+        recorded.map(|_| ()).map_err(not_recorded)
+    }
+
+    async fn record(
+        &self,
+        by: By<'_>,
+        before: &AccessState,
+        entries: &[(Action, Entry)],
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let (subject, because) = match by {
+            By::Hub(why) => (desk.gate.hub().to_owned(), json!({ "why": why })),
+            By::User(caller) => (
+                name("user", &caller.user),
+                json!({ "session": caller.session }),
+            ),
+        };
+        let acts: Vec<_> = entries
+            .iter()
+            .map(|(action, entry)| (*action, object(&entry.name), details(entry, &because)))
+            .collect();
+        let recorded = join_all(acts.iter().zip(entries).map(
+            async |((action, object, details), (_, entry))| {
+                let act = Act {
+                    kind: kind(entry),
+                    ..act(&subject, (*action, object), details)
+                };
+                desk.journal.record(&act).await
+            },
+        ));
+        let recorded = recorded.await;
+        let Some(error) = recorded.iter().find_map(|r| r.as_ref().err()).cloned() else {
+            return Ok(());
+        };
+        // What became durable in part, or may yet, is not in force: the record must end with what is.
+        for (recorded, (action, entry)) in recorded.iter().zip(entries) {
+            if recorded.as_ref().err().is_none_or(JournalError::may_follow) {
+                let old = before.entry_named(&entry.name);
+                let details = details(&old, &json!({ "why": "not in force: the change failed" }));
+                let object = object(&entry.name);
+                let act = Act {
+                    kind: kind(&old),
+                    ..act(desk.gate.hub(), (*action, &object), &details)
+                };
+                if let Err(error) = desk.journal.note(&act).await {
+                    tracing::error!(entry = old.name, %error, "a failed change cannot be taken back in the record");
+                }
+            }
+        }
+        Err(not_recorded(error))
+    }
+}
+
+#[async_trait]
+impl AccessPort for AccessDesk {
+    fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let (id, time) = (name("user", user), now());
+        let (state, lifetime) = (desk.gate.state(), nanos(desk.permits));
+        if let Err(denied) = state.admits(&id, time) {
+            tracing::warn!(user, face, %denied, "a user was not let in");
+            let details = json!({"face": face, "rule": denied.rule(), "why": denied.to_string()});
+            let entry = format!("subject/{id}");
+            self.refuse((&id, Action::Grant), &entry, details).await?;
+            return Err(AccessError::Denied("the user may not come in".to_owned()));
+        }
+        let permit = Permit {
+            from: time,
+            until: time.saturating_add(lifetime),
+        };
+        // Within its life a permit lets straight through; near its end admission is repeated.
+        let fresh = time.saturating_add(lifetime / RENEW_WITHIN);
+        let wanted = Mode::ALL.into_iter().filter(|mode| {
+            let enough = state.permit(&id, *mode).is_some_and(|p| p.holds(fresh));
+            let rights = Right::ALL.into_iter().filter(|r| r.mode() == *mode);
+            !enough
+                && rights
+                    .into_iter()
+                    .any(|r| desk.gate.somewhere(user, r, time))
+        });
+        let changes: Vec<_> = wanted
+            .map(|mode| Change::Permit(id.clone(), mode, Some(permit)))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let still_hold = changes.iter().all(|change| match change {
+            Change::Permit(id, mode, _) => state.permit(id, *mode).is_some_and(|p| p.holds(time)),
+            _ => false,
+        });
+        match self.change(By::Hub(face), changes).await {
+            // They are renewed the next time.
+            Err(AccessError::NotRecorded(error)) if still_hold => {
+                tracing::warn!(user, face, error, "permits are not renewed yet");
+                Ok(())
+            }
+            changed => changed,
+        }
+    }
+}
+
+/// How a change is recorded.
+fn action(change: &Change) -> Action {
+    match change {
+        Change::Enrol(..) => Action::Enrol,
+        Change::Revoke(_) | Change::Declare(_, None) => Action::Revoke,
+        Change::Permit(..) => Action::Grant,
+        _ => Action::Configure,
+    }
+}
+
+fn object(entry: &str) -> String {
+    name(ACCESS_OBJECT.trim_end_matches(':'), entry)
+}
+
+/// Nothing need be remembered of what is no more, but that a role which every site has is gone.
+fn kind(entry: &Entry) -> &'static str {
+    match entry.says.is_null() && !entry.name.starts_with("role/") {
+        true => ACCESS_OVER,
+        false => ACCESS,
+    }
+}
+
+fn details(entry: &Entry, because: &Json) -> Json {
+    json!({ "says": entry.says, "by": because })
+}
+
+/// What the details of a record about access say of its entry; `None` when another version wrote them.
+pub fn recorded_entry(details: &Json) -> Option<&Json> {
+    details.get("says")
+}
+
+/// An act that makes `entry` anew, for a record of the hub itself.
+pub fn entry_act<'a>(
+    hub: &'a str,
+    change: &Change,
+    entry: &'a Entry,
+    (object, details): &'a (String, Json),
+) -> Act<'a> {
+    Act {
+        kind: kind(entry),
+        ..act(hub, (action(change), object), details)
+    }
+}
+
+/// Object and details of the record of an entry that the hub itself makes anew.
+pub fn entry_words(entry: &Entry, why: &str) -> (String, Json) {
+    let because = json!({ "why": why });
+    (object(&entry.name), details(entry, &because))
+}
+
+fn act<'a>(subject: &'a str, (action, object): (Action, &'a str), details: &'a Json) -> Act<'a> {
+    Act {
+        time: now(),
+        subject,
+        action,
+        object,
+        kind: ACCESS,
+        details,
+        response: Response::Accepted,
+    }
+}
+
+fn impossible(error: ChangeError) -> AccessError {
+    AccessError::Impossible(error.to_string())
+}
+
+fn not_recorded(error: JournalError) -> AccessError {
+    AccessError::NotRecorded(error.to_string())
+}
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// For the log: by which rule a user was denied something.
+pub fn log_denied(caller: &Caller, right: Right, object: &str, denied: &Denied) {
+    let (user, session, right) = (&caller.user, &caller.session, right.name());
+    tracing::warn!(user, session, right, object, rule = denied.rule(), %denied, "denied");
+}

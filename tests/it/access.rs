@@ -1,0 +1,178 @@
+//! Who may what: every change is a record before it is in force, and a restart forgets none.
+
+use crate::machines::{Scripted, tag};
+use crate::site::{self, Site};
+use std::collections::BTreeSet;
+use weighbridge::access::{Caller, Change, Mode, Role, Side};
+use weighbridge::actors::access::By;
+use weighbridge::hub::Hub;
+use weighbridge::model::ValueKind;
+use weighbridge::protocols::ports::{AccessError, AccessPort, ControlError};
+use weighbridge_verifier::{Action, Response};
+
+const PRESS: &str = "press-1";
+
+fn press() -> Scripted {
+    Scripted::new(PRESS, [tag("pressure", ValueKind::F64)])
+}
+
+fn change(hub: &Hub, by: &Caller, change: Change) -> Result<(), AccessError> {
+    let changing = hub.access().change(By::User(by), vec![change]);
+    site::wait(hub, "a change of access", changing)
+}
+
+/// What becomes of a call on the press: it has no methods, so who may call is told that.
+fn call(hub: &Hub, who: &Caller) -> ControlError {
+    let call = weighbridge::protocols::control::MethodCall {
+        object: "press".into(),
+        method: "home".into(),
+        arguments: Vec::new(),
+    };
+    let control = hub.control();
+    site::wait(hub, "an answer", control.call(who, PRESS, call)).unwrap_err()
+}
+
+fn denied(error: &ControlError) -> bool {
+    matches!(error, ControlError::Denied(_))
+}
+
+#[test]
+fn a_change_is_on_record_in_force_at_once_and_after_a_restart() {
+    let (site, press) = (Site::new(90), press());
+    let start = || site.hub().device(press.setup(1)).start().unwrap();
+    let hub = start();
+    let anna = site::enter(&hub, "anna", &[Role::Engineer]);
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    assert!(!denied(&call(&hub, &anna)));
+
+    let black = |on| Change::Black(Side::Extranet, "user:anna".into(), on);
+    change(&hub, &zoe, black(true)).unwrap();
+    let error = call(&hub, &anna);
+    assert_eq!(
+        error.to_string(),
+        "`anna` may not call methods of `press-1`"
+    );
+    let refusal = site.recorded().acts.pop().unwrap();
+    assert_eq!(
+        (refusal.action, refusal.response),
+        (Action::Refuse, Response::Refused)
+    );
+    assert_eq!(refusal.details["request"]["rule"], "blacklist");
+    let before = hub.gate().state();
+    hub.shutdown().unwrap();
+
+    let hub = start();
+    assert_eq!(hub.gate().state(), before);
+    assert!(denied(&call(&hub, &anna)));
+    change(&hub, &zoe, black(false)).unwrap();
+    assert!(!denied(&call(&hub, &anna)));
+    change(&hub, &zoe, Change::Revoke("user:anna".into())).unwrap();
+    assert!(denied(&call(&hub, &anna)));
+    let admitted = site::wait(&hub, "an answer", hub.access().admit("anna", "test"));
+    assert!(
+        matches!(admitted, Err(AccessError::Denied(_))),
+        "{admitted:?}"
+    );
+    let before = hub.gate().state();
+    hub.shutdown().unwrap();
+    let hub = start();
+    assert_eq!(hub.gate().state(), before);
+    hub.shutdown().unwrap();
+
+    let access = site.recorded().access;
+    let by = |subject: &str| access.iter().filter(|a| a.subject == subject).count();
+    // Two for the lists, one for a permit and one for the subject; the hub did the rest.
+    assert_eq!((by("user:zoe"), by("user:anna")), (5, 1));
+    site.verify_is_clean();
+}
+
+#[test]
+fn who_may_grant_is_itself_ruled_and_a_refusal_says_no_rule_to_the_one_refused() {
+    let (site, press) = (Site::new(91), press());
+    let hub = site.hub().device(press.setup(1)).start().unwrap();
+    let anna = site::enter(&hub, "anna", &[Role::Supervisor]);
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    let assign = |role: Role| {
+        let roles = BTreeSet::from([role.name().to_owned()]);
+        Change::Assign("user:anna".into(), roles)
+    };
+    let before = hub.gate().state();
+    let refused = change(&hub, &anna, assign(Role::ConfigureAdmin)).unwrap_err();
+    assert_eq!(refused.to_string(), "`anna` may not assign this");
+    assert_eq!(hub.gate().state(), before);
+    let refusal = site.recorded().access.pop().unwrap();
+    assert_eq!(
+        (refusal.action, refusal.response),
+        (Action::Refuse, Response::Refused)
+    );
+    assert_eq!(refusal.details["rule"], "role");
+
+    change(&hub, &zoe, assign(Role::Auditor)).unwrap();
+    assert_eq!(hub.gate().roles("anna"), ["auditor"]);
+    let nobody = change(&hub, &zoe, Change::Revoke("user:nobody".into())).unwrap_err();
+    assert!(matches!(nobody, AccessError::Impossible(_)), "{nobody}");
+    hub.shutdown().unwrap();
+    site.verify_is_clean();
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_in_force_then_or_later() {
+    let (site, press) = (Site::new(92), press());
+    let start = || site.hub().device(press.setup(1)).start().unwrap();
+    let hub = start();
+    let anna = site::enter(&hub, "anna", &[Role::Engineer]);
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    let before = hub.gate().state();
+    site.disk.set_full(true);
+    let black = Change::Black(Side::Extranet, "user:anna".into(), true);
+    for _ in 0..2 {
+        let failed = change(&hub, &zoe, black.clone()).unwrap_err();
+        assert!(matches!(failed, AccessError::NotRecorded(_)), "{failed}");
+        assert_eq!(hub.gate().state(), before);
+    }
+    site.disk.set_full(false);
+    site::ledger(&hub, "is up again", |s| {
+        s.health == weighbridge::actors::ledger::LedgerHealth::Up
+    });
+    // The first change was under way when the disk ran full, and became durable: the record goes on to say
+    // that it is not in force.
+    site::ledger(&hub, "it is taken back", |_| {
+        let access = site.recorded().access;
+        access
+            .last()
+            .is_some_and(|a| a.details["by"]["why"].is_string())
+    });
+    assert!(!denied(&call(&hub, &anna)));
+    hub.shutdown().unwrap();
+    let hub = start();
+    assert_eq!(hub.gate().state(), before);
+    hub.shutdown().unwrap();
+    site.verify_is_clean();
+}
+
+#[test]
+fn permits_end_and_admission_gives_them_anew() {
+    let (site, press) = (Site::new(93), press());
+    let hub = site.hub().device(press.setup(1)).start().unwrap();
+    let anna = site::enter(&hub, "anna", &[Role::Engineer]);
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    let ended = Change::Permit("user:anna".into(), Mode::Control, None);
+    change(&hub, &zoe, ended).unwrap();
+    assert!(denied(&call(&hub, &anna)));
+    let refusal = site.recorded().acts.pop().unwrap();
+    assert_eq!(refusal.details["request"]["rule"], "permit");
+    site::wait(&hub, "admission", hub.access().admit("anna", "test")).unwrap();
+    assert!(!denied(&call(&hub, &anna)));
+    // Within the life of a permit it is given once.
+    let permits = || {
+        let access = site.recorded().access.into_iter();
+        access
+            .filter(|a| a.object == "access:permit/control/user:anna")
+            .count()
+    };
+    assert_eq!(permits(), 3);
+    site::wait(&hub, "admission", hub.access().admit("anna", "test")).unwrap();
+    assert_eq!(permits(), 3);
+    hub.shutdown().unwrap();
+    site.verify_is_clean();
+}
