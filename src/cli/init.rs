@@ -288,7 +288,7 @@ mod tests {
             example.filter(|l| l.contains(['=', '[']) || l.is_empty())
         });
         let text: Vec<_> = text.flatten().collect();
-        let text = HUB.replace("{id}", "hub-7") + &text.join("\n");
+        let text = HUB.replace("{id}", "hub-7").replace("{suite}", "nist") + &text.join("\n");
         let loaded = config::parse(&text, "hub.toml").unwrap_or_else(|found| {
             panic!(
                 "{}",
