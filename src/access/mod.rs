@@ -11,14 +11,21 @@
 //! request and see data by release: [`decide_passage`] says both halves.
 //!
 //! A hub's faces ask by its [`Gate`], which holds the state that is in force.
+//!
+//! Before that, who it is: [`verify_login`] looks at what somebody shows, [`LoginGuard`] slows down those who
+//! guess, and [`Challenges`] are there to be signed.
 
+mod challenge;
 mod config;
+pub mod credentials;
 mod decide;
 mod declare;
 mod entry;
 mod gate;
 mod level;
 mod lists;
+mod login;
+mod login_guard;
 mod pattern;
 mod permit;
 mod role;
@@ -26,13 +33,17 @@ mod rules;
 mod state;
 mod window;
 
+pub use challenge::{Challenge, ChallengeError, Challenges, Nonce};
 pub use config::AccessConfig;
+pub use credentials::{Credentials, CredentialsError, Totp, user_name};
 pub use decide::{Denied, Granted, Passage, Request, decide, decide_passage};
 pub use declare::{Declared, reconcile};
 pub use entry::{Entry, EntryError};
 pub use gate::{Gate, Sight};
 pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
+pub use login::{Attempt, Method, Proved, Refused, verify_code, verify_login};
+pub use login_guard::{GuardLimits, LoginGuard, TooEarly};
 pub use pattern::{Pattern, PatternError};
 pub use permit::Permit;
 pub use role::{Caller, Right, Role};

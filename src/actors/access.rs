@@ -6,7 +6,8 @@
 use super::journal::{Journal, JournalError};
 use super::refusals::Refusals;
 use crate::access::{
-    AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit, Right,
+    AccessConfig, AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit,
+    Right,
 };
 use crate::ledger::act::{Act, name};
 use crate::ledger::words::{ACCESS, ACCESS_OBJECT, ACCESS_OVER};
@@ -17,7 +18,7 @@ use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use weighbridge_verifier::{Action, Response};
 
 /// A permit is renewed when less than this part of it is left: whoever is there goes on without a gap.
@@ -39,20 +40,21 @@ pub struct AccessDesk(Arc<Inner>);
 struct Inner {
     gate: Gate,
     journal: Journal,
-    permits: Duration,
+    config: AccessConfig,
+    changes: watch::Sender<u64>,
     /// Held while something changes.
     changing: Mutex<()>,
     refusals: Refusals,
 }
 
 impl AccessDesk {
-    /// A desk that changes what `gate` decides by, records with `journal`, and gives permits that hold so
-    /// long.
-    pub fn new(gate: Gate, journal: Journal, permits: Duration) -> Self {
+    /// A desk that changes what `gate` decides by, and records with `journal`.
+    pub fn new(gate: Gate, journal: Journal, config: AccessConfig) -> Self {
         Self(Arc::new(Inner {
             gate,
             journal,
-            permits,
+            config,
+            changes: watch::Sender::new(0),
             changing: Mutex::default(),
             refusals: Refusals::new(Instant::now()),
         }))
@@ -82,8 +84,63 @@ impl AccessDesk {
             }
         }
         self.record(by, &before, &entries).await?;
-        desk.gate.set(Arc::new(after));
+        self.put_in_force(after);
         Ok(())
+    }
+
+    fn put_in_force(&self, state: AccessState) {
+        let desk = &*self.0;
+        desk.gate.set(Arc::new(state));
+        desk.changes.send_replace(desk.gate.version());
+    }
+
+    /// Told of every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// After how many refused batches in a row a device is cut off; 0: never.
+    pub fn cut_off_after(&self) -> u32 {
+        self.0.config.cut_off_after
+    }
+
+    /// Gives a device that is admitted and whose data are good another permit to store, when the one it
+    /// has is near its end. It comes into the record before whatever the device stores under it, so
+    /// nobody waits for it.
+    pub async fn renew_store(&self, device: &str) {
+        let desk = &*self.0;
+        let lifetime = nanos(desk.config.permits());
+        let fresh = |state: &AccessState, time: Nanos| {
+            let permit = state.permit(device, Mode::Store);
+            permit.is_some_and(|p| {
+                p.holds(time) && p.holds(time.saturating_add(lifetime / RENEW_WITHIN))
+            })
+        };
+        if fresh(&desk.gate.state(), now()) {
+            return;
+        }
+        let _one_at_a_time = desk.changing.lock().await;
+        let (before, time) = (desk.gate.state(), now());
+        if fresh(&before, time) || before.admits(device, time).is_err() {
+            return;
+        }
+        let permit = Permit {
+            from: time,
+            until: time.saturating_add(lifetime),
+        };
+        let change = Change::Permit(device.to_owned(), Mode::Store, Some(permit));
+        let mut after = AccessState::clone(&before);
+        if let Err(error) = after.apply(change.clone()) {
+            tracing::error!(device, %error, "a permit cannot be given");
+            return;
+        }
+        let entry = after.entry(&change);
+        let words = entry_words(&entry, "on the whitelist, and its data are good");
+        let act = entry_act(desk.gate.hub(), &change, &entry, &words);
+        match desk.journal.note(&act).await {
+            Ok(()) => self.put_in_force(after),
+            Err(error) => tracing::error!(device, %error, "a permit cannot be recorded"),
+        }
     }
 
     /// Whether a user has all these rights; what they lack is recorded.
@@ -196,10 +253,14 @@ impl AccessPort for AccessDesk {
         &self.0.gate
     }
 
+    async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), AccessError> {
+        AccessDesk::change(self, By::User(caller), changes).await
+    }
+
     async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError> {
         let desk = &*self.0;
         let (id, time) = (name("user", user), now());
-        let (state, lifetime) = (desk.gate.state(), nanos(desk.permits));
+        let (state, lifetime) = (desk.gate.state(), nanos(desk.config.permits()));
         if let Err(denied) = state.admits(&id, time) {
             tracing::warn!(user, face, %denied, "a user was not let in");
             let details = json!({"face": face, "rule": denied.rule(), "why": denied.to_string()});
@@ -231,7 +292,7 @@ impl AccessPort for AccessDesk {
             Change::Permit(id, mode, _) => state.permit(id, *mode).is_some_and(|p| p.holds(time)),
             _ => false,
         });
-        match self.change(By::Hub(face), changes).await {
+        match AccessDesk::change(self, By::Hub(face), changes).await {
             // They are renewed the next time.
             Err(AccessError::NotRecorded(error)) if still_hold => {
                 tracing::warn!(user, face, error, "permits are not renewed yet");

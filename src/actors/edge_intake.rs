@@ -4,18 +4,21 @@
 //! opens and checks the batch on a worker, shows its newest values, and hands it to the device's actor.
 //! A batch that does not hold is handed on as refused, so that its record says why.
 
+use super::admission::Admission;
 use super::credit::{Credit, Credits};
 use super::device::BatchRead;
+use super::reading::CUT_OFF;
 use super::work::Workers;
 use crate::crypto::SealingKey;
 use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
 use crate::model::{Batch, now};
-use crate::protocols::edge::wire::DeviceLink;
+use crate::protocols::edge::wire::{DeviceLink, Standing};
 use crate::protocols::edge::{Contact, Gate, Unpacker, Upload};
 use actix::Recipient;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use weighbridge_verifier::PublicKey;
@@ -30,6 +33,9 @@ pub struct EdgeFeed {
     /// Opens what is sealed to this hub.
     pub sealing: Arc<SealingKey>,
 }
+
+/// What expired by itself may be renewed by itself.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The intake of one device.
 pub struct EdgeIntake {
@@ -48,7 +54,7 @@ impl EdgeIntake {
     /// An intake that goes on after batch `newest`; `standing` is what the ledger has of the device.
     pub fn new(
         feed: EdgeFeed,
-        (newest, standing): ((u64, u64), watch::Receiver<(u64, u64)>),
+        (newest, standing): ((u64, u64), watch::Receiver<Standing>),
         batches: Recipient<BatchRead>,
         live: Arc<DeviceLive>,
         (credits, stop): (Credits, CancellationToken),
@@ -67,10 +73,20 @@ impl EdgeIntake {
         }
     }
 
-    /// Takes batches until stopped.
-    pub async fn run(mut self) {
+    /// Takes batches until stopped, while the device may come in: those of one that may not stay at the
+    /// edge node.
+    pub async fn run(mut self, mut admission: Admission) {
         self.contact.mark_changed();
         loop {
+            while let Some(denied) = admission.bar() {
+                let plain = format!("the hub takes nothing of it: {denied}");
+                self.live.set_down(plain, CUT_OFF, now());
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = admission.changed() => self.contact.mark_changed(),
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                }
+            }
             let Some(credit) = self.credit().await else {
                 return;
             };

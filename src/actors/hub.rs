@@ -6,6 +6,8 @@
 //! numbering from what the ledger holds. Other devices notice nothing, and neither do they when one is
 //! taken out or put in.
 
+use super::access::AccessDesk;
+use super::admission::Admission;
 use super::alarms::AlarmDesk;
 use super::control::ControlDoors;
 use super::credit::Credits;
@@ -21,6 +23,7 @@ use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
 use crate::protocols::Source;
 use crate::protocols::edge::EdgeControl;
+use crate::protocols::edge::wire::Standing;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
 use futures_util::FutureExt;
@@ -69,8 +72,9 @@ pub enum Intake {
 /// Makes a device's source, whenever it is needed.
 pub type MakeSource = Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>;
 
-/// The number of a device's next batch, and what the ledger has of it, to be watched.
-type Next = ((u64, u64), watch::Receiver<(u64, u64)>);
+/// The number of a device's next batch; for a device that an edge node reads also what the ledger has
+/// of it, to be watched.
+type Next = ((u64, u64), Option<watch::Receiver<Standing>>);
 
 /// One device.
 struct Pipeline {
@@ -105,6 +109,7 @@ pub struct HubActor {
     alarms: AlarmDesk,
     workers: Workers,
     doors: ControlDoors,
+    access: AccessDesk,
     pipelines: BTreeMap<DeviceId, Pipeline>,
     adopted: u64,
     readers: TaskTracker,
@@ -134,7 +139,7 @@ impl HubActor {
         ledger: Addr<LedgerActor>,
         (history, alarms): (Arc<ChartHistory>, AlarmDesk),
         workers: Workers,
-        doors: ControlDoors,
+        (doors, access): (ControlDoors, AccessDesk),
         plans: Vec<DevicePlan>,
     ) -> Self {
         let mut this = Self {
@@ -143,6 +148,7 @@ impl HubActor {
             alarms,
             workers,
             doors,
+            access,
             pipelines: BTreeMap::new(),
             adopted: 0,
             readers: TaskTracker::new(),
@@ -174,12 +180,13 @@ impl HubActor {
         if let Some(settings) = plan.settings.take() {
             self.record_settings(&mut sealer, &settings);
         }
+        let admission = Admission::new(&self.access, &plan.live.id);
         let sealer = SealerActor::new(
             plan.live.id.clone(),
             plan.make_sealer.clone(),
             (plan.key_epoch, sealer),
             plan.limits.clone(),
-            self.ledger.clone(),
+            (admission.clone(), self.ledger.clone()),
             self.workers.clone(),
         )
         .start();
@@ -202,7 +209,7 @@ impl HubActor {
                 Box::new(move |batches| {
                     let (credits, stop) = of_reading;
                     let reading = Reading::new(source, Box::new(batches), live, credits, stop);
-                    reading.run().boxed()
+                    reading.admitted_by(admission).run().boxed()
                 })
             }
             Intake::Edge(feed) => {
@@ -211,10 +218,11 @@ impl HubActor {
                 self.doors.open(&plan.live, Some(control));
                 let (feed, workers) = (feed.clone(), self.workers.clone());
                 let newest = (next.0, next.1 - 1);
+                let standing = standing.ok_or("nobody watches the ledger for it")?;
                 Box::new(move |batches| {
                     let from = (newest, standing);
                     EdgeIntake::new(feed, from, batches, live, of_reading, workers)
-                        .run()
+                        .run(admission)
                         .boxed()
                 })
             }
@@ -253,6 +261,10 @@ impl HubActor {
             }
             pipeline.building = true;
             let (device, number) = (pipeline.plan.live.id.clone(), pipeline.number);
+            let edge = match &pipeline.plan.intake {
+                Intake::Source(_) => None,
+                Intake::Edge(feed) => Some(feed.key),
+            };
             let before = pipeline.running.as_ref();
             let before = before.map(|r| (r.stop.clone(), r.credits.clone()));
             if before.is_some() {
@@ -269,7 +281,10 @@ impl HubActor {
                     stop.cancel();
                     credits.drain().await;
                 }
-                let standing = ledger.send(Follow(of_device.clone())).await?;
+                let standing = match edge {
+                    Some(key) => Some(ledger.send(Follow(of_device.clone(), key)).await?),
+                    None => None,
+                };
                 Ok::<_, MailboxError>((ledger.send(NextBatch(of_device)).await?, standing))
             };
             ctx.spawn(

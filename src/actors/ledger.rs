@@ -14,13 +14,14 @@ use crate::ledger::facts::{Document, Identity};
 use crate::ledger::store::{Put, StoreError};
 use crate::ledger::{Draft, Ledger, LedgerError, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
+use crate::protocols::edge::wire::Standing;
 use crate::stats::{Refusal, Stats};
 use actix::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot, watch};
-use weighbridge_verifier::{Block, Hash};
+use weighbridge_verifier::{Block, Hash, PublicKey};
 
 /// When a block closes, whichever comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +119,12 @@ pub struct Close;
 #[rtype(result = "(u64, u64)")]
 pub struct NextBatch(pub DeviceId);
 
-/// Asks for what the durable ledger has of a device, to be watched: epoch and sequence of its newest
-/// batch, zeros for none.
+/// Asks for what the durable ledger has of a device, and of it from the edge node with this key, to be
+/// watched.
 #[derive(Message)]
-#[rtype(result = "watch::Receiver<(u64, u64)>")]
-pub struct Follow(pub DeviceId);
+#[rtype(result = "watch::Receiver<Standing>")]
+pub struct Follow(pub DeviceId, pub PublicKey);
+
 /// Asks for the validation settings and limits in force for a device. Answers when all that came
 /// before is durable, so that nothing is under way that would change them.
 #[derive(Message)]
@@ -222,7 +224,9 @@ pub struct LedgerActor {
     committed: broadcast::Sender<Arc<BlockCommitted>>,
     tip: LedgerTip,
     /// Epoch and sequence of every device's newest durable batch.
-    newest: BTreeMap<DeviceId, watch::Sender<(u64, u64)>>,
+    newest: BTreeMap<DeviceId, (u64, u64)>,
+    /// The same beside the newest of each edge node, for devices that edge nodes have ever read.
+    standing: BTreeMap<DeviceId, BTreeMap<PublicKey, watch::Sender<Standing>>>,
     stats: Arc<Stats>,
     workers: Workers,
 }
@@ -232,10 +236,18 @@ impl LedgerActor {
     pub fn new(ledger: Ledger, limits: BlockLimits, stats: Arc<Stats>, workers: Workers) -> Self {
         let tip = LedgerTip::of(ledger.tip(), ledger.state().totals().records);
         let newest = ledger.state().devices().iter();
-        let newest = newest
-            .map(|(device, at)| {
-                let at = watch::Sender::new((at.epoch, at.sequence));
-                (device.as_str().into(), at)
+        let newest: BTreeMap<DeviceId, _> = newest
+            .map(|(device, at)| (device.as_str().into(), (at.epoch, at.sequence)))
+            .collect();
+        let standing = ledger.state().attested().iter();
+        let standing = standing
+            .map(|(device, attested)| {
+                let newest = newest.get(device.as_str()).copied().unwrap_or_default();
+                let of_key = attested.iter().map(|(key, at)| {
+                    let own = (at.epoch, at.sequence);
+                    (*key, watch::Sender::new(Standing { newest, own }))
+                });
+                (device.as_str().into(), of_key.collect())
             })
             .collect();
         Self {
@@ -254,6 +266,7 @@ impl LedgerActor {
             committed: broadcast::Sender::new(LISTENER_LAG),
             tip,
             newest,
+            standing,
             stats,
             workers,
         }
@@ -269,8 +282,19 @@ impl LedgerActor {
         self.committed.clone()
     }
 
-    fn standing(&mut self, device: DeviceId) -> &watch::Sender<(u64, u64)> {
-        self.newest.entry(device).or_default()
+    /// Tells those who watch what the ledger has of `device`.
+    fn show_standing(&self, device: &DeviceId) {
+        let Some(watched) = self.standing.get(device) else {
+            return;
+        };
+        let newest = self.newest.get(device).copied().unwrap_or_default();
+        let state = self.ledger.as_ref().map(Ledger::state);
+        let attested = state.and_then(|state| state.attested().get(&**device));
+        for (key, standing) in watched {
+            let own = attested.and_then(|attested| attested.get(key));
+            let own = own.map_or((0, 0), |at| (at.epoch, at.sequence));
+            standing.send_replace(Standing { newest, own });
+        }
     }
 
     fn schedule(&mut self, ctx: &mut Context<Self>) {
@@ -366,7 +390,7 @@ impl LedgerActor {
             self.stats.count_batch(settle.class, settle.points);
             let newest = (settle.epoch, settle.sequence);
             batches.push((settle.device.clone(), newest.0, newest.1, settle.class));
-            self.standing(settle.device).send_replace(newest);
+            self.newest.insert(settle.device, newest);
             for (time, samples) in settle.times.0 {
                 self.stats
                     .latency
@@ -386,6 +410,9 @@ impl LedgerActor {
                 let _ = device.try_send(settled);
             }
             settle.credit.settled();
+        }
+        for (device, ..) in &batches {
+            self.show_standing(device);
         }
         let tip = self.tip;
         // Nobody listening is fine.
@@ -499,7 +526,7 @@ impl Handler<NextBatch> for LedgerActor {
     type Result = MessageResult<NextBatch>;
 
     fn handle(&mut self, NextBatch(device): NextBatch, _: &mut Self::Context) -> Self::Result {
-        let newest = self.newest.get(&device).map_or((0, 0), |n| *n.borrow());
+        let newest = self.newest.get(&device).copied().unwrap_or_default();
         MessageResult((newest.0.max(1), newest.1 + 1))
     }
 }
@@ -507,8 +534,14 @@ impl Handler<NextBatch> for LedgerActor {
 impl Handler<Follow> for LedgerActor {
     type Result = MessageResult<Follow>;
 
-    fn handle(&mut self, Follow(device): Follow, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.standing(device).subscribe())
+    fn handle(&mut self, Follow(device, key): Follow, _: &mut Self::Context) -> Self::Result {
+        let newest = self.newest.get(&device).copied().unwrap_or_default();
+        let watched = self.standing.entry(device).or_default().entry(key);
+        let nothing = || {
+            let own = (0, 0);
+            watch::Sender::new(Standing { newest, own })
+        };
+        MessageResult(watched.or_insert_with(nothing).subscribe())
     }
 }
 

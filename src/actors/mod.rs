@@ -6,6 +6,7 @@
 //! writing run on worker threads.
 
 pub mod access;
+pub mod admission;
 pub mod alarms;
 pub mod control;
 pub mod credit;

@@ -3,6 +3,7 @@
 //! It runs on the runtime of the sources, because actors must never wait for a socket. It takes a
 //! credit before it begins a batch: without credit it does not read.
 
+use super::admission::Admission;
 use super::credit::{Credit, Credits};
 use super::device::BatchRead;
 use crate::ledger::seal::Origin;
@@ -58,6 +59,9 @@ impl Backoff {
 /// How often a source that waits for a credit is asked what it lost.
 const LOST_EVERY: Duration = Duration::from_secs(1);
 
+/// What to do about a device that may not come in.
+pub(super) const CUT_OFF: &str = "`weighbridge access` shows the lists, and lets it in again";
+
 /// Where a reading task's batches go.
 #[async_trait]
 pub trait BatchSink: Send {
@@ -81,6 +85,7 @@ pub struct Reading {
     credits: Credits,
     stop: CancellationToken,
     contact: Contact,
+    admission: Option<Admission>,
 }
 
 /// What of the batch in the making was shown.
@@ -99,6 +104,8 @@ enum Contact {
 
 enum Ended {
     Stopped,
+    /// The device may not come in any more.
+    Barred,
     Broken(SourceError),
 }
 
@@ -134,7 +141,38 @@ impl Reading {
             credits,
             stop,
             contact: Contact::Never,
+            admission: None,
         }
+    }
+
+    /// Does not read while the device may not come in.
+    pub fn admitted_by(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
+        self
+    }
+
+    /// Waits until the device may come in, and says meanwhile why it may not; false when it is to stop.
+    async fn admitted(&mut self) -> bool {
+        let Some(admission) = &mut self.admission else {
+            return true;
+        };
+        while let Some(denied) = admission.bar() {
+            let plain = format!("the hub takes nothing of it: {denied}");
+            if !matches!(self.live.link(), Link::Down(trouble) if trouble.plain == plain) {
+                tracing::error!(device = %self.live.id, %denied, "the device is cut off");
+                self.live.set_down(plain, CUT_OFF, now());
+            }
+            if matches!(self.contact, Contact::There) {
+                self.contact = Contact::Lost;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = admission.changed() => {}
+                // What expired by itself changes by itself.
+                () = tokio::time::sleep(LOST_EVERY) => {}
+            }
+        }
+        true
     }
 
     /// Reads until stopped.
@@ -150,6 +188,9 @@ impl Reading {
         };
         let mut backoff = Backoff(Backoff::FIRST);
         loop {
+            if !self.admitted().await {
+                break;
+            }
             let tried = Instant::now();
             let connected = tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -168,7 +209,14 @@ impl Reading {
                 }
                 Err(error) => Ended::Broken(error),
             };
-            let Ended::Broken(error) = ended else { break };
+            let error = match ended {
+                Ended::Stopped => break,
+                Ended::Barred => {
+                    self.source.close().await;
+                    continue;
+                }
+                Ended::Broken(error) => error,
+            };
             if matches!(self.contact, Contact::There) {
                 self.contact = Contact::Lost;
             }
@@ -192,6 +240,9 @@ impl Reading {
             let Some(credit) = self.credit().await else {
                 return Ended::Stopped;
             };
+            if self.admission.as_ref().is_some_and(|a| a.bar().is_some()) {
+                return Ended::Barred;
+            }
             let ended = self.fill(builder).await;
             // What was read before the connection broke is real, and goes on.
             if let Some(batch) = builder.take(0, 0)

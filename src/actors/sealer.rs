@@ -5,6 +5,7 @@
 //! number of messages or a bounded time. A batch that cannot be sealed stops the device's pipeline,
 //! for a hole in the sequence would be a silent loss.
 
+use super::admission::{Admission, barred};
 use super::credit::{Credit, SourceTimes};
 use super::device::{BatchSettled, DeviceActor};
 use super::ledger::{Append, LedgerActor, Settle};
@@ -66,6 +67,7 @@ pub struct SealerActor {
     sealer: Option<BatchSealer>,
     limits: RecordedLimits,
     settled: Option<Recipient<BatchSettled>>,
+    admission: Admission,
     ledger: Addr<LedgerActor>,
     workers: Workers,
 }
@@ -82,7 +84,7 @@ impl SealerActor {
         make: MakeSealer,
         (key_epoch, sealer): (u64, BatchSealer),
         limits: RecordedLimits,
-        ledger: Addr<LedgerActor>,
+        (admission, ledger): (Admission, Addr<LedgerActor>),
         workers: Workers,
     ) -> Self {
         Self {
@@ -93,6 +95,7 @@ impl SealerActor {
             sealer: Some(sealer),
             limits,
             settled: None,
+            admission,
             ledger,
             workers,
         }
@@ -137,19 +140,28 @@ impl Handler<SealBatch> for SealerActor {
         let workers = self.workers.clone();
         let settled = self.settled.clone();
         let limits = self.limits.clone();
+        let admission = self.admission.clone();
         let sealing = async move {
             let SealBatch {
                 batch,
-                origin,
-                verdict,
+                mut origin,
+                mut verdict,
                 state_before,
                 learned,
                 credit,
             } = message;
+            let permit = match admission.of_batch(verdict.class).await {
+                Ok(permit) => permit,
+                Err(denied) => {
+                    origin = Origin::Refused(barred(batch.samples(), &denied));
+                    verdict = Arc::new(Verdict::failed());
+                    None
+                }
+            };
             workers
                 .run(move || {
                     let time = now();
-                    let (draft, mut puts) = match &origin {
+                    let (mut draft, mut puts) = match &origin {
                         Origin::Refused(refused) => {
                             let which = (batch.epoch, batch.sequence);
                             (sealer.refuse_batch(which, refused, time), Vec::new())
@@ -167,6 +179,7 @@ impl Handler<SealBatch> for SealerActor {
                             sealer.seal_batch(&judged, time)?
                         }
                     };
+                    draft.permit = permit;
                     let mut drafts = vec![draft];
                     if let Some(learned) = learned {
                         let document = &learned.document;

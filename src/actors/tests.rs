@@ -1,5 +1,7 @@
 //! A worker that fails while it judges: the batch is refused and recorded, and the next one is judged.
 
+use super::access::AccessDesk;
+use super::admission::Admission;
 use super::alarms::AlarmDesk;
 use super::credit::Credits;
 use super::journal::Journal;
@@ -7,7 +9,7 @@ use super::ledger::{BlockLimits, Close, LedgerActor};
 use super::sealer::SealerActor;
 use super::validator::{JudgeBatch, ValidatorActor};
 use super::work::Workers;
-use crate::access::{AccessState, Gate};
+use crate::access::{AccessConfig, AccessState, Gate};
 use crate::alarms::AlarmConfig;
 use crate::crypto::{EpochKey, Identity, Signer};
 use crate::ledger::act::ActSealer;
@@ -68,18 +70,6 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         let stats = Arc::new(Stats::default());
         let limits = BlockLimits::default();
         let ledger = LedgerActor::new(ledger, limits, stats, workers.clone()).start();
-        let key = EpochKey::generate(Suite::Nist, "press-1", 1).unwrap();
-        let in_force = Arc::new(Mutex::new(InForce::default()));
-        let sealer = BatchSealer::new("press-1", 0, key, Vec::new(), in_force);
-        let sealer = SealerActor::new(
-            "press-1".into(),
-            Arc::new(|_| Err("one key is enough".to_owned())),
-            (1, sealer),
-            Arc::default(),
-            ledger.clone(),
-            workers.clone(),
-        )
-        .start();
         let make_acts = |epoch| -> Result<_, String> {
             let key =
                 EpochKey::generate(Suite::Nist, "hub:hub-1", epoch).map_err(|e| e.to_string())?;
@@ -92,8 +82,21 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         };
         let first = make_acts(1).unwrap();
         let journal = Journal::new(ledger.clone(), Arc::new(make_acts), (1, first));
-        let (config, runtime) = (AlarmConfig::default(), working.handle());
         let gate = Gate::new("hub-1", AccessState::default());
+        let desk = AccessDesk::new(gate.clone(), journal.clone(), AccessConfig::default());
+        let key = EpochKey::generate(Suite::Nist, "press-1", 1).unwrap();
+        let in_force = Arc::new(Mutex::new(InForce::default()));
+        let sealer = BatchSealer::new("press-1", 0, key, Vec::new(), in_force);
+        let sealer = SealerActor::new(
+            "press-1".into(),
+            Arc::new(|_| Err("one key is enough".to_owned())),
+            (1, sealer),
+            Arc::default(),
+            (Admission::new(&desk, "press-1"), ledger.clone()),
+            workers.clone(),
+        )
+        .start();
+        let (config, runtime) = (AlarmConfig::default(), working.handle());
         let alarms = AlarmDesk::open("hub-1", config, Vec::new(), (gate, journal), runtime);
         alarms.watch(&live);
         let (of_make, count) = (tags.clone(), made.clone());

@@ -8,9 +8,9 @@
 //! without being able to read the answer: only JSON is taken, which a form cannot send, and only from
 //! the hub's own pages or from programs that are no browser.
 
-use super::control;
 use super::problem::Problem;
 use super::query::shortened;
+use super::{access, control};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
@@ -60,12 +60,15 @@ pub(super) async fn guard(
     Ok(response)
 }
 
+/// Whether something can be done at `path`: everything else can only be read.
+fn acts(path: &str) -> bool {
+    control::acts(path) || path.starts_with(ALARMS) || path == access::PATH
+}
+
 fn check_method(request: &ServiceRequest) -> Result<(), Problem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
-        Method::POST if control::acts(request.path()) || request.path().starts_with(ALARMS) => {
-            check_origin(request.headers())
-        }
+        Method::POST if acts(request.path()) => check_origin(request.headers()),
         _ => Err(Problem::method()),
     }
 }

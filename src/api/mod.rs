@@ -9,6 +9,7 @@
 //! one, and how many blocks one search looks through.
 
 mod about;
+mod access;
 mod alarms;
 mod caller;
 mod checkpoint;

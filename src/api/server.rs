@@ -5,7 +5,9 @@ use super::context::ApiContext;
 use super::feed::Feed;
 use super::guard::guard;
 use super::problem::Problem;
-use super::{alarms, checkpoint, control, devices, events, history, ledger, metrics, page, status};
+use super::{
+    access, alarms, checkpoint, control, devices, events, history, ledger, metrics, page, status,
+};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
@@ -219,6 +221,7 @@ pub(super) fn app(
         .configure(ledger::routes)
         .configure(checkpoint::routes)
         .configure(alarms::routes)
+        .configure(access::routes)
         .configure(history::routes)
         .configure(events::routes)
         .default_service(web::to(nothing_here))

@@ -1,5 +1,6 @@
 //! `weighbridge init`: a directory with keys and a configuration that runs.
 
+use super::certs::{CorporateArgs, establish};
 use super::output::{self, Style};
 use crate::config::{self, cell_devices, id_fault};
 use crate::crypto::{CheckpointKey, Identity, SealingKey, Signer};
@@ -24,12 +25,14 @@ Examples:
   weighbridge init plant
   weighbridge init plant --id hub-7
   weighbridge init plant --suite guomi      keys and ledger of SM2, SM3 and SM4
+  weighbridge init plant --ca corp.pem --ca-key corp.key
   weighbridge init try-out --with-sim       reads `weighbridge sim --port-base 15020`
 
 It makes DIR/hub.toml, DIR/keys/hub.key and DIR/keys/sealing.key (mode 0600: make a backup of the
 sealing key, without it nothing that was recorded can be opened), DIR/keys/checkpoint.key, which signs
-checkpoints, and DIR/keys/hub.pub, the public key that auditors are given; and DIR/pki/opcua with the OPC UA server's certificate. It never
-overwrites anything.
+checkpoints, and DIR/keys/hub.pub, the public key that auditors are given; DIR/pki/opcua with the OPC UA server's certificate;
+and the site's authority (DIR/keys/authority.key, DIR/pki/authority.crt) with the certificate that it issues to the hub. With
+--ca a corporate authority stands in its place; without --ca-key a request for it is made instead. It never overwrites anything.
 
 Exit codes: 0 made, 1 not made.")]
 pub(super) struct InitArgs {
@@ -44,6 +47,8 @@ pub(super) struct InitArgs {
     /// Configure the devices of the cell that `weighbridge sim --port-base 15020` starts
     #[arg(long)]
     with_sim: bool,
+    #[command(flatten)]
+    corporate: CorporateArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -69,6 +74,7 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
             "checkpoint_key_file": made.checkpoint_key,
             "public_key_file": made.public_key_file,
             "certificate": made.certificate,
+            "site_files": made.site.iter().map(|(path, _)| path).collect::<Vec<_>>(),
         }))?;
     } else {
         output::print(&made.text(&args, Style::stdout()))?;
@@ -83,6 +89,8 @@ struct Made {
     checkpoint_key: PathBuf,
     public_key_file: PathBuf,
     certificate: PathBuf,
+    /// Of the site's authority: files, and what they are for.
+    site: Vec<(PathBuf, &'static str)>,
     public_key: String,
 }
 
@@ -106,6 +114,9 @@ impl Made {
                 "the OPC UA server's certificate, for SCADA",
             ),
         ] {
+            out.push_str(&format!("  {}  {what}\n", path.display()));
+        }
+        for (path, what) in &self.site {
             out.push_str(&format!("  {}  {what}\n", path.display()));
         }
         out.push_str(&format!("\npublic key {}\n\nNext:\n", self.public_key));
@@ -134,6 +145,7 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
         checkpoint_key: dir.join("keys").join(HubKeys::CHECKPOINT),
         public_key_file: dir.join("keys/hub.pub"),
         certificate: dir.join("pki/opcua/own/cert.der"),
+        site: Vec::new(),
         public_key: String::new(),
     };
     // Looked at before anything is written, so that a second `init` changes nothing at all.
@@ -151,6 +163,8 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
         );
     }
     private_directory(&dir.join("keys"))?;
+    // First, because it can be refused: a corporate key may not fit.
+    let site = establish(dir, &args.id, &args.corporate)?;
     let signing = Identity::generate_of(args.suite, &args.id);
     let sealing = SealingKey::generate_of(args.suite);
     signing.save(&made.signing_key)?;
@@ -162,7 +176,11 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
     make_certificate(&text, dir)?;
     // Last: where there is a configuration, everything it names is there too.
     write_new(&made.config, &text)?;
-    Ok(Made { public_key, ..made })
+    Ok(Made {
+        site,
+        public_key,
+        ..made
+    })
 }
 
 fn configuration(id: &str, suite: Suite, with_sim: bool) -> String {
@@ -216,6 +234,7 @@ mod tests {
             id: "hub-7".to_owned(),
             suite: Suite::Nist,
             with_sim,
+            corporate: CorporateArgs::default(),
             json: false,
         }
     }

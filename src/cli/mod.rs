@@ -4,6 +4,7 @@
 //! why; 2 the command line is wrong; 69 no hub answers; 78 a configuration is wrong. The last two are
 //! `EX_UNAVAILABLE` and `EX_CONFIG` of BSD's sysexits.
 
+mod access;
 mod alarms;
 mod bench;
 mod blocks;
@@ -26,16 +27,19 @@ mod log;
 mod output;
 mod profile;
 mod prove;
+mod qr;
 mod read;
 mod records;
 mod reload;
 mod replay;
 mod run;
 mod scan;
+mod secret_input;
 mod sim;
 mod status;
 mod stopped_hub;
 mod temporary;
+mod user;
 mod verify;
 mod verify_evidence;
 mod verify_note;
@@ -87,6 +91,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// List, trust and renew certificates
     Certs(certs::CertsArgs),
+    /// Add, list and remove users: passwords, one-time codes, keys
+    User(user::UserArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -99,6 +105,8 @@ enum Command {
     Blocks(blocks::BlocksArgs),
     /// List the newest records of a ledger
     Records(records::RecordsArgs),
+    /// List who may what, and change it
+    Access(access::AccessArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
     /// Find out what is there, before anybody has described it
@@ -150,12 +158,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Certs(args) => certs::run(args),
+        Command::User(args) => user::run(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
+        Command::Access(args) => access::run(args),
         Command::Alarms(args) => alarms::run(args),
         Command::Scan(args) => scan::run(*args),
         Command::Sim(args) => sim::run(args),

@@ -64,7 +64,13 @@ impl Identity {
 
     /// A key that is the same in every run, for tests.
     #[cfg(test)]
-    pub(crate) fn from_byte(suite: Suite, id: &str, byte: u8) -> Self {
+    pub(crate) fn from_byte(id: &str, byte: u8) -> Self {
+        Self::from_byte_of(Suite::Nist, id, byte)
+    }
+
+    /// The same of `suite`.
+    #[cfg(test)]
+    pub(crate) fn from_byte_of(suite: Suite, id: &str, byte: u8) -> Self {
         let secret = [byte.max(1); 32];
         match suite {
             Suite::Nist => Self::p256(id, p256::ecdsa::SigningKey::from_slice(&secret).unwrap()),

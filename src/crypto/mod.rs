@@ -1,24 +1,36 @@
 //! Keys and envelopes of both suites. `nist`: P-256 ECDSA (low-s) and SHA-256 for signatures,
 //! AES-256-GCM for batches, HPKE (RFC 9180) for the keys they are sealed under. `guomi`: SM2 and SM3,
-//! SM4-GCM, SM2's public-key encryption. The cryptography crates are used here only.
+//! SM4-GCM, SM2's public-key encryption. And what identities show: passwords, one-time codes,
+//! certificates of the site's authority. The cryptography crates are used here only.
 
+pub mod authority;
+pub mod certificate;
+mod chain;
 mod checkpoint_key;
 pub mod envelope;
 pub mod guomi;
 pub mod identity;
 mod key_file;
+pub mod password;
 pub mod pinned_tls;
+pub mod possession;
 mod salts;
 pub mod sealing;
 pub mod signer;
 mod symmetric;
 pub mod tls;
+pub mod totp;
 
+pub use authority::{Authority, AuthorityError};
+pub use certificate::{Certificate, CertificateError, CertificateKind, CertifiedName};
+pub use chain::{Authorities, ChainError};
 pub use checkpoint_key::{CheckpointKey, ed25519_holds};
 pub use envelope::{EpochKey, OpenError};
 pub use identity::{Identity, PeerKey};
 pub use key_file::KeyFileError;
+pub use password::{PasswordError, PasswordHash};
 pub use salts::SaltSeed;
 pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};
 pub use signer::Signer;
 pub use tls::{TlsError, TlsFiles};
+pub use totp::{TotpError, TotpHash, TotpSecret};

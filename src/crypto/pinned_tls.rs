@@ -95,7 +95,7 @@ fn own_key(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<Certifi
 }
 
 /// The key as a SubjectPublicKeyInfo (RFC 5480), which is what a raw public key is.
-fn spki(key: &PublicKey) -> Result<Vec<u8>, TlsError> {
+pub(super) fn spki(key: &PublicKey) -> Result<Vec<u8>, TlsError> {
     let point = p256::PublicKey::from_sec1_bytes(&key.0).map_err(|_| TlsError::Key(*key))?;
     let der = point.to_public_key_der().map_err(|_| TlsError::Key(*key))?;
     Ok(der.as_bytes().to_vec())

@@ -2,12 +2,12 @@
 
 use super::EdgeError;
 use super::numbering::{Numbering, Series};
+use super::past::Past;
 use crate::crypto::Signer;
-use crate::ledger::store::StoreError;
 use crate::live_view::DeviceLive;
 use crate::model::{Batch, DeviceId};
 use crate::protocols::control::Control;
-use crate::protocols::edge::wire::{DeviceHello, WINDOW};
+use crate::protocols::edge::wire::{DeviceHello, Standing, WINDOW};
 use crate::protocols::edge::{Content, Packer, Upload, tag_card};
 use crate::store::spool::{Next, Spool, SpoolError, SpoolLimits};
 use parking_lot::Mutex;
@@ -15,13 +15,9 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use weighbridge_verifier::PublicKey;
-
-/// How long a buffer that is in use is waited for: the upload of a device that was taken out a moment
-/// ago lets go of it when it hears of that.
-const LETS_GO: Duration = Duration::from_secs(3);
 
 /// What happens when a buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +39,8 @@ pub(super) struct Lane {
     refused: Mutex<Option<String>>,
     /// Held while something is done with the device.
     pub(super) acting: tokio::sync::Mutex<()>,
+    /// What its source wants to know of the hub.
+    pub(super) past: Past,
     shared: Arc<Shared>,
 }
 
@@ -50,17 +48,28 @@ pub(super) struct Lane {
 pub(super) struct Buffer(Arc<Shared>);
 
 /// A buffer, if it is still open.
-pub(super) struct WeakBuffer(Weak<Shared>);
+pub(super) struct WeakBuffer {
+    shared: Weak<Shared>,
+    closed: CancellationToken,
+}
 
 impl Buffer {
     pub(super) fn downgrade(&self) -> WeakBuffer {
-        WeakBuffer(Arc::downgrade(&self.0))
+        WeakBuffer {
+            shared: Arc::downgrade(&self.0),
+            closed: self.0.closed.clone(),
+        }
     }
 }
 
 impl WeakBuffer {
     pub(super) fn upgrade(&self) -> Option<Buffer> {
-        self.0.upgrade().map(Buffer)
+        self.shared.upgrade().map(Buffer)
+    }
+
+    /// Cancelled when the buffer is closed and may be opened again.
+    pub(super) fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 }
 
@@ -75,6 +84,9 @@ struct Shared {
     /// Wakes the uplink: there is something to send.
     more: Arc<Notify>,
     counts: Counts,
+    closed: CancellationToken,
+    /// Says that all of the above is gone, because it is the last that goes.
+    _closes: DropGuard,
 }
 
 struct Inner {
@@ -82,6 +94,8 @@ struct Inner {
     numbering: Numbering,
     /// The numbers under which the current hub gets what follows.
     series: Series,
+    /// Whether the current hub has the newest of what is acknowledged.
+    has_newest: bool,
 }
 
 /// What a lane has done.
@@ -135,15 +149,7 @@ impl Lane {
         more: Arc<Notify>,
     ) -> Result<Buffer, EdgeError> {
         let dir = dir.join(&**device);
-        let until = Instant::now() + LETS_GO;
-        let (spool, opened) = loop {
-            match Spool::open(&dir, limits) {
-                Err(SpoolError::Lock(StoreError::InUse(_))) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                other => break other?,
-            }
-        };
+        let (spool, opened) = Spool::open(&dir, limits)?;
         if opened.torn > 0 {
             let bytes = opened.torn;
             tracing::info!(%device, bytes, "a batch that was being written is cut off");
@@ -157,6 +163,7 @@ impl Lane {
             source,
         })?;
         let series = numbering.newest();
+        let closed = CancellationToken::new();
         let shared = Shared {
             dir,
             when_full,
@@ -165,10 +172,13 @@ impl Lane {
                 spool,
                 numbering,
                 series,
+                has_newest: false,
             }),
             room: Notify::new(),
             more,
             counts: Counts::default(),
+            _closes: closed.clone().drop_guard(),
+            closed,
         };
         Ok(Buffer(Arc::new(shared)))
     }
@@ -181,6 +191,7 @@ impl Lane {
             control: Mutex::new(None),
             refused: Mutex::new(None),
             acting: tokio::sync::Mutex::default(),
+            past: Past::default(),
             shared: buffer.0,
         }
     }
@@ -209,6 +220,26 @@ impl Lane {
     /// Acts upon the device.
     pub(super) fn control(&self) -> Option<Arc<dyn Control>> {
         self.control.lock().clone()
+    }
+
+    /// What the current hub is to be asked of the device's past: nothing before it has all that was read.
+    pub(super) fn question(&self) -> Option<(u64, Vec<u32>)> {
+        let (number, uncounted) = self.past.question()?;
+        let (pending, has_newest) = {
+            let inner = self.shared.inner.lock();
+            (inner.spool.pending(), inner.has_newest)
+        };
+        if !has_newest {
+            let reason = "another hub than this one has taken what was read last".to_owned();
+            self.past.answer(number, Err(reason));
+            return None;
+        }
+        (pending == 0).then_some((number, uncounted))
+    }
+
+    /// The uplink has something to say.
+    pub(super) fn wake_uplink(&self) {
+        self.shared.more.notify_one();
     }
 
     pub(super) fn hello(&self) -> DeviceHello {
@@ -298,9 +329,9 @@ impl Lane {
         Ok(())
     }
 
-    /// The hub with key `hub` has batch `standing` as its newest: what it has is acknowledged, and what
-    /// follows is numbered for it. Blocking.
-    pub(super) fn meet(&self, hub: PublicKey, standing: (u64, u64)) -> Result<(), EdgeError> {
+    /// The ledger of the hub with key `hub` has what `standing` says: what it has is acknowledged, and
+    /// what follows is numbered for it. Blocking.
+    pub(super) fn meet(&self, hub: PublicKey, standing: Standing) -> Result<(), EdgeError> {
         let mut inner = self.shared.inner.lock();
         let (head, end) = (inner.spool.head(), inner.spool.next_index());
         let mut numbering = inner.numbering.clone();
@@ -317,6 +348,7 @@ impl Lane {
             inner.numbering = numbering;
         }
         inner.series = meeting.series;
+        inner.has_newest = meeting.has_newest;
         self.acknowledge_to(&mut inner.spool, meeting.acknowledged)?;
         let head = inner.spool.head();
         inner.spool.read_from(head);

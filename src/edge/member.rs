@@ -1,6 +1,7 @@
 //! One device of an edge node: its reading, its writing to disk, its lane; begun and ended by itself.
 
 use super::lane::{Buffer, Lane, WeakBuffer, WhenFull};
+use super::past::LaneRecorded;
 use super::writer::{LaneSink, Writer};
 use super::{EdgeError, MIN_BUFFER};
 use crate::actors::credit::Credits;
@@ -110,6 +111,19 @@ impl Cell {
         Ok(opened)
     }
 
+    /// Returns when the buffers of `devices` are closed: whoever had them has let go.
+    pub(super) async fn closed(&self, devices: &[DeviceId]) {
+        for device in devices {
+            let closed = {
+                let buffers = self.buffers.lock();
+                buffers.get(device).map(|buffer| buffer.closed().clone())
+            };
+            if let Some(closed) = closed {
+                closed.cancelled().await;
+            }
+        }
+    }
+
     /// Begins to read a device.
     pub(super) fn begin(&self, ready: Ready) -> Member {
         let lane = Arc::new((ready.lane)(&self.live));
@@ -144,9 +158,14 @@ impl Reader {
     async fn run(self) {
         let credits = Credits::default();
         let live = &self.lane.live;
+        let mut recorded = Some(Arc::new(LaneRecorded(self.lane.clone())));
         loop {
             let sink = Box::new(LaneSink(self.batches.clone()));
-            let source = (self.make)();
+            let mut source = (self.make)();
+            // One that comes after a panic would go on from before what is on its way to the disk.
+            if let Some(recorded) = recorded.take() {
+                source.go_on_from(recorded);
+            }
             self.lane.set_control(source.control());
             let source = (source, self.limits);
             let (credits, stop) = (credits.clone(), self.stop.clone());

@@ -10,6 +10,7 @@ mod error;
 mod lane;
 mod member;
 mod numbering;
+mod past;
 mod session;
 mod setup;
 mod stay;
@@ -39,6 +40,9 @@ use tokio_util::task::TaskTracker;
 use uplink::{Lanes, Target, Uplink};
 use weighbridge_verifier::PublicKey;
 
+/// How long a device that is taken out waits until its buffer is closed. The connection to the hub and
+/// what is being done with the machine let go of it within eight seconds.
+const LETS_GO: Duration = Duration::from_secs(20);
 /// How long an ending edge node waits until what it read is on disk.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 /// A buffer smaller than this for a device would hold only a few batches.
@@ -285,7 +289,7 @@ impl EdgeNode {
     /// and what its buffer holds still goes up. All other devices are read on, and their batches go up, as
     /// if nothing happened. What a leaving device has read is on disk first, so this takes as long as the
     /// disk does, or the hub if the buffer is full. What waits in the buffer of a device that was taken
-    /// out stays there until the device is back.
+    /// out stays there until the device is back; the buffer is closed when this returns.
     ///
     /// # Errors
     /// When a device cannot be used, or its buffer not be opened; then nothing was changed.
@@ -326,13 +330,16 @@ impl EdgeNode {
             member.tasks.wait().await;
         }
         let gone = leaving.iter().map(|member| &member.lane);
+        let mut closing = Vec::new();
         for lane in gone.filter(|lane| remove.contains(&lane.live.id)) {
             let (device, batches) = (&lane.live.id, lane.backlog().0);
             self.live.remove(device);
+            closing.push(device.clone());
             if batches > 0 {
                 tracing::warn!(%device, batches, "it is read no more; what waits in its buffer stays there");
             }
         }
+        drop(leaving);
         let lanes = {
             let mut members = self.members.lock();
             for ready in prepared {
@@ -341,9 +348,14 @@ impl EdgeNode {
             }
             let limits = self.cell.limits(devices);
             members.values().for_each(|m| m.lane.set_limits(limits));
+            closing.retain(|device| !members.contains_key(device));
             lanes_of(&members)
         };
         self.lanes.send_replace(lanes);
+        let closed = tokio::time::timeout(LETS_GO, self.cell.closed(&closing)).await;
+        if closed.is_err() {
+            tracing::warn!("the buffer of a device that was taken out is still in use");
+        }
         Ok(())
     }
 

@@ -62,9 +62,9 @@ impl Session {
             return Ok(());
         };
         match answer {
-            DeviceWelcome::Standing(epoch, sequence) => {
+            DeviceWelcome::Standing(standing) => {
                 let hub = self.key;
-                on_disk(&lane, move |lane| lane.meet(hub, (epoch, sequence))).await?;
+                on_disk(&lane, move |lane| lane.meet(hub, standing)).await?;
                 lane.set_refused(None);
                 self.stays.comes_in(device, &lane);
                 self.more.notify_one();
@@ -113,6 +113,11 @@ impl Session {
                 FromHub::Act(order) => {
                     let lane = self.stays.open_lane(&order.device);
                     self.desk.follow(order, lane);
+                }
+                FromHub::Recorded(number, device, newest) => {
+                    if let Some(lane) = self.stays.lane(&device) {
+                        lane.past.answer(number, newest);
+                    }
                 }
                 FromHub::Pong => {}
                 FromHub::Goodbye(reason) => return format!("it ended the connection: {reason}"),

@@ -32,6 +32,8 @@ struct Stay {
     refused: String,
     /// What the hub was told of the device's connection, and of its buffer.
     told: (Link, Option<(u64, u64)>),
+    /// The question that the hub was asked last.
+    asked: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -52,6 +54,7 @@ impl Stay {
             wait: FIRST_WAIT,
             refused: String::new(),
             told: (Link::Starting, None),
+            asked: None,
         }
     }
 }
@@ -83,7 +86,8 @@ impl Stays {
         }
     }
 
-    /// What the hub is to be told now: who left, who enters, and how the connections to devices are.
+    /// What the hub is to be told now: who left, who enters, how the connections to devices are, and what
+    /// their sources want to know.
     pub(super) fn words(&self, now: Instant) -> Vec<FromEdge> {
         let mut inner = self.0.lock();
         let mut words: Vec<_> = inner.left.drain(..).map(FromEdge::Leave).collect();
@@ -99,6 +103,12 @@ impl Stays {
                         let told = tell(&link);
                         words.extend(told.map(|told| FromEdge::Link(device.clone(), told)));
                         stay.told.0 = link;
+                    }
+                    if let Some((number, uncounted)) = stay.lane.question()
+                        && stay.asked != Some(number)
+                    {
+                        stay.asked = Some(number);
+                        words.push(FromEdge::Newest(number, device.clone(), uncounted));
                     }
                 }
                 State::Out(_) | State::Asked => {}

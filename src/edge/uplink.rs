@@ -168,6 +168,8 @@ impl Uplink {
         if let Err(reason) = session.enter(target, &lanes, &welcome).await {
             return Ended::before(reason);
         }
+        // What is read no more must be let go of.
+        drop(lanes);
         tracing::info!(hub = welcome.hub, address = target.address, "connected");
         self.status.send_replace(UplinkStatus::Up {
             hub: welcome.hub,

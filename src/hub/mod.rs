@@ -420,7 +420,7 @@ impl Actors {
         (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
         (gate, access): (Gate, &AccessConfig),
     ) -> Result<Self, HubError> {
-        let permits = access.permits();
+        let config_of_access = access.clone();
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
@@ -433,13 +433,13 @@ impl Actors {
                 let seen = (ledger.status(), (committed, first), SessionRegistry::open());
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
-                let access = AccessDesk::new(gate.clone(), journal.clone(), permits);
+                let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
                 let asked = (gate, journal.clone());
                 let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);
                 let doors = ControlDoors::new(journal, workers.clone());
                 let both = (history, alarms.clone());
-                let hub =
-                    HubActor::new(ledger.clone(), both, workers, doors.clone(), plans).start();
+                let at_the_door = (doors.clone(), access.clone());
+                let hub = HubActor::new(ledger.clone(), both, workers, at_the_door, plans).start();
                 let _ = started.send((hub, ledger, seen, doors, (alarms, access)));
                 let _ = stopped.await;
             });

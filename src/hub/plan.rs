@@ -31,22 +31,26 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    /// The same intake, with sources that know what is recorded of their device.
+    /// The same intake, with sources that know what is recorded of their device, or an edge node that is
+    /// told.
     fn knowing(&self, intake: Intake, device: &DeviceSetup) -> Intake {
-        let Intake::Source(make) = intake else {
-            return intake;
-        };
         let recorded: Arc<dyn Recorded> = Arc::new(DeviceRecorded {
             archive: self.archive.clone(),
             complete: self.indexed.clone(),
             device: device.id.clone(),
             tags: device.tags.clone(),
         });
-        Intake::Source(Arc::new(move || {
-            let mut source = make();
-            source.go_on_from(recorded.clone());
-            source
-        }))
+        match intake {
+            Intake::Source(make) => Intake::Source(Arc::new(move || {
+                let mut source = make();
+                source.go_on_from(recorded.clone());
+                source
+            })),
+            Intake::Edge(feed) => {
+                feed.gate.set_recorded(recorded);
+                Intake::Edge(feed)
+            }
+        }
     }
 }
 

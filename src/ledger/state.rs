@@ -5,6 +5,7 @@
 //! in [`State::apply`], and nowhere else.
 
 use super::facts::{DeviceTip, Document, HubTip, Identity, Totals, Word};
+use super::seal::TRANSPORT;
 use super::section::Section;
 use super::shape::{ApplyError, check_shape};
 use super::words::{ACCESS_OBJECT, ACCESS_OVER, ALARM_OBJECT, ALARM_OVER};
@@ -32,7 +33,13 @@ pub struct State {
     alarms: Section<BTreeMap<String, Word>>,
     access: Section<BTreeMap<String, Word>>,
     totals: Section<Totals>,
+    /// Where each device's batches of each attester stand. Follows from the same records, and is in no
+    /// hash: it says who wrote the numbers that `devices` has.
+    attested: Section<BTreeMap<String, Attested>>,
 }
+
+/// The newest batch of each attester.
+type Attested = BTreeMap<PublicKey, DeviceTip>;
 
 impl State {
     /// The state of chain `chain`, which is of `suite`, before its first record.
@@ -48,6 +55,7 @@ impl State {
             alarms: Section::default(),
             access: Section::default(),
             totals: Section::default(),
+            attested: Section::default(),
         }
     }
 
@@ -84,6 +92,12 @@ impl State {
     /// Where the batches of `device` stand; zeros when it has none.
     pub fn device(&self, device: &str) -> DeviceTip {
         self.devices.get(device).copied().unwrap_or_default()
+    }
+
+    /// Of each device the newest batch of every attester, by device and key. A batch that is refused
+    /// because its signature does not hold counts for the attester of its epoch.
+    pub fn attested(&self) -> &BTreeMap<String, BTreeMap<PublicKey, DeviceTip>> {
+        &self.attested
     }
 
     /// All documents in force, by object and kind.
@@ -367,6 +381,7 @@ impl State {
                 self.devices.change().insert(batch.device.clone(), tip);
             }
         }
+        self.enter_attester(batch, tip);
         let totals = self.totals.change();
         match batch.verdict.class {
             VerdictClass::Accepted => totals.accepted += 1,
@@ -376,6 +391,29 @@ impl State {
         if batch.sealed.is_some() {
             totals.samples = totals.samples.saturating_add(u64::from(batch.samples));
         }
+    }
+
+    fn enter_attester(&mut self, batch: &BatchContent, tip: DeviceTip) {
+        let key = match &batch.attester {
+            Some(attester) => attester.key,
+            None if batch.verdict.chart == TRANSPORT => {
+                let known = self.attested.get(&batch.device).into_iter().flatten();
+                let of_epoch = known.filter(|(_, tip)| tip.epoch == batch.epoch);
+                match of_epoch.max_by_key(|(_, tip)| tip.sequence) {
+                    Some((key, _)) => *key,
+                    None => return,
+                }
+            }
+            None => return,
+        };
+        let attested = self.attested.change();
+        match attested.get_mut(&batch.device) {
+            Some(known) => known.insert(key, tip),
+            None => attested
+                .entry(batch.device.clone())
+                .or_default()
+                .insert(key, tip),
+        };
     }
 
     fn enter_identity(&mut self, body: &RecordBody, identity: &IdentityContent) {

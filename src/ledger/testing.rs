@@ -22,7 +22,7 @@ pub(crate) struct TestSigner {
 impl TestSigner {
     pub(crate) fn new(suite: Suite, id: &str, byte: u8) -> Self {
         let issued = Mutex::default();
-        let identity = Identity::from_byte(suite, id, byte);
+        let identity = Identity::from_byte_of(suite, id, byte);
         Self { identity, issued }
     }
 }

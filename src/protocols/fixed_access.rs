@@ -1,7 +1,7 @@
 //! Access for a face without a hub behind it: users are what they are said to be, and nothing is recorded.
 
 use super::ports::{AccessError, AccessPort};
-use crate::access::{AccessState, Change, Declared, Gate, Mode, Permit, Role, reconcile};
+use crate::access::{AccessState, Caller, Change, Declared, Gate, Mode, Permit, Role, reconcile};
 use crate::model::{Nanos, now};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -57,5 +57,10 @@ impl AccessPort for FixedAccess {
             tracing::warn!(user, face, %denied, "a user was not let in");
             AccessError::Denied("the user may not come in".to_owned())
         })
+    }
+
+    async fn change(&self, _: &Caller, _: Vec<Change>) -> Result<(), AccessError> {
+        let why = "who may what is fixed here".to_owned();
+        Err(AccessError::Impossible(why))
     }
 }

@@ -1,7 +1,7 @@
 //! What the faces need from the floors above: small traits that those implement.
 
 use super::control::{MethodCall, WriteFault, Written};
-use crate::access::{Caller, Gate};
+use crate::access::{Caller, Change, Gate};
 pub use crate::alarms::{Alarm, AlarmAction, AlarmError, Severity};
 pub use crate::ledger::history::reader::{Cursor, Direction, PastPage, PastSample};
 use crate::model::{Nanos, Value};
@@ -71,6 +71,10 @@ pub trait AccessPort: Send + Sync + 'static {
     /// they get permits for what their roles let them do, durable in the record when this returns, and
     /// so is a refusal. Within the life of their permits it costs nothing to ask again.
     async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError>;
+
+    /// Makes all of the changes that a caller asks for, or none; durable when it returns, and so is a
+    /// refusal.
+    async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), AccessError>;
 }
 
 /// Why a user's request on a machine was not done.

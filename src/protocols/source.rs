@@ -1,7 +1,7 @@
 //! What every protocol adapter offers to a device actor.
 
 use super::control::Control;
-use crate::model::{About, BatchBuilder, Nanos, Quality, TagSpec};
+use crate::model::{About, BatchBuilder, Nanos, TagSpec};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -97,14 +97,15 @@ fn hint(reason: &str) -> &'static str {
 }
 
 /// What is recorded of a device.
+#[async_trait]
 pub trait Recorded: Send + Sync {
     /// For each tag, in the order of the source's, a source time up to which its samples are recorded,
-    /// or were not there; `None` when nothing is recorded of the device. Only samples of a quality that
-    /// `counts` are looked at. Blocking.
+    /// or were not there; `None` when nothing is recorded of the device. Samples whose status code
+    /// (without the low 16 bits, which tell of the sample) is one of `uncounted` are not looked at. May take seconds.
     ///
     /// # Errors
     /// Why it cannot be told.
-    fn newest(&self, counts: &dyn Fn(Quality) -> bool) -> Result<Vec<Option<Nanos>>, String>;
+    async fn newest(&self, uncounted: &[u32]) -> Result<Vec<Option<Nanos>>, String>;
 }
 
 /// A device's side of a protocol.

@@ -1,18 +1,24 @@
 //! Implementations of [`crate::ledger::store::Store`], the signed head outside of it, and the durable
-//! queue for what cannot go on yet.
+//! queue for what cannot go on yet; and the small files beside the ledger: users' credentials, the
+//! site's certificates.
 
 mod buffered;
+pub mod credentials;
 mod faulty;
 mod fjall_store;
 mod head;
 mod lock;
 mod manifest;
+pub mod site_certificates;
+mod small_file;
 pub mod spool;
 
 pub use buffered::{BufferStatus, BufferedStore, buffered_puts};
+pub use credentials::{CredentialFiles, CredentialStoreError};
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;
 pub use head::HeadFile;
+pub use site_certificates::{Issued, SiteCertificates, SiteError};
 
 // The same tests, once for each suite.
 #[cfg(test)]

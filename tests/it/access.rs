@@ -1,9 +1,9 @@
 //! Who may what: every change is a record before it is in force, and a restart forgets none.
 
-use crate::machines::{Scripted, tag};
+use crate::machines::{EPOCH, MS, Scripted, tag};
 use crate::site::{self, Site};
 use std::collections::BTreeSet;
-use weighbridge::access::{Caller, Change, Mode, Role, Side};
+use weighbridge::access::{AccessConfig, Caller, Change, Mode, Role, Side};
 use weighbridge::actors::access::By;
 use weighbridge::hub::Hub;
 use weighbridge::model::ValueKind;
@@ -174,5 +174,88 @@ fn permits_end_and_admission_gives_them_anew() {
     site::wait(&hub, "admission", hub.access().admit("anna", "test")).unwrap();
     assert_eq!(permits(), 3);
     hub.shutdown().unwrap();
+    site.verify_is_clean();
+}
+
+#[test]
+fn a_device_stores_within_a_permit_that_its_good_data_renew() {
+    let (site, press) = (Site::new(94), press());
+    let hub = site.hub().device(press.setup(1)).start().unwrap();
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    press.scan(EPOCH, [1.0]);
+    site::batches(&hub, 1);
+    let ended = Change::Permit("device:press-1".into(), Mode::Store, None);
+    change(&hub, &zoe, ended).unwrap();
+    // What is bad renews nothing, and is refused as it would be anyway.
+    press.scan(EPOCH + MS, [f64::NAN]);
+    site::batches(&hub, 2);
+    press.scan(EPOCH + 2 * MS, [2.0]);
+    site::batches(&hub, 3);
+    let permit = *hub
+        .gate()
+        .state()
+        .permit("device:press-1", Mode::Store)
+        .unwrap();
+    hub.shutdown().unwrap();
+
+    let recorded = site.recorded();
+    let permits: Vec<_> = recorded.batches.iter().map(|b| b.permit).collect();
+    assert!(
+        permits[0].is_some() && permits[0] != permits[2],
+        "{permits:?}"
+    );
+    assert_eq!(permits[1], None);
+    assert_eq!(permits[2], Some(permit.hash("device:press-1", Mode::Store)));
+    let of_press = |a: &&site::RecordedAct| a.object == "access:permit/store/device:press-1";
+    let given: Vec<_> = recorded.access.iter().filter(of_press).collect();
+    assert_eq!(given.len(), 3);
+    for (grant, batch) in [(given[0], 0), (given[2], 2)] {
+        assert!(grant.height <= recorded.batches[batch].height);
+        assert_eq!(grant.subject, "hub:hub-1");
+    }
+    recorded.is_gapless();
+    site.verify_is_clean();
+}
+
+#[test]
+fn a_device_that_is_refused_again_and_again_is_cut_off_until_somebody_lets_it_in() {
+    let (site, press) = (Site::new(95), press());
+    let config = AccessConfig {
+        cut_off_after: 3,
+        ..AccessConfig::default()
+    };
+    let start = || {
+        let hub = site.hub().access(config.clone()).device(press.setup(1));
+        hub.start().unwrap()
+    };
+    let hub = start();
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    let values = [1.0, f64::NAN, f64::NAN, 2.0, f64::NAN, f64::NAN, f64::NAN];
+    for (at, value) in (0..).zip(values) {
+        press.scan(EPOCH + at * MS, [value]);
+    }
+    let why = site::down(&hub, PRESS);
+    let said =
+        "the hub takes nothing of it: on the blacklist of the intranet (`weighbridge access`";
+    assert!(why.starts_with(said), "{why}");
+    let black = |a: &site::RecordedAct| a.details["says"]["black"] == true;
+    let told = site.recorded().access.into_iter().find(black).unwrap();
+    assert_eq!(told.details["by"]["why"], "3 batches in a row were refused");
+    assert_eq!(told.object, "access:list/intranet/device:press-1");
+    hub.shutdown().unwrap();
+
+    // It is cut off after a restart, too.
+    let hub = start();
+    site::down(&hub, PRESS);
+    let stored = site.recorded().batches.len();
+    press.scan(EPOCH + 20 * MS, [3.0]);
+    let back = Change::Black(Side::Intranet, "device:press-1".into(), false);
+    change(&hub, &zoe, back).unwrap();
+    site::up(&hub, PRESS);
+    site::ledger(&hub, "it stores again", |_| {
+        site.recorded().batches.len() > stored
+    });
+    hub.shutdown().unwrap();
+    site.recorded().is_gapless();
     site.verify_is_clean();
 }

@@ -12,6 +12,7 @@ use weighbridge::crypto::{Identity, PeerKey, Signer};
 use weighbridge::edge::{EdgeBuilder, EdgeNode, UplinkStatus, WhenFull};
 use weighbridge::hub::{Change, DeviceSetup, EdgesSetup, Hub, HubError};
 use weighbridge::model::{DeviceId, ValueKind};
+use weighbridge::store::spool::{Spool, SpoolLimits};
 use weighbridge_verifier::IdentityKind;
 
 /// As a hub has a device that an edge node reads.
@@ -130,6 +131,9 @@ fn changing_one_device_of_an_edge_node_costs_the_others_nothing() {
     let mut other = machines[smaller].setup(&ids[smaller]);
     other.batch.samples = 2;
     change_edge(&edge, &[&ids[gone]], vec![other, new.setup("new")]);
+    // Nobody has the buffer of the one that went, although the connection is still the same.
+    let buffer = dir.path().join("b").join(&ids[gone]);
+    drop(Spool::open(&buffer, SpoolLimits::of(1 << 20)).unwrap());
     change(
         &hub,
         Change {
@@ -320,6 +324,7 @@ fn a_device_that_cannot_be_used_changes_nothing_at_an_edge_node() {
     let stored = edge.lanes()[0].pending;
     change_edge(&edge, &["a"], Vec::new());
     assert!(edge.lanes().is_empty() && edge.live().device("a").is_none());
+    drop(Spool::open(&dir.path().join("a"), SpoolLimits::of(1 << 20)).unwrap());
     change_edge(&edge, &[], vec![machine.setup("a")]);
     assert!(edge.lanes()[0].pending >= stored);
     lanes(&edge, "it is read again", |_| machine.contacts().0 == 2);

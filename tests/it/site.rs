@@ -17,7 +17,7 @@ use weighbridge::live_view::{DeviceLive, Link};
 use weighbridge::model::{Batch, Values, VerdictClass};
 use weighbridge::store::FaultyDisk;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, IdentityKind, PublicKey, Response, Suite,
+    Action, BatchContent, Content, DocumentContent, Hash, IdentityKind, PublicKey, Response, Suite,
 };
 
 /// How long a test waits for what must come, on a busy machine.
@@ -116,6 +116,7 @@ impl Site {
                             height,
                             action: record.body.action,
                             response: record.body.response,
+                            permit: record.body.permit,
                             content,
                             opened,
                         });
@@ -177,6 +178,8 @@ pub struct RecordedBatch {
     pub height: u64,
     pub action: Action,
     pub response: Response,
+    /// The permit it was stored under.
+    pub permit: Option<Hash>,
     pub content: BatchContent,
     /// What was sealed; `None` when it was refused.
     pub opened: Option<UnpackedBatch>,

@@ -4,6 +4,7 @@ use super::SOON;
 use crate::config::{self, Diagnostic, HubConfig, Severity};
 use crate::model::now;
 use crate::protocols::opcua::{Policy, pki};
+use crate::store::SiteCertificates;
 use anyhow::{Context, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,19 @@ pub(super) struct Folders {
 }
 
 impl Folders {
+    /// The directory of the site: that of the configuration.
+    pub(super) fn site(&self) -> &Path {
+        match self.config.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        }
+    }
+
+    /// Whether the folders are those of the configuration.
+    pub(super) fn are_configured(&self) -> bool {
+        self.pki.is_empty()
+    }
+
     pub(super) fn find(&self) -> anyhow::Result<Vec<PathBuf>> {
         if !self.pki.is_empty() {
             if let Some(folder) = self.pki.iter().find(|folder| !folder.is_dir()) {
@@ -63,11 +77,7 @@ pub(in crate::cli) fn expiring(file: &Path, config: &HubConfig) -> Vec<Diagnosti
             if days >= SOON {
                 continue;
             }
-            let when = match days {
-                ..0 => "has expired".to_owned(),
-                0 => "expires today".to_owned(),
-                days => format!("expires in {days} days"),
-            };
+            let when = when(days);
             let message = format!(
                 "the {} certificate {} ({}) {when}",
                 certificate.place.name(),
@@ -88,5 +98,38 @@ pub(in crate::cli) fn expiring(file: &Path, config: &HubConfig) -> Vec<Diagnosti
             warnings.push(warning);
         }
     }
+    warnings.extend(site_expiring(file));
     warnings
+}
+
+fn when(days: i64) -> String {
+    match days {
+        ..0 => "has expired".to_owned(),
+        0 => "expires today".to_owned(),
+        days => format!("expires in {days} days"),
+    }
+}
+
+/// Warnings of the site's authority, and of what it issued.
+fn site_expiring(file: &Path) -> Vec<Diagnostic> {
+    let site = SiteCertificates::new(file.parent().unwrap_or(Path::new("")));
+    let authority = site.authority().unwrap_or_default().into_iter();
+    let issued = site.issued().map(|(issued, _)| issued).unwrap_or_default();
+    let all = authority.map(|c| ("authority".to_owned(), c)).chain(
+        issued
+            .into_iter()
+            .map(|i| (i.name.to_string(), i.certificate)),
+    );
+    let soon = all.filter(|(_, c)| c.days_left(now()) < SOON);
+    let name = file.display().to_string();
+    soon.map(|(what, certificate)| {
+        let when = when(certificate.days_left(now()));
+        let message = format!("the certificate of {what} ({}) {when}", certificate.subject);
+        let mut warning = Diagnostic::new(Severity::Warning, &name, message);
+        warning.help.push(format!(
+            "`weighbridge certs renew --all --config {name}` renews all that expire"
+        ));
+        warning
+    })
+    .collect()
 }

@@ -1,8 +1,12 @@
-//! `weighbridge certs`: the certificates of the hub, and of those that knock at it or are called by it.
+//! `weighbridge certs`: the certificates of the hub, and of those that knock at it or are called by it;
+//! and the site's own authority, which issues some.
 
 mod folders;
+mod renewal;
+mod site;
 
 pub(super) use folders::expiring;
+pub(super) use site::{CorporateArgs, establish};
 
 use crate::cli::output::{self, Align, Style};
 use crate::model::{Nanos, now, rfc3339};
@@ -28,6 +32,13 @@ Examples:
   weighbridge certs reject ab12cd34 --config plant/hub.toml
   weighbridge certs show ab12cd34 --json
   weighbridge certs renew --pki plant/pki/opcua         a new key and certificate
+  weighbridge certs renew --all --config plant/hub.toml everything that has expired, or will within 30 days
+  weighbridge certs issue user ann --config plant/hub.toml
+  weighbridge certs issue hub hub-1 --host plant.example --host 192.0.2.7
+  weighbridge certs issue edge edge-1 --request edge-1.csr
+  weighbridge certs request edge edge-1 --key cell-a/keys/edge.key
+  weighbridge certs authority --ca corp.pem             a corporate authority, whose key is elsewhere
+  weighbridge certs install hub hub-1 signed.pem
 
 A certificate is named by the first digits of its thumbprint, at least four.
 Exit codes: 0 done, 1 not done, and standard error says why.")]
@@ -63,14 +74,47 @@ enum Act {
         #[arg(value_name = "THUMBPRINT")]
         which: String,
     },
-    /// Make a new key and certificate with the names of the old
-    Renew,
+    /// Make a new OPC UA key and certificate with the names of the old; with --all, renew everything that expires
+    Renew {
+        /// Renew all of the site's own that have expired or soon will: the authority, what it issued, and OPC UA's
+        #[arg(long)]
+        all: bool,
+        /// How soon is soon
+        #[arg(long, value_name = "DAYS", default_value_t = SOON, requires = "all", value_parser = clap::value_parser!(i64).range(0..=36_500))]
+        within: i64,
+    },
+    /// Make the site's authority where there is none, or take a corporate one
+    Authority {
+        /// Id of the hub
+        #[arg(long, value_name = "ID", default_value = "hub-1", value_parser = super::init::hub_id)]
+        id: String,
+        #[command(flatten)]
+        corporate: CorporateArgs,
+    },
+    /// Issue a certificate by the site's authority
+    Issue(site::IssueArgs),
+    /// Make a request for an authority whose key is elsewhere
+    Request(site::RequestArgs),
+    /// Put a certificate that was signed elsewhere to where the hub looks for it
+    Install(site::InstallArgs),
 }
 
 pub(super) fn run(args: CertsArgs) -> anyhow::Result<ExitCode> {
+    let site = args.folders.site();
+    let of_the_site = match &args.act {
+        Act::Authority { id, corporate } => Some(site::authority(site, id, corporate)?),
+        Act::Issue(issue) => Some(site::issue(site, issue)?),
+        Act::Request(request) => Some(site::request(site, request)?),
+        Act::Install(install) => Some(site::install(site, install)?),
+        _ => None,
+    };
+    if let Some(report) = of_the_site {
+        return report.print(args.json, true);
+    }
     let folders = args.folders.find()?;
+    let mut clean = true;
     let report = match &args.act {
-        Act::List => list(&folders)?,
+        Act::List => list(&folders, args.folders.are_configured().then_some(site))?,
         Act::Trust { which } if Path::new(which).is_file() => {
             let folder = one(&folders)?;
             let moved = pki::import(folder, Path::new(which))?;
@@ -91,18 +135,32 @@ pub(super) fn run(args: CertsArgs) -> anyhow::Result<ExitCode> {
                 text: details(&found),
             }
         }
-        Act::Renew => renew(one(&folders)?)?,
+        Act::Renew { all: true, within } => {
+            let (report, all_of_it) = renewal::all(site, &folders, *within)?;
+            clean = all_of_it;
+            report
+        }
+        _ => renew(one(&folders)?)?,
     };
-    match args.json {
-        true => output::print_json(&report.json)?,
-        false => output::print(&report.text)?,
-    }
-    Ok(ExitCode::SUCCESS)
+    report.print(args.json, clean)
 }
 
 struct Report {
     json: Json,
     text: String,
+}
+
+impl Report {
+    fn print(&self, json: bool, clean: bool) -> anyhow::Result<ExitCode> {
+        match json {
+            true => output::print_json(&self.json)?,
+            false => output::print(&self.text)?,
+        }
+        Ok(match clean {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
 }
 
 fn one(folders: &[PathBuf]) -> anyhow::Result<&PathBuf> {
@@ -170,9 +228,16 @@ fn renew(folder: &Path) -> anyhow::Result<Report> {
     })
 }
 
-fn list(folders: &[PathBuf]) -> anyhow::Result<Report> {
+fn list(folders: &[PathBuf], site: Option<&Path>) -> anyhow::Result<Report> {
     let style = Style::stdout();
     let (mut text, mut json) = (String::new(), Vec::new());
+    let site = site
+        .map(|site| site::list(site, style))
+        .transpose()?
+        .flatten();
+    if let Some(site) = &site {
+        text += &site.text;
+    }
     for folder in folders {
         let (found, strange) = pki::list(folder)?;
         text += &format!("{}\n", style.bold(&folder.display().to_string()));
@@ -192,7 +257,7 @@ fn list(folders: &[PathBuf]) -> anyhow::Result<Report> {
         }));
     }
     Ok(Report {
-        json: json!({ "folders": json }),
+        json: json!({ "folders": json, "site": site.map(|site| site.json) }),
         text,
     })
 }
@@ -216,7 +281,7 @@ fn table(style: Style, found: &[Certificate]) -> String {
             c.thumbprint.chars().take(16).collect(),
             c.subject.clone(),
             c.application_uri.clone(),
-            format!("{}{}", date(c.valid_until), validity(c)),
+            format!("{}{}", date(c.valid_until), validity(c.days_left(now()))),
             knocked,
         ]
     };
@@ -228,8 +293,8 @@ fn date(time: Nanos) -> String {
     rfc3339(time).chars().take(16).collect()
 }
 
-fn validity(certificate: &Certificate) -> String {
-    match certificate.days_left(now()) {
+fn validity(days_left: i64) -> String {
+    match days_left {
         ..0 => " (expired)".into(),
         days @ 0..SOON => format!(" ({days} days left)"),
         _ => String::new(),
@@ -257,7 +322,7 @@ fn details(c: &Certificate) -> String {
         ("valid from", rfc3339(c.valid_from)),
         (
             "valid until",
-            format!("{}{}", rfc3339(c.valid_until), validity(c)),
+            format!("{}{}", rfc3339(c.valid_until), validity(c.days_left(now()))),
         ),
         ("file", c.path.display().to_string()),
         ("of", rfc3339(c.seen)),

@@ -5,7 +5,9 @@ use crate::ledger::assemble::{AssembleError, Tip, assemble};
 use crate::ledger::testing::{TestSigner, batch_content, refuse_draft, store_draft};
 use proptest::prelude::*;
 use weighbridge_verifier::record::attestation_message;
-use weighbridge_verifier::{Attestation, MessageContent, Response, SealedRef, SignatureError};
+use weighbridge_verifier::{
+    Attestation, MessageContent, Response, SealedRef, SignatureError, VerdictSummary,
+};
 
 fn signer() -> TestSigner {
     TestSigner::new(SUITE, "hub-1", 1)
@@ -324,6 +326,53 @@ fn only_the_device_itself_or_an_edge_node_attests() {
         apply_all(&moved),
         Err(ApplyError::Signature(SignatureError::Mismatch))
     );
+}
+
+#[test]
+fn who_attested_a_batch_is_remembered_beside_its_number() {
+    let edges = [
+        TestSigner::new(SUITE, "edge-1", 5),
+        TestSigner::new(SUITE, "edge-2", 6),
+    ];
+    let by = |edge: Option<usize>, epoch, sequence| {
+        let mut content = batch_content(SUITE, "press-1", epoch, sequence);
+        content.attester = edge.map(|edge| Attestation {
+            key: edges[edge].public_key(),
+            signature: edges[edge].sign(&attestation_message(SUITE, &content)),
+        });
+        Draft::store(10, content)
+    };
+    // A batch whose signature did not hold.
+    let forged = |epoch, sequence| {
+        let mut content = batch_content(SUITE, "press-1", epoch, sequence);
+        content.sealed = None;
+        content.verdict = VerdictSummary {
+            class: VerdictClass::Invalid,
+            chart: TRANSPORT.to_owned(),
+            rule: "signature".to_owned(),
+        };
+        Draft::refuse(10, content)
+    };
+    let mut drafts: Vec<_> = ["edge-1", "edge-2"]
+        .iter()
+        .zip(&edges)
+        .map(|(id, edge)| enrol(id, IdentityKind::Edge, Some(edge.public_key())))
+        .collect();
+    drafts.extend([
+        by(Some(0), 1, 1),
+        forged(1, 2),
+        // The hub, in the epoch that it finds, then the other edge node, then nobody knows who.
+        by(None, 1, 3),
+        by(Some(1), 2, 1),
+        forged(3, 1),
+    ]);
+    let state = apply_all(&records(&drafts)).unwrap();
+    let tip = |epoch, sequence| DeviceTip { epoch, sequence };
+    let attested = &state.attested()["press-1"];
+    assert_eq!(attested[&edges[0].public_key()], tip(1, 2));
+    assert_eq!(attested[&edges[1].public_key()], tip(2, 1));
+    assert_eq!(attested.len(), 2);
+    assert_eq!(state.device("press-1"), tip(3, 1));
 }
 
 /// What a hub or a user recorded of an object that is remembered.

@@ -3,8 +3,9 @@
 
 use super::acting::Orders;
 use super::upload::Upload;
-use super::wire::{DeviceLink, WINDOW};
+use super::wire::{DeviceLink, Standing, WINDOW};
 use crate::model::{DeviceId, TagSpec};
+use crate::protocols::Recorded;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -42,6 +43,7 @@ pub struct Gate {
     backlog: Mutex<Option<Backlog>>,
     /// The way to the edge node, while it has the device.
     orders: Mutex<Option<Arc<Orders>>>,
+    recorded: Mutex<Option<Arc<dyn Recorded>>>,
 }
 
 /// The way into a device's pipeline.
@@ -50,8 +52,8 @@ pub struct Entrance {
     uploads: mpsc::Sender<Upload>,
     /// The newest that went in, epoch and sequence.
     newest: Arc<Mutex<(u64, u64)>>,
-    /// Epoch and sequence of the newest batch in the ledger.
-    pub standing: watch::Receiver<(u64, u64)>,
+    /// What the ledger has.
+    pub standing: watch::Receiver<Standing>,
 }
 
 /// Why an upload does not go in.
@@ -91,16 +93,16 @@ impl Entrance {
         }
     }
 
-    /// Epoch and sequence of the newest batch in the ledger, once everything that went in is there.
+    /// What the ledger has, once everything that went in is there.
     ///
     /// Before that an edge node must not be told where the ledger stands: after another hub has taken
     /// some of what is still under way here, it could not tell, and would send the rest of it twice.
-    pub async fn settled(&self) -> (u64, u64) {
+    pub async fn settled(&self) -> Standing {
         let mut standing = self.standing.clone();
         loop {
             let (at, newest) = (*standing.borrow_and_update(), *self.newest.lock());
             // Before a device's first batch both are some kind of nothing.
-            if at >= newest || newest.1 == 0 || standing.changed().await.is_err() {
+            if at.newest >= newest || newest.1 == 0 || standing.changed().await.is_err() {
                 return at;
             }
         }
@@ -129,6 +131,7 @@ impl Gate {
             contact: watch::Sender::new(away),
             backlog: Mutex::new(None),
             orders: Mutex::new(None),
+            recorded: Mutex::new(None),
         }
     }
 
@@ -137,7 +140,7 @@ impl Gate {
     pub fn open(
         &self,
         newest: (u64, u64),
-        standing: watch::Receiver<(u64, u64)>,
+        standing: watch::Receiver<Standing>,
     ) -> mpsc::Receiver<Upload> {
         // Twice, because an edge node that came back from another hub begins a new epoch while the old
         // one's last batches may still be here.
@@ -172,6 +175,15 @@ impl Gate {
     /// What waits at the edge node, as far as it ever said.
     pub fn backlog(&self) -> Option<Backlog> {
         *self.backlog.lock()
+    }
+
+    /// Whom to ask what is recorded of the device.
+    pub fn set_recorded(&self, recorded: Arc<dyn Recorded>) {
+        *self.recorded.lock() = Some(recorded);
+    }
+
+    pub(super) fn recorded(&self) -> Option<Arc<dyn Recorded>> {
+        self.recorded.lock().clone()
     }
 
     /// From now on orders go this way.
@@ -212,10 +224,14 @@ mod tests {
     async fn the_ledger_stands_somewhere_when_nothing_is_under_way() {
         let edge = Identity::generate("edge-1");
         let gate = Gate::new("press-1".into(), "edge-1", Arc::new([]), 0);
-        let (ledger, standing) = watch::channel((0, 0));
+        let at = |number| Standing {
+            newest: number,
+            own: number,
+        };
+        let (ledger, standing) = watch::channel(Standing::default());
         let mut intake = gate.open((1, 0), standing);
         let entrance = gate.entrance().unwrap();
-        assert_eq!(entrance.settled().await, (0, 0));
+        assert_eq!(entrance.settled().await, Standing::default());
         entrance
             .offer(Upload::damaged("press-1", 0, (1, 1), &edge))
             .unwrap();
@@ -229,14 +245,14 @@ mod tests {
                 .is_err()
         );
         while intake.try_recv().is_ok() {}
-        ledger.send_replace((1, 1));
+        ledger.send_replace(at((1, 1)));
         assert!(
             tokio::time::timeout(soon, entrance.settled())
                 .await
                 .is_err()
         );
-        ledger.send_replace((1, 2));
-        assert_eq!(entrance.settled().await, (1, 2));
+        ledger.send_replace(at((1, 2)));
+        assert_eq!(entrance.settled().await, at((1, 2)));
     }
 
     #[test]
@@ -244,7 +260,7 @@ mod tests {
         let edge = Identity::generate("edge-1");
         let gate = Gate::new("press-1".into(), "edge-1", Arc::new([]), 0);
         assert!(gate.entrance().is_none());
-        let (_ledger, standing) = watch::channel((3, 4));
+        let (_ledger, standing) = watch::channel(Standing::default());
         let mut intake = gate.open((3, 4), standing);
         let entrance = gate.entrance().unwrap();
         let offer = |which| entrance.offer(Upload::damaged("press-1", 0, which, &edge));

@@ -4,6 +4,7 @@
 use crate::model::{TagSpec, ValueKind};
 
 mod acting;
+mod asking;
 mod gate;
 mod hub_side;
 mod node;

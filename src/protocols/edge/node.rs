@@ -3,7 +3,7 @@
 use super::gate::{Contact, Entrance, Gate};
 use super::hub_side::{NodeStatus, away};
 use super::talk::Talk;
-use super::wire::{DeviceHello, EDGE_PROTOCOL};
+use super::wire::{DeviceHello, EDGE_PROTOCOL, Standing};
 use crate::crypto::PeerKey;
 use crate::model::{DeviceId, Nanos, now};
 use parking_lot::Mutex;
@@ -188,13 +188,13 @@ impl Node {
         })
     }
 
-    /// A device of the connection, and where its ledger stands.
+    /// A device of the connection, and what the ledger has of it.
     pub(super) async fn enter(
         &self,
         version: u16,
         device: &DeviceHello,
         until: Instant,
-    ) -> Result<(Arc<Gate>, Entrance, (u64, u64)), String> {
+    ) -> Result<(Arc<Gate>, Entrance, Standing), String> {
         let gate = self.admit(version, device)?;
         let opened = timeout_at(until, gate.opened()).await;
         let entrance = opened.ok().flatten();

@@ -2,6 +2,7 @@
 //! through their gates, what is durable and what users ask for goes back.
 
 use super::acting::Orders;
+use super::asking::Questions;
 use super::gate::{Backlog, Contact, Entrance, EntranceError, Gate};
 use super::hub_side::{HubCard, Stream};
 use super::node::Node;
@@ -67,8 +68,9 @@ pub(super) struct Talk {
     answers: mpsc::Sender<FromHub>,
     queue: Mutex<Option<mpsc::Receiver<FromHub>>>,
     orders: Arc<Orders>,
-    /// One a device.
+    /// One a device, and one a question.
     tasks: TaskTracker,
+    questions: Questions,
     /// The connection has ended.
     over: CancellationToken,
 }
@@ -82,6 +84,7 @@ impl Talk {
             own,
             places: Mutex::default(),
             orders: Arc::new(Orders::new(answers.clone())),
+            questions: Questions::new(answers.clone()),
             answers,
             queue: Mutex::new(Some(queue)),
             tasks: TaskTracker::new(),
@@ -170,7 +173,7 @@ impl Talk {
                 Ok((gate, entrance, standing)) => {
                     let follow = self.begin(gate, entrance, out);
                     self.tasks.spawn(follow);
-                    DeviceWelcome::Standing(standing.0, standing.1)
+                    DeviceWelcome::Standing(standing)
                 }
                 Err(reason) => {
                     self.refuse(&device.id, &reason);
@@ -283,8 +286,7 @@ impl Talk {
             let (answer, follow) = match entered {
                 Ok((gate, entrance, standing)) => {
                     let follow = this.begin(gate, entrance, out.clone());
-                    let standing = DeviceWelcome::Standing(standing.0, standing.1);
-                    (standing, Some(follow))
+                    (DeviceWelcome::Standing(standing), Some(follow))
                 }
                 Err(reason) => {
                     this.refuse(&hello.id, &reason);
@@ -345,6 +347,18 @@ impl Talk {
                     self.refuse(&device, &none);
                 }
                 FromEdge::Acted(id, outcome) => self.orders.acted(id, outcome),
+                FromEdge::Newest(number, device, uncounted) => {
+                    let mut recorded = None;
+                    self.with_gate(&device, |gate| recorded = gate.recorded());
+                    let question = (number, device);
+                    let Some(answer) = self.questions.take(question, uncounted, recorded) else {
+                        return "it asks for more than it may".to_owned();
+                    };
+                    let over = self.over.clone();
+                    self.tasks.spawn(async move {
+                        over.run_until_cancelled(answer).await;
+                    });
+                }
                 FromEdge::Ping(number) => {
                     self.orders.heard(number);
                     if self.answers.send(FromHub::Pong).await.is_err() {
@@ -359,7 +373,7 @@ impl Talk {
 /// Says what is durable, whenever more is; returns when the device's pipeline is gone.
 async fn report(device: &str, mut entrance: Entrance, answers: &mpsc::Sender<FromHub>) {
     loop {
-        let (epoch, sequence) = *entrance.standing.borrow_and_update();
+        let (epoch, sequence) = entrance.standing.borrow_and_update().own;
         let durable = FromHub::Durable(device.to_owned(), epoch, sequence);
         if answers.send(durable).await.is_err() {
             return;

@@ -14,11 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weighbridge_verifier::{PublicKey, decode, encode};
 
 /// Version of what is spoken.
-pub const EDGE_PROTOCOL: u16 = 2;
+pub const EDGE_PROTOCOL: u16 = 3;
 /// Longest frame, in bytes: the largest batch, sealed.
 pub const MAX_FRAME: usize = 64 << 20;
 /// Longest frame of a hub after its [`Welcome`], in bytes: an edge node has little memory.
 pub const MAX_ANSWER: usize = 1 << 20;
+/// Status codes that a question for what is recorded may name.
+pub const MAX_UNCOUNTED: usize = 16;
 /// Batches of a device that may be on their way: sent, and not yet durable.
 pub const WINDOW: u64 = 8;
 
@@ -53,11 +55,23 @@ pub struct Welcome {
     pub devices: Vec<DeviceWelcome>,
 }
 
+/// What a hub's ledger has of a device, each as epoch and sequence number, zeros for none.
+///
+/// The two differ when somebody else has read the device since: the hub itself, or another edge node. The
+/// numbers of the newest batch then say nothing of what this edge node has sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Standing {
+    /// The newest batch.
+    pub newest: (u64, u64),
+    /// The newest batch of this edge node.
+    pub own: (u64, u64),
+}
+
 /// Whether a hub takes a device's batches.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum DeviceWelcome {
-    /// It does; epoch and sequence number of the newest batch in its ledger, zeros for none.
-    Standing(u64, u64),
+    /// It does, and what its ledger has.
+    Standing(Standing),
     /// It does not, and why.
     Refused(String),
 }
@@ -88,12 +102,15 @@ pub enum FromEdge {
     Backlog(String, u64, u64),
     /// What came of the order of this number.
     Acted(u64, Outcome),
+    /// How far is this device recorded? A number that the answer repeats, the device, and status codes
+    /// whose samples do not count, at most [`MAX_UNCOUNTED`].
+    Newest(u64, String, Vec<u32>),
 }
 
 /// From the hub, after [`Welcome`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum FromHub {
-    /// Everything up to this batch is in the ledger: device, epoch, sequence.
+    /// Everything that this edge node numbered up to this batch is in the ledger: device, epoch, sequence.
     Durable(String, u64, u64),
     /// Somebody is there.
     Pong,
@@ -105,6 +122,9 @@ pub enum FromHub {
     Act(Order),
     /// The hub ends the connection, and why.
     Goodbye(String),
+    /// The answer to [`FromEdge::Newest`]: its number, the device, and for each tag the newest source time
+    /// that is recorded, or why that cannot be told.
+    Recorded(u64, String, Result<Vec<Option<i64>>, String>),
 }
 
 /// Why a frame cannot be read.
@@ -198,5 +218,45 @@ mod tests {
         let rubbish = [4, 0, 0, 0, 255, 255, 255, 255];
         let error = read::<Hello>(&mut rubbish.as_slice(), "hello", MAX_FRAME).await;
         assert!(matches!(error, Err(WireError::Form(_))));
+    }
+
+    /// What is said under this version: who changes it gives it another one.
+    #[test]
+    fn what_version_3_says_is_what_it_always_said() {
+        let words = [
+            encode(&Hello {
+                version: EDGE_PROTOCOL,
+                devices: Vec::new(),
+            }),
+            encode(&DeviceWelcome::Standing(Standing {
+                newest: (3, 4),
+                own: (1, 2),
+            })),
+            encode(&DeviceWelcome::Refused("x".to_owned())),
+            encode(&FromEdge::Newest(7, "d".to_owned(), vec![0x8034_0000])),
+            encode(&FromHub::Durable("d".to_owned(), 1, 2)),
+            encode(&FromHub::Recorded(
+                7,
+                "d".to_owned(),
+                Ok(vec![Some(-1), None]),
+            )),
+            encode(&FromHub::Recorded(7, "d".to_owned(), Err("x".to_owned()))),
+        ];
+        let hex = |bytes: &Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let said: Vec<_> = words.iter().map(hex).collect();
+        let long = |numbers: &[u64]| {
+            let bytes = numbers.iter().flat_map(|n| n.to_le_bytes());
+            hex(&bytes.collect())
+        };
+        let expected = [
+            "030000000000".to_owned(),
+            format!("00{}", long(&[3, 4, 1, 2])),
+            "010100000078".to_owned(),
+            format!("07{}01000000640100000000003480", long(&[7])),
+            format!("000100000064{}", long(&[1, 2])),
+            format!("06{}01000000640102000000", long(&[7])) + "01ffffffffffffffff00",
+            format!("06{}0100000064000100000078", long(&[7])),
+        ];
+        assert_eq!(said, expected);
     }
 }

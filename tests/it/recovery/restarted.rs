@@ -1,9 +1,14 @@
-//! A hub that ends and starts again beside a machine that went on: it knows what the machine's
-//! addresses meant, and what happened meanwhile.
+//! A hub or an edge node that ends and starts again beside a machine that went on: it knows what the
+//! machine's addresses meant, and what happened meanwhile.
 
 use super::*;
+use crate::edge::entry;
 use crate::site::Recorded;
+use std::net::{Ipv4Addr, SocketAddr};
 use tokio::runtime::Runtime;
+use weighbridge::crypto::Identity;
+use weighbridge::edge::EdgeBuilder;
+use weighbridge::hub::EdgesSetup;
 
 /// A machine, and the hub's settings of it. They name its server by the proxy's address, which stays.
 struct Machine {
@@ -144,6 +149,12 @@ fn what_happened_while_the_hub_was_down_is_filled_from_the_history() {
     let hub = site.hub().device(machine.setup()).start().unwrap();
     machine.is_heard(&hub);
     hub.shutdown().unwrap();
+    is_filled(&site, &machine, 1_500, &gaps);
+}
+
+/// Every step of the tags with a history is recorded, once and in order; the tag without one lacks at
+/// least `lacks`.
+fn is_filled(site: &Site, machine: &Machine, lacks: usize, gaps: &[Nanos]) {
     let recorded = site.recorded();
     recorded.is_gapless();
     let of = |column: usize| {
@@ -162,15 +173,66 @@ fn what_happened_while_the_hub_was_down_is_filled_from_the_history() {
         let back: Vec<_> = got.windows(2).filter(|w| w[1].1 <= w[0].1).collect();
         assert!(
             missing.is_empty() && back.is_empty(),
-            "t{column}: missing {missing:?}; not in order {back:?}; the hub ended at {gaps:?}"
+            "t{column}: missing {missing:?}; not in order {back:?}; it ended at {gaps:?}"
         );
         assert_eq!(got, steps, "t{column}");
     }
     // The one without a history has gaps, which shows that there were some to fill.
     let (with, without) = (of(0).len(), of(3).len());
     assert!(
-        without + 1_500 < with,
+        without + lacks < with,
         "{without} samples without, {with} with a history"
     );
     site.verify_is_clean();
+}
+
+#[test]
+fn what_happened_while_an_edge_node_was_down_is_filled_from_the_history() {
+    let nodes = (0..4).map(|i| format!("nsu={NAMESPACE};s=v{i}")).collect();
+    let machine = Machine::start(
+        ControllerPlan {
+            history: 3,
+            items_per_subscription: 3,
+            ..ControllerPlan::new(4, Duration::from_millis(20))
+        },
+        nodes,
+    );
+    let (site, dir) = (Site::new(5), tempfile::tempdir().unwrap());
+    let key = dir.path().join("key");
+    let identity = Identity::generate("edge-1");
+    identity.save(&key).unwrap();
+    let here = machine.setup();
+    let mut there = DeviceSetup::at_edge(here.id, here.tags, "edge-1");
+    there.validation = here.validation;
+    let edges = EdgesSetup {
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        nodes: vec![("edge-1".to_owned(), identity.peer_key())],
+    };
+    let hub = site.hub().edges(edges).device(there).start().unwrap();
+    let port = hub.edge_address().unwrap().port();
+    let start = || {
+        let identity = Identity::load(&key, "edge-1").unwrap();
+        let edge = EdgeBuilder::new(identity, dir.path().join("buffer"));
+        let edge = edge.hub(entry(&site, port)).device(machine.setup());
+        edge.start().unwrap()
+    };
+    let mut gaps = Vec::new();
+    for _ in 0..2 {
+        let edge = start();
+        machine.is_heard(&hub);
+        // What is not at the hub yet goes there after the next start, before the hub is asked.
+        edge.shutdown().unwrap();
+        let ended = now();
+        gaps.push(ended);
+        machine.runtime.block_on(async {
+            while machine.controller.steps_since(ended).len() < 400 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    let edge = start();
+    machine.is_heard(&hub);
+    edge.shutdown().unwrap();
+    hub.shutdown().unwrap();
+    is_filled(&site, &machine, 600, &gaps);
 }

@@ -258,13 +258,17 @@ impl Messages {
     }
 }
 
-/// Whether a status says that there is no such node: servers differ in how they say it, and may add
-/// bits that tell of the sample (OPC 10000-4, 7.39), such as an overflow of its queue.
+/// Statuses that say that there is no such node: servers differ in how they say it.
+pub(super) const GONE: [StatusCode; 3] = [
+    StatusCode::BadNodeIdUnknown,
+    StatusCode::BadNodeIdInvalid,
+    StatusCode::BadObjectDeleted,
+];
+
+/// Whether a status says that there is no such node, whatever bits that tell of the sample (OPC 10000-4,
+/// 7.39), such as an overflow of its queue, a server adds.
 pub(super) fn is_gone(status: StatusCode) -> bool {
-    matches!(
-        StatusCode::from(status.bits() & CODE),
-        StatusCode::BadNodeIdUnknown | StatusCode::BadNodeIdInvalid | StatusCode::BadObjectDeleted
-    )
+    GONE.contains(&StatusCode::from(status.bits() & CODE))
 }
 
 /// The bits of a status that are its code; the others tell of the sample.

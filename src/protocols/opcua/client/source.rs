@@ -8,18 +8,18 @@ use super::inbox::{Arrival, Inbox};
 use super::keeper::{Slot, begin, keep};
 use super::line::Line;
 use super::names::FirstNames;
-use super::publish::is_gone;
+use super::publish::GONE;
 use super::refusal::explain;
 use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
 use super::subscription::Subscription;
 use super::wanted::Wanted;
-use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, Quality, TagSpec, now};
+use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, TagSpec, now};
 use crate::protocols::control::Control;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
 use crate::protocols::source::{Mode, Recorded, Source, SourceError};
 use async_trait::async_trait;
-use opcua::types::{EndpointDescription, Error, StatusCode};
+use opcua::types::{EndpointDescription, Error};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -181,22 +181,17 @@ impl OpcUaSource {
     /// from its history. Whether there is something to go on from.
     async fn go_on_from_recorded(&mut self) -> bool {
         if let Some(recorded) = self.recorded.take().filter(|_| self.config.fill_gaps) {
-            let is_ours = |quality: Quality| is_gone(StatusCode::from(quality.0));
-            let newest =
-                tokio::task::spawn_blocking(move || recorded.newest(&|quality| !is_ours(quality)));
-            match newest.await {
-                Ok(Ok(newest)) => {
+            match recorded.newest(&GONE.map(|code| code.bits())).await {
+                Ok(newest) => {
                     let mut last = self.wanted.last.lock();
                     let both = last.iter_mut().zip(newest);
                     both.for_each(|(last, newest)| *last = (*last).max(newest));
                 }
-                Ok(Err(reason)) => tracing::warn!(
+                Err(reason) => tracing::warn!(
                     device = %self.wanted.device,
                     reason,
                     "what is recorded cannot be read: the gap before the start is not filled"
                 ),
-                // It panicked, and that was told.
-                Err(_) => {}
             }
         }
         !self.was_connected && self.wanted.last.lock().iter().any(Option::is_some)

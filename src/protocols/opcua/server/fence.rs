@@ -1,6 +1,7 @@
 //! Around each manager of nodes: what its users may have, and what they are shown of what they may do.
 
 use super::budget::Budget;
+use super::nodes::LiveNodes;
 use super::roles::Roles;
 use super::sessions::Sessions;
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use opcua::nodes::DefaultTypeTree;
 use opcua::server::CreateMonitoredItem;
 use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
+use opcua::server::node_manager::memory::InMemoryNodeManager;
 use opcua::server::node_manager::{
     BrowseNode, BrowsePathItem, DynNodeManager, ExternalReferenceRequest, HistoryNode, MethodCall,
     MonitoredItemRef, MonitoredItemUpdateRef, NodeManager, NodeManagerBuilder, ReadNode,
@@ -30,16 +32,47 @@ pub(super) struct Fences {
 }
 
 impl Fences {
-    /// Puts a fence around what `builder` builds. `space` finds its nodes, where they are the hub's own.
+    /// Puts a fence around what `builder` builds. `inside` looks what that is.
     pub(super) fn around(
         &self,
         builder: impl NodeManagerBuilder + 'static,
-        space: impl FnOnce(&Arc<DynNodeManager>) -> Option<Arc<RwLock<AddressSpace>>> + 'static,
+        inside: impl FnOnce(&Arc<DynNodeManager>) -> Option<Inside> + 'static,
     ) -> impl NodeManagerBuilder + 'static {
         Fenced {
             builder,
-            space,
+            inside,
             fences: self.clone(),
+        }
+    }
+}
+
+/// The nodes of a fenced manager.
+pub(super) struct Inside {
+    space: Arc<RwLock<AddressSpace>>,
+    /// The hub's variables.
+    live: Option<Arc<InMemoryNodeManager<LiveNodes>>>,
+    /// Whose nodes they are. Asked for each node of a request, by all managers, so not looked up.
+    namespaces: Box<[u16]>,
+}
+
+impl Inside {
+    /// Of a manager that has its namespaces already.
+    pub(super) fn new(space: &Arc<RwLock<AddressSpace>>) -> Self {
+        let mut namespaces: Vec<_> = space.read().namespaces().keys().copied().collect();
+        // The hub's own comes before those of the companion specifications.
+        namespaces.sort_unstable();
+        Self {
+            space: space.clone(),
+            live: None,
+            namespaces: namespaces.into(),
+        }
+    }
+
+    /// Of the hub's variables.
+    pub(super) fn live(nodes: Arc<InMemoryNodeManager<LiveNodes>>) -> Self {
+        Self {
+            live: Some(nodes.clone()),
+            ..Self::new(nodes.address_space())
         }
     }
 }
@@ -47,21 +80,21 @@ impl Fences {
 /// Builds a manager of nodes, and the fence around it.
 struct Fenced<B, F> {
     builder: B,
-    space: F,
+    inside: F,
     fences: Fences,
 }
 
 impl<B, F> NodeManagerBuilder for Fenced<B, F>
 where
     B: NodeManagerBuilder,
-    F: FnOnce(&Arc<DynNodeManager>) -> Option<Arc<RwLock<AddressSpace>>>,
+    F: FnOnce(&Arc<DynNodeManager>) -> Option<Inside>,
 {
     fn build(self: Box<Self>, context: ServerContext) -> Arc<DynNodeManager> {
         let inner = Box::new(self.builder).build(context);
-        let space = (self.space)(&inner);
+        let inside = (self.inside)(&inner);
         Arc::new(Fence {
             inner,
-            space,
+            inside,
             fences: self.fences,
         })
     }
@@ -69,7 +102,7 @@ where
 
 struct Fence {
     inner: Arc<DynNodeManager>,
-    space: Option<Arc<RwLock<AddressSpace>>>,
+    inside: Option<Inside>,
     fences: Fences,
 }
 
@@ -96,12 +129,34 @@ impl Fence {
         }
         admitted
     }
+
+    /// Reads as the stack does, and tells of rights.
+    async fn pass(
+        &self,
+        context: &RequestContext,
+        max_age: f64,
+        timestamps_to_return: TimestampsToReturn,
+        nodes: &mut [&mut ReadNode],
+    ) -> Result<(), StatusCode> {
+        let read = self
+            .inner
+            .read(context, max_age, timestamps_to_return, nodes);
+        read.await?;
+        if let Some(inside) = &self.inside {
+            let (token, space) = (context.user_token(), &inside.space);
+            self.fences.roles.tell(token, space, nodes);
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl NodeManager for Fence {
     fn owns_node(&self, id: &NodeId) -> bool {
-        self.inner.owns_node(id)
+        match &self.inside {
+            Some(inside) => inside.namespaces.contains(&id.namespace),
+            None => self.inner.owns_node(id),
+        }
     }
 
     fn name(&self) -> &str {
@@ -133,14 +188,22 @@ impl NodeManager for Fence {
         timestamps_to_return: TimestampsToReturn,
         nodes: &mut [&mut ReadNode],
     ) -> Result<(), StatusCode> {
-        let read = self
-            .inner
-            .read(context, max_age, timestamps_to_return, nodes);
-        read.await?;
-        if let Some(space) = &self.space {
-            self.fences.roles.tell(context.user_token(), space, nodes);
+        let live = self.inside.as_ref().and_then(|i| i.live.as_ref());
+        let Some(live) = live else {
+            return self
+                .pass(context, max_age, timestamps_to_return, nodes)
+                .await;
+        };
+        let mut rest = Vec::new();
+        let live = live.inner();
+        live.answer(context, timestamps_to_return, nodes, &mut rest);
+        match rest.is_empty() {
+            true => Ok(()),
+            false => {
+                self.pass(context, max_age, timestamps_to_return, &mut rest)
+                    .await
+            }
         }
-        Ok(())
     }
 
     async fn history_read_raw_modified(

@@ -18,13 +18,13 @@ use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::InMemoryNodeManagerImpl;
 use opcua::server::node_manager::{
-    HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId,
+    HistoryNode, MethodCall, MonitoredItemRef, MonitoredItemUpdateRef, ParsedReadValueId, ReadNode,
     RequestContext, ServerContext, WriteNode,
 };
 use opcua::server::{CreateMonitoredItem, SubscriptionCache};
 use opcua::sync::RwLock;
 use opcua::types::{
-    DataEncoding, DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails,
+    AttributeId, DataEncoding, DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails,
     ReadProcessedDetails, ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
 use std::collections::{BTreeMap, HashMap};
@@ -218,6 +218,33 @@ impl LiveNodes {
         }
     }
 
+    /// Sets the values of variables that a request asks for; leaves what else it asks for as `rest`. The
+    /// stack's own way to values collects them three times.
+    pub(super) fn answer<'n>(
+        &self,
+        context: &RequestContext,
+        timestamps_to_return: TimestampsToReturn,
+        nodes: &'n mut [&mut ReadNode],
+        rest: &mut Vec<&'n mut ReadNode>,
+    ) {
+        let is_value = |read: &ReadNode| read.node().attribute_id == AttributeId::Value;
+        if !nodes.iter().any(|read| is_value(read)) {
+            rest.extend(nodes.iter_mut().map(|read| &mut **read));
+            return;
+        }
+        let (caller, sees_all) = self.sessions.sees(context);
+        let may = |origin: &Origin, index: usize| sees_all || self.may_see(&caller, origin, index);
+        let groups = self.parts.tags.0.read();
+        let mut reader = Reader::new(timestamps_to_return);
+        for read in nodes {
+            let known = is_value(read).then(|| Self::read(&groups, read.node(), &may, &mut reader));
+            match known.flatten() {
+                Some(data) => read.set_result(data),
+                None => rest.push(read),
+            }
+        }
+    }
+
     /// The value of a variable; `None` when the node is none of ours.
     fn read<'a>(
         groups: &'a Groups,
@@ -225,14 +252,17 @@ impl LiveNodes {
         may: &impl Fn(&Origin, usize) -> bool,
         reader: &mut Reader<'a>,
     ) -> Option<DataValue> {
-        let (group, index) = groups.points.get(&node.node_id)?;
-        if !may(&group.origin, *index) {
+        let (group, index) = match reader.next_is(&node.node_id) {
+            Some(next) => next,
+            None => groups.points.get(&node.node_id).map(|(g, i)| (g, *i))?,
+        };
+        if !may(&group.origin, index) {
             return Some(failure(StatusCode::BadUserAccessDenied));
         }
         if !matches!(node.data_encoding, DataEncoding::Binary) {
             return Some(failure(StatusCode::BadDataEncodingInvalid));
         }
-        let mut data = reader.read(group, *index);
+        let mut data = reader.read(group, index);
         if node.index_range != NumericRange::None {
             match data.value.take().map(|v| v.range_of(&node.index_range)) {
                 Some(Ok(part)) => data.value = Some(part),
@@ -319,27 +349,18 @@ impl InMemoryNodeManagerImpl for LiveNodes {
             .collect()
     }
 
+    /// Of what is no variable but a property: variables were [answered](LiveNodes::answer).
     async fn read_values(
         &self,
         context: &RequestContext,
         address_space: &RwLock<AddressSpace>,
         nodes: &[&ParsedReadValueId],
-        _: f64,
+        max_age: f64,
         timestamps_to_return: TimestampsToReturn,
     ) -> Vec<DataValue> {
-        let (caller, sees_all) = self.sessions.sees(context);
-        let may = |origin: &Origin, index: usize| sees_all || self.may_see(&caller, origin, index);
-        let groups = self.parts.tags.0.read();
-        let mut reader = Reader::new(timestamps_to_return);
-        let mut space = None;
-        let read = |node: &&ParsedReadValueId| {
-            let read = Self::read(&groups, node, &may, &mut reader);
-            read.unwrap_or_else(|| {
-                reader.release();
-                let space = space.get_or_insert_with(|| address_space.read());
-                space.read(context, node, 0.0, timestamps_to_return)
-            })
-        };
+        let space = address_space.read();
+        let read =
+            |node: &&ParsedReadValueId| space.read(context, node, max_age, timestamps_to_return);
         nodes.iter().map(read).collect()
     }
 

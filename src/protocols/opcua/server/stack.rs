@@ -3,7 +3,7 @@
 
 use super::alarms;
 use super::counters;
-use super::fence::Fences;
+use super::fence::{Fences, Inside};
 use super::guard::{self, GuardStats};
 use super::history::History;
 use super::nodes::LiveNodes;
@@ -91,13 +91,12 @@ impl Stack {
         let found_slot = found.clone();
         let live_nodes = fences.around(InMemoryNodeManagerBuilder::new(build), move |manager| {
             let nodes = nodes_of(manager)?;
-            let space = nodes.address_space().clone();
-            *found_slot.lock() = Some(nodes);
-            Some(space)
+            *found_slot.lock() = Some(nodes.clone());
+            Some(Inside::live(nodes))
         });
         let (server, handle) = builder(config, &setup.host, setup.port)
             .without_node_managers()
-            .with_node_manager(fences.around(standard, standard::space))
+            .with_node_manager(fences.around(standard, standard::inside))
             .with_node_manager(DiagnosticsNodeManagerBuilder)
             .with_authenticator(setup.users.clone())
             .with_node_manager(live_nodes)

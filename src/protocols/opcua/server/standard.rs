@@ -2,6 +2,7 @@
 //! done here.
 
 use super::diagnostics;
+use super::fence::Inside;
 use super::history::capabilities;
 use super::parts::Parts;
 use super::sessions::Sessions;
@@ -10,7 +11,6 @@ use crate::model::now;
 use crate::protocols::opcua::core::{Core, Extent};
 use async_trait::async_trait;
 use opcua::nodes::DefaultTypeTree;
-use opcua::server::address_space::AddressSpace;
 use opcua::server::diagnostics::NamespaceMetadata;
 use opcua::server::node_manager::memory::CoreNodeManager;
 use opcua::server::node_manager::{
@@ -19,7 +19,6 @@ use opcua::server::node_manager::{
     RequestContext, ServerContext,
 };
 use opcua::server::{CreateMonitoredItem, ServerStatusWrapper};
-use opcua::sync::RwLock;
 use opcua::types::{
     AttributeId, DataValue, DateTime, ExtensionObject, MonitoringMode, NodeId,
     ServerStatusDataType, StatusCode, TimestampsToReturn, VariableId, Variant,
@@ -48,12 +47,12 @@ impl NodeManagerBuilder for Standard {
     }
 }
 
-/// The address space of a manager that was built here.
-pub(super) fn space(manager: &Arc<DynNodeManager>) -> Option<Arc<RwLock<AddressSpace>>> {
+/// The nodes of a manager that was built here.
+pub(super) fn inside(manager: &Arc<DynNodeManager>) -> Option<Inside> {
     let standard = manager.clone().into_any_arc().downcast::<StandardNodes>();
     let stack = standard.ok()?.stack.clone().into_any_arc();
     let core = stack.downcast::<CoreNodeManager>().ok()?;
-    Some(core.address_space().clone())
+    Some(Inside::new(core.address_space()))
 }
 
 /// The stack's nodes, and what is done in its place.

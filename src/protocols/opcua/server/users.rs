@@ -5,9 +5,8 @@ use super::callers::{ANONYMOUS, Callers, certificate_token};
 use super::config::OpcUaServerConfig;
 use super::sessions::Sessions;
 use crate::access::{Right, Role};
+use crate::crypto::PasswordHash;
 use crate::protocols::ports::AccessError;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use async_trait::async_trait;
 use opcua::crypto::{CertificateStore, SecurityPolicy, Thumbprint, X509};
 use opcua::server::address_space::AccessLevel;
@@ -116,8 +115,6 @@ pub(super) fn certified(config: &OpcUaServerConfig) -> BTreeSet<String> {
 pub(super) struct Users {
     anonymous: bool,
     hashes: Arc<BTreeMap<String, PasswordHash>>,
-    /// Compared for a user who does not exist, so that the time tells nothing.
-    nobody: Arc<PasswordHash>,
     certificates: Vec<X509>,
     hashing: Semaphore,
     callers: Arc<Callers>,
@@ -148,7 +145,6 @@ impl Users {
         Ok(Self {
             anonymous: config.allows_none(),
             hashes: Arc::new(hashes),
-            nobody: Arc::new(hash("nobody", b"nobody's password")?),
             certificates,
             hashing: Semaphore::new(HASHES_AT_A_TIME),
             callers,
@@ -184,13 +180,12 @@ impl Users {
             return false;
         };
         let known = self.hashes.contains_key(name);
-        let (hashes, nobody) = (self.hashes.clone(), self.nobody.clone());
+        let hashes = self.hashes.clone();
         let (name, password) = (name.to_owned(), Zeroizing::new(password.get().to_owned()));
         let check = move || {
-            let stored = hashes.get(&name).unwrap_or(&nobody);
-            argon2()
-                .verify_password(password.as_bytes(), stored)
-                .is_ok()
+            // A hash is compared for a user who does not exist, too, so that the time tells nothing.
+            let stored = hashes.get(&name).unwrap_or(PasswordHash::nobody());
+            stored.matches(password.as_bytes())
         };
         known & tokio::task::spawn_blocking(check).await.unwrap_or(false)
     }
@@ -328,11 +323,6 @@ fn plain_name(written: &str) -> String {
     name
 }
 
-/// OWASP's first choice for Argon2id: 19 MiB, two passes, one lane.
-fn argon2() -> Argon2<'static> {
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT)
-}
-
 fn password_hash(user: &str, path: &Path) -> Result<PasswordHash, UsersError> {
     let text = fs::read_to_string(path).map_err(|source| UsersError::Read {
         what: format!("the password of user {user}"),
@@ -347,19 +337,12 @@ fn password_hash(user: &str, path: &Path) -> Result<PasswordHash, UsersError> {
             path: path.to_owned(),
         });
     }
-    match PasswordHash::new(line) {
-        Ok(stored) if line.starts_with("$argon2") => Ok(stored),
-        _ => hash(user, line.as_bytes()),
-    }
-}
-
-fn hash(user: &str, password: &[u8]) -> Result<PasswordHash, UsersError> {
-    argon2()
-        .hash_password(password)
-        .map_err(|e| UsersError::Hash {
-            user: user.to_owned(),
-            reason: e.to_string(),
-        })
+    let stored = PasswordHash::parse(line);
+    let hash = stored.or_else(|_| PasswordHash::new(line.as_bytes()));
+    hash.map_err(|e| UsersError::Hash {
+        user: user.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 fn certificates(folder: &Path) -> Result<Vec<X509>, UsersError> {
@@ -424,7 +407,7 @@ mod tests {
     async fn passwords_are_kept_as_hashes_and_compared_as_such() {
         let dir = tempfile::tempdir().unwrap();
         let users = load(&config(dir.path(), "open sesame\n")).unwrap();
-        let stored = users.hashes["scada"].to_string();
+        let stored = users.hashes["scada"].to_phc();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         let password = |text: &str| Password::new(text.into());
         assert!(users.knows("scada", &password("open sesame")).await);

@@ -282,6 +282,39 @@ async fn only_the_times_that_were_asked_for_are_told_also_of_a_tag_without_a_sam
     }
 }
 
+#[tokio::test]
+async fn what_is_read_stands_in_the_order_in_which_it_was_asked_for() {
+    let hub = hub(|_, _| {}).await;
+    let samples = [Value::F64(1.5), Value::U64(2), Value::Bool(true)].map(good);
+    hub.plc.update(samples.into_iter().enumerate());
+    let session = anonymous(&hub).await;
+    let mut tags = Vec::new();
+    for tag in ["temperature", "count", "open"] {
+        tags.push(ReadValueId::from(tag_node(&session, tag).await));
+    }
+    let unknown = NodeId::new(tags[0].node_id.namespace, "nothing");
+    let name = ReadValueId {
+        attribute_id: AttributeId::BrowseName as u32,
+        ..tags[1].clone()
+    };
+    let told = [Variant::Double(1.5), Variant::UInt64(2), true.into()];
+    let told = told.map(|value| (Some(value), StatusCode::Good));
+    let nobody = (None, StatusCode::BadNodeIdUnknown);
+    let named = QualifiedName::new(tags[1].node_id.namespace, "count");
+    // In their order, twice, backwards, and with other things between them.
+    let asked = [0, 1, 2, 2, 1, 0].map(|i| (tags[i].clone(), told[i].clone()));
+    let mut asked = Vec::from(asked);
+    asked.insert(1, (name, (Some(named.into()), StatusCode::Good)));
+    asked.insert(4, (unknown.into(), nobody));
+    let nodes: Vec<_> = asked.iter().map(|(node, _)| node.clone()).collect();
+    let both = TimestampsToReturn::Both;
+    let read = session.read(&nodes, both, 0.0).await.unwrap();
+    assert_eq!(read.len(), asked.len());
+    for (data, (node, (value, status))) in read.into_iter().zip(asked) {
+        assert_eq!((&data.value, data.status()), (&value, status), "{node:?}");
+    }
+}
+
 /// Subscribes to a node without a filter, as most clients do.
 async fn subscribe(session: &Session, node: &NodeId) -> mpsc::UnboundedReceiver<DataValue> {
     let (send, receive) = mpsc::unbounded_channel();

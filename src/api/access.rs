@@ -1,0 +1,217 @@
+//! `/api/v1/access`: who is in and may what, and the changes of it that people here make.
+
+use super::caller::{caller, problem};
+use super::problem::Problem;
+use super::server::Api;
+use crate::access::{AccessState, Change, Denied, Level, Mode, Right, Rule, Side, Subject};
+use crate::model::{Nanos, now, parse_time, rfc3339};
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+use weighbridge_verifier::IdentityKind;
+
+/// Where it is.
+pub(super) const PATH: &str = "/api/v1/access";
+/// Longest body of a request, in bytes.
+const MAX_BODY: usize = 64 << 10;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config.service(
+        web::resource(PATH)
+            .app_data(web::PayloadConfig::new(MAX_BODY))
+            .route(web::get().to(list))
+            .route(web::head().to(list))
+            .route(web::post().to(change)),
+    );
+}
+
+/// What shall change.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+enum Wish {
+    Enrol {
+        id: String,
+        #[serde(default)]
+        roles: BTreeSet<String>,
+        level: Option<u8>,
+        expires: Option<String>,
+    },
+    Revoke {
+        id: String,
+    },
+    Renew {
+        id: String,
+        expires: Option<String>,
+    },
+    Assign {
+        id: String,
+        roles: BTreeSet<String>,
+    },
+    Whitelist {
+        id: String,
+        on: bool,
+    },
+    Blacklist {
+        id: String,
+        on: bool,
+    },
+    EndPermits {
+        id: String,
+    },
+    Define {
+        role: String,
+        rules: Vec<Rule>,
+    },
+    Classify {
+        object: String,
+        level: Option<u8>,
+    },
+}
+
+impl Wish {
+    fn changes(self, state: &AccessState) -> Result<Vec<Change>, Problem> {
+        Ok(match self {
+            Self::Enrol {
+                id,
+                roles,
+                level,
+                expires,
+            } => {
+                let mut subject = Subject::new(kind(&id)?);
+                subject.roles = roles;
+                subject.expires = expires.as_deref().map(time).transpose()?;
+                if let Some(level) = level {
+                    subject.level = Level(level);
+                }
+                let side = subject.side();
+                let white = Change::White(side, id.clone(), true);
+                vec![Change::Enrol(id, subject), white]
+            }
+            Self::Revoke { id } => vec![Change::Revoke(id)],
+            Self::Renew { id, expires } => {
+                let expires = expires.as_deref().map(time).transpose()?;
+                vec![Change::Renew(id, expires)]
+            }
+            Self::Assign { id, roles } => vec![Change::Assign(id, roles)],
+            Self::Whitelist { id, on } => vec![Change::White(side(&id)?, id, on)],
+            Self::Blacklist { id, on } => vec![Change::Black(side(&id)?, id, on)],
+            Self::EndPermits { id } => {
+                let held = Mode::ALL
+                    .into_iter()
+                    .filter(|m| state.permit(&id, *m).is_some());
+                held.map(|mode| Change::Permit(id.clone(), mode, None))
+                    .collect()
+            }
+            Self::Define { role, rules } => vec![Change::Define(role, rules)],
+            Self::Classify { object, level } => vec![Change::Classify(object, level.map(Level))],
+        })
+    }
+}
+
+fn kind(id: &str) -> Result<IdentityKind, Problem> {
+    match id.split_once(':') {
+        Some(("user", name)) if !name.is_empty() => Ok(IdentityKind::User),
+        Some(("device", name)) if !name.is_empty() => Ok(IdentityKind::Device),
+        Some(("edge", name)) if !name.is_empty() => Ok(IdentityKind::Edge),
+        Some(("hub", name)) if !name.is_empty() => Ok(IdentityKind::Hub),
+        _ => Err(Problem::body(
+            "an id is `user:NAME`, `device:ID`, `edge:ID` or `hub:ID`",
+        )),
+    }
+}
+
+fn side(id: &str) -> Result<Side, Problem> {
+    Ok(Subject::new(kind(id)?).side())
+}
+
+fn time(text: &str) -> Result<Nanos, Problem> {
+    parse_time(text).map_err(|why| Problem::body(format!("`expires`: {why}")))
+}
+
+async fn change(
+    api: web::Data<Api>,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| Problem::body(format!("the body cannot be read: {error}")))?;
+    let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
+        Problem::body(format!(
+            "the body is not what is expected here: {error}; write for example \
+             {{\"do\": \"revoke\", \"id\": \"user:anna\"}}"
+        ))
+    })?;
+    let caller = caller(&api).await?;
+    let port = &api.context.access;
+    let changes = wish.changes(&port.gate().state())?;
+    port.change(&caller, changes).await.map_err(problem)?;
+    Ok(HttpResponse::Ok().json(view(&port.gate().state(), now())))
+}
+
+/// For those who administer it, and those who check what was recorded.
+async fn list(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let caller = caller(&api).await?;
+    let gate = api.context.access.gate();
+    let rights = [
+        Right::Enrol,
+        Right::Assign,
+        Right::Admit,
+        Right::Configure,
+        Right::Evidence,
+    ];
+    let may = |right: &Right| gate.somewhere(&caller.user, *right, now());
+    if !rights.iter().any(may) {
+        return Err(Problem::forbidden(format!(
+            "`{}` may not see who may what: that is for security_admin, configure_admin, supervisor \
+             and auditor; `roles` in [http] gives the roles of users of this machine",
+            caller.user
+        )));
+    }
+    Ok(HttpResponse::Ok().json(view(&gate.state(), now())))
+}
+
+fn view(state: &AccessState, time: Nanos) -> Json {
+    let subjects: Vec<Json> = state
+        .subjects()
+        .iter()
+        .map(|(id, subject)| {
+            let until = |mode: Mode| {
+                let permit = state.permit(id, mode).filter(|p| p.holds(time))?;
+                Some((mode.name().to_owned(), rfc3339(permit.until).into()))
+            };
+            let permits: serde_json::Map<String, Json> =
+                Mode::ALL.into_iter().filter_map(until).collect();
+            json!({
+                "id": id,
+                "level": subject.level,
+                "roles": subject.roles,
+                "expires": subject.expires.map(rfc3339),
+                "standing": standing(state.admits(id, time).err()),
+                "declared": subject.declared.is_some(),
+                "permits": permits,
+            })
+        })
+        .collect();
+    let known = |id: &&String| !state.subjects().contains_key(*id);
+    let strangers: Vec<&String> = [Side::Intranet, Side::Extranet]
+        .into_iter()
+        .flat_map(|side| &state.lists(side).black)
+        .filter(known)
+        .collect();
+    let roles: Vec<Json> = state
+        .rules()
+        .iter()
+        .map(|(role, rules)| json!({"role": role, "rules": rules}))
+        .collect();
+    json!({"subjects": subjects, "blacklisted_strangers": strangers, "roles": roles})
+}
+
+fn standing(denied: Option<Denied>) -> &'static str {
+    match denied {
+        None => "in",
+        Some(Denied::Blacklisted(_)) => "blacklisted",
+        Some(Denied::NotListed(_)) => "not whitelisted",
+        Some(Denied::Revoked) => "withdrawn",
+        Some(Denied::Expired(_)) => "expired",
+        Some(denied) => denied.rule(),
+    }
+}

@@ -1,0 +1,225 @@
+//! `weighbridge access`: who is in and may what, and changes of it.
+
+use super::http_get::{HubUrl, get_json, post_json};
+use super::output::{self, Align, Style, cell};
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::{Value as Json, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What `weighbridge access` is told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weighbridge access                                    who is in, at the hub of this machine
+  weighbridge access enrol user:anna --role operator
+  weighbridge access assign user:anna operator auditor
+  weighbridge access blacklist device:press-1           cut off at once
+  weighbridge access blacklist device:press-1 --off     and let in again
+  weighbridge access revoke user:anna
+  weighbridge access role night-shift rules.json        give a role rules of its own
+
+Every change is a record before it is in force. Whoever asks here is the user `local`, with the roles that
+`roles` in [http] gives: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
+Exit codes: 0 listed or done, 1 refused, 69 no hub answers.")]
+pub(super) struct AccessArgs {
+    /// A running hub
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        env = "WEIGHBRIDGE_URL",
+        global = true
+    )]
+    url: HubUrl,
+    /// Print one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    act: Option<Act>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Act {
+    /// Let somebody in
+    Enrol {
+        /// user:NAME, device:ID, edge:ID or hub:ID
+        id: String,
+        /// A role; may be given several times
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// How trusted they are; 1 for users and 2 for machines when not given
+        #[arg(long, value_name = "N")]
+        level: Option<u8>,
+        /// Until when, for example 2027-01-31T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// Withdraw somebody: they are nobody from now on
+    Revoke {
+        /// Whom
+        id: String,
+    },
+    /// Have somebody expire at another time, or never
+    Renew {
+        /// Whom
+        id: String,
+        /// Until when; for ever when not given
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// Give somebody these roles instead of those they have
+    Assign {
+        /// Whom
+        id: String,
+        /// The roles
+        roles: Vec<String>,
+    },
+    /// Put somebody on the whitelist of their side
+    Whitelist(Listed),
+    /// Put somebody on the blacklist of their side
+    Blacklist(Listed),
+    /// End somebody's permits, so that admission is repeated
+    EndPermits {
+        /// Whose
+        id: String,
+    },
+    /// Give a role rules, or make it
+    Role {
+        /// The role
+        role: String,
+        /// JSON: [{\"rights\": [\"live\"], \"objects\": [\"device:press-*/**\"], \"windows\": []}]; without it the
+        /// role is no more
+        rules: Option<PathBuf>,
+    },
+    /// Give a thing a level of its own
+    Level {
+        /// For example device:vault
+        object: String,
+        /// The level; that of its kind when not given
+        level: Option<u8>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Listed {
+    /// Whom
+    id: String,
+    /// Take them off instead
+    #[arg(long)]
+    off: bool,
+}
+
+pub(super) fn run(args: AccessArgs) -> anyhow::Result<ExitCode> {
+    const PATH: &str = "/api/v1/access";
+    let answer = match &args.act {
+        None => get_json(&args.url, PATH, &[])?,
+        Some(act) => post_json(&args.url, PATH, &wish(act)?)?,
+    };
+    match args.json {
+        true => output::print_json(&answer)?,
+        false => output::print(&text(&answer, Style::stdout()))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wish(act: &Act) -> anyhow::Result<Json> {
+    Ok(match act {
+        Act::Enrol {
+            id,
+            roles,
+            level,
+            expires,
+        } => {
+            json!({"do": "enrol", "id": id, "roles": roles, "level": level, "expires": expires})
+        }
+        Act::Revoke { id } => json!({"do": "revoke", "id": id}),
+        Act::Renew { id, expires } => json!({"do": "renew", "id": id, "expires": expires}),
+        Act::Assign { id, roles } => json!({"do": "assign", "id": id, "roles": roles}),
+        Act::Whitelist(of) => json!({"do": "whitelist", "id": of.id, "on": !of.off}),
+        Act::Blacklist(of) => json!({"do": "blacklist", "id": of.id, "on": !of.off}),
+        Act::EndPermits { id } => json!({"do": "end_permits", "id": id}),
+        Act::Role { role, rules } => {
+            let rules: Json = match rules {
+                Some(file) => rules_of(file)?,
+                None => json!([]),
+            };
+            json!({"do": "define", "role": role, "rules": rules})
+        }
+        Act::Level { object, level } => {
+            json!({"do": "classify", "object": object, "level": level})
+        }
+    })
+}
+
+fn rules_of(file: &Path) -> anyhow::Result<Json> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("the rules cannot be read: {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))
+}
+
+fn text(answer: &Json, style: Style) -> String {
+    let headings = [
+        ("who", Align::Left),
+        ("standing", Align::Left),
+        ("level", Align::Right),
+        ("roles", Align::Left),
+        ("expires", Align::Left),
+        ("permits", Align::Left),
+    ];
+    let row = |subject: &Json| {
+        let roles = subject.get("roles").and_then(Json::as_array);
+        let roles = roles.into_iter().flatten().filter_map(Json::as_str);
+        let permits = subject.get("permits").and_then(Json::as_object);
+        let permits = permits.into_iter().flatten().map(|(mode, until)| {
+            let until = until.as_str().unwrap_or_default();
+            format!("{mode} until {}", until.get(..16).unwrap_or(until))
+        });
+        let standing = cell(subject, "/standing");
+        vec![
+            cell(subject, "/id"),
+            match standing.as_str() {
+                "in" => style.green(&standing),
+                _ => style.red(&standing),
+            },
+            cell(subject, "/level"),
+            roles.collect::<Vec<_>>().join(", "),
+            cell(subject, "/expires"),
+            permits.collect::<Vec<_>>().join(", "),
+        ]
+    };
+    let subjects = answer.get("subjects").and_then(Json::as_array);
+    let rows: Vec<_> = subjects.into_iter().flatten().map(row).collect();
+    let mut text = output::table(style, &headings, &rows);
+    let strangers = answer.get("blacklisted_strangers").and_then(Json::as_array);
+    for stranger in strangers.into_iter().flatten().filter_map(Json::as_str) {
+        text.push_str(&format!(
+            "{stranger} is blacklisted, and was never enrolled\n"
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_who_is_in_as_what_and_until_when() {
+        let answer = json!({
+            "subjects": [
+                {"id": "user:anna", "standing": "in", "level": 1, "roles": ["auditor", "operator"], "expires": null,
+                 "permits": {"read": "2026-11-22T20:05:18.123Z"}},
+                {"id": "device:press-1", "standing": "blacklisted", "level": 2, "roles": [], "permits": {}},
+            ],
+            "blacklisted_strangers": ["user:mallory"],
+        });
+        let text = text(&answer, Style { colour: false });
+        let anna = text.lines().nth(1).unwrap();
+        assert!(anna.contains("auditor, operator"), "{anna}");
+        assert!(anna.contains("read until 2026-11-22T20:05"), "{anna}");
+        assert!(text.lines().nth(2).unwrap().contains("blacklisted"));
+        assert!(text.ends_with("user:mallory is blacklisted, and was never enrolled\n"));
+    }
+}

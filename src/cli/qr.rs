@@ -1,0 +1,102 @@
+//! QR codes (ISO/IEC 18004) for a terminal and for a page.
+
+use super::output::Style;
+use anyhow::anyhow;
+use fast_qr::convert::svg::SvgBuilder;
+use fast_qr::{ECL, QRBuilder, QRCode};
+
+/// Light modules around the code, as the standard wants them.
+const QUIET: usize = 4;
+
+fn code(text: &str) -> anyhow::Result<QRCode> {
+    let made = QRBuilder::new(text).ecl(ECL::M).build();
+    made.map_err(|_| anyhow!("the text is too long for a QR code"))
+}
+
+/// Two modules a character, as half blocks. Light is drawn, dark is not: right on a dark terminal; where
+/// there are colours, they are said, and it is right on any.
+pub(super) fn terminal(text: &str, style: Style) -> anyhow::Result<String> {
+    let code = code(text)?;
+    let side = code.size + 2 * QUIET;
+    let light = |x: usize, y: usize| {
+        let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < code.size);
+        match (inside(x), inside(y)) {
+            (Some(x), Some(y)) => !code[y].get(x).is_some_and(|module| module.value()),
+            _ => true,
+        }
+    };
+    let mut out = String::new();
+    for y in (0..side).step_by(2) {
+        if style.colour {
+            out.push_str("\x1b[97;40m");
+        }
+        for x in 0..side {
+            out.push(match (light(x, y), y + 1 < side && light(x, y + 1)) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            });
+        }
+        if style.colour {
+            out.push_str("\x1b[0m");
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// An SVG picture.
+pub(super) fn svg(text: &str) -> anyhow::Result<String> {
+    Ok(SvgBuilder::default().to_str(&code(text)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "otpauth://totp/hub-1:ann?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=hub-1";
+
+    /// The light modules that are drawn, row by row.
+    fn drawn(text: &str) -> Vec<Vec<bool>> {
+        let mut rows = Vec::new();
+        for line in text.lines() {
+            rows.push(line.chars().map(|c| "█▀".contains(c)).collect());
+            rows.push(line.chars().map(|c| "█▄".contains(c)).collect());
+        }
+        rows
+    }
+
+    #[test]
+    fn the_terminal_shows_the_modules_of_the_code() {
+        let code = code(TEXT).unwrap();
+        let shown = drawn(&terminal(TEXT, Style { colour: false }).unwrap());
+        let side = code.size + 2 * QUIET;
+        assert!(shown.iter().all(|row| row.len() == side));
+        for y in 0..side {
+            for x in 0..side {
+                let within = |at: usize| (QUIET..QUIET + code.size).contains(&at);
+                let dark = within(x) && within(y) && code[y - QUIET][x - QUIET].value();
+                assert_eq!(shown[y][x], !dark, "{x}, {y}");
+            }
+        }
+        // The finder pattern in the corner: seven dark, with a light ring inside.
+        let corner: String = (0..7)
+            .map(|x| if shown[QUIET][QUIET + x] { '.' } else { '#' })
+            .collect();
+        assert_eq!(corner, "#######");
+        let coloured = terminal(TEXT, Style { colour: true }).unwrap();
+        assert!(
+            coloured
+                .lines()
+                .all(|l| l.starts_with("\x1b[97;40m") && l.ends_with("\x1b[0m"))
+        );
+    }
+
+    #[test]
+    fn a_picture_and_what_is_too_long_for_one() {
+        assert!(svg(TEXT).unwrap().starts_with("<svg"));
+        assert!(svg(&"x".repeat(3_000)).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! `weighbridge user key`: keys by which a user logs in.
+
+use super::Done;
+use crate::crypto::possession;
+use crate::store::{CredentialFiles, site_certificates};
+use anyhow::{Context, bail};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use weighbridge_verifier::{Hash, PublicKey};
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false)]
+pub(super) struct What {
+    /// The key in a certificate (PEM or DER), or a P-256 public key of 66 hexadecimal digits. The certificate itself
+    /// must be by an authority that the hub trusts
+    #[arg(long, value_name = "FILE|KEY")]
+    add: Option<String>,
+    /// A certificate that is trusted whoever issued it, until it expires
+    #[arg(long, value_name = "FILE")]
+    pin: Option<PathBuf>,
+    /// Take one away: the first digits of its hash, as `weighbridge user list --json` shows it
+    #[arg(long, value_name = "HASH")]
+    forget: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeyArgs {
+    /// Whose
+    name: String,
+    #[command(flatten)]
+    what: What,
+}
+
+impl KeyArgs {
+    pub(super) fn run(&self, files: &CredentialFiles) -> anyhow::Result<Done> {
+        let name = &self.name;
+        let (what, hash) = files.change(name, |credentials| -> anyhow::Result<_> {
+            if let Some(key) = &self.what.add {
+                let hash = key_hash(key)?;
+                credentials.add_key(hash)?;
+                return Ok(("key added", hash));
+            }
+            if let Some(file) = &self.what.pin {
+                let hash = first(file)?.fingerprint();
+                credentials.pin(hash)?;
+                return Ok(("certificate pinned", hash));
+            }
+            let wanted = self.what.forget.as_deref().unwrap_or_default();
+            let wanted = wanted.to_ascii_lowercase();
+            let known = credentials.keys().union(credentials.certificates());
+            let fitting: Vec<_> = known.filter(|h| h.to_string().starts_with(&wanted)).collect();
+            match fitting[..] {
+                [hash] if wanted.len() >= 4 => {
+                    let hash = *hash;
+                    credentials.forget(&hash);
+                    Ok(("key forgotten", hash))
+                }
+                [_] | [] => bail!("no key or certificate of {name} has a hash that begins with {wanted:?} (at least four digits)"),
+                _ => bail!("{wanted} begins several; give more digits"),
+            }
+        })?;
+        Ok(Done::new(name, what, format!("{name}: {what}: {hash}\n")))
+    }
+}
+
+fn key_hash(text: &str) -> anyhow::Result<Hash> {
+    if let Ok(key) = text.parse::<PublicKey>() {
+        return possession::key_hash(&key).context("it is not a P-256 public key");
+    }
+    Ok(first(Path::new(text))?.key_hash())
+}
+
+fn first(file: &Path) -> anyhow::Result<crate::crypto::Certificate> {
+    let found = site_certificates::read(file)?;
+    found
+        .into_iter()
+        .next()
+        .context("there is no certificate in it")
+}
