@@ -183,7 +183,8 @@ mod tests {
             let reader = sealing.public().clone();
             let make: MakeActSealer = Arc::new(move |epoch| {
                 let object = hub_object("hub-1");
-                let key = crate::crypto::EpochKey::generate(&object, epoch).unwrap();
+                let key =
+                    crate::crypto::EpochKey::generate(reader.suite(), &object, epoch).unwrap();
                 let wrapped = reader.wrap(&key).unwrap();
                 let wrapped = (wrapped.enc, wrapped.ciphertext);
                 let wrap = KeyWrap::sign("main", &object, epoch, "hub-1", wrapped, &*signer);

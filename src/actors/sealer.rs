@@ -10,6 +10,7 @@ use super::credit::{Credit, SourceTimes};
 use super::device::{BatchSettled, DeviceActor};
 use super::ledger::{Append, LedgerActor, Settle};
 use super::work::Workers;
+use crate::access::Mode;
 use crate::ledger::Draft;
 use crate::ledger::seal::{BatchSealer, Judged, Origin, SealError};
 use crate::model::{Batch, DeviceId, Nanos, VerdictClass, now};
@@ -194,7 +195,8 @@ impl Handler<SealBatch> for SealerActor {
                             sealer.seal_batch(&judged, time)?
                         }
                     };
-                    draft.permit = permit;
+                    let subject = format!("device:{}", batch.device);
+                    draft.permit = permit.map(|p| p.hash(sealer.suite(), &subject, Mode::Store));
                     let mut drafts = vec![draft];
                     if let Some(learned) = learned {
                         let document = &learned.document;

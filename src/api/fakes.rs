@@ -55,7 +55,7 @@ impl FakeLedger {
             previous_hash,
             time,
             record_count: records.len() as u32,
-            merkle_root: Block::merkle_root(&records),
+            merkle_root: Block::merkle_root(weighbridge_verifier::Suite::Nist, &records),
             state_hash: Hash([2; 32]),
             validators_hash: Hash([3; 32]),
             proposer: "hub-1".into(),

@@ -71,7 +71,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use threads::Threads;
 use tokio::sync::{broadcast, oneshot, watch};
-use weighbridge_verifier::{IdentityContent, IdentityKind};
+use weighbridge_verifier::{IdentityContent, IdentityKind, Suite};
 
 /// How long a shutdown waits for batches under way, unless told otherwise.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
@@ -92,11 +92,24 @@ impl HubKeys {
     /// The file of the key of checkpoints in a directory of keys; it is made when first needed.
     pub const CHECKPOINT: &str = "checkpoint.key";
 
-    /// New keys.
+    /// New keys of suite `nist`.
     pub fn generate(hub: &str) -> Self {
+        Self::generate_of(Suite::Nist, hub)
+    }
+
+    /// New keys of `suite`: they make the hub's chain one of it.
+    pub fn generate_of(suite: Suite, hub: &str) -> Self {
         Self {
-            signing: Identity::generate(hub),
-            sealing: SealingKey::generate(),
+            signing: Identity::generate_of(suite, hub),
+            sealing: SealingKey::generate_of(suite),
+        }
+    }
+
+    fn check(&self) -> Result<(), HubError> {
+        let (signing, sealing) = (self.signing.suite(), self.sealing.suite());
+        match signing == sealing {
+            true => Ok(()),
+            false => Err(HubError::TwoSuites { signing, sealing }),
         }
     }
 }
@@ -208,6 +221,7 @@ impl HubBuilder {
     /// Opens the ledger and starts everything. Blocking; call it from no async thread.
     pub fn start(self) -> Result<Hub, HubError> {
         device::check(&self.devices)?;
+        self.keys.check()?;
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
         let (store, head): (Arc<dyn Store>, Box<dyn HeadSlot>) = match self.storage {

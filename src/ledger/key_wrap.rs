@@ -9,10 +9,10 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use std::borrow::Cow;
 use weighbridge_verifier::{
     Content, DecodeError, Hash, PublicKey, Record, Signature, SignatureCheck, SignatureError,
-    decode, encode, sha256,
+    Suite, decode, encode,
 };
 
-/// Version of the format this code writes.
+/// Version of the format this code writes; a wrap carries it with its suite's mark.
 pub const KEY_WRAP_VERSION: u8 = 1;
 
 const KEY_WRAP_DOMAIN: &[u8] = b"weighbridge/key-wrap/v1\0";
@@ -20,7 +20,7 @@ const KEY_WRAP_DOMAIN: &[u8] = b"weighbridge/key-wrap/v1\0";
 /// An epoch key, wrapped to one recipient.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct KeyWrap {
-    /// [`KEY_WRAP_VERSION`].
+    /// [`KEY_WRAP_VERSION`], with the mark of its suite ([`Suite::marked`]).
     pub version: u8,
     /// Id of the chain.
     pub chain: String,
@@ -30,7 +30,7 @@ pub struct KeyWrap {
     pub key_epoch: u64,
     /// Id of whom it is wrapped to.
     pub recipient: String,
-    /// Encapsulated key (HPKE's `enc`).
+    /// Encapsulated key: HPKE's `enc`, or SM2's C1.
     pub enc: Vec<u8>,
     /// The wrapped key.
     pub ciphertext: Vec<u8>,
@@ -51,7 +51,7 @@ impl KeyWrap {
         signer: &dyn Signer,
     ) -> Self {
         let mut wrap = Self {
-            version: KEY_WRAP_VERSION,
+            version: signer.suite().marked(KEY_WRAP_VERSION),
             chain: chain.to_owned(),
             device: device.to_owned(),
             key_epoch,
@@ -65,10 +65,15 @@ impl KeyWrap {
         wrap
     }
 
+    /// The suite of its chain.
+    pub fn suite(&self) -> Suite {
+        Suite::of_marked(self.version).0
+    }
+
     fn message(&self) -> Hash {
         let key = (self.version, &self.chain, &self.device, self.key_epoch);
         let what = (&self.recipient, &self.enc, &self.ciphertext, &self.hub);
-        sha256(&[KEY_WRAP_DOMAIN, &encode(&(key, what))])
+        self.suite().hash(&[KEY_WRAP_DOMAIN, &encode(&(key, what))])
     }
 
     /// Checks the signature.
@@ -93,7 +98,7 @@ impl KeyWrap {
     /// Reads a wrap.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wrap: Self = decode("wrapped key", bytes)?;
-        if wrap.version == KEY_WRAP_VERSION {
+        if wrap.version == wrap.suite().marked(KEY_WRAP_VERSION) {
             return Ok(wrap);
         }
         Err(DecodeError {

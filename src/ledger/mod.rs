@@ -27,8 +27,24 @@ pub mod verify;
 pub mod words;
 pub mod writer;
 
+// The same tests, once for each suite.
 #[cfg(test)]
-mod golden;
+#[path = "."]
+mod nist {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
+    #[path = "golden.rs"]
+    mod golden;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "."]
+mod guomi {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
+    #[path = "golden.rs"]
+    mod golden;
+}
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -8,7 +8,7 @@ use crate::crypto::{EpochKey, OpenError, SealingKey, WrappedKey};
 use serde_json::Value as Json;
 use std::sync::Arc;
 use weighbridge_verifier::evidence::Opened;
-use weighbridge_verifier::{DecodeError, Hash, MessageContent, Salt, SealedRef, sha256};
+use weighbridge_verifier::{DecodeError, Hash, MessageContent, Salt, SealedRef};
 use zeroize::Zeroizing;
 
 /// Why sealed bytes cannot be opened.
@@ -104,7 +104,7 @@ impl Opener {
         let content = batch_format::unpack(&plain)?;
         let samples = content.batch.samples();
         let salts = match &content.salts {
-            Some(seed) => seed.salts(samples),
+            Some(seed) => seed.salts(key.suite(), samples),
             None => key.salts(number, samples),
         };
         Ok(OpenedBatch { content, salts })
@@ -117,7 +117,7 @@ impl Opener {
         let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
         let salts = key.salts(number, 1);
         let salt = salts.first().map_or(&[][..], |salt| &salt[..]);
-        if sha256(&[&[0], salt, &plain]) != message.commitment {
+        if key.suite().hash(&[&[0], salt, &plain]) != message.commitment {
             return Err(OpeningError::Commitment(sealed.hash));
         }
         serde_json::from_slice(&plain).map_err(|e| OpeningError::Details(e.to_string()))

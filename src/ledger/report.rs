@@ -4,7 +4,7 @@ use super::assemble::Tip;
 use super::facts::Totals;
 use serde::Serialize;
 use std::fmt;
-use weighbridge_verifier::{Hash, PublicKey};
+use weighbridge_verifier::{Hash, PublicKey, Suite};
 
 /// Most findings that are kept; the others are only counted.
 pub const MAX_FINDINGS: usize = 1_000;
@@ -120,6 +120,8 @@ pub enum LedgerTrust {
 pub struct Report {
     /// Id of the chain; empty when there is no readable first block.
     pub chain: String,
+    /// Suite of the chain; none when there is no readable first block.
+    pub suite: Option<Suite>,
     /// The key under which the ledger was begun.
     pub key: Option<PublicKey>,
     /// Height of the newest block that follows from all before it.
@@ -156,6 +158,7 @@ impl Report {
     pub(super) fn new(trust: Option<&PublicKey>) -> Self {
         Self {
             chain: String::new(),
+            suite: None,
             key: None,
             height: 0,
             block_hash: Hash::ZERO,

@@ -18,7 +18,7 @@ use erasures::Erasures;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weighbridge_verifier::block::BlockError;
 use weighbridge_verifier::{
-    Block, Hash, IdentityKind, KeyCache, PublicKey, Record, SignatureCheck, decode, sha256,
+    Block, Hash, IdentityKind, KeyCache, PublicKey, Record, SignatureCheck, Suite, decode,
 };
 
 /// Verifies the ledger in `store` against its `head`; with `trust`, also that it was begun under this
@@ -191,7 +191,7 @@ impl Verification<'_> {
     fn follow(&mut self, height: u64, block: &Block) {
         let follower = self
             .follower
-            .get_or_insert_with(|| Follower::new(&block.header.chain));
+            .get_or_insert_with(|| Follower::new(block.header.suite(), &block.header.chain));
         let Err(e) = follower.follow(block, Some(self.check)) else {
             return;
         };
@@ -284,6 +284,7 @@ impl Verification<'_> {
         };
         let state = follower.state();
         self.report.chain = state.chain().to_owned();
+        self.report.suite = Some(state.suite());
         let first = state.validators().and_then(|v| v.validators.first());
         self.report.key = first.map(|v| v.key);
         if let (Some(trust), Some(key)) = (trust, self.report.key)
@@ -325,6 +326,8 @@ impl Verification<'_> {
         self.report.sealed += 1;
         self.report.sealed_bytes += value.len() as u64;
         let place = Where::Sealed { key: hex(key) };
+        let follower = self.follower.as_ref();
+        let suite = follower.map_or(Suite::Nist, |f| f.state().suite());
         let named = key.try_into().ok().map(Hash);
         let Some(named) = named.and_then(|h| self.sealed.get_mut(&h)) else {
             // What an unreadable block names is not known.
@@ -342,7 +345,7 @@ impl Verification<'_> {
         }
         let of = format!("of block {}, record {}", named.height, named.index);
         let length = value.len() as u64;
-        if sha256(&[value]).0 != key {
+        if suite.hash(&[value]).0 != key {
             let what = format!("the sealed bytes {of} are changed: their hash is another");
             self.report.find(place, what);
         } else if length != named.length {

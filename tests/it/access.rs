@@ -10,7 +10,7 @@ use weighbridge::hub::{Faces, Hub};
 use weighbridge::model::ValueKind;
 use weighbridge::protocols::opcua::OpcUaServerConfig;
 use weighbridge::protocols::ports::{AccessError, AccessPort, ControlError};
-use weighbridge_verifier::{Action, Response};
+use weighbridge_verifier::{Action, Response, Suite};
 
 const PRESS: &str = "press-1";
 
@@ -207,7 +207,10 @@ fn a_device_stores_within_a_permit_that_its_good_data_renew() {
         "{permits:?}"
     );
     assert_eq!(permits[1], None);
-    assert_eq!(permits[2], Some(permit.hash("device:press-1", Mode::Store)));
+    assert_eq!(
+        permits[2],
+        Some(permit.hash(Suite::Nist, "device:press-1", Mode::Store))
+    );
     let of_press = |a: &&site::RecordedAct| a.object == "access:permit/store/device:press-1";
     let given: Vec<_> = recorded.access.iter().filter(of_press).collect();
     assert_eq!(given.len(), 3);

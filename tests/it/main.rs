@@ -23,6 +23,7 @@ mod end_to_end;
 mod erasure;
 mod faces;
 mod floors;
+mod guomi;
 mod history;
 mod hostile;
 mod identities;

@@ -162,8 +162,8 @@ impl Eraser {
     /// Looks the history over.
     async fn plan(&self, request: &EraseRequest, current: u64) -> Result<Plan, EraseFault> {
         let (store, device) = (self.store.clone(), request.device.clone());
-        let times = (request.until, now());
-        self.blocking(move || plan(&*store, &device, times, current))
+        let (times, suite) = ((request.until, now()), self.planner.signer.suite());
+        self.blocking(move || plan(&*store, (suite, &device), times, current))
             .await
     }
 

@@ -63,7 +63,12 @@ impl StoppedErasure {
 
     /// What would be erased of `device` up to `until`.
     pub fn plan(&self, device: &str, until: Nanos) -> Result<Plan, HubError> {
-        Ok(plan(&*self.store, device, (until, now()), u64::MAX)?)
+        Ok(plan(
+            &*self.store,
+            (self.signer.suite(), device),
+            (until, now()),
+            u64::MAX,
+        )?)
     }
 
     /// Erases it for `subject`; returns what went, and the height of the block that records it. Nothing is
@@ -89,7 +94,8 @@ impl StoppedErasure {
             drafts.push(draft);
         }
         // A new key is no key of what goes.
-        let plan = plan(&*self.store, device, (until, time), current)?;
+        let chain = (self.signer.suite(), device);
+        let plan = plan(&*self.store, chain, (until, time), current)?;
         let (draft, more) = plan.notice.recorded(subject).into_parts();
         drafts.push(draft);
         puts.extend(more);

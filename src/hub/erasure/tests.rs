@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use weighbridge_verifier::Suite;
 use weighbridge_verifier::evidence::{Evidence, Trust};
 
 const HOUR: Nanos = 3_600_000_000_000;
@@ -67,7 +68,7 @@ impl Site {
     /// A key of `device`, and its wrap.
     fn key(&self, device: &str, epoch: u64) -> (EpochKey, Put) {
         let keys = self.keys();
-        let key = EpochKey::generate(device, epoch).unwrap();
+        let key = EpochKey::generate(Suite::Nist, device, epoch).unwrap();
         let wrapped = keys.sealing.public().wrap(&key).unwrap();
         let wrapped = (wrapped.enc, wrapped.ciphertext);
         let wrap = KeyWrap::sign("plant", device, epoch, "hub-1", wrapped, &keys.signing);
@@ -434,7 +435,7 @@ fn openable(site: &Site, dir: &Path, copies: &[Copied]) -> Vec<(&'static str, u6
                 for copy in copies {
                     open(
                         copy,
-                        &EpochKey::from_secret(copy.device, copy.epoch, secret),
+                        &EpochKey::from_secret(Suite::Nist, copy.device, copy.epoch, secret),
                     );
                 }
             }
@@ -511,7 +512,7 @@ fn a_year_of_one_device() {
     let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
     let store: Arc<dyn Store> = Arc::new(FjallStore::create_or_open(dir.path()).unwrap());
     let head = || Box::new(HeadFile::new(dir.path()));
-    let signer: Arc<dyn Signer> = Arc::new(TestSigner::new("hub-1", site.signing));
+    let signer: Arc<dyn Signer> = Arc::new(TestSigner::new(Suite::Nist, "hub-1", site.signing));
     let chain = ChainConfig {
         id: "plant".to_owned(),
     };
@@ -537,7 +538,7 @@ fn a_year_of_one_device() {
                 };
                 let at = day * DAY + n * (DAY / a_day);
                 let which = (sequence + n) as u64 + 1;
-                let mut content = batch_content(device, 1, which);
+                let mut content = batch_content(Suite::Nist, device, 1, which);
                 content.sealed = Some(sealed);
                 let time = 400 * DAY + day;
                 drafts.push(crate::ledger::Draft::store(time, content));

@@ -8,7 +8,7 @@ use crate::model::Nanos;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 use weighbridge_verifier::{
-    Action, Content, DecodeError, Hash, RecordBody, Response, decode, encode, sha256,
+    Action, Content, DecodeError, Hash, RecordBody, Response, Suite, decode, encode,
 };
 
 /// Version of the format this code writes.
@@ -42,10 +42,10 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// A notice that takes nothing yet.
-    pub fn new(device: &str, until: Nanos, time: Nanos) -> Self {
+    /// A notice in a chain of `suite` that takes nothing yet.
+    pub fn new(suite: Suite, device: &str, until: Nanos, time: Nanos) -> Self {
         Self {
-            version: VERSION,
+            version: suite.marked(VERSION),
             device: device.to_owned(),
             until,
             time,
@@ -79,7 +79,8 @@ impl Notice {
 
     /// What the record of it names.
     pub fn hash(&self) -> Hash {
-        sha256(&[DOMAIN, &encode(self)])
+        let (suite, _) = Suite::of_marked(self.version);
+        suite.hash(&[DOMAIN, &encode(self)])
     }
 
     /// Reads a notice.
@@ -87,7 +88,7 @@ impl Notice {
         let what = "notice of an erasure";
         let notice: Self = decode(what, bytes)?;
         let wrong = |reason: String| Err(DecodeError { what, reason });
-        if notice.version != VERSION {
+        if Suite::of_marked(notice.version).1 != VERSION {
             return wrong(format!(
                 "the format version {} is not known here",
                 notice.version

@@ -12,6 +12,7 @@ use crate::ledger::key_wrap::keys_of;
 use crate::ledger::store::Store;
 use crate::model::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
+use weighbridge_verifier::Suite;
 
 /// What would be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +39,10 @@ struct Scattered {
 
 type Batch = (u64, u64);
 
-/// What may be erased of `device` up to `until`. Keys from epoch `current` on are in use.
+/// What may be erased of `device` up to `until`, in a chain of `suite`. Keys from epoch `current` on are in use.
 pub fn plan(
     store: &dyn Store,
-    device: &str,
+    (suite, device): (Suite, &str),
     (until, time): (Nanos, Nanos),
     current: u64,
 ) -> Result<Plan, ErasureError> {
@@ -74,7 +75,7 @@ pub fn plan(
         .filter(|epoch| goes(epoch) || empty(epoch))
         .collect();
     let mut plan = Plan {
-        notice: Notice::new(device, until, time),
+        notice: Notice::new(suite, device, until, time),
         keys: taken.len() as u64,
         without_key: 0,
         across: 0,

@@ -11,8 +11,24 @@ mod newest;
 pub mod reader;
 pub mod rebuild;
 
+// The same tests, once for each suite.
 #[cfg(test)]
-mod tests;
+#[path = "."]
+mod nist {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
+    #[path = "tests.rs"]
+    mod tests;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "."]
+mod guomi {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
+    #[path = "tests.rs"]
+    mod tests;
+}
 
 use super::opening::OpeningError;
 use super::proof::ProofError;
