@@ -119,3 +119,33 @@ fn every_big_dependency_has_one_owner() {
     }
     assert!(breaches.is_empty(), "{}", breaches.join("\n"));
 }
+
+/// docs/attacks.md names the tests that show each defence.
+#[test]
+fn every_test_that_the_table_of_attacks_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("docs/attacks.md")).unwrap();
+    let mut files = Vec::new();
+    for folder in ["src", "tests/it", "verifier/src"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let texts = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap());
+    let all: String = texts.collect();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let mut rows_with_tests = 0;
+    for row in rows {
+        let shown = row.split(" | ").nth(2).unwrap_or_default();
+        let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test shows it: {row}");
+        for name in names {
+            assert!(
+                all.contains(&format!("fn {name}(")),
+                "there is no test {name}"
+            );
+        }
+        rows_with_tests += 1;
+    }
+    assert!(rows_with_tests >= 15);
+}
