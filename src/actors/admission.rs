@@ -4,7 +4,7 @@
 
 use super::access::{AccessDesk, By};
 use crate::access::{Change, Denied, Permit, Right, Side};
-use crate::ledger::seal::RefusedBatch;
+use crate::ledger::seal::{DROPPED, Origin, RefusedBatch};
 use crate::model::{VerdictClass, now};
 use crate::protocols::ports::AccessPort;
 use std::sync::Arc;
@@ -54,9 +54,15 @@ impl Admission {
     ///
     /// # Errors
     /// Why the batch must be refused instead.
-    pub async fn of_batch(&self, class: VerdictClass) -> Result<Option<Permit>, Denied> {
+    pub async fn of_batch(
+        &self,
+        class: VerdictClass,
+        origin: &Origin,
+    ) -> Result<Option<Permit>, Denied> {
         let good = class != VerdictClass::Invalid;
-        if good {
+        if matches!(origin, Origin::Refused(refused) if refused.rule == DROPPED) {
+            // It was good, and there was no room for it.
+        } else if good {
             self.refused.store(0, Ordering::Relaxed);
             self.desk.renew_store(&self.device).await;
         } else {

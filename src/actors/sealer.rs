@@ -166,7 +166,7 @@ impl Handler<SealBatch> for SealerActor {
                 learned,
                 credit,
             } = message;
-            let permit = match admission.of_batch(verdict.class).await {
+            let permit = match admission.of_batch(verdict.class, &origin).await {
                 Ok(permit) => permit,
                 Err(denied) => {
                     origin = Origin::Refused(barred(batch.samples(), &denied));

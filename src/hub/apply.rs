@@ -60,10 +60,9 @@ impl Hub {
         let attesters = comes.iter().filter_map(|(s, _)| attester_identity(s));
         let wanted: Vec<_> = admission.identities().chain(attesters).collect();
         let strangers = self.strangers(wanted).await?;
-        let gone: Vec<&str> = remove.iter().map(|device| &**device).collect();
         let come: Vec<&str> = comes.iter().map(|(setup, _)| &*setup.id).collect();
         let edges: Vec<String> = admission.ids().map(str::to_owned).collect();
-        self.name_machines(&gone, &come, &edges).await?;
+        self.name_machines(&[], &come, &edges).await?;
         // From here on nothing can be refused as a whole.
         self.enrol(strangers).await?;
         if letting_in {
@@ -76,6 +75,12 @@ impl Hub {
         let gone = |_| HubError::Gone;
         let retire = Retire(leaving.clone());
         self.actors.hub.send(retire).await.map_err(gone)?;
+        // Not before: what was read of them would have been refused.
+        let left: Vec<&str> = remove.iter().map(|device| &**device).collect();
+        let come: Vec<&str> = comes.iter().map(|(setup, _)| &*setup.id).collect();
+        if let Err(error) = self.name_machines(&left, &come, &edges).await {
+            tracing::error!(%error, "devices that left are withdrawn when the hub starts again");
+        }
         // Charts of other tags than the device has from now on would be misleading.
         leaving
             .iter()

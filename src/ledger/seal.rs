@@ -78,6 +78,9 @@ pub struct RefusedBatch {
     pub reason: String,
 }
 
+/// The rule of batches that an edge node had no room for.
+pub const DROPPED: &str = "dropped";
+
 /// In the place of a chart's name: the record is about how a batch travelled, not what was in it.
 pub const TRANSPORT: &str = "transport";
 

@@ -10,7 +10,7 @@ use crate::crypto::{
 };
 use crate::ledger::batch_format;
 use crate::ledger::inner_tree::{self, InnerTree};
-use crate::ledger::seal::{Attested, RefusedBatch};
+use crate::ledger::seal::{Attested, DROPPED, RefusedBatch};
 use crate::model::{Batch, TagSpec};
 use borsh::{BorshDeserialize, BorshSerialize};
 use weighbridge_verifier::record::attestation_message;
@@ -135,7 +135,7 @@ impl UploadFault {
             Self::Sealed(_) | Self::Form(_) => "unreadable",
             Self::Tags => "tags",
             Self::Root => "root",
-            Self::Dropped => "dropped",
+            Self::Dropped => DROPPED,
             Self::Damaged => "damaged",
         }
     }
