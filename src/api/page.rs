@@ -46,6 +46,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     }
 }
 
+/// Whether `path` is a part of the page, which says nothing of the hub.
+pub(super) fn is_part(path: &str) -> bool {
+    ASSETS.iter().any(|(own, ..)| *own == path)
+}
+
 /// The page's parts may be kept, but must be asked about: a newer hub shows its own page at once.
 fn asset(
     request: &HttpRequest,
