@@ -130,8 +130,9 @@ fn only_loopback(
 
 fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
     if let Some((key, what, remedy)) = config.http.fault() {
+        let closed = config.http.log_in && config.http.tls;
         let label = match key {
-            "bind" => "beyond loopback only with log-in and TLS",
+            "bind" if !closed => "beyond loopback only with log-in and TLS",
             _ => "the hub does not start with this",
         };
         let mut d = input.error(&input.spot(&["http", key]).value, what, label);

@@ -63,7 +63,13 @@ fn the_example_of_an_edge_node_loads_without_a_warning() {
 fn what_the_example_calls_a_default_is_one() {
     let loaded = parse(HUB, "config/hub.toml").unwrap_or_else(|found| fail(&found));
     let default = HubConfig::new("hub-1");
-    let config = loaded.config;
+    let mut config = loaded.config;
+    // Keys whose default is none, or not written in the file.
+    let shown = std::mem::take(&mut config.http.hosts);
+    assert_eq!(shown, ["plant.example"]);
+    assert_eq!(config.http.users.len(), 1);
+    config.http.users.clear();
+    (config.http.certificate, config.http.key) = (None, None);
     assert_eq!(config.hub, default.hub);
     assert_eq!(config.ledger, default.ledger);
     assert_eq!(config.http, default.http);

@@ -24,6 +24,7 @@ mod faces;
 mod floors;
 mod history;
 mod hostile;
+mod https;
 mod identities;
 mod kill;
 mod lifecycle;

@@ -1,7 +1,7 @@
 //! Log-ins as their clients see them.
 
 use super::*;
-use crate::access::{Credentials, Role, Totp};
+use crate::access::{Change, Credentials, Pattern, Right, Role, Rule, Totp};
 use crate::api::fakes::{FakeHub, FakeSessions};
 use crate::api::names::{Front, Names};
 use crate::api::server::{Api, app};
@@ -119,7 +119,7 @@ impl Site {
     }
 
     fn code(&self) -> String {
-        self.secret.shown(now())
+        self.secret.shown(now()).to_string()
     }
 }
 
@@ -395,4 +395,62 @@ async fn credentials_that_others_could_read_let_nobody_in() {
     let file = site.dir.path().join("users/bob.json");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(site.post("/api/v1/login", bob(PASSWORD)).await.status, 401);
+}
+
+#[actix_web::test]
+async fn what_a_user_may_not_see_is_not_there() {
+    let site = Site::new(true, SessionLimits::default());
+    let gate = site.api.context.access.gate();
+    let rule = Rule {
+        rights: [Right::Live].into(),
+        objects: vec![Pattern::new("device:plc-1/temperature").unwrap()],
+        windows: Vec::new(),
+    };
+    let mut state = (*gate.state()).clone();
+    state
+        .apply(Change::Define("temperatures".into(), vec![rule]))
+        .unwrap();
+    let roles = ["temperatures".to_owned()].into();
+    state
+        .apply(Change::Assign("user:bob".into(), roles))
+        .unwrap();
+    gate.set(std::sync::Arc::new(state));
+    let cookie = site.post("/api/v1/login", bob(PASSWORD)).await.cookie();
+    let list = async |path: &str, name: &str| {
+        let answer = site.get(path, &cookie).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        answer.json()[name].as_array().unwrap().clone()
+    };
+    let tags = list("/api/v1/tags", "tags").await;
+    assert_eq!(tags.len(), 1);
+    assert_eq!(tags[0]["tag"], "temperature");
+    for (path, name) in [
+        ("/api/v1/devices", "devices"),
+        ("/api/v1/records", "records"),
+        ("/api/v1/batches", "batches"),
+        ("/api/v1/blocks/2", "records"),
+        ("/api/v1/refusals", "refusals"),
+    ] {
+        assert!(list(path, name).await.is_empty(), "{path}");
+    }
+    for (path, status) in [
+        ("/api/v1/devices/plc-1/tags/temperature", 200),
+        ("/api/v1/devices/plc-1/tags/temperature/chart", 200),
+        ("/api/v1/devices/plc-1", 404),
+        ("/api/v1/devices/plc-1/charts", 404),
+        ("/api/v1/devices/plc-1/tags/running", 404),
+        ("/api/v1/devices/plc-1/tags/%72unning", 404),
+        ("/api/v1/tags?device=robot-1", 404),
+    ] {
+        let answer = site.get(path, &cookie).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+    }
+    // One who is not there is answered as one who may not be seen.
+    let hidden = site.get("/api/v1/devices/robot-1", &cookie).await.text;
+    let missing = site.get("/api/v1/devices/robot-9", &cookie).await.text;
+    assert_eq!(hidden.replace("robot-1", "robot-9"), missing);
+    let viewer = crate::api::caller::Viewer::new(gate, "bob");
+    let picture = site.api.feed.picture(&site.api.context, &viewer);
+    let picture = String::from_utf8(picture.to_vec()).unwrap();
+    assert!(!picture.contains("\"running\"") && picture.contains("\"refusals\":[]"));
 }
