@@ -1,7 +1,7 @@
 //! The sections that belong to no other module: `[hub]`, `[ledger]`, `[http]`, `[log]`.
 
 use super::value;
-use crate::access::{Role, user_name};
+use crate::access::Role;
 use crate::crypto::TlsPair;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -125,6 +125,7 @@ pub struct HttpConfig {
 #[serde(deny_unknown_fields)]
 pub struct HttpUser {
     /// The name, as `weighbridge user add` has it.
+    #[serde(deserialize_with = "value::user")]
     pub name: String,
     /// What they may do.
     #[serde(default = "observer")]
@@ -213,13 +214,12 @@ impl HttpConfig {
         }
         let mut names = BTreeSet::new();
         let mut users = self.users.iter();
-        let wrong = users.find(|user| user_name(&user.name).is_err() || !names.insert(&user.name));
+        let wrong = users.find(|user| !names.insert(&user.name));
         wrong.map(|user| {
             (
                 "users",
-                format!("the user name `{}` cannot be, or is there twice", user.name),
-                "write each name once, as `weighbridge user add` takes it: a-z 0-9 - _ . @"
-                    .to_owned(),
+                format!("the user `{}` is there twice", user.name),
+                "give all of a user's `roles` at one place".to_owned(),
             )
         })
     }

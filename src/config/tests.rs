@@ -233,7 +233,11 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
         // For people, or names that only the other side knows.
         ("unit" | "description" | "host" | "user", _) => return None,
         // Paths: any text is one.
-        ("data" | "profiles" | "signing_key" | "sealing_key" | "pki_dir" | "password_file", _) => {
+        (
+            "data" | "profiles" | "credentials" | "signing_key" | "sealing_key" | "pki_dir"
+            | "password_file",
+            _,
+        ) => {
             return None;
         }
         // Any name of a unit will do, and any directory.

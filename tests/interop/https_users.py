@@ -110,7 +110,7 @@ class HttpsUsers:
             done = subprocess.run(command, input="", capture_output=True, text=True, timeout=30)
             need((done.returncode == 0) == spoken, f"{option}: {done.stdout}{done.stderr}")
             if not spoken:
-                need("alert protocol version" in done.stderr, f"{option}: {done.stderr}")
+                need("SSL alert number" in done.stderr, f"{option}: {done.stderr}")
 
     def code(self):
         tag = hmac.digest(self.secret, struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
