@@ -4,8 +4,11 @@
     verify.py FILE [--trust KEY|KEYFILE]...
     verify.py --stream [--trust KEY|KEYFILE]...
 
-It needs Python 3.10 and `pip install cryptography`, and must say of every file what `weighbridge verify`
-says. The verdict is the last line; exit codes: 0 proven, 1 not, 2 wrong command line. With --stream standard
+It does suite `nist` only: evidence of a chain of suite `guomi` (SM2, SM3) names it, and is refused here with
+those words; `weighbridge verify` and `weighbridge-verify` do both.
+
+It needs Python 3.10 and `pip install cryptography`, and must say of every file of suite `nist` what `weighbridge
+verify` says. The verdict is the last line; exit codes: 0 proven, 1 not, 2 wrong command line. With --stream standard
 input holds many files, each behind its length (4 bytes, big-endian), and every verdict is a line.
 
 How to read it: a *form* is a function that takes what JSON gave, refuses what is not that form, and returns
@@ -144,6 +147,8 @@ def read(data):
     # JSON has many ways to write the same; a file has one.
     written = json.dumps(evidence, ensure_ascii=False, separators=(",", ":")) + "\n"
     need(written.encode() == data, "the file is not in the one form of an evidence file")
+    suite = evidence.get("suite", "nist") if type(evidence) is dict else "nist"
+    need(suite == "nist", f"this program does suite nist only, and the file is of suite {suite!r:.20}")
     FILE(evidence)
     return evidence
 

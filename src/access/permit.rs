@@ -5,7 +5,7 @@ use super::level::Mode;
 use crate::model::Nanos;
 use borsh::BorshSerialize;
 use serde::{Deserialize, Serialize};
-use weighbridge_verifier::{Hash, sha256};
+use weighbridge_verifier::{Hash, Suite};
 
 /// For how long somebody may store, read or control.
 #[derive(
@@ -20,13 +20,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// What records name it by: the SHA-256 of whose it is, for what, and from when until when.
-    pub fn hash(&self, subject: &str, mode: Mode) -> Hash {
+    /// What records of a chain of `suite` name it by: the hash of whose it is, for what, and from when until
+    /// when.
+    pub fn hash(&self, suite: Suite, subject: &str, mode: Mode) -> Hash {
         let bytes = match borsh::to_vec(&(subject, mode.name(), self)) {
             Ok(bytes) => bytes,
             Err(error) => unreachable!("memory takes what is written to it: {error}"),
         };
-        sha256(&[&bytes])
+        suite.hash(&[&bytes])
     }
 
     /// Whether it holds at `time`.

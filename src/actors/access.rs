@@ -3,8 +3,8 @@
 //! Not an actor, but the way to one, as the [`Journal`] is: changes are made one at a time, each durable
 //! in the record before it is in force. Decisions do not wait for it: they are made at the [`Gate`].
 
+use super::allowance::Allowance;
 use super::journal::{Journal, JournalError};
-use super::refusals::Refusals;
 use crate::access::{
     AccessConfig, AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit,
     Right,
@@ -44,7 +44,7 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// Held while something changes.
     changing: Mutex<()>,
-    refusals: Refusals,
+    refusals: Allowance,
 }
 
 impl AccessDesk {
@@ -56,7 +56,7 @@ impl AccessDesk {
             config,
             changes: watch::Sender::new(0),
             changing: Mutex::default(),
-            refusals: Refusals::new(Instant::now()),
+            refusals: Allowance::new(Instant::now()),
         }))
     }
 

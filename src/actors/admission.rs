@@ -3,7 +3,7 @@
 //! cut off.
 
 use super::access::{AccessDesk, By};
-use crate::access::{Change, Denied, Right, Side};
+use crate::access::{Change, Denied, Permit, Right, Side};
 use crate::ledger::seal::RefusedBatch;
 use crate::model::{VerdictClass, now};
 use crate::protocols::ports::AccessPort;
@@ -54,7 +54,7 @@ impl Admission {
     ///
     /// # Errors
     /// Why the batch must be refused instead.
-    pub async fn of_batch(&self, class: VerdictClass) -> Result<Option<Hash>, Denied> {
+    pub async fn of_batch(&self, class: VerdictClass) -> Result<Option<Permit>, Denied> {
         let good = class != VerdictClass::Invalid;
         if good {
             self.refused.store(0, Ordering::Relaxed);
@@ -65,7 +65,7 @@ impl Admission {
         let device = &self.device;
         let granted = self.desk.gate().own(device, Right::Store, device, now());
         match granted {
-            Ok(granted) => Ok(granted.permit.map(|p| p.hash(device, Right::Store.mode()))),
+            Ok(granted) => Ok(granted.permit),
             // It is refused anyway.
             Err(_) if !good => Ok(None),
             Err(denied) => Err(denied),

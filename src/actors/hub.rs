@@ -133,6 +133,11 @@ pub struct Retire(pub Vec<DeviceId>);
 #[rtype(result = "()")]
 pub struct Adopt(pub Vec<DevicePlan>);
 
+/// Asks for the sealer of a device: `None` when the device is not there, an error while it is being set up.
+#[derive(Message)]
+#[rtype(result = "Result<Option<Addr<SealerActor>>, ()>")]
+pub struct SealerOf(pub DeviceId);
+
 impl HubActor {
     /// A hub with these devices.
     pub fn new(
@@ -403,5 +408,19 @@ impl Handler<Adopt> for HubActor {
     fn handle(&mut self, Adopt(plans): Adopt, ctx: &mut Self::Context) {
         self.adopt(plans);
         self.watch(ctx);
+    }
+}
+
+impl Handler<SealerOf> for HubActor {
+    type Result = Result<Option<Addr<SealerActor>>, ()>;
+
+    fn handle(&mut self, SealerOf(device): SealerOf, _: &mut Self::Context) -> Self::Result {
+        match self.pipelines.get(&device) {
+            None => Ok(None),
+            Some(pipeline) => match pipeline.running.as_ref().filter(|r| r.alive()) {
+                Some(running) if !pipeline.retiring => Ok(Some(running.sealer.clone())),
+                _ => Err(()),
+            },
+        }
     }
 }

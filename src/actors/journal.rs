@@ -92,6 +92,13 @@ impl Journal {
         Ok(height)
     }
 
+    /// Records what needs no sealing, or is sealed already, as [`record`](Self::record) does.
+    pub async fn record_as_it_is(&self, act: SealedAct) -> Result<u64, JournalError> {
+        let written = timeout(PATIENCE, self.ledger.send(Record(act))).await;
+        let written = written.map_err(|_| JournalError::Timeout)?;
+        Ok(written.map_err(|_| RecordFault::Stopped)??)
+    }
+
     /// Records an act with the next block, however long that takes, and does not wait for it. For what
     /// came of an act that is recorded already: there are no more of these than of those.
     pub async fn note(&self, act: &Act<'_>) -> Result<(), JournalError> {
@@ -176,7 +183,8 @@ mod tests {
             let reader = sealing.public().clone();
             let make: MakeActSealer = Arc::new(move |epoch| {
                 let object = hub_object("hub-1");
-                let key = crate::crypto::EpochKey::generate(&object, epoch).unwrap();
+                let key =
+                    crate::crypto::EpochKey::generate(reader.suite(), &object, epoch).unwrap();
                 let wrapped = reader.wrap(&key).unwrap();
                 let wrapped = (wrapped.enc, wrapped.ciphertext);
                 let wrap = KeyWrap::sign("main", &object, epoch, "hub-1", wrapped, &*signer);

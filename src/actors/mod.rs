@@ -8,6 +8,7 @@
 pub mod access;
 pub mod admission;
 pub mod alarms;
+pub mod allowance;
 pub mod control;
 pub mod credit;
 pub mod device;
@@ -16,7 +17,7 @@ pub mod hub;
 pub mod journal;
 pub mod ledger;
 pub mod reading;
-pub mod refusals;
+
 pub mod sealer;
 pub mod session;
 pub mod validator;

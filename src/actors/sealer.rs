@@ -10,19 +10,24 @@ use super::credit::{Credit, SourceTimes};
 use super::device::{BatchSettled, DeviceActor};
 use super::ledger::{Append, LedgerActor, Settle};
 use super::work::Workers;
+use crate::access::Mode;
+use crate::ledger::Draft;
 use crate::ledger::seal::{BatchSealer, Judged, Origin, SealError};
-use crate::model::{Batch, DeviceId, VerdictClass, now};
+use crate::model::{Batch, DeviceId, Nanos, VerdictClass, now};
 use crate::stats::Refusal;
 use crate::validation::{Limits, Verdict};
 use actix::prelude::*;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use weighbridge_verifier::Hash;
 
 /// Messages sealed under one epoch key, at most.
 const KEY_MESSAGES: u64 = 1 << 20;
 /// Age of an epoch key, at most.
 const KEY_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A key seals samples of one day (UTC) at most, so that erasing up to a midnight takes whole keys.
+const DAY: Nanos = 24 * 3600 * 1_000_000_000;
 
 /// Seal a judged batch, and pass it on.
 #[derive(Message)]
@@ -63,6 +68,8 @@ pub struct SealerActor {
     make: MakeSealer,
     key_epoch: u64,
     since: Instant,
+    /// The day of the newest sample under the key.
+    day: Option<i64>,
     /// Away while a worker seals.
     sealer: Option<BatchSealer>,
     limits: RecordedLimits,
@@ -92,6 +99,7 @@ impl SealerActor {
             make,
             key_epoch,
             since: Instant::now(),
+            day: None,
             sealer: Some(sealer),
             limits,
             settled: None,
@@ -101,14 +109,22 @@ impl SealerActor {
         }
     }
 
-    /// The sealer for the next message, under a new key when the old one is used up.
-    fn take_sealer(&mut self) -> Result<BatchSealer, String> {
+    /// The sealer for a batch with these newest samples, under a new key when the old one is used up.
+    fn take_sealer(&mut self, day: Option<i64>) -> Result<BatchSealer, String> {
         let sealer = self.sealer.take().ok_or("the sealer was lost")?;
-        if sealer.used() < KEY_MESSAGES && self.since.elapsed() < KEY_AGE {
+        let used_up = sealer.used() >= KEY_MESSAGES || self.since.elapsed() >= KEY_AGE;
+        if !used_up && !is_later(day, self.day) {
+            self.day = self.day.or(day);
             return Ok(sealer);
         }
+        self.next_key(day)
+    }
+
+    /// A sealer under a new key.
+    fn next_key(&mut self, day: Option<i64>) -> Result<BatchSealer, String> {
         self.key_epoch += 1;
         self.since = Instant::now();
+        self.day = day;
         (self.make)(self.key_epoch)
     }
 }
@@ -129,7 +145,7 @@ impl Handler<SealBatch> for SealerActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, message: SealBatch, ctx: &mut Self::Context) -> Self::Result {
-        let mut sealer = match self.take_sealer() {
+        let mut sealer = match self.take_sealer(day_of(message.batch.last_time(), now())) {
             Ok(sealer) => sealer,
             Err(error) => {
                 tracing::error!(device = %self.device, error, "no key to seal under");
@@ -179,7 +195,8 @@ impl Handler<SealBatch> for SealerActor {
                             sealer.seal_batch(&judged, time)?
                         }
                     };
-                    draft.permit = permit;
+                    let subject = format!("device:{}", batch.device);
+                    draft.permit = permit.map(|p| p.hash(sealer.suite(), &subject, Mode::Store));
                     let mut drafts = vec![draft];
                     if let Some(learned) = learned {
                         let document = &learned.document;
@@ -238,6 +255,86 @@ impl Handler<SealBatch> for SealerActor {
     }
 }
 
+/// The day of a batch's newest sample. A device whose clock is ahead is of today: its samples must not make
+/// new keys without end.
+fn day_of(newest: Option<Nanos>, now: Nanos) -> Option<i64> {
+    Some(newest?.min(now).div_euclid(DAY))
+}
+
+/// Whether samples of `day` are for a new key, when the key's are of `of`. Late ones are not.
+fn is_later(day: Option<i64>, of: Option<i64>) -> bool {
+    matches!((day, of), (Some(day), Some(of)) if day > of)
+}
+
+/// Begin a new key, so that everything under those before can be erased.
+#[derive(Message)]
+#[rtype(result = "Result<u64, RenewFault>")]
+pub struct RenewKey {
+    /// The settings in force, which are recorded again under the new key; `None` when there are none.
+    pub settings: Option<Vec<u8>>,
+    /// What commits to them on record; zero when there are none.
+    pub commitment: Hash,
+}
+
+/// Why there is no new key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenewFault {
+    /// Others were sealed meanwhile.
+    #[error("the device's limits are just being learned, try again")]
+    Changed,
+    /// It cannot be made.
+    #[error("there is no new key to seal under: {0}")]
+    Key(String),
+    /// The ledger is gone.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+impl Handler<RenewKey> for SealerActor {
+    type Result = AtomicResponse<Self, Result<u64, RenewFault>>;
+
+    fn handle(&mut self, message: RenewKey, _: &mut Self::Context) -> Self::Result {
+        let append = self.renew(message);
+        let (epoch, ledger) = (self.key_epoch, self.ledger.clone());
+        let sent = async move {
+            if let Some(append) = append? {
+                let sent = ledger.send(append).await;
+                sent.map_err(|_| RenewFault::Stopped)?;
+            }
+            Ok(epoch)
+        };
+        AtomicResponse::new(Box::pin(sent.into_actor(self)))
+    }
+}
+
+impl SealerActor {
+    fn renew(&mut self, message: RenewKey) -> Result<Option<Append>, RenewFault> {
+        let old = self.sealer.take();
+        let same = |s: &BatchSealer| s.in_force().commitment == message.commitment;
+        if !old.as_ref().is_some_and(same) {
+            self.sealer = old;
+            return Err(RenewFault::Changed);
+        }
+        let mut sealer = match self.next_key(None) {
+            Ok(sealer) => sealer,
+            Err(error) => {
+                self.sealer = old;
+                return Err(RenewFault::Key(error));
+            }
+        };
+        let sealed = message.settings.map(|settings| {
+            let (draft, puts): (Draft, _) = sealer.seal_document("validation", &settings, now());
+            Append {
+                drafts: vec![draft],
+                puts,
+                settle: None,
+            }
+        });
+        self.sealer = Some(sealer);
+        Ok(sealed)
+    }
+}
+
 /// Every source time, with how many samples have it.
 fn source_times(batch: &Batch) -> SourceTimes {
     let mut tags_on = vec![0; batch.timelines.len()];
@@ -252,4 +349,29 @@ fn source_times(batch: &Batch) -> SourceTimes {
             .flat_map(|(times, tags)| times.iter().map(move |time| (*time, tags)))
             .collect(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_day_is_a_new_key_and_late_samples_are_not() {
+        let table = [
+            (None, None, false),
+            (Some(5), None, false),
+            (None, Some(5), false),
+            (Some(5), Some(5), false),
+            (Some(6), Some(5), true),
+            (Some(4), Some(5), false),
+        ];
+        for (day, of, later) in table {
+            assert_eq!(is_later(day, of), later, "{day:?} {of:?}");
+        }
+        assert_eq!(day_of(None, DAY), None);
+        assert_eq!(day_of(Some(3 * DAY - 1), 9 * DAY), Some(2));
+        assert_eq!(day_of(Some(3 * DAY), 9 * DAY), Some(3));
+        assert_eq!(day_of(Some(-1), 9 * DAY), Some(-1));
+        assert_eq!(day_of(Some(Nanos::MAX), 9 * DAY), Some(9));
+    }
 }

@@ -2,17 +2,25 @@
 //!
 //! A face tells of every request through [`SessionPort`]; the registry starts a [`SessionActor`] for a
 //! session it has not seen, and passes on that something was asked. A session ends when its face says
-//! so, or when it has asked for nothing for a while. However it ends, the log says who it was, over
-//! which face, for how long and how many requests.
+//! so, or when it has asked for nothing for a while. Its beginning and its end are in the record, and now
+//! and then how much was asked: live values are read too often for a record each. That a user came in at
+//! all is durable before they are answered ([`AccessPort::admit`](crate::protocols::ports::AccessPort::admit)).
 
+use super::allowance::Allowance;
+use super::journal::Journal;
+use crate::ledger::act::{Act, name};
 use crate::model::{Nanos, now};
 use crate::protocols::ports::SessionPort;
 use actix::prelude::*;
+use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use weighbridge_verifier::{Action, Response};
 
+/// How often it is recorded how much was asked.
+const SUMMARY: Duration = Duration::from_secs(10 * 60);
 /// A session that asks for nothing ends after this time.
 const IDLE: Duration = Duration::from_secs(30 * 60);
 /// Sessions held at most; the faces have lower bounds of their own.
@@ -50,11 +58,75 @@ struct SessionActor {
     user: String,
     since: Nanos,
     requests: u64,
+    /// Those that were recorded.
+    summed: u64,
     idle: Option<SpawnHandle>,
     registry: Addr<SessionRegistry>,
+    book: Option<Book>,
+}
+
+/// Where sessions are recorded. What is not, because there were too many of late, is counted.
+#[derive(Clone)]
+pub struct Book {
+    journal: Journal,
+    allowance: Arc<Allowance>,
+}
+
+impl Book {
+    /// One that writes to `journal`.
+    pub fn new(journal: Journal) -> Self {
+        let allowance = Arc::new(Allowance::new(Instant::now()));
+        Self { journal, allowance }
+    }
+
+    /// Hands what is to be told of a session to the ledger.
+    fn write(
+        &self,
+        (session, user): (&str, &str),
+        (action, kind): (Action, &'static str),
+        mut details: Json,
+    ) {
+        let Some(left_out) = self.allowance.take(Instant::now()) else {
+            return;
+        };
+        if left_out > 0 {
+            details["records_left_out_before"] = left_out.into();
+        }
+        let (subject, object) = (name("user", user), name("session", session));
+        let journal = self.journal.clone();
+        actix::spawn(async move {
+            let act = Act {
+                time: now(),
+                subject: &subject,
+                action,
+                object: &object,
+                kind,
+                details: &details,
+                response: Response::Accepted,
+            };
+            if let Err(error) = journal.note(&act).await {
+                tracing::error!(object, kind, %error, "a session is not in the record");
+            }
+        });
+    }
 }
 
 impl SessionActor {
+    fn tell(&self, action: Action, kind: &'static str, details: Json) {
+        if let Some(book) = &self.book {
+            book.write((&self.session, &self.user), (action, kind), details);
+        }
+    }
+
+    fn sum(&mut self) {
+        let since = self.requests - self.summed;
+        if since > 0 {
+            self.summed = self.requests;
+            let details = json!({"requests": since, "in_all": self.requests});
+            self.tell(Action::Summary, "session-summary", details);
+        }
+    }
+
     fn wait_for_idleness(&mut self, ctx: &mut Context<Self>) {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
@@ -77,6 +149,8 @@ impl Actor for SessionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         tracing::info!(session = self.session, user = self.user, "session began");
+        self.tell(Action::Session, "session-begin", json!({}));
+        ctx.run_interval(SUMMARY, |actor, _| actor.sum());
         self.wait_for_idleness(ctx);
     }
 
@@ -84,6 +158,8 @@ impl Actor for SessionActor {
         let seconds = (now() - self.since) / 1_000_000_000;
         let (session, user, requests) = (&self.session, &self.user, self.requests);
         tracing::info!(session, user, requests, seconds, "session ended");
+        let details = json!({"requests": requests, "seconds": seconds});
+        self.tell(Action::Session, "session-end", details);
     }
 }
 
@@ -109,6 +185,7 @@ impl Handler<End> for SessionActor {
 pub struct SessionRegistry {
     sessions: HashMap<String, Addr<SessionActor>>,
     open: Arc<AtomicUsize>,
+    book: Option<Book>,
 }
 
 impl Actor for SessionRegistry {
@@ -120,9 +197,12 @@ impl Actor for SessionRegistry {
 }
 
 impl SessionRegistry {
-    /// Starts the registry; what it returns is given to the faces.
-    pub fn open() -> Arc<SessionDoor> {
-        let registry = Self::default();
+    /// Starts the registry; what it returns is given to the faces. Sessions are told to `book`.
+    pub fn open(book: Option<Book>) -> Arc<SessionDoor> {
+        let registry = Self {
+            book,
+            ..Self::default()
+        };
         let open = registry.open.clone();
         Arc::new(SessionDoor {
             registry: registry.start(),
@@ -151,8 +231,10 @@ impl Handler<Asked> for SessionRegistry {
                 user,
                 since: now(),
                 requests: 0,
+                summed: 0,
                 idle: None,
                 registry: ctx.address(),
+                book: self.book.clone(),
             };
             self.sessions.insert(session.clone(), actor.start());
             self.open.store(self.sessions.len(), Ordering::Relaxed);
@@ -214,7 +296,7 @@ mod tests {
 
     #[actix::test]
     async fn a_session_is_there_from_its_first_request_to_its_end() {
-        let door = SessionRegistry::open();
+        let door = SessionRegistry::open(None);
         door.asked("opc.tcp 1", "anna");
         door.asked("opc.tcp 1", "anna");
         door.asked("http 1", "local");

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Runtime};
-use weighbridge_verifier::Action;
+use weighbridge_verifier::{Action, Suite};
 
 fn pool() -> Runtime {
     Builder::new_current_thread().build().unwrap()
@@ -71,7 +71,8 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         let limits = BlockLimits::default();
         let ledger = LedgerActor::new(ledger, limits, stats, workers.clone()).start();
         let make_acts = |epoch| -> Result<_, String> {
-            let key = EpochKey::generate("hub:hub-1", epoch).map_err(|e| e.to_string())?;
+            let key =
+                EpochKey::generate(Suite::Nist, "hub:hub-1", epoch).map_err(|e| e.to_string())?;
             let wrap = Put {
                 space: Space::Keys,
                 key: b"wrap".to_vec(),
@@ -83,7 +84,7 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
         let journal = Journal::new(ledger.clone(), Arc::new(make_acts), (1, first));
         let gate = Gate::new("hub-1", AccessState::default());
         let desk = AccessDesk::new(gate.clone(), journal.clone(), AccessConfig::default());
-        let key = EpochKey::generate("press-1", 1).unwrap();
+        let key = EpochKey::generate(Suite::Nist, "press-1", 1).unwrap();
         let in_force = Arc::new(Mutex::new(InForce::default()));
         let sealer = BatchSealer::new("press-1", 0, key, Vec::new(), in_force);
         let sealer = SealerActor::new(

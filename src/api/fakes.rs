@@ -55,7 +55,7 @@ impl FakeLedger {
             previous_hash,
             time,
             record_count: records.len() as u32,
-            merkle_root: Block::merkle_root(&records),
+            merkle_root: Block::merkle_root(weighbridge_verifier::Suite::Nist, &records),
             state_hash: Hash([2; 32]),
             validators_hash: Hash([3; 32]),
             proposer: "hub-1".into(),
@@ -312,6 +312,7 @@ impl FakeHub {
             access: access_as(Role::Engineer),
             history: None,
             checkpoints: None,
+            eraser: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
             certificates: None,
         };

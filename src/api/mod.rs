@@ -17,6 +17,7 @@ mod context;
 mod control;
 mod devices;
 mod edge_node;
+mod erase;
 mod events;
 mod feed;
 mod feeds;
@@ -51,11 +52,12 @@ pub use about::Standing;
 pub use caller::LOCAL;
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
+pub use erase::view as erasure_view;
 pub use feeds::{Feed, FeedReader};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use names::Front;
 pub use ports::{
-    ChartReader, CheckpointPort, LedgerReadError, LedgerReader, NoCheckpoint, RecordAt,
-    RecordFilter, RecordPage, Tip,
+    ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, LedgerReadError,
+    LedgerReader, NoCheckpoint, RecordAt, RecordFilter, RecordPage, Tip,
 };
 pub use server::{ApiError, Running, start};

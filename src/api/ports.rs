@@ -1,10 +1,14 @@
 //! What the HTTP face reads: the ledger's query side and the charts, as narrow traits, so that it
 //! can be tested against a fake and never learns how either is kept.
 
+use crate::access::Caller;
 use crate::ledger::block::Block;
+use crate::ledger::erasure::plan::Plan;
 use crate::ledger::record::{Action, Record};
+use crate::ledger::report::Progress;
 use crate::model::{Nanos, VerdictClass};
 use crate::validation::{ChartHistory, TagChart};
+use async_trait::async_trait;
 use weighbridge_verifier::Hash;
 
 /// The newest block.
@@ -106,6 +110,64 @@ pub trait CheckpointPort: Send + Sync {
 
     /// The keys that sign them, a line each: the checkpoint key and the hub's own.
     fn keys(&self) -> Result<String, NoCheckpoint>;
+}
+
+/// What is to be erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EraseRequest {
+    /// The device.
+    pub device: String,
+    /// Everything before this source time.
+    pub until: Nanos,
+    /// Only say what would be.
+    pub dry_run: bool,
+}
+
+/// What an erasure takes, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EraseStatus {
+    /// What it takes.
+    pub plan: Plan,
+    /// Height of the block that records it; `None` of one that was not done.
+    pub height: Option<u64>,
+    /// What is being done, and how much of it is; `None` before that begins.
+    pub progress: Option<Progress>,
+    /// Whether it is done.
+    pub done: bool,
+    /// Why it cannot be finished for now.
+    pub trouble: Option<String>,
+}
+
+/// Why nothing is erased; in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EraseFault {
+    /// The caller lacks the right; recorded.
+    #[error("{0}")]
+    Denied(String),
+    /// The request makes no sense.
+    #[error("{0}")]
+    Unknown(String),
+    /// Another one is under way, or something must be finished before.
+    #[error("{0}")]
+    Busy(String),
+    /// It failed. What is on record of it is finished when the hub starts next.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Erases what was recorded.
+#[async_trait]
+pub trait ErasePort: Send + Sync {
+    /// Erases, or says what would be erased. Answers when the keys are destroyed and a record says so; what
+    /// remains goes on.
+    async fn erase(
+        &self,
+        caller: &Caller,
+        request: EraseRequest,
+    ) -> Result<EraseStatus, EraseFault>;
+
+    /// The erasure that was begun last since the hub started.
+    fn last(&self) -> Option<EraseStatus>;
 }
 
 /// The charts' side of validation.

@@ -8,8 +8,8 @@ use super::log_in::{LogIn, SessionLimits};
 use super::names::{Front, Names};
 use super::problem::Problem;
 use super::{
-    access, alarms, checkpoint, control, devices, events, history, ledger, log_in, metrics, page,
-    status,
+    access, alarms, checkpoint, control, devices, erase, events, history, ledger, log_in, metrics,
+    page, status,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -281,6 +281,7 @@ pub(super) fn app(
         .configure(control::routes)
         .configure(ledger::routes)
         .configure(checkpoint::routes)
+        .configure(erase::routes)
         .configure(alarms::routes)
         .configure(access::routes)
         .configure(history::routes)

@@ -5,7 +5,7 @@ use super::output::{self, Style};
 use super::reload::{Reload, Running};
 use crate::api::ConfigStatus;
 use crate::config::{self, HubConfig};
-use crate::crypto::{Identity, SealingKey, Signer};
+use crate::crypto::{Identity, PeerKey, SealingKey, Signer};
 use crate::edge::{EdgeBuilder, EdgeNode, UplinkStatus};
 use crate::hub::DeviceSetup;
 use crate::model::TagSpec;
@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use weighbridge_verifier::Suite;
 
 const EDGE: &str = include_str!("edge.toml");
 
@@ -45,6 +46,9 @@ struct InitArgs {
     /// Id of the edge node: lower-case letters, digits, `-`, `_` and `.`
     #[arg(long, value_name = "ID", default_value = "edge-1", value_parser = hub_id)]
     id: String,
+    /// Suite of the hubs that it uploads to: `nist` or `guomi`
+    #[arg(long, value_name = "SUITE", default_value = "nist")]
+    suite: Suite,
 }
 
 #[derive(Debug, Args)]
@@ -79,7 +83,7 @@ fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
         );
     }
     private_directory(&args.dir.join("keys"))?;
-    let identity = Identity::generate(&args.id);
+    let identity = Identity::generate_of(args.suite, &args.id);
     identity.save(&key)?;
     write_new(&file, &EDGE.replace("{id}", &args.id))?;
     let style = Style::stdout();
@@ -134,17 +138,17 @@ fn hub_card(config: &HubConfig) -> anyhow::Result<String> {
             + &text;
     }
     text += &format!(
-        "\n[[edge.hub]]\naddress = \"192.0.2.1:{port}\"      # where this hub is\nkey = \"{}\"\nsealing_key = \"{}\"\n",
-        signing.public_key(),
+        "\n[[edge.hub]]\naddress = \"192.0.2.1:{port}\"      # where this hub is\n{}sealing_key = \"{}\"\n",
+        keys_text(signing.peer_key()),
         sealing.public().compressed()
     );
     Ok(text)
 }
 
 fn edge_card(identity: &Identity, config: &HubConfig) -> anyhow::Result<String> {
-    let (id, key) = (identity.id(), identity.public_key());
+    let (id, keys) = (identity.id(), keys_text(identity.peer_key()));
     let mut text = format!(
-        "# For the file of each hub that {id} uploads to:\n\n[[edges.node]]\nid = \"{id}\"\nkey = \"{key}\"\n"
+        "# For the file of each hub that {id} uploads to:\n\n[[edges.node]]\nid = \"{id}\"\n{keys}"
     );
     for device in &config.devices {
         let setup = DeviceSetup::from_config(device)?;
@@ -157,6 +161,14 @@ fn edge_card(identity: &Identity, config: &HubConfig) -> anyhow::Result<String> 
         }
     }
     Ok(text)
+}
+
+fn keys_text(keys: PeerKey) -> String {
+    let mut text = format!("key = \"{}\"\n", keys.own);
+    if keys.link != keys.own {
+        text += &format!("link_key = \"{}\"\n", keys.link);
+    }
+    text
 }
 
 fn tag_text(tag: &TagSpec) -> String {
@@ -274,6 +286,7 @@ mod tests {
         let args = InitArgs {
             dir: dir.path().join("cell"),
             id: "edge-7".to_owned(),
+            suite: Suite::Nist,
         };
         init(&args).unwrap();
         let loaded = config::load(&args.dir.join("edge.toml")).unwrap();

@@ -13,6 +13,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use weighbridge_verifier::Suite;
 
 const HUB: &str = include_str!("init.toml");
 const DEVICES: &str = include_str!("init_devices.toml");
@@ -23,6 +24,7 @@ const DEVICES: &str = include_str!("init_devices.toml");
 Examples:
   weighbridge init plant
   weighbridge init plant --id hub-7
+  weighbridge init plant --suite guomi      keys and ledger of SM2, SM3 and SM4
   weighbridge init plant --ca corp.pem --ca-key corp.key
   weighbridge init try-out --with-sim       reads `weighbridge sim --port-base 15020`
 
@@ -39,6 +41,9 @@ pub(super) struct InitArgs {
     /// Id of the hub: lower-case letters, digits, `-`, `_` and `.`
     #[arg(long, value_name = "ID", default_value = "hub-1", value_parser = hub_id)]
     id: String,
+    /// Algorithms of the ledger and its keys: `nist` (P-256, SHA-256, AES) or `guomi` (SM2, SM3, SM4)
+    #[arg(long, value_name = "SUITE", default_value = "nist")]
+    suite: Suite,
     /// Configure the devices of the cell that `weighbridge sim --port-base 15020` starts
     #[arg(long)]
     with_sim: bool,
@@ -61,6 +66,7 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         output::print_json(&json!({
             "hub": args.id,
+            "suite": args.suite,
             "config": made.config,
             "public_key": made.public_key,
             "signing_key_file": made.signing_key,
@@ -159,14 +165,14 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
     private_directory(&dir.join("keys"))?;
     // First, because it can be refused: a corporate key may not fit.
     let site = establish(dir, &args.id, &args.corporate)?;
-    let signing = Identity::generate(&args.id);
-    let sealing = SealingKey::generate();
+    let signing = Identity::generate_of(args.suite, &args.id);
+    let sealing = SealingKey::generate_of(args.suite);
     signing.save(&made.signing_key)?;
     sealing.save(&made.sealing_key)?;
     CheckpointKey::generate().save(&made.checkpoint_key)?;
     let public_key = signing.public_key().to_string();
     write_new(&made.public_key_file, &format!("{public_key}\n"))?;
-    let text = configuration(&args.id, args.with_sim);
+    let text = configuration(&args.id, args.suite, args.with_sim);
     make_certificate(&text, dir)?;
     // Last: where there is a configuration, everything it names is there too.
     write_new(&made.config, &text)?;
@@ -177,9 +183,9 @@ fn make(args: &InitArgs) -> anyhow::Result<Made> {
     })
 }
 
-fn configuration(id: &str, with_sim: bool) -> String {
+fn configuration(id: &str, suite: Suite, with_sim: bool) -> String {
     let devices = if with_sim { cell_devices() } else { DEVICES };
-    HUB.replace("{id}", id) + devices
+    HUB.replace("{id}", id).replace("{suite}", suite.name()) + devices
 }
 
 /// The certificate that the OPC UA server of this configuration will show.
@@ -226,6 +232,7 @@ mod tests {
         InitArgs {
             dir: dir.to_owned(),
             id: "hub-7".to_owned(),
+            suite: Suite::Nist,
             with_sim,
             corporate: CorporateArgs::default(),
             json: false,
@@ -272,8 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_configuration_are_of_the_suite_that_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut args = args(&dir.path().join("plant"), false);
+        args.suite = Suite::Guomi;
+        let made = make(&args).unwrap();
+        let loaded = config::load(&made.config).unwrap();
+        assert_eq!(loaded.config.ledger.suite, Suite::Guomi);
+        let identity = Identity::load(&made.signing_key, "hub-7").unwrap();
+        assert_eq!(identity.suite(), Suite::Guomi);
+        let sealing = SealingKey::load(&made.sealing_key).unwrap();
+        assert_eq!(sealing.suite(), Suite::Guomi);
+    }
+
+    #[test]
     fn the_cell_can_be_had_too() {
-        let text = configuration("hub-7", true);
+        let text = configuration("hub-7", Suite::Nist, true);
         let loaded = config::parse(&text, "hub.toml").unwrap();
         assert_eq!(loaded.config.devices.len(), 5);
         assert_eq!(loaded.warnings, vec![]);
@@ -286,7 +307,7 @@ mod tests {
             example.filter(|l| l.contains(['=', '[']) || l.is_empty())
         });
         let text: Vec<_> = text.flatten().collect();
-        let text = HUB.replace("{id}", "hub-7") + &text.join("\n");
+        let text = HUB.replace("{id}", "hub-7").replace("{suite}", "nist") + &text.join("\n");
         let loaded = config::parse(&text, "hub.toml").unwrap_or_else(|found| {
             panic!(
                 "{}",

@@ -16,6 +16,7 @@ mod data_dir;
 mod demo;
 mod edge;
 mod ending;
+mod erase;
 mod evidence;
 mod history;
 mod http_get;
@@ -123,6 +124,8 @@ enum Command {
     Evidence(evidence::EvidenceArgs),
     /// Show the ledger's head as a signed note, and have witnesses cosign it
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Destroy the keys of what was recorded of a device up to a time
+    Erase(erase::EraseArgs),
     /// Check a ledger, an evidence file or a checkpoint, offline
     Verify(verify::VerifyArgs),
     /// Try a validator on history: a CSV in, a label a row out
@@ -174,6 +177,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Prove(args) => prove::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Checkpoint(args) => checkpoint::run(args),
+        Command::Erase(args) => erase::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),

@@ -218,7 +218,7 @@ impl Reload {
         if moved {
             let remove = difference.removed.iter().map(|id| id.as_str().into());
             let nodes = new.edges.iter().flat_map(|edges| &edges.nodes);
-            let nodes = nodes.map(|node| (node.id.clone(), node.key));
+            let nodes = nodes.map(|node| (node.id.clone(), node.keys()));
             let change = Change {
                 remove: remove.collect(),
                 put,

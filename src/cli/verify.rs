@@ -11,6 +11,7 @@ use crate::ledger::head::HeadSlot;
 use crate::ledger::report::{LedgerTrust, Progress, Report};
 use crate::ledger::store::Store;
 use crate::ledger::verify::verify_store;
+use crate::model::rfc3339;
 use crate::store::{BufferedStore, FjallStore, HeadFile};
 use anyhow::Context;
 use clap::Args;
@@ -188,6 +189,11 @@ pub(super) fn open_whole(data: &Path, given: Option<&Path>) -> anyhow::Result<Ar
     with_buffer(store, buffered.as_ref())
 }
 
+/// The buffer beside the data directory of a stopped hub, if there is one.
+pub(super) fn hub_buffer(data: &Path) -> Option<PathBuf> {
+    buffer::of_hub(data)
+}
+
 /// A hub signs its checkpoints alone.
 fn note_keys<'a>(args: &'a VerifyArgs, trusted: &'a [PublicKey]) -> anyhow::Result<Trusted<'a>> {
     if trusted.len() > 1 {
@@ -259,6 +265,21 @@ fn report_text(
     if let Some(key) = &report.key {
         text += &format!("  begun under the key {key}\n");
     }
+    for erasure in &report.erasures {
+        text += &format!(
+            "  erased: {} before {}, {} batches ({}), by {} in block {}\n",
+            erasure.device,
+            rfc3339(erasure.until),
+            erasure.batches,
+            output::bytes(erasure.bytes as f64),
+            erasure.by,
+            erasure.height,
+        );
+    }
+    let unlisted = report.erasure_count - report.erasures.len() as u64;
+    if unlisted > 0 {
+        text += &format!("  and {unlisted} more erasures\n");
+    }
     for finding in &report.findings {
         text += &format!("{} {finding}\n", style.red("×"));
     }
@@ -286,14 +307,14 @@ fn report_text(
 }
 
 /// A progress bar that appears when the work takes over a second.
-struct Bar {
+pub(super) struct Bar {
     since: Instant,
     bar: Option<(&'static str, ProgressBar)>,
     wanted: bool,
 }
 
 impl Bar {
-    fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool) -> Self {
         Self {
             since: Instant::now(),
             bar: None,
@@ -301,7 +322,7 @@ impl Bar {
         }
     }
 
-    fn show(&mut self, progress: Progress) {
+    pub(super) fn show(&mut self, progress: Progress) {
         if !self.wanted || self.since.elapsed() < Duration::from_secs(1) {
             return;
         }
@@ -323,7 +344,7 @@ impl Bar {
         }
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some((_, bar)) = self.bar.take() {
             bar.finish_and_clear();
         }

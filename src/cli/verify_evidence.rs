@@ -59,6 +59,7 @@ fn as_json(evidence: &Evidence, trust: Trust) -> Json {
             Trust::SelfConsistentOnly => "self_consistent_only",
         },
         "chain": evidence.blocks.first().map(|b| &b.header.chain),
+        "suite": evidence.suite(),
         "genesis": genesis(evidence),
         "blocks": evidence.blocks.len(),
         "records": counts.records,

@@ -1,6 +1,7 @@
 //! `[edges]`, `[buffer]` and `[edge]`: hubs that edge nodes upload to, and edge nodes.
 
 use super::value;
+use crate::crypto::PeerKey;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,21 @@ pub struct EdgeNodeConfig {
     pub id: String,
     /// Its public key, as it prints it itself.
     pub key: PublicKey,
+    /// The P-256 key that it shows in TLS, where that is not `key`: of suite `guomi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_key: Option<PublicKey>,
+}
+
+impl EdgeNodeConfig {
+    /// Its keys.
+    pub fn keys(&self) -> PeerKey {
+        peer(self.key, self.link_key)
+    }
+}
+
+fn peer(own: PublicKey, link: Option<PublicKey>) -> PeerKey {
+    let link = link.unwrap_or(own);
+    PeerKey { own, link }
 }
 
 /// `[buffer]`: where batches wait that cannot go on.
@@ -81,7 +97,7 @@ pub struct EdgeSection {
     /// Its id.
     #[serde(deserialize_with = "value::id")]
     pub id: String,
-    /// File with its P-256 key, which signs batches and is shown to hubs: PKCS#8 PEM, mode 0600. The
+    /// File with its key, which signs batches and is shown to hubs, of the suite of its hubs: PKCS#8 PEM, mode 0600. The
     /// environment variable [`super::SIGNING_KEY_VARIABLE`] overrides it.
     #[serde(default = "default_key")]
     pub signing_key: PathBuf,
@@ -122,10 +138,20 @@ pub struct EdgeHubConfig {
     /// Host and port.
     #[serde(deserialize_with = "address")]
     pub address: String,
-    /// Its public key, which it shows in TLS.
+    /// Its public key, which it shows in TLS unless there is a `link_key`.
     pub key: PublicKey,
+    /// The P-256 key that it shows in TLS, where that is not `key`: of suite `guomi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_key: Option<PublicKey>,
     /// Its sealing key's public half: what batches are sealed to.
     pub sealing_key: PublicKey,
+}
+
+impl EdgeHubConfig {
+    /// Its keys.
+    pub fn keys(&self) -> PeerKey {
+        peer(self.key, self.link_key)
+    }
 }
 
 fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use weighbridge_verifier::Suite;
 
 /// `[hub]`: who this hub is, and where it keeps its things.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -21,11 +22,11 @@ pub struct HubSection {
     /// Directory of the ledger. Relative paths start at the configuration file.
     #[serde(default = "default_data")]
     pub data: PathBuf,
-    /// File with the hub's P-256 signing key: PKCS#8 PEM, mode 0600. The environment variable
+    /// File with the hub's signing key, of the ledger's suite: PKCS#8 PEM, mode 0600. The environment variable
     /// [`super::SIGNING_KEY_VARIABLE`] overrides it.
     #[serde(default = "default_signing_key")]
     pub signing_key: PathBuf,
-    /// File with the hub's P-256 sealing key, which opens what was recorded: PKCS#8 PEM, mode 0600.
+    /// File with the hub's sealing key, which opens what was recorded: PKCS#8 PEM, mode 0600.
     /// The environment variable [`super::SEALING_KEY_VARIABLE`] overrides it.
     #[serde(default = "default_sealing_key")]
     pub sealing_key: PathBuf,
@@ -74,6 +75,9 @@ pub struct LedgerConfig {
     /// Name of the chain: one for each organisation and privacy grade.
     #[serde(deserialize_with = "value::id")]
     pub chain: String,
+    /// The suite of algorithms of its records, blocks and envelopes, fixed by its first block. The
+    /// hub's keys must be of it.
+    pub suite: Suite,
     /// A block closes with this many records.
     #[serde(deserialize_with = "value::count::<1, 65536, _>")]
     pub max_records: usize,
@@ -86,6 +90,7 @@ impl Default for LedgerConfig {
     fn default() -> Self {
         Self {
             chain: "main".to_owned(),
+            suite: Suite::Nist,
             max_records: 64,
             max_delay_ms: 100,
         }

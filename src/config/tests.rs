@@ -49,7 +49,7 @@ fn the_example_of_an_edge_node_loads_without_a_warning() {
     let found = parse(text, "edge.toml").unwrap_err();
     for known in [
         "`id`, `signing_key`, `patience_ms`, `http`, `hub`",
-        "`address`, `key`, `sealing_key`",
+        "`address`, `key`, `link_key`, `sealing_key`",
     ] {
         let known = format!("keys known here: {known}");
         assert!(

@@ -1,22 +1,20 @@
 //! Epoch keys: what a device's batches are sealed under, and where the salts of their leaves come from.
 //!
-//! One random 32-byte secret per object and epoch. Two keys are derived from it by HKDF-SHA-256 with
-//! labels of their own: one for AES-256-GCM, one for the salt PRF (AES-256 on distinct blocks), so no
-//! salt ever shares a key stream with the ciphertext. Messages are counted; the count is the nonce.
+//! One random 32-byte secret per object and epoch. Two keys are derived from it with labels of their
+//! own: one seals, one makes salts, so no salt ever shares a key stream with the ciphertext. Of suite
+//! `nist` that is HKDF-SHA-256, AES-256-GCM and AES-256 on distinct blocks; of suite `guomi` HKDF-SM3,
+//! SM4-GCM and SM4. Messages are counted; the count is the nonce.
 //! A hub makes new epoch keys at every start and never reuses an old one for sealing, so a count
 //! that was used before a crash is never used again under the same key.
 
-use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::aes::Aes256;
-use aes_gcm::aes::cipher::{Array, BlockCipherEncrypt};
-use aes_gcm::{Aes256Gcm, Nonce};
-use hkdf::Hkdf;
-use sha2::Sha256;
+use super::symmetric::{Salter, Sealer, Secret};
+use aes_gcm::Nonce;
+use aes_gcm::aead::Payload;
 use std::sync::atomic::{AtomicU64, Ordering};
-use weighbridge_verifier::{Salt, encode};
+use weighbridge_verifier::{Salt, Suite, encode};
 use zeroize::Zeroizing;
 
-/// Version byte of the sealed form: `version ‖ count (u64, little-endian) ‖ ciphertext ‖ tag`.
+/// Version byte of the sealed form, which has the suite's mark: `version ‖ count (u64, little-endian) ‖ ciphertext ‖ tag`.
 const SEALED_VERSION: u8 = 1;
 const HEADER: usize = 9;
 const TAG: usize = 16;
@@ -37,37 +35,38 @@ pub struct EpochKey {
     object: String,
     epoch: u64,
     secret: Zeroizing<[u8; 32]>,
-    cipher: Aes256Gcm,
-    salts: Aes256,
+    suite: Suite,
+    sealer: Sealer,
+    salter: Salter,
     count: AtomicU64,
 }
 
 impl EpochKey {
     /// A new key from the operating system's randomness.
-    pub fn generate(object: &str, epoch: u64) -> Result<Self, getrandom::Error> {
+    pub fn generate(suite: Suite, object: &str, epoch: u64) -> Result<Self, getrandom::Error> {
         let mut secret = Zeroizing::new([0; 32]);
         getrandom::fill(secret.as_mut())?;
-        Ok(Self::from_secret(object, epoch, &secret))
+        Ok(Self::from_secret(suite, object, epoch, &secret))
     }
 
     /// The key that a reader unwrapped.
-    pub fn from_secret(object: &str, epoch: u64, secret: &[u8; 32]) -> Self {
-        let derive = |label: &str| {
-            let mut key = Zeroizing::new([0; 32]);
-            let info = encode(&(label, object, epoch));
-            match Hkdf::<Sha256>::new(None, secret).expand(&info, key.as_mut()) {
-                Ok(()) => key,
-                Err(e) => unreachable!("HKDF gives 32 bytes: {e}"),
-            }
-        };
+    pub fn from_secret(suite: Suite, object: &str, epoch: u64, bytes: &[u8; 32]) -> Self {
+        let secret = Secret { suite, bytes };
+        let info = |label: &str| encode(&(label, object, epoch));
         Self {
             object: object.to_owned(),
             epoch,
-            secret: Zeroizing::new(*secret),
-            cipher: Aes256Gcm::new(&(*derive("weighbridge/seal/v1")).into()),
-            salts: Aes256::new(&(*derive("weighbridge/salt/v1")).into()),
+            secret: Zeroizing::new(*bytes),
+            suite,
+            sealer: Sealer::new(&secret, &info("weighbridge/seal/v1")),
+            salter: Salter::new(&secret, &info("weighbridge/salt/v1")),
             count: AtomicU64::new(0),
         }
+    }
+
+    /// The suite of the chain it seals for.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// What the key belongs to.
@@ -100,11 +99,9 @@ impl EpochKey {
             msg: plaintext,
             aad: &self.associated(number.0),
         };
-        let Ok(ciphertext) = self.cipher.encrypt(&nonce(number.0), payload) else {
-            unreachable!("AES-GCM seals up to 64 GiB, a batch is far below");
-        };
+        let ciphertext = self.sealer.seal(&nonce(number.0), payload);
         let mut sealed = Vec::with_capacity(HEADER + ciphertext.len());
-        sealed.push(SEALED_VERSION);
+        sealed.push(self.version());
         sealed.extend(number.0.to_le_bytes());
         sealed.extend(ciphertext);
         sealed
@@ -114,7 +111,7 @@ impl EpochKey {
     pub fn open(&self, sealed: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), OpenError> {
         let (version, rest) = sealed.split_first().ok_or(OpenError::Form)?;
         let (count, ciphertext) = rest.split_first_chunk().ok_or(OpenError::Form)?;
-        if *version != SEALED_VERSION || ciphertext.len() < TAG {
+        if *version != self.version() || ciphertext.len() < TAG {
             return Err(OpenError::Form);
         }
         let number = u64::from_le_bytes(*count);
@@ -122,10 +119,8 @@ impl EpochKey {
             msg: ciphertext,
             aad: &self.associated(number),
         };
-        let plaintext = self
-            .cipher
-            .decrypt(&nonce(number), payload)
-            .map_err(|_| OpenError::Authentication)?;
+        let plaintext = self.sealer.open(&nonce(number), payload);
+        let plaintext = plaintext.ok_or(OpenError::Authentication)?;
         Ok((number, Zeroizing::new(plaintext)))
     }
 
@@ -134,13 +129,16 @@ impl EpochKey {
         let mut salts: Vec<Salt> = (0..count as u64)
             .map(|position| salt_input(number, position))
             .collect();
-        self.salts
-            .encrypt_blocks(Array::cast_slice_from_core_mut(&mut salts));
+        self.salter.salt(&mut salts);
         salts
     }
 
+    fn version(&self) -> u8 {
+        self.suite.marked(SEALED_VERSION)
+    }
+
     fn associated(&self, number: u64) -> Vec<u8> {
-        encode(&(SEALED_VERSION, &self.object, self.epoch, number))
+        encode(&(self.version(), &self.object, self.epoch, number))
     }
 }
 
@@ -174,8 +172,14 @@ mod tests {
 
     #[test]
     fn opens_what_it_sealed_and_nothing_else() {
-        let key = EpochKey::generate("press-1", 3).unwrap();
-        let again = EpochKey::from_secret("press-1", 3, key.secret());
+        for suite in Suite::ALL {
+            opens_what_it_sealed(suite);
+        }
+    }
+
+    fn opens_what_it_sealed(suite: Suite) {
+        let key = EpochKey::generate(suite, "press-1", 3).unwrap();
+        let again = EpochKey::from_secret(suite, "press-1", 3, key.secret());
         let number = key.next_message();
         let count = number.get();
         let sealed = key.seal(number, b"samples");
@@ -189,13 +193,22 @@ mod tests {
         for length in 0..sealed.len() {
             assert!(again.open(&sealed[..length]).is_err());
         }
-        let stranger = EpochKey::from_secret("press-2", 3, key.secret());
+        let stranger = EpochKey::from_secret(suite, "press-2", 3, key.secret());
         assert_eq!(stranger.open(&sealed), Err(OpenError::Authentication));
+        let other = Suite::ALL.into_iter().find(|s| *s != suite).unwrap();
+        let stranger = EpochKey::from_secret(other, "press-1", 3, key.secret());
+        assert_eq!(stranger.open(&sealed), Err(OpenError::Form));
     }
 
     #[test]
     fn messages_and_salts_never_repeat() {
-        let key = EpochKey::generate("press-1", 1).unwrap();
+        for suite in Suite::ALL {
+            nothing_repeats(suite);
+        }
+    }
+
+    fn nothing_repeats(suite: Suite) {
+        let key = EpochKey::generate(suite, "press-1", 1).unwrap();
         let a = key.next_message();
         let b = key.next_message();
         let mut all = key.salts(a.get(), 100);

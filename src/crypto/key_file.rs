@@ -38,8 +38,8 @@ pub enum KeyFileError {
         /// Which.
         path: PathBuf,
     },
-    /// It holds no P-256 key.
-    #[error("the key file {path} holds no P-256 private key in PKCS#8 PEM form")]
+    /// It holds no key of either suite.
+    #[error("the key file {path} holds no P-256 or SM2 private key in PKCS#8 PEM form")]
     Form {
         /// Which.
         path: PathBuf,

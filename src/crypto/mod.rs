@@ -1,5 +1,6 @@
-//! Suite `nist`: P-256 ECDSA (low-s) and SHA-256 for signatures, AES-256-GCM for batches, HPKE
-//! (RFC 9180) for the keys they are sealed under; and what identities show: passwords, one-time codes,
+//! Keys and envelopes of both suites. `nist`: P-256 ECDSA (low-s) and SHA-256 for signatures,
+//! AES-256-GCM for batches, HPKE (RFC 9180) for the keys they are sealed under. `guomi`: SM2 and SM3,
+//! SM4-GCM, SM2's public-key encryption. And what identities show: passwords, one-time codes,
 //! certificates of the site's authority. The cryptography crates are used here only.
 
 pub mod authority;
@@ -16,6 +17,7 @@ pub mod possession;
 mod salts;
 pub mod sealing;
 pub mod signer;
+mod symmetric;
 pub mod tls;
 pub mod totp;
 
@@ -24,7 +26,7 @@ pub use certificate::{Certificate, CertificateError, CertificateKind, CertifiedN
 pub use chain::{Authorities, ChainError};
 pub use checkpoint_key::{CheckpointKey, ed25519_holds};
 pub use envelope::{EpochKey, OpenError};
-pub use identity::Identity;
+pub use identity::{Identity, PeerKey};
 pub use key_file::KeyFileError;
 pub use password::{PasswordError, PasswordHash};
 pub use salts::SaltSeed;

@@ -1,6 +1,6 @@
 //! TLS between edge nodes and hubs: version 1.3, both sides known by their public keys.
 //!
-//! Each side shows its own P-256 key as a raw public key (RFC 7250) and takes only the keys that its
+//! Each side shows a P-256 key, its own or of suite `guomi` the one made from it, as a raw public key (RFC 7250) and takes only the keys that its
 //! configuration names. There is no certificate and so no authority, name or date that could be wrong;
 //! a key in the configuration is the whole of the trust.
 
@@ -81,14 +81,13 @@ pub fn client_of(connection: &ServerConnection, clients: &[PublicKey]) -> Option
 
 fn own_key(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
     let library = |e: Error| TlsError::Library(e.to_string());
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(
-        identity.pkcs8_der().as_bytes().to_vec(),
-    ));
+    let der = identity.link_der();
+    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_bytes().to_vec()));
     let key = provider
         .key_provider
         .load_private_key(private)
         .map_err(library)?;
-    let public = spki(&super::Signer::public_key(identity))?;
+    let public = spki(&identity.peer_key().link)?;
     Ok(Arc::new(CertifiedKey::new(
         vec![CertificateDer::from(public)],
         key,
@@ -254,8 +253,8 @@ mod tests {
         (edge, hub): (&Identity, &Identity),
         (edge_expects, hub_expects): (&Identity, &Identity),
     ) -> (ClientConnection, ServerConnection) {
-        let client = client(edge, &edge_expects.public_key()).unwrap();
-        let server = server(hub, &[hub_expects.public_key()]).unwrap();
+        let client = client(edge, &edge_expects.peer_key().link).unwrap();
+        let server = server(hub, &[hub_expects.peer_key().link]).unwrap();
         (
             ClientConnection::new(client, any_name()).unwrap(),
             ServerConnection::new(server).unwrap(),
@@ -264,12 +263,19 @@ mod tests {
 
     #[test]
     fn two_sides_that_name_each_others_keys_meet() {
-        let (edge, hub) = (Identity::generate("edge-1"), Identity::generate("hub-1"));
+        for suite in weighbridge_verifier::Suite::ALL {
+            two_sides_meet(suite);
+        }
+    }
+
+    fn two_sides_meet(suite: weighbridge_verifier::Suite) {
+        let edge = Identity::generate_of(suite, "edge-1");
+        let hub = Identity::generate_of(suite, "hub-1");
         let (mut client, mut server) = pair((&edge, &hub), (&hub, &edge));
-        let known = [hub.public_key(), edge.public_key()];
+        let known = [hub.peer_key().link, edge.peer_key().link];
         assert_eq!(client_of(&server, &known), None);
         shake(&mut client, &mut server).unwrap();
-        assert_eq!(client_of(&server, &known), Some(edge.public_key()));
+        assert_eq!(client_of(&server, &known), Some(edge.peer_key().link));
         assert_eq!(
             server.protocol_version(),
             Some(rustls::ProtocolVersion::TLSv1_3)
@@ -289,7 +295,10 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_named() {
         let edge = Identity::generate("edge-1");
-        let none = PublicKey([0; 33]);
-        assert!(matches!(client(&edge, &none), Err(TlsError::Key(key)) if key == none));
+        // No point, and a point of the other curve: TLS knows P-256 only.
+        let sm2 = Identity::generate_of(weighbridge_verifier::Suite::Guomi, "hub-1");
+        for none in [PublicKey([0; 33]), sm2.public_key()] {
+            assert!(matches!(client(&edge, &none), Err(TlsError::Key(key)) if key == none));
+        }
     }
 }

@@ -5,12 +5,8 @@
 //! So the edge draws a secret of its own for every batch, and it travels and rests inside of what is
 //! sealed (ADR 13).
 
-use aes_gcm::aead::KeyInit;
-use aes_gcm::aes::Aes256;
-use aes_gcm::aes::cipher::{Array, BlockCipherEncrypt};
-use hkdf::Hkdf;
-use sha2::Sha256;
-use weighbridge_verifier::Salt;
+use super::symmetric::{Salter, Secret};
+use weighbridge_verifier::{Salt, Suite};
 use zeroize::Zeroizing;
 
 /// The secret that the salts of one batch come from.
@@ -35,21 +31,17 @@ impl SaltSeed {
         &self.0
     }
 
-    /// The salts of the first `count` leaves.
-    pub fn salts(&self, count: usize) -> Vec<Salt> {
-        let mut key = Zeroizing::new([0; 32]);
-        let derived = Hkdf::<Sha256>::new(None, self.0.as_slice())
-            .expand(b"weighbridge/batch-salt/v1", key.as_mut());
-        if let Err(error) = derived {
-            unreachable!("HKDF gives 32 bytes: {error}");
-        }
+    /// The salts of the first `count` leaves, for a chain of this suite.
+    pub fn salts(&self, suite: Suite, count: usize) -> Vec<Salt> {
+        let bytes = &*self.0;
+        let salter = Salter::new(&Secret { suite, bytes }, b"weighbridge/batch-salt/v1");
         let block = |position: u64| {
             let mut block = [0; 16];
             block[8..].copy_from_slice(&position.to_be_bytes());
             block
         };
         let mut salts: Vec<Salt> = (0..count as u64).map(block).collect();
-        Aes256::new(&(*key).into()).encrypt_blocks(Array::cast_slice_from_core_mut(&mut salts));
+        salter.salt(&mut salts);
         salts
     }
 }
@@ -68,12 +60,16 @@ mod tests {
     fn a_seed_gives_the_same_salts_again_and_no_two_alike() {
         let seed = SaltSeed::generate().unwrap();
         let again = SaltSeed::from_bytes(*seed.as_bytes());
-        let mut salts = seed.salts(100);
-        assert_eq!(again.salts(50), salts[..50]);
-        salts.extend(SaltSeed::generate().unwrap().salts(100));
-        salts.sort_unstable();
-        salts.dedup();
-        assert_eq!(salts.len(), 200);
+        let mut all = Vec::new();
+        for suite in Suite::ALL {
+            let salts = seed.salts(suite, 100);
+            assert_eq!(again.salts(suite, 50), salts[..50]);
+            all.extend(salts);
+            all.extend(SaltSeed::generate().unwrap().salts(suite, 100));
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 400);
         assert!(!format!("{seed:?}").contains(char::is_numeric));
     }
 }

@@ -1,21 +1,22 @@
-//! Wrapping epoch keys to readers: HPKE (RFC 9180), base mode, DHKEM(P-256, HKDF-SHA256),
-//! HKDF-SHA256, AES-256-GCM.
+//! Wrapping epoch keys to readers. Of suite `nist`: HPKE (RFC 9180), base mode, DHKEM(P-256,
+//! HKDF-SHA256), HKDF-SHA256, AES-256-GCM. Of suite `guomi`: public-key encryption with SM2
+//! (GB/T 32918.4), its ciphertext in the order C1 ‖ C3 ‖ C2.
 //!
 //! The key that opens wraps is not the key that signs: a hub restored from a backup gets a new
 //! signing key, and must still read its data.
 
 use super::envelope::{EpochKey, OpenError};
+use super::guomi::wrap;
 use super::key_file::{self, KeyFileError};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::DhP256HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
-use p256::SecretKey;
 use p256::elliptic_curve::Generate;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use std::path::Path;
-use weighbridge_verifier::{PublicKey, encode};
+use weighbridge_verifier::{PublicKey, Suite, encode};
 use zeroize::Zeroizing;
 
 type Kem256 = DhP256HkdfSha256;
@@ -24,66 +25,104 @@ const INFO: &[u8] = b"weighbridge/wrap/v1";
 
 /// A reader's private key; wiped from memory when dropped.
 pub struct SealingKey {
-    secret: SecretKey,
-    private: <Kem256 as Kem>::PrivateKey,
+    secret: Secret,
     public: SealingPublicKey,
+}
+
+enum Secret {
+    P256 {
+        secret: p256::SecretKey,
+        private: Box<<Kem256 as Kem>::PrivateKey>,
+    },
+    Sm2(sm2::SecretKey),
 }
 
 /// A reader's public key.
 #[derive(Clone)]
-pub struct SealingPublicKey(<Kem256 as Kem>::PublicKey);
+pub struct SealingPublicKey(Public);
+
+#[derive(Clone)]
+enum Public {
+    P256(Box<<Kem256 as Kem>::PublicKey>),
+    Sm2(Box<sm2::PublicKey>),
+}
 
 /// An epoch key that one reader can open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrappedKey {
-    /// The encapsulated key (uncompressed point, 65 bytes).
+    /// The encapsulated key, SM2's C1: an uncompressed point, 65 bytes.
     pub enc: Vec<u8>,
-    /// The sealed secret, 32 bytes and a tag.
+    /// The sealed secret: of HPKE 32 bytes and a tag; of SM2 C3 ‖ C2.
     pub ciphertext: Vec<u8>,
 }
 
 impl SealingKey {
-    /// A new key from the operating system's randomness.
+    /// A new key of suite `nist` from the operating system's randomness.
     pub fn generate() -> Self {
-        Self::new(SecretKey::generate())
+        Self::generate_of(Suite::Nist)
     }
 
-    fn new(secret: SecretKey) -> Self {
+    /// A new key of `suite` from the operating system's randomness.
+    pub fn generate_of(suite: Suite) -> Self {
+        match suite {
+            Suite::Nist => Self::p256(p256::SecretKey::generate()),
+            Suite::Guomi => Self::sm2(sm2::SecretKey::generate()),
+        }
+    }
+
+    fn p256(secret: p256::SecretKey) -> Self {
         let bytes = Zeroizing::new(<[u8; 32]>::from(secret.to_bytes()));
         let Ok(private) = <Kem256 as Kem>::PrivateKey::from_bytes(bytes.as_slice()) else {
             unreachable!("a P-256 secret key is a DHKEM(P-256) private key");
         };
-        let public = SealingPublicKey(Kem256::sk_to_pk(&private));
+        let public = SealingPublicKey(Public::P256(Box::new(Kem256::sk_to_pk(&private))));
+        let private = Box::new(private);
         Self {
-            secret,
-            private,
+            secret: Secret::P256 { secret, private },
             public,
         }
     }
 
-    /// Reads the key from a PKCS#8 PEM file of mode 0600.
+    fn sm2(secret: sm2::SecretKey) -> Self {
+        let public = SealingPublicKey(Public::Sm2(Box::new(secret.public_key())));
+        let secret = Secret::Sm2(secret);
+        Self { secret, public }
+    }
+
+    /// Reads the key from a PKCS#8 PEM file of mode 0600. The curve that the file names tells the suite.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
         let pem = key_file::read(path)?;
-        let secret = SecretKey::from_pkcs8_pem(&pem).map_err(|_| KeyFileError::Form {
-            path: path.to_owned(),
-        })?;
-        Ok(Self::new(secret))
+        if let Ok(secret) = p256::SecretKey::from_pkcs8_pem(&pem) {
+            return Ok(Self::p256(secret));
+        }
+        match sm2::SecretKey::from_pkcs8_pem(&pem) {
+            Ok(secret) => Ok(Self::sm2(secret)),
+            Err(_) => Err(KeyFileError::Form {
+                path: path.to_owned(),
+            }),
+        }
     }
 
     /// Writes the key to a new file of mode 0600.
     pub fn save(&self, path: &Path) -> Result<(), KeyFileError> {
-        let pem = self
-            .secret
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| KeyFileError::Form {
-                path: path.to_owned(),
-            })?;
+        let pem = match &self.secret {
+            Secret::P256 { secret, .. } => secret.to_pkcs8_pem(LineEnding::LF),
+            Secret::Sm2(secret) => secret.to_pkcs8_pem(LineEnding::LF),
+        };
+        let pem = pem.map_err(|_| KeyFileError::Form {
+            path: path.to_owned(),
+        })?;
         key_file::write(path, &pem)
     }
 
     /// The public half.
     pub fn public(&self) -> &SealingPublicKey {
         &self.public
+    }
+
+    /// The suite it is of.
+    pub fn suite(&self) -> Suite {
+        self.public.suite()
     }
 
     /// Opens a wrap made for this key.
@@ -93,58 +132,96 @@ impl SealingKey {
         epoch: u64,
         wrapped: &WrappedKey,
     ) -> Result<EpochKey, OpenError> {
-        let enc =
-            <Kem256 as Kem>::EncappedKey::from_bytes(&wrapped.enc).map_err(|_| OpenError::Form)?;
-        let secret = hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem256>(
-            &OpModeR::Base,
-            &self.private,
-            &enc,
-            INFO,
-            &wrapped.ciphertext,
-            &associated(object, epoch),
-        )
-        .map(Zeroizing::new)
-        .map_err(|_| OpenError::Authentication)?;
+        let associated = associated(object, epoch);
+        let secret = match &self.secret {
+            Secret::P256 { private, .. } => {
+                let enc = <Kem256 as Kem>::EncappedKey::from_bytes(&wrapped.enc)
+                    .map_err(|_| OpenError::Form)?;
+                hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem256>(
+                    &OpModeR::Base,
+                    private,
+                    &enc,
+                    INFO,
+                    &wrapped.ciphertext,
+                    &associated,
+                )
+                .map(Zeroizing::new)
+                .map_err(|_| OpenError::Authentication)?
+            }
+            Secret::Sm2(secret) => wrap::open(secret, wrapped, INFO, &associated)?,
+        };
         let secret = secret.as_slice().try_into().map_err(|_| OpenError::Form)?;
-        Ok(EpochKey::from_secret(object, epoch, secret))
+        Ok(EpochKey::from_secret(self.suite(), object, epoch, secret))
     }
 }
 
 impl SealingPublicKey {
     /// Reads the key from its compressed point.
     pub fn from_compressed(key: &PublicKey) -> Result<Self, OpenError> {
-        let point = p256::PublicKey::from_sec1_bytes(&key.0).map_err(|_| OpenError::Form)?;
-        let bytes = point.to_sec1_point(false);
-        <Kem256 as Kem>::PublicKey::from_bytes(bytes.as_bytes())
-            .map(Self)
-            .map_err(|_| OpenError::Form)
+        key.verifier().map_err(|_| OpenError::Form)?;
+        let point = key.to_sec1();
+        Ok(Self(match key.suite() {
+            Suite::Nist => {
+                let point =
+                    p256::PublicKey::from_sec1_bytes(&point).map_err(|_| OpenError::Form)?;
+                let bytes = point.to_sec1_point(false);
+                let key = <Kem256 as Kem>::PublicKey::from_bytes(bytes.as_bytes())
+                    .map_err(|_| OpenError::Form)?;
+                Public::P256(Box::new(key))
+            }
+            Suite::Guomi => {
+                let key = sm2::PublicKey::from_sec1_bytes(&point).map_err(|_| OpenError::Form)?;
+                Public::Sm2(Box::new(key))
+            }
+        }))
+    }
+
+    /// The suite it is of.
+    pub fn suite(&self) -> Suite {
+        match &self.0 {
+            Public::P256(_) => Suite::Nist,
+            Public::Sm2(_) => Suite::Guomi,
+        }
     }
 
     /// The key as a compressed point, which is how files and people write it.
     pub fn compressed(&self) -> PublicKey {
-        let point = match p256::PublicKey::from_sec1_bytes(&self.0.to_bytes()) {
-            Ok(key) => key.to_sec1_point(true),
-            Err(error) => unreachable!("a DHKEM(P-256) key is a point: {error}"),
+        let point = match &self.0 {
+            Public::P256(key) => match p256::PublicKey::from_sec1_bytes(&key.to_bytes()) {
+                Ok(key) => key.to_sec1_point(true).as_bytes().to_vec(),
+                Err(error) => unreachable!("a DHKEM(P-256) key is a point: {error}"),
+            },
+            Public::Sm2(key) => key.to_sec1_point(true).as_bytes().to_vec(),
         };
-        let mut compressed = [0; 33];
-        compressed.copy_from_slice(point.as_bytes());
-        PublicKey(compressed)
+        match PublicKey::from_sec1(self.suite(), &point) {
+            Some(key) => key,
+            None => unreachable!("a public key is a point that is not at infinity"),
+        }
     }
 
-    /// Wraps `key` so that the owner of this key can open it.
+    /// Wraps `key` so that the owner of this key can open it. A key of another suite has no wrap here.
     pub fn wrap(&self, key: &EpochKey) -> Result<WrappedKey, OpenError> {
-        let (enc, ciphertext) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, Kem256>(
-            &OpModeS::Base,
-            &self.0,
-            INFO,
-            key.secret(),
-            &associated(key.object(), key.epoch()),
-        )
-        .map_err(|_| OpenError::Form)?;
-        Ok(WrappedKey {
-            enc: enc.to_bytes().to_vec(),
-            ciphertext,
-        })
+        if key.suite() != self.suite() {
+            return Err(OpenError::Form);
+        }
+        let associated = associated(key.object(), key.epoch());
+        match &self.0 {
+            Public::P256(public) => {
+                let (enc, ciphertext) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, Kem256>(
+                    &OpModeS::Base,
+                    public,
+                    INFO,
+                    key.secret(),
+                    &associated,
+                )
+                .map_err(|_| OpenError::Form)?;
+                Ok(WrappedKey {
+                    enc: enc.to_bytes().to_vec(),
+                    ciphertext,
+                })
+            }
+            Public::Sm2(public) => wrap::seal(public, key.secret(), INFO, &associated),
+        }
     }
 }
 
@@ -159,24 +236,51 @@ mod tests {
 
     #[test]
     fn only_the_reader_opens_a_wrap_and_only_for_its_object() {
-        let (reader, other) = (SealingKey::generate(), SealingKey::generate());
-        let key = EpochKey::generate("press-1", 7).unwrap();
+        for suite in Suite::ALL {
+            only_the_reader_opens(suite);
+        }
+    }
+
+    fn only_the_reader_opens(suite: Suite) {
+        let generate = || SealingKey::generate_of(suite);
+        let (reader, other) = (generate(), generate());
+        let key = EpochKey::generate(suite, "press-1", 7).unwrap();
         let wrapped = reader.public().wrap(&key).unwrap();
         let opened = reader.unwrap("press-1", 7, &wrapped).unwrap();
         assert_eq!(opened.secret(), key.secret());
         assert!(other.unwrap("press-1", 7, &wrapped).is_err());
         assert!(reader.unwrap("press-2", 7, &wrapped).is_err());
         assert!(reader.unwrap("press-1", 8, &wrapped).is_err());
+        for byte in 0..wrapped.enc.len() + wrapped.ciphertext.len() {
+            let mut changed = wrapped.clone();
+            let mut bytes = changed.enc.iter_mut().chain(&mut changed.ciphertext);
+            *bytes.nth(byte).unwrap() ^= 1;
+            assert!(
+                reader.unwrap("press-1", 7, &changed).is_err(),
+                "byte {byte}"
+            );
+        }
+        for stranger in Suite::ALL.into_iter().filter(|s| *s != suite) {
+            let stranger = SealingKey::generate_of(stranger);
+            assert!(stranger.public().wrap(&key).is_err());
+            assert!(stranger.unwrap("press-1", 7, &wrapped).is_err());
+        }
     }
 
     #[test]
     fn a_saved_key_opens_what_the_first_one_could() {
+        for suite in Suite::ALL {
+            saved_opens(suite);
+        }
+    }
+
+    fn saved_opens(suite: Suite) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sealing.key");
-        let first = SealingKey::generate();
+        let first = SealingKey::generate_of(suite);
         first.save(&path).unwrap();
         let again = SealingKey::load(&path).unwrap();
-        let key = EpochKey::generate("a", 1).unwrap();
+        let key = EpochKey::generate(suite, "a", 1).unwrap();
         let wrapped = first.public().wrap(&key).unwrap();
         assert!(again.unwrap("a", 1, &wrapped).is_ok());
         let public = SealingPublicKey::from_compressed(&first.public().compressed()).unwrap();

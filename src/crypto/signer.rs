@@ -1,8 +1,8 @@
 //! The port through which everything above signs.
 
-use weighbridge_verifier::{Hash, PublicKey, Signature};
+use weighbridge_verifier::{Hash, PublicKey, Signature, Suite};
 
-/// Something with an id and a P-256 signing key: a hub, an edge node, a device.
+/// Something with an id and a signing key: a hub, an edge node, a device.
 pub trait Signer: Send + Sync {
     /// Its id.
     fn id(&self) -> &str;
@@ -10,6 +10,11 @@ pub trait Signer: Send + Sync {
     /// Its public key.
     fn public_key(&self) -> PublicKey;
 
-    /// Signs a 32-byte message hash; deterministic (RFC 6979) and low-s.
+    /// The suite of its key, and so of what it signs.
+    fn suite(&self) -> Suite {
+        self.public_key().suite()
+    }
+
+    /// Signs a 32-byte message hash; deterministic (RFC 6979), and of ECDSA low-s.
     fn sign(&self, message: &Hash) -> Signature;
 }

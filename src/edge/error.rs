@@ -6,6 +6,7 @@ use crate::hub::HubError;
 use crate::protocols::edge::UploadError;
 use crate::store::spool::SpoolError;
 use std::path::PathBuf;
+use weighbridge_verifier::Suite;
 
 /// Why an edge node cannot start, or go on.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,18 @@ pub enum EdgeError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A hub is of another suite.
+    #[error(
+        "the hub at {address} has keys of suite `{suite}`, and this edge node's key is of suite `{own}`"
+    )]
+    Suite {
+        /// Which hub.
+        address: String,
+        /// Its suite.
+        suite: Suite,
+        /// Ours.
+        own: Suite,
+    },
     /// A hub's sealing key is none.
     #[error("the sealing key of the hub at {address} is no key: {source}")]
     SealingKey {

@@ -22,7 +22,7 @@ pub use error::{EdgeError, SetupError};
 pub use lane::{LaneStatus, WhenFull};
 
 use crate::crypto::pinned_tls;
-use crate::crypto::{Identity, SealingPublicKey, Signer};
+use crate::crypto::{Identity, PeerKey, SealingPublicKey, Signer};
 use crate::hub::{DeviceSetup, check_devices};
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, Nanos, now};
@@ -53,8 +53,8 @@ pub const MIN_BUFFER: u64 = 256 << 10;
 pub struct HubEntry {
     /// Host and port.
     pub address: String,
-    /// Its signing key, which it shows in TLS.
-    pub key: PublicKey,
+    /// Its own key, and the one that it shows in TLS.
+    pub key: PeerKey,
     /// Its sealing key, which uploads are sealed to.
     pub sealing: PublicKey,
 }
@@ -141,8 +141,18 @@ impl EdgeBuilder {
         }
         let mut targets = Vec::with_capacity(self.hubs.len());
         let mut readers = Vec::with_capacity(self.hubs.len());
+        let own = self.identity.suite();
         for hub in self.hubs {
-            let tls = pinned_tls::client(&self.identity, &hub.key)?;
+            let keys = [hub.key.own.suite(), hub.sealing.suite()];
+            if let Some(suite) = keys.into_iter().find(|suite| *suite != own) {
+                let address = hub.address;
+                return Err(EdgeError::Suite {
+                    address,
+                    suite,
+                    own,
+                });
+            }
+            let tls = pinned_tls::client(&self.identity, &hub.key.link)?;
             let sealing = SealingPublicKey::from_compressed(&hub.sealing);
             readers.push(sealing.map_err(|source| EdgeError::SealingKey {
                 address: hub.address.clone(),
@@ -150,7 +160,7 @@ impl EdgeBuilder {
             })?);
             targets.push(Target {
                 address: hub.address,
-                key: hub.key,
+                key: hub.key.own,
                 sealing: hub.sealing,
                 tls,
             });

@@ -18,7 +18,7 @@ impl EdgeBuilder {
         for hub in &edge.hubs {
             builder = builder.hub(HubEntry {
                 address: hub.address.clone(),
-                key: hub.key,
+                key: hub.keys(),
                 sealing: hub.sealing_key,
             });
         }

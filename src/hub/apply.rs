@@ -5,9 +5,10 @@ use super::plan::plan;
 use super::{DeviceSetup, Hub, HubError, attester_identity, device};
 use crate::actors::hub::{Adopt, Retire};
 use crate::actors::ledger::{Append, KnownIdentities, RecordedSettings};
+use crate::crypto::PeerKey;
 use crate::ledger::Draft;
 use crate::model::{DeviceId, now};
-use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey};
+use weighbridge_verifier::{IdentityContent, IdentityKind};
 
 /// What changes at a hub.
 #[derive(Default)]
@@ -16,8 +17,8 @@ pub struct Change {
     pub remove: Vec<DeviceId>,
     /// Devices that come, or come in place of those of the same id.
     pub put: Vec<DeviceSetup>,
-    /// All edge nodes that are let in from now on, id and key; `None` leaves them as they are.
-    pub edges: Option<Vec<(String, PublicKey)>>,
+    /// All edge nodes that are let in from now on, id and keys; `None` leaves them as they are.
+    pub edges: Option<Vec<(String, PeerKey)>>,
 }
 
 /// A device that was to be put in, and could not be: it is not read.

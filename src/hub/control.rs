@@ -7,10 +7,10 @@
 use super::Hub;
 use crate::access::{Caller, Denied, Gate, Right};
 use crate::actors::access::log_denied;
+use crate::actors::allowance::Allowance;
 use crate::actors::control::{
     Act, ControlDoors, Outcome, Request, call_details, refuse, write_details,
 };
-use crate::actors::refusals::Refusals;
 use crate::ledger::act::name;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{TagSpec, Value, ValueKind, now};
@@ -31,7 +31,7 @@ pub struct ControlDesk {
     live: LiveView,
     doors: ControlDoors,
     gate: Gate,
-    refusals: Refusals,
+    refusals: Allowance,
 }
 
 impl Hub {
@@ -41,7 +41,7 @@ impl Hub {
             live: self.live.clone(),
             doors: self.actors.doors.clone(),
             gate: self.gate().clone(),
-            refusals: Refusals::new(Instant::now()),
+            refusals: Allowance::new(Instant::now()),
         })
     }
 

@@ -5,7 +5,7 @@ use super::{DeviceSetup, HubError};
 use crate::actors::edge_intake::EdgeFeed;
 use crate::actors::hub::Intake;
 use crate::crypto::pinned_tls::{self, ServerConfig};
-use crate::crypto::{Identity, SealingKey};
+use crate::crypto::{Identity, PeerKey, SealingKey};
 use crate::model::DeviceId;
 use crate::protocols::edge::{EdgeListener, Gate, HubCard, NodeStatus};
 use parking_lot::Mutex;
@@ -20,22 +20,22 @@ use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey};
 pub struct EdgesSetup {
     /// Where.
     pub bind: SocketAddr,
-    /// Id and key of each.
-    pub nodes: Vec<(String, PublicKey)>,
+    /// Id and keys of each.
+    pub nodes: Vec<(String, PeerKey)>,
 }
 
 /// The edge nodes of a hub.
 pub(super) struct Edges {
     signing: Arc<Identity>,
     sealing: Arc<SealingKey>,
-    nodes: Mutex<Vec<(String, PublicKey)>>,
+    nodes: Mutex<Vec<(String, PeerKey)>>,
     /// None for a hub that has no edge nodes.
     listener: Option<EdgeListener>,
 }
 
 /// Edge nodes that are about to be let in: all that could be wrong with them was looked at.
 pub(super) struct Admission {
-    nodes: Vec<(String, PublicKey)>,
+    nodes: Vec<(String, PeerKey)>,
     tls: Arc<ServerConfig>,
 }
 
@@ -76,7 +76,7 @@ impl Edges {
     }
 
     /// Looks whether these edge nodes can be let in; nothing changes yet.
-    pub(super) fn admission(&self, nodes: Vec<(String, PublicKey)>) -> Result<Admission, HubError> {
+    pub(super) fn admission(&self, nodes: Vec<(String, PeerKey)>) -> Result<Admission, HubError> {
         let mut ids = BTreeSet::new();
         let twice = nodes.iter().find(|(id, _)| !ids.insert(id));
         let wrong = |edge: &str, reason: &str| HubError::Edge {
@@ -90,7 +90,13 @@ impl Edges {
             let reason = "the hub listens for no edge nodes: restart it with `[edges]`";
             return Err(wrong(id, reason));
         }
-        let keys: Vec<_> = nodes.iter().map(|(_, key)| *key).collect();
+        let suite = crate::crypto::Signer::suite(&*self.signing);
+        if let Some((id, key)) = nodes.iter().find(|(_, key)| key.own.suite() != suite) {
+            let of = key.own.suite();
+            let reason = format!("its key is of suite `{of}`, and the ledger of suite `{suite}`");
+            return Err(wrong(id, &reason));
+        }
+        let keys: Vec<_> = nodes.iter().map(|(_, key)| key.link).collect();
         let tls = pinned_tls::server(&self.signing, &keys)?;
         Ok(Admission { nodes, tls })
     }
@@ -146,7 +152,7 @@ impl Edges {
         let (id, tags) = (device.id.clone(), device.tags.clone());
         Ok(Intake::Edge(EdgeFeed {
             gate: Arc::new(Gate::new(id, edge, tags, device.grade)),
-            key: *key,
+            key: key.own,
             sealing: self.sealing.clone(),
         }))
     }
@@ -163,7 +169,7 @@ impl Admission {
         self.nodes.iter().map(|(id, key)| IdentityContent {
             id: id.clone(),
             kind: IdentityKind::Edge,
-            key: Some(*key),
+            key: Some(key.own),
         })
     }
 }

@@ -5,6 +5,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::opening::OpeningError;
 use crate::ledger::store::StoreError;
 use crate::validation::ValidationError;
+use weighbridge_verifier::Suite;
 
 /// Why a hub cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,29 @@ pub enum HubError {
     /// A key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// A key file of another suite than the configuration's.
+    #[error(
+        "the key in {path} is of suite `{suite}`, and `[ledger]` says `suite = \"{wanted}\"`: the suite is \
+         fixed by the first block of a ledger, and the hub's keys are of it"
+    )]
+    KeySuite {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The suite of its key.
+        suite: Suite,
+        /// The suite that the configuration says.
+        wanted: Suite,
+    },
+    /// The hub's two keys are not of one suite.
+    #[error(
+        "the signing key is of suite `{signing}` and the sealing key of `{sealing}`: a chain is of one suite"
+    )]
+    TwoSuites {
+        /// The signing key's.
+        signing: Suite,
+        /// The sealing key's.
+        sealing: Suite,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -61,6 +85,9 @@ pub enum HubError {
         "the HTTP face cannot speak TLS: {0}; `weighbridge certs issue hub ID` makes its certificate and key, and `certificate` and `key` in [http] name others"
     )]
     HttpTls(#[source] crate::crypto::TlsError),
+    /// An erasure.
+    #[error("it cannot be erased: {0}")]
+    Erasure(#[from] crate::ledger::erasure::ErasureError),
     /// The HTTP face.
     #[error(transparent)]
     Http(#[from] crate::api::ApiError),

@@ -110,6 +110,11 @@ impl HubHistory {
         this
     }
 
+    /// Forgets the keys of `device` that were used of late.
+    pub(super) fn forget_keys(&self, device: &str) {
+        self.archive.forget_keys(device);
+    }
+
     /// Ends what goes on in the background.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);

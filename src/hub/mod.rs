@@ -10,6 +10,7 @@ mod checkpoints;
 mod control;
 mod device;
 mod edges;
+mod erasure;
 mod error;
 mod faces;
 mod history;
@@ -24,6 +25,7 @@ pub(crate) use control::check_value;
 pub use device::DeviceSetup;
 pub(crate) use device::check as check_devices;
 pub use edges::EdgesSetup;
+pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
@@ -35,7 +37,7 @@ use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
 use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
-use crate::actors::session::{SessionDoor, SessionRegistry};
+use crate::actors::session::{Book, SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
 use crate::crypto::{Identity, SealingKey, Signer};
@@ -69,7 +71,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use threads::Threads;
 use tokio::sync::{broadcast, oneshot, watch};
-use weighbridge_verifier::{IdentityContent, IdentityKind};
+use weighbridge_verifier::{IdentityContent, IdentityKind, Suite};
 
 /// How long a shutdown waits for batches under way, unless told otherwise.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
@@ -90,11 +92,24 @@ impl HubKeys {
     /// The file of the key of checkpoints in a directory of keys; it is made when first needed.
     pub const CHECKPOINT: &str = "checkpoint.key";
 
-    /// New keys.
+    /// New keys of suite `nist`.
     pub fn generate(hub: &str) -> Self {
+        Self::generate_of(Suite::Nist, hub)
+    }
+
+    /// New keys of `suite`: they make the hub's chain one of it.
+    pub fn generate_of(suite: Suite, hub: &str) -> Self {
         Self {
-            signing: Identity::generate(hub),
-            sealing: SealingKey::generate(),
+            signing: Identity::generate_of(suite, hub),
+            sealing: SealingKey::generate_of(suite),
+        }
+    }
+
+    fn check(&self) -> Result<(), HubError> {
+        let (signing, sealing) = (self.signing.suite(), self.sealing.suite());
+        match signing == sealing {
+            true => Ok(()),
+            false => Err(HubError::TwoSuites { signing, sealing }),
         }
     }
 }
@@ -206,6 +221,7 @@ impl HubBuilder {
     /// Opens the ledger and starts everything. Blocking; call it from no async thread.
     pub fn start(self) -> Result<Hub, HubError> {
         device::check(&self.devices)?;
+        self.keys.check()?;
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
         let (store, head): (Arc<dyn Store>, Box<dyn HeadSlot>) = match self.storage {
@@ -229,6 +245,7 @@ impl HubBuilder {
         let signing = Arc::new(self.keys.signing);
         let signer: Arc<dyn Signer> = signing.clone();
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        erasure::resume(&*store);
         let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
@@ -280,19 +297,28 @@ impl HubBuilder {
         )?;
         actors.alarms.forget_all_but(|device| ids.contains(device));
         let past = HubHistory::start(
-            store,
+            store.clone(),
             opener,
             recorded,
-            (gate, actors.doors.journal().clone()),
+            (gate.clone(), actors.doors.journal().clone()),
             workers,
         );
         edges.admit(admission);
         edges.set_gates(&[], &gates);
+        let (past, planner) = (Arc::new(past), Arc::new(planner));
+        let changing = Arc::new(tokio::sync::Mutex::new(()));
+        let eraser = Eraser::new(
+            (store, runtime.clone(), changing.clone()),
+            (actors.hub.clone(), actors.ledger.clone()),
+            (past.clone(), planner.clone()),
+            (gate, actors.doors.journal().clone()),
+        );
         Ok(Hub {
             buffer,
             edges: Arc::new(edges),
-            changing: tokio::sync::Mutex::new(()),
-            past: Arc::new(past),
+            changing,
+            eraser: Arc::new(eraser),
+            past,
             id: signer.id().to_owned(),
             started: now(),
             live,
@@ -301,7 +327,7 @@ impl HubBuilder {
             explorer,
             checkpoints,
             actors,
-            planner: Arc::new(planner),
+            planner,
             threads: Some(threads),
             shutdown_wait: self.shutdown_wait,
         })
@@ -416,9 +442,11 @@ impl Actors {
                 let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
                 let committed = ledger.committed();
                 let first = committed.subscribe();
-                let seen = (ledger.status(), (committed, first), SessionRegistry::open());
+                let status = ledger.status();
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
+                let sessions = SessionRegistry::open(Some(Book::new(journal.clone())));
+                let seen = (status, (committed, first), sessions);
                 let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
                 let asked = (gate, journal.clone());
                 let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);
@@ -460,7 +488,8 @@ pub struct Hub {
     buffer: Option<Arc<BufferedStore>>,
     edges: Arc<Edges>,
     /// Held while devices and edge nodes change.
-    changing: tokio::sync::Mutex<()>,
+    changing: Arc<tokio::sync::Mutex<()>>,
+    eraser: Arc<Eraser>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -519,6 +548,11 @@ impl Hub {
     /// Makes checkpoints of the ledger; `None` when it was given no file for their key.
     pub fn checkpoints(&self) -> Option<Arc<Checkpoints>> {
         self.checkpoints.clone()
+    }
+
+    /// Erases what was recorded, for those who may.
+    pub fn eraser(&self) -> &Arc<Eraser> {
+        &self.eraser
     }
 
     /// Blocks and records.

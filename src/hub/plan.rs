@@ -61,7 +61,7 @@ pub(super) fn new_key(
     reader: &SealingPublicKey,
     signer: &dyn Signer,
 ) -> Result<(EpochKey, Put), String> {
-    let key = EpochKey::generate(object, epoch).map_err(|e| e.to_string())?;
+    let key = EpochKey::generate(reader.suite(), object, epoch).map_err(|e| e.to_string())?;
     let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
     let wrapped = (wrapped.enc, wrapped.ciphertext);
     // The hub is the reader: it judges again what it has sealed.

@@ -4,7 +4,7 @@ use super::{DeviceSetup, EdgesSetup, HubBuilder, HubError, HubKeys};
 use crate::actors::ledger::BlockLimits;
 use crate::actors::reading::BatchLimits;
 use crate::config::{DeviceConfig, HubConfig, TagConfig};
-use crate::crypto::{Identity, SealingKey};
+use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::ChainConfig;
 use crate::model::{TagSpec, ValueKind};
 use crate::protocols::Source;
@@ -23,6 +23,18 @@ impl HubBuilder {
             signing: Identity::load(&hub.signing_key, &hub.id)?,
             sealing: SealingKey::load(&hub.sealing_key)?,
         };
+        let of_keys = [
+            (&hub.signing_key, keys.signing.suite()),
+            (&hub.sealing_key, keys.sealing.suite()),
+        ];
+        let wanted = config.ledger.suite;
+        if let Some((path, suite)) = of_keys.into_iter().find(|(_, suite)| *suite != wanted) {
+            return Err(HubError::KeySuite {
+                path: path.clone(),
+                suite,
+                wanted,
+            });
+        }
         // Beside the signing key, so that what may write there is the same as before.
         let checkpoint_key = hub.signing_key.with_file_name(HubKeys::CHECKPOINT);
         let mut builder = Self::new(keys, &hub.data)
@@ -38,7 +50,7 @@ impl HubBuilder {
             builder = builder.buffer(&buffer.dir, SpoolLimits::of(buffer.bytes()));
         }
         if let Some(edges) = &config.edges {
-            let nodes = edges.nodes.iter().map(|n| (n.id.clone(), n.key));
+            let nodes = edges.nodes.iter().map(|n| (n.id.clone(), n.keys()));
             builder = builder.edges(EdgesSetup {
                 bind: edges.bind,
                 nodes: nodes.collect(),

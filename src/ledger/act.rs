@@ -11,7 +11,7 @@ use crate::crypto::EpochKey;
 use crate::model::Nanos;
 use serde_json::Value as Json;
 use std::sync::atomic::{AtomicBool, Ordering};
-use weighbridge_verifier::{Action, Content, MessageContent, Response, SealedRef, sha256};
+use weighbridge_verifier::{Action, Content, MessageContent, Response, SealedRef};
 
 /// Most bytes of one act's details.
 pub const MAX_DETAILS: usize = 256 * 1024;
@@ -116,9 +116,10 @@ impl ActSealer {
         plain.resize(plain.len().next_multiple_of(PADDING), b' ');
         let number = self.key.next_message();
         let salt = self.key.salts(number.get(), 1).remove(0);
-        let commitment = sha256(&[&[0], &salt, &plain]);
+        let suite = self.key.suite();
+        let commitment = suite.hash(&[&[0], &salt, &plain]);
         let ciphertext = self.key.seal(number, &plain);
-        let hash = sha256(&[&ciphertext]);
+        let hash = suite.hash(&[&ciphertext]);
         let sealed = SealedRef {
             hash,
             length: ciphertext.len() as u64,

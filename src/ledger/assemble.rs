@@ -92,15 +92,15 @@ pub fn assemble(
     let earliest = tip.time.checked_add(1).ok_or(AssembleError::Exhausted)?;
     let validators = after.validators().ok_or(AssembleError::Exhausted)?;
     let header = BlockHeader {
-        version: BLOCK_VERSION,
+        version: after.suite().marked(BLOCK_VERSION),
         chain: after.chain().to_owned(),
         height: tip.height.checked_add(1).ok_or(AssembleError::Exhausted)?,
         previous_hash: tip.hash,
         time: now.max(earliest).max(newest),
         record_count,
-        merkle_root: Block::merkle_root(&records),
+        merkle_root: Block::merkle_root(after.suite(), &records),
         state_hash: after.hash(),
-        validators_hash: validators.hash(),
+        validators_hash: validators.hash(after.suite()),
         proposer: signer.id().to_owned(),
     };
     let signature = CommitSignature {
@@ -126,7 +126,7 @@ fn sign_record(draft: &Draft, state: &State, signer: &dyn Signer, now: Nanos) ->
     };
     let tip = state.hubs().get(signer.id()).unwrap_or(&start);
     let body = RecordBody {
-        version: RECORD_VERSION,
+        version: state.suite().marked(RECORD_VERSION),
         chain: state.chain().to_owned(),
         hub: signer.id().to_owned(),
         sequence: tip.sequence.saturating_add(1),

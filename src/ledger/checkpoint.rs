@@ -12,7 +12,7 @@ use crate::crypto::{CheckpointKey, Signer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weighbridge_verifier::checkpoint::{Checkpoint, Submission, origin};
-use weighbridge_verifier::note::{KeyKind, Note, NoteKey};
+use weighbridge_verifier::note::{Note, NoteKey};
 use weighbridge_verifier::tree::{ConsistencyProver, TreeEdge};
 use weighbridge_verifier::{Block, BlockHeader, DecodeError, Hash, PublicKey, decode};
 
@@ -200,10 +200,7 @@ impl LedgerTree {
 
 /// A hub's own key, as one that signs the notes of the log `origin`.
 pub fn hub_key(origin: &str, key: PublicKey) -> NoteKey {
-    NoteKey {
-        name: origin.to_owned(),
-        key: KeyKind::Ecdsa(key),
-    }
+    NoteKey::of_hub(origin, key)
 }
 
 /// A block begins with its header: the records after it need not be read for its hash.
@@ -223,10 +220,8 @@ pub fn sign(checkpoint: &Checkpoint, key: &CheckpointKey, hub: &dyn Signer) -> N
     let text = checkpoint.to_string();
     let origin = &checkpoint.origin;
     let mut signatures = vec![key.sign(origin, &text)];
-    let own = hub.sign(&weighbridge_verifier::sha256(&[text.as_bytes()]));
-    let line = own
-        .to_der()
-        .map(|der| hub_key(origin, hub.public_key()).line(&der));
+    let own = hub.sign(&hub.suite().hash(&[text.as_bytes()]));
+    let line = hub_key(origin, hub.public_key()).line_of_hub(&own);
     signatures.extend(line);
     Note { text, signatures }
 }

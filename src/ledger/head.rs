@@ -8,10 +8,10 @@ use super::store::StoreError;
 use crate::crypto::Signer;
 use borsh::{BorshDeserialize, BorshSerialize};
 use weighbridge_verifier::{
-    DecodeError, Hash, PublicKey, Signature, SignatureCheck, SignatureError, decode, encode, sha256,
+    DecodeError, Hash, PublicKey, Signature, SignatureCheck, SignatureError, Suite, decode, encode,
 };
 
-/// Version of the head format this code writes.
+/// Version of the head format this code writes; a head carries it with its suite's mark.
 pub const HEAD_VERSION: u8 = 1;
 
 /// Longest chain or hub id, in bytes: a head has to fit its slot.
@@ -25,7 +25,7 @@ const HEAD_DOMAIN: &[u8] = b"weighbridge/head/v1\0";
 /// How far a chain has come, signed by the hub that keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Head {
-    /// [`HEAD_VERSION`].
+    /// [`HEAD_VERSION`], with the mark of its suite ([`Suite::marked`]).
     pub version: u8,
     /// Id of the chain.
     pub chain: String,
@@ -43,7 +43,7 @@ impl Head {
     /// A head signed by `signer`.
     pub fn sign(chain: &str, height: u64, block_hash: Hash, signer: &dyn Signer) -> Self {
         let mut head = Self {
-            version: HEAD_VERSION,
+            version: signer.suite().marked(HEAD_VERSION),
             chain: chain.to_owned(),
             height,
             block_hash,
@@ -54,9 +54,15 @@ impl Head {
         head
     }
 
+    /// The suite of its chain.
+    pub fn suite(&self) -> Suite {
+        Suite::of_marked(self.version).0
+    }
+
     fn message(&self) -> Hash {
         let what = (self.version, &self.chain, self.height, self.block_hash);
-        sha256(&[HEAD_DOMAIN, &encode(&(what, &self.hub))])
+        self.suite()
+            .hash(&[HEAD_DOMAIN, &encode(&(what, &self.hub))])
     }
 
     /// Checks the signature.
@@ -76,7 +82,7 @@ impl Head {
     /// Reads a head.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let head: Self = decode("head", bytes)?;
-        if head.version == HEAD_VERSION {
+        if head.version == head.suite().marked(HEAD_VERSION) {
             return Ok(head);
         }
         Err(DecodeError {

@@ -1,11 +1,11 @@
 //! The inner tree: one salted leaf a sample, so that one sample can be shown without its neighbours.
 //!
 //! The leaves stand in column order: all samples of the first tag, then of the second, and so on. A
-//! sample costs one SHA-256 compression for its leaf, and two for the inner node that it adds.
+//! sample costs one compression of the hash for its leaf, and two for the inner node that it adds.
 
 use crate::model::{Batch, Column, Nanos, TagSpec, Values};
 use std::sync::Arc;
-use weighbridge_verifier::{Hash, Salt, TagDigest, Value, merkle};
+use weighbridge_verifier::{Hash, Salt, Suite, TagDigest, Value, merkle};
 
 /// A batch whose columns do not fit its tags or timelines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,17 +14,19 @@ pub struct MalformedColumn(pub usize);
 
 /// Makes the leaves of one device's batches, with the tags' digests kept from batch to batch.
 pub struct InnerTree {
+    suite: Suite,
     device: Arc<str>,
     tags: Arc<[TagSpec]>,
     digests: Vec<TagDigest>,
 }
 
 impl InnerTree {
-    /// For device `device` with these tags.
-    pub fn new(device: Arc<str>, tags: Arc<[TagSpec]>) -> Self {
-        let digest = |t: &TagSpec| TagDigest::new(&device, &t.name);
+    /// For device `device` with these tags, in a chain of `suite`.
+    pub fn new(suite: Suite, device: Arc<str>, tags: Arc<[TagSpec]>) -> Self {
+        let digest = |t: &TagSpec| TagDigest::new(suite, &device, &t.name);
         let digests = tags.iter().map(digest).collect();
         Self {
+            suite,
             device,
             tags,
             digests,
@@ -32,14 +34,19 @@ impl InnerTree {
     }
 
     /// For the device of `batch`.
-    pub fn of(batch: &Batch) -> Self {
-        Self::new(batch.device.clone(), batch.tags.clone())
+    pub fn of(suite: Suite, batch: &Batch) -> Self {
+        Self::new(suite, batch.device.clone(), batch.tags.clone())
     }
 
     /// Whether it was made for the device and tags of `batch`.
     pub fn fits(&self, batch: &Batch) -> bool {
         self.device == batch.device
             && (Arc::ptr_eq(&self.tags, &batch.tags) || *self.tags == *batch.tags)
+    }
+
+    /// The suite it hashes in.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Leaf hashes of all samples; `salt` gives the salt of each position. Positions count all
@@ -75,8 +82,8 @@ pub fn position(batch: &Batch, column: usize, index: usize) -> Option<u64> {
 }
 
 /// Root of the inner tree over `leaves`.
-pub fn inner_root(leaves: Vec<Hash>) -> Hash {
-    merkle::root_of(leaves)
+pub fn inner_root(suite: Suite, leaves: Vec<Hash>) -> Hash {
+    merkle::root_of(suite, leaves)
 }
 
 fn push_column(
@@ -144,11 +151,17 @@ mod tests {
 
     #[test]
     fn leaves_are_those_of_the_samples_in_column_order() {
+        for suite in Suite::ALL {
+            leaves_in_column_order(suite);
+        }
+    }
+
+    fn leaves_in_column_order(suite: Suite) {
         let batch = batch();
-        let leaves = InnerTree::of(&batch).leaves(&batch, salt).unwrap();
+        let leaves = InnerTree::of(suite, &batch).leaves(&batch, salt).unwrap();
         assert_eq!(leaves.len(), 10);
         for (c, column) in batch.columns.iter().enumerate() {
-            let digest = TagDigest::new("press-1", &batch.tags[c].name);
+            let digest = TagDigest::new(suite, "press-1", &batch.tags[c].name);
             for index in 0..5 {
                 let at = position(&batch, c, index).unwrap();
                 let leaf = digest.leaf(
@@ -162,14 +175,17 @@ mod tests {
             }
         }
         assert_eq!(position(&batch, 1, 5), None);
-        assert_eq!(inner_root(leaves.clone()), merkle::root(&leaves));
+        assert_eq!(
+            inner_root(suite, leaves.clone()),
+            merkle::root(suite, &leaves)
+        );
     }
 
     #[test]
     fn a_column_of_another_length_is_refused() {
         let mut batch = batch();
         batch.columns[1].values = Values::Text(vec![]);
-        let refused = InnerTree::of(&batch).leaves(&batch, salt);
+        let refused = InnerTree::of(Suite::Guomi, &batch).leaves(&batch, salt);
         assert_eq!(refused, Err(MalformedColumn(1)));
     }
 }

@@ -3,15 +3,16 @@
 //! The wrap itself says nothing to whoever cannot open it; the signature lets anyone notice a changed
 //! bit without any secret.
 
+use super::store::{Space, Store, StoreError};
 use crate::crypto::Signer;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::borrow::Cow;
 use weighbridge_verifier::{
     Content, DecodeError, Hash, PublicKey, Record, Signature, SignatureCheck, SignatureError,
-    decode, encode, sha256,
+    Suite, decode, encode,
 };
 
-/// Version of the format this code writes.
+/// Version of the format this code writes; a wrap carries it with its suite's mark.
 pub const KEY_WRAP_VERSION: u8 = 1;
 
 const KEY_WRAP_DOMAIN: &[u8] = b"weighbridge/key-wrap/v1\0";
@@ -19,7 +20,7 @@ const KEY_WRAP_DOMAIN: &[u8] = b"weighbridge/key-wrap/v1\0";
 /// An epoch key, wrapped to one recipient.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct KeyWrap {
-    /// [`KEY_WRAP_VERSION`].
+    /// [`KEY_WRAP_VERSION`], with the mark of its suite ([`Suite::marked`]).
     pub version: u8,
     /// Id of the chain.
     pub chain: String,
@@ -29,7 +30,7 @@ pub struct KeyWrap {
     pub key_epoch: u64,
     /// Id of whom it is wrapped to.
     pub recipient: String,
-    /// Encapsulated key (HPKE's `enc`).
+    /// Encapsulated key: HPKE's `enc`, or SM2's C1.
     pub enc: Vec<u8>,
     /// The wrapped key.
     pub ciphertext: Vec<u8>,
@@ -50,7 +51,7 @@ impl KeyWrap {
         signer: &dyn Signer,
     ) -> Self {
         let mut wrap = Self {
-            version: KEY_WRAP_VERSION,
+            version: signer.suite().marked(KEY_WRAP_VERSION),
             chain: chain.to_owned(),
             device: device.to_owned(),
             key_epoch,
@@ -64,10 +65,15 @@ impl KeyWrap {
         wrap
     }
 
+    /// The suite of its chain.
+    pub fn suite(&self) -> Suite {
+        Suite::of_marked(self.version).0
+    }
+
     fn message(&self) -> Hash {
         let key = (self.version, &self.chain, &self.device, self.key_epoch);
         let what = (&self.recipient, &self.enc, &self.ciphertext, &self.hub);
-        sha256(&[KEY_WRAP_DOMAIN, &encode(&(key, what))])
+        self.suite().hash(&[KEY_WRAP_DOMAIN, &encode(&(key, what))])
     }
 
     /// Checks the signature.
@@ -92,7 +98,7 @@ impl KeyWrap {
     /// Reads a wrap.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wrap: Self = decode("wrapped key", bytes)?;
-        if wrap.version == KEY_WRAP_VERSION {
+        if wrap.version == wrap.suite().marked(KEY_WRAP_VERSION) {
             return Ok(wrap);
         }
         Err(DecodeError {
@@ -116,6 +122,47 @@ pub fn wrap_prefix(device: &str, key_epoch: u64) -> Vec<u8> {
     key.extend(device.as_bytes());
     key.extend(key_epoch.to_be_bytes());
     key
+}
+
+/// Device and key epoch of a wrap, from the key under which it is kept.
+pub fn read_wrap_key(key: &[u8]) -> Option<(String, u64)> {
+    let (length, rest) = key.split_first_chunk::<4>()?;
+    let (device, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    let (epoch, _) = rest.split_first_chunk()?;
+    let device = String::from_utf8(device.to_vec()).ok()?;
+    Some((device, u64::from_be_bytes(*epoch)))
+}
+
+/// A wrap that is there, or was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptKey {
+    /// Its key in the store.
+    pub at: Vec<u8>,
+    /// Which of the device's keys it wraps.
+    pub epoch: u64,
+    /// Whether it was overwritten.
+    pub destroyed: bool,
+}
+
+/// All wraps of a device's keys, in order of their epochs.
+pub fn keys_of(store: &dyn Store, device: &str) -> Result<Vec<KeptKey>, StoreError> {
+    let from = wrap_prefix(device, 0);
+    let (of_device, _) = from.split_at(from.len() - size_of::<u64>());
+    let mut keys = Vec::new();
+    for entry in store.scan(Space::Keys, of_device) {
+        let (at, value) = entry?;
+        let Some(rest) = at.strip_prefix(of_device) else {
+            break;
+        };
+        if let Some((epoch, _)) = rest.split_first_chunk() {
+            keys.push(KeptKey {
+                epoch: u64::from_be_bytes(*epoch),
+                destroyed: value.is_empty(),
+                at,
+            });
+        }
+    }
+    Ok(keys)
 }
 
 /// Whose epoch key a record's sealed bytes are sealed under, and which of its keys: the device's, or

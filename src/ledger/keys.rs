@@ -12,7 +12,7 @@ pub fn height_of(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
 }
 
-/// Key of sealed bytes: their SHA-256.
+/// Key of sealed bytes: their hash in the chain's suite.
 pub fn sealed_key(hash: &Hash) -> Vec<u8> {
     hash.0.to_vec()
 }

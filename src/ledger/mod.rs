@@ -5,6 +5,7 @@ pub mod assemble;
 pub mod batch_format;
 pub mod checkpoint;
 pub mod draft;
+pub mod erasure;
 pub mod facts;
 pub mod head;
 pub mod history;
@@ -26,8 +27,24 @@ pub mod verify;
 pub mod words;
 pub mod writer;
 
+// The same tests, once for each suite.
 #[cfg(test)]
-mod golden;
+#[path = "."]
+mod nist {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
+    #[path = "golden.rs"]
+    mod golden;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "."]
+mod guomi {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
+    #[path = "golden.rs"]
+    mod golden;
+}
 #[cfg(test)]
 pub(crate) mod testing;
 

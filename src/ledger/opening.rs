@@ -1,14 +1,14 @@
 //! Opening what was sealed: the reader's side of [`super::seal`].
 
 use super::batch_format::{self, UnpackedBatch};
-use super::key_wrap::{KeyWrap, hub_object, wrap_key, wrap_prefix};
+use super::key_wrap::{KeyWrap, hub_object, keys_of, wrap_key};
 use super::keys::sealed_key;
 use super::store::{Space, Store, StoreError};
 use crate::crypto::{EpochKey, OpenError, SealingKey, WrappedKey};
 use serde_json::Value as Json;
 use std::sync::Arc;
 use weighbridge_verifier::evidence::Opened;
-use weighbridge_verifier::{DecodeError, Hash, MessageContent, Salt, SealedRef, sha256};
+use weighbridge_verifier::{DecodeError, Hash, MessageContent, Salt, SealedRef};
 use zeroize::Zeroizing;
 
 /// Why sealed bytes cannot be opened.
@@ -104,7 +104,7 @@ impl Opener {
         let content = batch_format::unpack(&plain)?;
         let samples = content.batch.samples();
         let salts = match &content.salts {
-            Some(seed) => seed.salts(samples),
+            Some(seed) => seed.salts(key.suite(), samples),
             None => key.salts(number, samples),
         };
         Ok(OpenedBatch { content, salts })
@@ -117,7 +117,7 @@ impl Opener {
         let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
         let salts = key.salts(number, 1);
         let salt = salts.first().map_or(&[][..], |salt| &salt[..]);
-        if sha256(&[&[0], salt, &plain]) != message.commitment {
+        if key.suite().hash(&[&[0], salt, &plain]) != message.commitment {
             return Err(OpeningError::Commitment(sealed.hash));
         }
         serde_json::from_slice(&plain).map_err(|e| OpeningError::Details(e.to_string()))
@@ -125,22 +125,9 @@ impl Opener {
 
     /// The first key epoch of `device` that was never used.
     pub fn next_key_epoch(&self, device: &str) -> Result<u64, OpeningError> {
-        let from = wrap_prefix(device, 0);
-        let of_device = from.len() - size_of::<u64>();
-        let mut next = 1;
-        for entry in self.store.scan(Space::Keys, &from) {
-            let (key, _) = entry?;
-            let Some(rest) = key
-                .get(of_device..)
-                .filter(|_| key[..of_device] == from[..of_device])
-            else {
-                break;
-            };
-            if let Some((epoch, _)) = rest.split_first_chunk() {
-                next = u64::from_be_bytes(*epoch).saturating_add(1);
-            }
-        }
-        Ok(next)
+        // Keys that were destroyed count: their epochs are named by records.
+        let newest = keys_of(&*self.store, device)?.into_iter().next_back();
+        Ok(newest.map_or(1, |key| key.epoch.saturating_add(1)))
     }
 
     /// What is in a sealed batch, without the salts of its leaves; `key` is its epoch's.
@@ -165,7 +152,8 @@ impl Opener {
             key_epoch,
             recipient: self.recipient.clone(),
         };
-        let wrap = self.store.get(Space::Keys, &at)?.ok_or_else(no_key)?;
+        let wrap = self.store.get(Space::Keys, &at)?;
+        let wrap = wrap.filter(|wrap| !wrap.is_empty()).ok_or_else(no_key)?;
         let wrap = KeyWrap::from_bytes(&wrap)?;
         let wrapped = WrappedKey {
             enc: wrap.enc,

@@ -166,7 +166,7 @@ impl Exhibits {
         let mut proven = proven.collect::<Result<Vec<_>, _>>()?;
         proven.sort_unstable_by_key(|s| s.position);
         let positions: Vec<usize> = proven.iter().map(|s| s.position as usize).collect();
-        let path = merkle::multi_path(&leaves, &positions);
+        let path = merkle::multi_path(block.header.suite(), &leaves, &positions);
         shown.path = path.ok_or_else(|| no_sample(samples.first()))?;
         shown.samples = proven;
         Ok(())
@@ -177,7 +177,7 @@ impl Exhibits {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (height, exhibit) in self.blocks {
             let positions: Vec<usize> = exhibit.records.keys().copied().collect();
-            let path = merkle::multi_path(&exhibit.leaves, &positions);
+            let path = merkle::multi_path(exhibit.header.suite(), &exhibit.leaves, &positions);
             let index = positions.first().copied().unwrap_or(0);
             blocks.push(ProvenBlock {
                 header: exhibit.header,
@@ -237,15 +237,32 @@ fn inner_leaves(
         epoch: batch.epoch,
         sequence: batch.sequence,
     })?;
-    let leaves = InnerTree::of(batch).leaves(batch, salt);
+    let suite = record.body.suite();
+    let leaves = InnerTree::of(suite, batch).leaves(batch, salt);
     let leaves = leaves.map_err(|_| ProofError::InnerRoot)?;
     if leaves.len() as u64 != u64::from(content.samples)
-        || inner_root(leaves.clone()) != content.inner_root
+        || inner_root(suite, leaves.clone()) != content.inner_root
     {
         return Err(ProofError::InnerRoot);
     }
     Ok(leaves)
 }
 
+// The same tests, once for each suite.
 #[cfg(test)]
-mod tests;
+#[path = "proof"]
+mod nist {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
+    #[path = "tests.rs"]
+    mod tests;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "proof"]
+mod guomi {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
+    #[path = "tests.rs"]
+    mod tests;
+}

@@ -4,7 +4,7 @@ use super::assemble::Tip;
 use super::shape::ApplyError;
 use super::state::State;
 use weighbridge_verifier::block::BlockError;
-use weighbridge_verifier::{Block, SignatureCheck, ValidatorSet};
+use weighbridge_verifier::{Block, SignatureCheck, Suite, ValidatorSet};
 
 /// Why a block may not come next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum FollowError {
     /// The block does not hold on its own.
     #[error("{0}")]
     Block(#[from] BlockError),
+    /// It is of another suite than the blocks before.
+    #[error("it is of suite `{0}`, the chain is not")]
+    Suite(Suite),
     /// It belongs to another chain.
     #[error("it belongs to the chain `{0}`")]
     Chain(String),
@@ -56,10 +59,10 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// At the beginning of chain `chain`.
-    pub fn new(chain: &str) -> Self {
+    /// At the beginning of chain `chain`, which is of `suite`.
+    pub fn new(suite: Suite, chain: &str) -> Self {
         Self {
-            state: State::new(chain),
+            state: State::new(suite, chain),
             tip: Tip::NONE,
         }
     }
@@ -113,6 +116,10 @@ impl Follower {
 
     fn check_place(&self, block: &Block) -> Result<(), FollowError> {
         let header = &block.header;
+        header.check_version()?;
+        if header.suite() != self.state.suite() {
+            return Err(FollowError::Suite(header.suite()));
+        }
         if header.chain != self.state.chain() {
             return Err(FollowError::Chain(header.chain.clone()));
         }
@@ -147,7 +154,7 @@ impl Follower {
                 .certificate
                 .verify_with(&block.header, set, check)
                 .map_err(FollowError::from),
-            None if set.hash() != block.header.validators_hash => {
+            None if set.hash(self.state.suite()) != block.header.validators_hash => {
                 Err(BlockError::ValidatorSet.into())
             }
             None => Ok(()),

@@ -4,7 +4,7 @@ use super::assemble::Tip;
 use super::facts::Totals;
 use serde::Serialize;
 use std::fmt;
-use weighbridge_verifier::{Hash, PublicKey};
+use weighbridge_verifier::{Hash, PublicKey, Suite};
 
 /// Most findings that are kept; the others are only counted.
 pub const MAX_FINDINGS: usize = 1_000;
@@ -42,6 +42,11 @@ pub enum Where {
         /// The key, hexadecimal.
         key: String,
     },
+    /// In the notice of an erasure under this key.
+    Erasures {
+        /// The key, hexadecimal.
+        key: String,
+    },
     /// In a keyspace as a whole.
     Store {
         /// Its name.
@@ -58,6 +63,7 @@ impl fmt::Display for Where {
             Self::Sealed { key } => write!(f, "sealed {key}"),
             Self::Keys { key } => write!(f, "wrapped key {key}"),
             Self::History { key } => write!(f, "history {key}"),
+            Self::Erasures { key } => write!(f, "erasure {key}"),
             Self::Store { name } => write!(f, "keyspace {name}"),
         }
     }
@@ -78,6 +84,27 @@ impl fmt::Display for Finding {
     }
 }
 
+/// An erasure that is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ErasureFound {
+    /// The device.
+    pub device: String,
+    /// Everything before this source time was to go, ns since 1970.
+    pub until: i64,
+    /// When, ns since 1970.
+    pub time: i64,
+    /// Who asked.
+    pub by: String,
+    /// Height of the block that records it.
+    pub height: u64,
+    /// Which record of the block, from 0.
+    pub index: usize,
+    /// Batches that went.
+    pub batches: u64,
+    /// Bytes of ciphertext in them.
+    pub bytes: u64,
+}
+
 /// How far a clean ledger can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,6 +120,8 @@ pub enum LedgerTrust {
 pub struct Report {
     /// Id of the chain; empty when there is no readable first block.
     pub chain: String,
+    /// Suite of the chain; none when there is no readable first block.
+    pub suite: Option<Suite>,
     /// The key under which the ledger was begun.
     pub key: Option<PublicKey>,
     /// Height of the newest block that follows from all before it.
@@ -107,8 +136,16 @@ pub struct Report {
     pub sealed: u64,
     /// Bytes of ciphertext in them.
     pub sealed_bytes: u64,
-    /// Wrapped keys that were checked.
+    /// Wrapped keys that were checked, with those that were destroyed.
     pub wraps: u64,
+    /// Wrapped keys that were destroyed.
+    pub destroyed_keys: u64,
+    /// What was erased, up to [`MAX_FINDINGS`].
+    pub erasures: Vec<ErasureFound>,
+    /// How many erasures there were in all.
+    pub erasure_count: u64,
+    /// Batches that they took.
+    pub erased_batches: u64,
     /// How far it can be trusted if there are no findings.
     pub trust: LedgerTrust,
     /// What is wrong, up to [`MAX_FINDINGS`].
@@ -121,6 +158,7 @@ impl Report {
     pub(super) fn new(trust: Option<&PublicKey>) -> Self {
         Self {
             chain: String::new(),
+            suite: None,
             key: None,
             height: 0,
             block_hash: Hash::ZERO,
@@ -129,6 +167,10 @@ impl Report {
             sealed: 0,
             sealed_bytes: 0,
             wraps: 0,
+            destroyed_keys: 0,
+            erasures: Vec::new(),
+            erasure_count: 0,
+            erased_batches: 0,
             trust: match trust {
                 Some(_) => LedgerTrust::Key,
                 None => LedgerTrust::SelfConsistentOnly,

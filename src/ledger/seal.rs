@@ -15,9 +15,10 @@ use crate::model::{Batch, Nanos, VerdictClass};
 use crate::validation::Verdict;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use weighbridge_verifier::Suite;
 use weighbridge_verifier::record::attestation_message;
 use weighbridge_verifier::{
-    Attestation, BatchContent, DocumentContent, Hash, SealedRef, VerdictSummary, sha256,
+    Attestation, BatchContent, DocumentContent, Hash, SealedRef, VerdictSummary,
 };
 
 /// The document of validation settings and limits that a device's batches are judged by.
@@ -129,6 +130,16 @@ impl BatchSealer {
         self
     }
 
+    /// What the device's batches are judged by, as far as it is sealed.
+    pub fn in_force(&self) -> InForce {
+        *self.in_force.lock()
+    }
+
+    /// The suite that it seals in.
+    pub fn suite(&self) -> Suite {
+        self.key.suite()
+    }
+
     /// Messages counted under the key.
     pub fn used(&self) -> u64 {
         self.key.used()
@@ -189,7 +200,7 @@ impl BatchSealer {
         };
         let own = self.attester.as_ref().map(|attester| Attestation {
             key: attester.public_key(),
-            signature: attester.sign(&attestation_message(&content)),
+            signature: attester.sign(&attestation_message(self.key.suite(), &content)),
         });
         content.attester = attested.map(|a| a.attestation).or(own);
         let draft = if refused {
@@ -229,18 +240,18 @@ impl BatchSealer {
     fn inner_root(&mut self, batch: &Batch, number: u64) -> Result<Hash, MalformedColumn> {
         let salts = self.key.salts(number, batch.samples());
         let tree = self.tree.take().filter(|tree| tree.fits(batch));
-        let tree = tree.unwrap_or_else(|| InnerTree::of(batch));
+        let tree = tree.unwrap_or_else(|| InnerTree::of(self.key.suite(), batch));
         let mut salts = salts.into_iter();
         let leaves = tree.leaves(batch, |_| salts.next().unwrap_or_default())?;
         self.tree = Some(tree);
-        Ok(inner_tree::inner_root(leaves))
+        Ok(inner_tree::inner_root(self.key.suite(), leaves))
     }
 
     /// Record and values of a document about the device; from now on its batches refer to it.
     pub fn seal_document(&mut self, kind: &str, plain: &[u8], time: Nanos) -> (Draft, Vec<Put>) {
         let number = self.key.next_message();
         let salt = self.key.salts(number.get(), 1).remove(0);
-        let commitment = sha256(&[&[0], &salt, plain]);
+        let commitment = self.key.suite().hash(&[&[0], &salt, plain]);
         let (sealed, put) = self.put(self.key.seal(number, plain));
         let mut puts = std::mem::take(&mut self.wraps);
         puts.push(put);
@@ -262,7 +273,7 @@ impl BatchSealer {
     }
 
     fn put(&self, ciphertext: Vec<u8>) -> (SealedRef, Put) {
-        let hash = sha256(&[&ciphertext]);
+        let hash = self.key.suite().hash(&[&ciphertext]);
         let sealed = SealedRef {
             hash,
             length: ciphertext.len() as u64,

@@ -6,7 +6,7 @@
 use borsh::BorshSerialize;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
-use weighbridge_verifier::{Hash, encode, sha256};
+use weighbridge_verifier::{Hash, Suite, encode};
 
 const SECTION_DOMAIN: &[u8] = b"weighbridge/state-section/v1\0";
 
@@ -32,9 +32,9 @@ impl<T: Clone + BorshSerialize> Section<T> {
         Arc::make_mut(&mut self.value)
     }
 
-    /// Hash of the value's canonical bytes.
-    pub(super) fn hash(&self) -> Hash {
-        let compute = || sha256(&[SECTION_DOMAIN, &encode(&*self.value)]);
+    /// Hash of the value's canonical bytes; a chain has one suite, so it is always asked for the same.
+    pub(super) fn hash(&self, suite: Suite) -> Hash {
+        let compute = || suite.hash(&[SECTION_DOMAIN, &encode(&*self.value)]);
         *self.hash.get_or_init(compute)
     }
 }

@@ -3,7 +3,9 @@
 use super::facts::DeviceTip;
 use super::words::ACCESS_OBJECT;
 use weighbridge_verifier::record::RECORD_VERSION;
-use weighbridge_verifier::{Action, Content, RecordBody, Response, SignatureError, VerdictClass};
+use weighbridge_verifier::{
+    Action, Content, RecordBody, Response, SignatureError, Suite, VerdictClass,
+};
 
 /// Longest name in a record (subject, object, ids, kinds, chart, rule), in bytes.
 pub const MAX_NAME: usize = 256;
@@ -14,6 +16,17 @@ pub enum ApplyError {
     /// It was written by a version of the format this code does not know.
     #[error("the format version {0} is not known here")]
     Version(u8),
+    /// It is of another suite than the chain.
+    #[error("it is of suite `{record}`, the chain of suite `{chain}`")]
+    Suite {
+        /// The record's.
+        record: Suite,
+        /// The chain's.
+        chain: Suite,
+    },
+    /// An identity's key is of another suite than the chain.
+    #[error("the key of `{0}` is not of the chain's suite `{1}`")]
+    KeySuite(String, Suite),
     /// It was made for another chain.
     #[error("it was made for the chain `{0}`")]
     Chain(String),
@@ -94,10 +107,17 @@ pub enum ApplyError {
     Exhausted,
 }
 
-/// Checks version, lengths, and that action, content and response fit each other.
-pub(super) fn check_shape(body: &RecordBody) -> Result<(), ApplyError> {
-    if body.version != RECORD_VERSION {
+/// Checks suite, version, lengths, and that action, content and response fit each other.
+pub(super) fn check_shape(suite: Suite, body: &RecordBody) -> Result<(), ApplyError> {
+    let own = body.suite();
+    if body.version != own.marked(RECORD_VERSION) {
         return Err(ApplyError::Version(body.version));
+    }
+    if own != suite {
+        return Err(ApplyError::Suite {
+            record: own,
+            chain: suite,
+        });
     }
     let wrong = |why| {
         Err(ApplyError::Shape {

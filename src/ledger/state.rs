@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use weighbridge_verifier::signature::DirectCheck;
 use weighbridge_verifier::{
     Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, IdentityKind,
-    MessageContent, PublicKey, Record, RecordBody, SignatureCheck, ValidatorSet, VerdictClass,
-    encode, sha256,
+    MessageContent, PublicKey, Record, RecordBody, SignatureCheck, Suite, ValidatorSet,
+    VerdictClass, encode,
 };
 
 const STATE_DOMAIN: &[u8] = b"weighbridge/state/v1\0";
@@ -23,6 +23,7 @@ const STATE_DOMAIN: &[u8] = b"weighbridge/state/v1\0";
 /// The state of a chain after some block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
+    suite: Suite,
     chain: Section<String>,
     validators: Section<Option<ValidatorSet>>,
     identities: Section<BTreeMap<String, Identity>>,
@@ -41,9 +42,10 @@ pub struct State {
 type Attested = BTreeMap<PublicKey, DeviceTip>;
 
 impl State {
-    /// The state of chain `chain` before its first record.
-    pub fn new(chain: &str) -> Self {
+    /// The state of chain `chain`, which is of `suite`, before its first record.
+    pub fn new(suite: Suite, chain: &str) -> Self {
         Self {
+            suite,
             chain: Section::new(chain.to_owned()),
             validators: Section::default(),
             identities: Section::default(),
@@ -55,6 +57,11 @@ impl State {
             totals: Section::default(),
             attested: Section::default(),
         }
+    }
+
+    /// Suite of the chain.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Id of the chain.
@@ -169,30 +176,33 @@ impl State {
     /// Hash of the whole state: over the names and hashes of its parts. Parts that are empty are left
     /// out, so that a part added by a later version does not change the hashes of old chains.
     pub fn hash(&self) -> Hash {
+        let suite = self.suite;
         let parts = [
-            ("access", filled(&self.access)),
-            ("alarms", filled(&self.alarms)),
-            ("chain", Some(self.chain.hash())),
-            ("devices", filled(&self.devices)),
-            ("documents", filled(&self.documents)),
-            ("hubs", filled(&self.hubs)),
-            ("identities", filled(&self.identities)),
-            ("totals", Some(self.totals.hash())),
+            ("access", filled(suite, &self.access)),
+            ("alarms", filled(suite, &self.alarms)),
+            ("chain", Some(self.chain.hash(suite))),
+            ("devices", filled(suite, &self.devices)),
+            ("documents", filled(suite, &self.documents)),
+            ("hubs", filled(suite, &self.hubs)),
+            ("identities", filled(suite, &self.identities)),
+            ("totals", Some(self.totals.hash(suite))),
             (
                 "validators",
-                self.validators.as_ref().map(|_| self.validators.hash()),
+                self.validators
+                    .as_ref()
+                    .map(|_| self.validators.hash(suite)),
             ),
         ];
         let parts: BTreeMap<&str, Hash> = parts
             .into_iter()
             .filter_map(|(name, hash)| Some((name, hash?)))
             .collect();
-        sha256(&[STATE_DOMAIN, &encode(&parts)])
+        suite.hash(&[STATE_DOMAIN, &encode(&parts)])
     }
 
     /// Whether `body` may come next.
     fn check(&self, body: &RecordBody) -> Result<(), ApplyError> {
-        check_shape(body)?;
+        check_shape(self.suite, body)?;
         if body.chain != **self.chain {
             return Err(ApplyError::Chain(body.chain.clone()));
         }
@@ -276,6 +286,10 @@ impl State {
     }
 
     fn check_identity(&self, action: Action, identity: &IdentityContent) -> Result<(), ApplyError> {
+        let other_suite = |key: &PublicKey| key.suite() != self.suite;
+        if identity.key.as_ref().is_some_and(other_suite) {
+            return Err(ApplyError::KeySuite(identity.id.clone(), self.suite));
+        }
         let known = self.identities.get(&identity.id);
         let id = || identity.id.clone();
         match (action, known) {
@@ -435,10 +449,27 @@ fn is_active_hub(identity: &Identity) -> bool {
 }
 
 fn filled<K: Clone + BorshSerialize + Ord, V: Clone + BorshSerialize>(
+    suite: Suite,
     section: &Section<BTreeMap<K, V>>,
 ) -> Option<Hash> {
-    (!section.is_empty()).then(|| section.hash())
+    (!section.is_empty()).then(|| section.hash(suite))
 }
 
+// The same tests, once for each suite.
 #[cfg(test)]
-mod tests;
+#[path = "state"]
+mod nist {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
+    #[path = "tests.rs"]
+    mod tests;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "state"]
+mod guomi {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
+    #[path = "tests.rs"]
+    mod tests;
+}

@@ -12,16 +12,25 @@ pub enum Space {
     Blocks,
     /// Hash of the ciphertext (32 bytes) → ciphertext of a batch or document.
     Sealed,
-    /// Object, key epoch, recipient → wrapped epoch key. The only space whose values are overwritten.
+    /// Object, key epoch, recipient → wrapped epoch key. The only space whose values are overwritten, in
+    /// the place where they lie: an empty value is a key that was destroyed.
     Keys,
     /// Device, length class, newest source time, batch → where its sealed batch is. Says nothing that
     /// blocks and sealed batches do not say, and can be made up from them.
     History,
+    /// What was erased, by the hash that the record of it names, and what of that is still to be done.
+    Erasures,
 }
 
 impl Space {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Blocks, Self::Sealed, Self::Keys, Self::History];
+    pub const ALL: [Self; 5] = [
+        Self::Blocks,
+        Self::Sealed,
+        Self::Keys,
+        Self::History,
+        Self::Erasures,
+    ];
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -30,6 +39,7 @@ impl Space {
             Self::Sealed => "sealed",
             Self::Keys => "keys",
             Self::History => "history",
+            Self::Erasures => "erasures",
         }
     }
 }
@@ -80,7 +90,8 @@ pub type Entry = Result<Pair, StoreError>;
 /// A key-value store with atomic, durable batches of writes. Blocking: never call it from an async
 /// thread.
 pub trait Store: Send + Sync {
-    /// Writes all of `puts` or none, and returns once they are durable.
+    /// Writes all of `puts` or none, and returns once they are durable. Wrapped keys are written first:
+    /// one that is there without its block wraps nothing.
     ///
     /// After an error it is not known which of the two: whoever needs to know reads, or commits the
     /// same again.
@@ -94,4 +105,12 @@ pub trait Store: Send + Sync {
 
     /// All entries with keys from `from` on, ascending.
     fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a>;
+
+    /// Removes what is under `keys`, and returns once that is durable. What is not there is no error.
+    /// Wrapped keys are overwritten where they lie, and an empty value stays under their keys. Anything
+    /// else may stay in the store's files until [`reclaim`](Self::reclaim).
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError>;
+
+    /// Gives back the room of what was removed. It takes as long as writing what remains.
+    fn reclaim(&self) -> Result<(), StoreError>;
 }

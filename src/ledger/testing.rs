@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use weighbridge_verifier::{
     BatchContent, Content, Hash, PublicKey, SealedRef, Signature, SignatureCheck, SignatureError,
-    VerdictClass, VerdictSummary, sha256,
+    Suite, VerdictClass, VerdictSummary,
 };
 
 /// A signer whose key is made of one byte. It remembers what it has signed, and as a check of
@@ -20,9 +20,9 @@ pub(crate) struct TestSigner {
 }
 
 impl TestSigner {
-    pub(crate) fn new(id: &str, byte: u8) -> Self {
+    pub(crate) fn new(suite: Suite, id: &str, byte: u8) -> Self {
         let issued = Mutex::default();
-        let identity = Identity::from_byte(id, byte);
+        let identity = Identity::from_byte_of(suite, id, byte);
         Self { identity, issued }
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn sealed_bytes(device: &str, epoch: u64, sequence: u64) -> Vec<u8> {
 }
 
 /// The content of a stored batch.
-pub(crate) fn batch_content(device: &str, epoch: u64, sequence: u64) -> BatchContent {
+pub(crate) fn batch_content(suite: Suite, device: &str, epoch: u64, sequence: u64) -> BatchContent {
     let sealed = sealed_bytes(device, epoch, sequence);
     BatchContent {
         device: device.to_owned(),
@@ -71,9 +71,9 @@ pub(crate) fn batch_content(device: &str, epoch: u64, sequence: u64) -> BatchCon
         sequence,
         samples: 3,
         grade: 0,
-        inner_root: sha256(&[b"root", &sealed]),
+        inner_root: suite.hash(&[b"root", &sealed]),
         sealed: Some(SealedRef {
-            hash: sha256(&[&sealed]),
+            hash: suite.hash(&[&sealed]),
             length: sealed.len() as u64,
             key_epoch: 1,
         }),
@@ -82,19 +82,19 @@ pub(crate) fn batch_content(device: &str, epoch: u64, sequence: u64) -> BatchCon
             chart: String::new(),
             rule: String::new(),
         },
-        judged_by: sha256(&[b"limits"]),
+        judged_by: suite.hash(&[b"limits"]),
         attester: None,
     }
 }
 
 /// A draft that stores a batch.
-pub(crate) fn store_draft(device: &str, sequence: u64, time: i64) -> Draft {
-    Draft::store(time, batch_content(device, 1, sequence))
+pub(crate) fn store_draft(suite: Suite, device: &str, sequence: u64, time: i64) -> Draft {
+    Draft::store(time, batch_content(suite, device, 1, sequence))
 }
 
 /// A draft that refuses a batch.
-pub(crate) fn refuse_draft(device: &str, sequence: u64, time: i64) -> Draft {
-    let mut batch = batch_content(device, 1, sequence);
+pub(crate) fn refuse_draft(suite: Suite, device: &str, sequence: u64, time: i64) -> Draft {
+    let mut batch = batch_content(suite, device, 1, sequence);
     batch.sealed = None;
     batch.verdict = VerdictSummary {
         class: VerdictClass::Invalid,
@@ -105,14 +105,14 @@ pub(crate) fn refuse_draft(device: &str, sequence: u64, time: i64) -> Draft {
 }
 
 /// The sealed bytes that the drafts name.
-pub(crate) fn sealed_puts(drafts: &[Draft]) -> Vec<Put> {
+pub(crate) fn sealed_puts(suite: Suite, drafts: &[Draft]) -> Vec<Put> {
     let batches = drafts.iter().filter_map(|d| match &d.content {
         Content::Batch(batch) if batch.sealed.is_some() => Some(batch),
         _ => None,
     });
     let put = |b: &BatchContent| {
         let value = sealed_bytes(&b.device, b.epoch, b.sequence);
-        let key = sha256(&[&value]).0.to_vec();
+        let key = suite.hash(&[&value]).0.to_vec();
         let space = Space::Sealed;
         let time = i64::try_from(b.sequence).unwrap_or(i64::MAX);
         let span = b.sealed.map(|sealed| Span {

@@ -3,19 +3,22 @@
 //! Blocks are followed in order (form, place, Merkle root, every record against the state so far,
 //! certificate, state hash). Then every sealed value must hash to what a record names, every record's
 //! sealed value must be there, every wrapped key must be signed, the index of the history must name
-//! what records name, and the signed head must agree.
+//! what records name, and the signed head must agree. What an erasure took must be gone instead.
+
+mod erasures;
 
 use super::head::{Head, HeadReading};
 use super::history::index;
-use super::key_wrap::{KeyWrap, sealing_key, wrap_prefix};
+use super::key_wrap::{KeyWrap, read_wrap_key, sealing_key, wrap_prefix};
 use super::keys::height_of;
 use super::replay::{FollowError, Follower};
 use super::report::{Progress, Report, Where};
 use super::store::{Space, Store, StoreError};
+use erasures::Erasures;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weighbridge_verifier::block::BlockError;
 use weighbridge_verifier::{
-    Block, Hash, IdentityKind, KeyCache, PublicKey, Record, SignatureCheck, decode, sha256,
+    Block, Hash, IdentityKind, KeyCache, PublicKey, Record, SignatureCheck, Suite, decode,
 };
 
 /// Verifies the ledger in `store` against its `head`; with `trust`, also that it was begun under this
@@ -48,12 +51,15 @@ pub fn verify_store_with(
         previous: None,
         sealed: HashMap::new(),
         wraps: BTreeMap::new(),
+        erasures: Erasures::default(),
         head_blocks: BTreeMap::new(),
     };
     let heads = verification.read_heads(head);
+    verification.notices()?;
     verification.head_blocks = heads.iter().map(|h| (h.height, None)).collect();
     verification.blocks()?;
     verification.trust(trust);
+    verification.list_erasures();
     verification.sealed()?;
     verification.wraps()?;
     verification.history()?;
@@ -69,6 +75,21 @@ struct Named {
     seen: bool,
     /// Of a batch, how many entries the history's index has for it, and should; of anything else nothing.
     indexed: Option<(u8, u8)>,
+    /// Which erasure took it, or its key.
+    erased: Option<u32>,
+}
+
+impl Named {
+    /// Whether an erasure that was recorded after it took it.
+    fn is_erased(&self, erasures: &Erasures) -> bool {
+        let place = Some((self.height, self.index));
+        self.erased.is_some_and(|at| erasures.holds(at, place))
+    }
+
+    /// Whether it is erased, and that is done.
+    fn is_gone(&self, erasures: &Erasures) -> bool {
+        self.is_erased(erasures) && self.erased.is_some_and(|at| erasures.is_done(at))
+    }
 }
 
 struct Verification<'a> {
@@ -88,6 +109,8 @@ struct Verification<'a> {
     sealed: HashMap<Hash, Named>,
     /// All keys that sealed values need, with the first record that needs them.
     wraps: BTreeMap<(String, u64), (u64, usize)>,
+    /// What was erased.
+    erasures: Erasures,
     /// Hashes of the blocks that the heads name.
     head_blocks: BTreeMap<u64, Option<Hash>>,
 }
@@ -151,6 +174,7 @@ impl Verification<'_> {
             }
         };
         self.name_sealed(height, &block);
+        self.name_erasures(height, &block);
         let hash = block.header.hash();
         if let Some(slot) = self.head_blocks.get_mut(&height) {
             *slot = Some(hash);
@@ -167,7 +191,7 @@ impl Verification<'_> {
     fn follow(&mut self, height: u64, block: &Block) {
         let follower = self
             .follower
-            .get_or_insert_with(|| Follower::new(&block.header.chain));
+            .get_or_insert_with(|| Follower::new(block.header.suite(), &block.header.chain));
         let Err(e) = follower.follow(block, Some(self.check)) else {
             return;
         };
@@ -229,15 +253,25 @@ impl Verification<'_> {
             let Some(sealed) = record.body.sealed() else {
                 continue;
             };
+            let key = sealing_key(record);
+            let batch = record.body.batch();
+            let erased = key.as_ref().and_then(|(owner, key_epoch)| match batch {
+                Some(batch) => {
+                    let which = (batch.epoch, batch.sequence);
+                    self.erasures.of_batch(owner, *key_epoch, which)
+                }
+                None => self.erasures.of_key(owner, *key_epoch),
+            });
             let named = Named {
                 length: sealed.length,
                 height,
                 index,
                 seen: false,
-                indexed: record.body.batch().map(|_| (0, 1)),
+                indexed: batch.map(|_| (0, 1)),
+                erased,
             };
             self.sealed.insert(sealed.hash, named);
-            if let Some((device, epoch)) = sealing_key(record) {
+            if let Some((device, epoch)) = key {
                 let key = (device.into_owned(), epoch);
                 self.wraps.entry(key).or_insert((height, index));
             }
@@ -250,6 +284,7 @@ impl Verification<'_> {
         };
         let state = follower.state();
         self.report.chain = state.chain().to_owned();
+        self.report.suite = Some(state.suite());
         let first = state.validators().and_then(|v| v.validators.first());
         self.report.key = first.map(|v| v.key);
         if let (Some(trust), Some(key)) = (trust, self.report.key)
@@ -273,7 +308,8 @@ impl Verification<'_> {
                 }
             }
         }
-        let mut missing: Vec<_> = self.sealed.iter().filter(|(_, n)| !n.seen).collect();
+        let lost = |n: &Named| !n.seen && !n.is_erased(&self.erasures);
+        let mut missing: Vec<_> = self.sealed.iter().filter(|(_, n)| lost(n)).collect();
         missing.sort_unstable_by_key(|(_, n)| (n.height, n.index));
         for (hash, named) in missing {
             let place = Where::Record {
@@ -290,6 +326,8 @@ impl Verification<'_> {
         self.report.sealed += 1;
         self.report.sealed_bytes += value.len() as u64;
         let place = Where::Sealed { key: hex(key) };
+        let follower = self.follower.as_ref();
+        let suite = follower.map_or(Suite::Nist, |f| f.state().suite());
         let named = key.try_into().ok().map(Hash);
         let Some(named) = named.and_then(|h| self.sealed.get_mut(&h)) else {
             // What an unreadable block names is not known.
@@ -299,9 +337,15 @@ impl Verification<'_> {
             return;
         };
         named.seen = true;
+        // What is no batch may stay: nobody can open it.
+        if named.indexed.is_some() && named.is_gone(&self.erasures) {
+            let what =
+                "these bytes are there although their erasure is recorded: they were put back";
+            self.report.find(place.clone(), what);
+        }
         let of = format!("of block {}, record {}", named.height, named.index);
         let length = value.len() as u64;
-        if sha256(&[value]).0 != key {
+        if suite.hash(&[value]).0 != key {
             let what = format!("the sealed bytes {of} are changed: their hash is another");
             self.report.find(place, what);
         } else if length != named.length {
@@ -327,8 +371,29 @@ impl Verification<'_> {
                 }
             };
             self.report.wraps += 1;
+            if value.is_empty() {
+                self.report.destroyed_keys += 1;
+                let place = Where::Keys { key: hex(&key) };
+                match read_wrap_key(&key) {
+                    None => self
+                        .report
+                        .find(place, "it is no key that a wrap is kept under"),
+                    Some((device, epoch)) => {
+                        if self.erasures.takes_key(&device, epoch).is_none() {
+                            let what = "it was overwritten, and no record says so";
+                            self.report.find(place, what);
+                        }
+                    }
+                }
+                continue;
+            }
             match self.wrap(&key, &value) {
                 Ok(Some(wrap)) => {
+                    let taken = self.erasures.takes_key(&wrap.device, wrap.key_epoch);
+                    if taken.is_some_and(|at| self.erasures.is_done(at)) {
+                        let what = "it is there although its erasure is recorded: it was put back";
+                        self.report.find(Where::Keys { key: hex(&key) }, what);
+                    }
                     seen.insert(wrap_prefix(&wrap.device, wrap.key_epoch));
                 }
                 Ok(None) => {}
@@ -336,7 +401,8 @@ impl Verification<'_> {
             }
         }
         for ((device, epoch), (height, index)) in &self.wraps {
-            if !seen.contains(&wrap_prefix(device, *epoch)) {
+            let erased = self.erasures.takes_key(device, *epoch).is_some();
+            if !erased && !seen.contains(&wrap_prefix(device, *epoch)) {
                 let (height, index) = (*height, *index);
                 let what =
                     format!("no hub holds key {epoch} of `{device}`, which it is sealed under");
@@ -365,7 +431,10 @@ impl Verification<'_> {
                 self.report.find(place, what);
             }
         }
-        let incomplete = |n: &&Named| n.indexed.is_some_and(|(there, of)| there < of);
+        let incomplete = |n: &&Named| {
+            let lacks = n.indexed.is_some_and(|(there, of)| there < of);
+            lacks && !n.is_erased(&self.erasures)
+        };
         let missing = self.sealed.values().filter(incomplete);
         let missing = missing.count();
         // A ledger that an earlier version wrote has none until its hub starts.
@@ -395,6 +464,9 @@ impl Verification<'_> {
         let Some((there, of)) = &mut named.indexed else {
             return Err("the entry names what is no batch");
         };
+        if named.erased.is_some_and(|at| self.erasures.is_done(at)) {
+            return Err("the batch that the entry names is erased");
+        }
         if *there > 0 && *of != span.parts || *there >= span.parts {
             return Err("the batch has other entries");
         }

@@ -15,8 +15,8 @@ use crate::model::Nanos;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weighbridge_verifier::{
-    Block, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, SignatureError, decode,
-    encode,
+    Block, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, SignatureError, Suite,
+    decode, encode,
 };
 
 /// Which chain a ledger keeps.
@@ -77,6 +77,17 @@ pub enum LedgerError {
     /// The head's signature is not this hub's.
     #[error("the signed head is not signed by this hub's key: {0}")]
     HeadSignature(#[from] SignatureError),
+    /// The chain is of another suite than the keys.
+    #[error(
+        "the ledger is of suite `{chain}` and the keys are of suite `{keys}`: the first block fixes the \
+         suite; another one needs another data directory"
+    )]
+    Suite {
+        /// The chain's.
+        chain: Suite,
+        /// The keys'.
+        keys: Suite,
+    },
     /// The store ends before the head.
     #[error(
         "the store is damaged: it ends at block {store}, but block {head} was acknowledged; restore \
@@ -146,7 +157,7 @@ impl Ledger {
         }
         let reading = head.read()?;
         let newest = read_head(&reading, &chain, &*signer)?;
-        let (state, tip) = follow_store(&*store, &chain, newest.as_ref())?;
+        let (state, tip) = follow_store(&*store, &chain, signer.suite(), newest.as_ref())?;
         let mut ledger = Self {
             store,
             head,
@@ -318,6 +329,10 @@ fn read_head(
         let why = format!("it is of the chain `{}`, not `{}`", head.chain, chain.id);
         return Err(LedgerError::Head(why));
     }
+    let (chain, keys) = (head.suite(), signer.suite());
+    if chain != keys {
+        return Err(LedgerError::Suite { chain, keys });
+    }
     head.verify(&signer.public_key(), &KeyCache::default())?;
     Ok(Some(head))
 }
@@ -326,10 +341,11 @@ fn read_head(
 fn follow_store(
     store: &dyn Store,
     chain: &ChainConfig,
+    suite: Suite,
     head: Option<&Head>,
 ) -> Result<(State, Tip), LedgerError> {
     let check = KeyCache::default();
-    let mut follower = Follower::new(&chain.id);
+    let mut follower = Follower::new(suite, &chain.id);
     for entry in store.scan(Space::Blocks, &[]) {
         let (key, value) = entry?;
         let height = follower.tip().height + 1;

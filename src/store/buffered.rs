@@ -175,6 +175,16 @@ impl Shared {
         }
     }
 
+    /// Whether nothing waits: what does would come back after it was removed.
+    fn nothing_waits(&self) -> Result<(), StoreError> {
+        let state = self.state.lock();
+        if state.spool.pending() == 0 && !state.ended {
+            return Ok(());
+        }
+        let why = "blocks still wait in its buffer; erase when it has written them";
+        Err(StoreError::Io(why.to_owned()))
+    }
+
     fn value(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let of = (space, key.to_vec());
         let mut state = self.state.lock();
@@ -234,6 +244,16 @@ impl State {
 impl Store for BufferedStore {
     fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
         let shared = &self.shared;
+        let is_wrap = |put: &Put| put.space == Space::Keys;
+        if puts.iter().any(is_wrap) && self.drain.is_some() {
+            // Wrapped keys lie where they can be overwritten, and so never in the buffer.
+            let (wraps, rest): (Vec<Put>, Vec<Put>) = puts.iter().cloned().partition(is_wrap);
+            shared.inner.commit(&wraps)?;
+            return match rest.is_empty() {
+                true => Ok(()),
+                false => self.commit(&rest),
+            };
+        }
         if self.drain.is_some() && shared.state.lock().spool.pending() == 0 {
             let error = match shared.inner.commit(puts) {
                 Err(error @ (StoreError::Full | StoreError::Io(_))) => error,
@@ -300,6 +320,16 @@ impl Store for BufferedStore {
             }
         }))
     }
+
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.shared.nothing_waits()?;
+        self.shared.inner.remove(space, keys)
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.shared.nothing_waits()?;
+        self.shared.inner.reclaim()
+    }
 }
 
 /// In which record the newest value under each key is.
@@ -353,6 +383,7 @@ fn space_code(space: Space) -> u8 {
         Space::Sealed => 1,
         Space::Keys => 2,
         Space::History => 3,
+        Space::Erasures => 4,
     }
 }
 
@@ -446,6 +477,35 @@ mod tests {
         store.commit(&both(7, 1)).unwrap();
         assert_eq!(store.status().waiting, 0);
         assert_eq!(disk.contents(Space::Blocks).len(), 7);
+    }
+
+    #[test]
+    fn wrapped_keys_are_never_in_the_buffer_and_what_waits_is_not_erased() {
+        let (disk, dir) = (FaultyDisk::new(6), tempfile::tempdir().unwrap());
+        let store = open(&disk, dir.path());
+        disk.set_full(true);
+        let wrap = Put {
+            value: b"a wrapped key".to_vec(),
+            ..put(Space::Keys, 1, 0)
+        };
+        store
+            .commit(&[wrap.clone(), put(Space::Blocks, 1, 1)])
+            .unwrap();
+        assert_eq!(store.status().waiting, 1);
+        for file in std::fs::read_dir(dir.path()).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(!bytes.windows(wrap.value.len()).any(|w| w == wrap.value));
+        }
+        let got = store.get(Space::Keys, &wrap.key).unwrap();
+        assert_eq!(got.as_ref(), Some(&wrap.value));
+        let waiting = store.remove(Space::Keys, std::slice::from_ref(&wrap.key));
+        assert!(waiting.unwrap_err().to_string().contains("still wait"));
+        disk.set_full(false);
+        drained(&store);
+        store
+            .remove(Space::Keys, std::slice::from_ref(&wrap.key))
+            .unwrap();
+        assert_eq!(store.get(Space::Keys, &wrap.key).unwrap(), Some(vec![]));
     }
 
     #[test]

@@ -182,6 +182,15 @@ impl Disk {
         Err(StoreError::Io("there is no power".to_owned()))
     }
 
+    fn remove(&mut self, space: Space, key: &[u8]) {
+        let key = (space, key.to_vec());
+        if space == Space::Keys {
+            self.values.entry(key).and_modify(Vec::clear);
+        } else {
+            self.values.remove(&key);
+        }
+    }
+
     fn read_head(&self) -> (HeadReading, usize, u64) {
         let [first, second] = &self.slots;
         read_slots(&[read_slot(first), read_slot(second)])
@@ -221,6 +230,11 @@ impl Store for FaultyStore {
                 }
                 Err(StoreError::Io("the power failed".to_owned()))
             }
+            // Written in place: they need no room.
+            Step::Full if puts.iter().all(|put| put.space == Space::Keys) => {
+                disk.write(puts);
+                Ok(())
+            }
             Step::Full => {
                 // Sometimes all of it was written, and only the last word of it went wrong.
                 if disk.next().is_multiple_of(4) {
@@ -255,6 +269,36 @@ impl Store for FaultyStore {
         let own = range.take_while(|((s, _), _)| *s == space);
         let entries: Vec<Entry> = own.map(|((_, k), v)| Ok((k.clone(), v.clone()))).collect();
         Box::new(entries.into_iter())
+    }
+
+    /// One that is cut short removes some.
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        let mut disk = self.disk.disk.lock();
+        match disk.step() {
+            Step::Whole | Step::Full => {
+                keys.iter().for_each(|key| disk.remove(space, key));
+                Ok(())
+            }
+            Step::Cut => {
+                for key in keys {
+                    if disk.next().is_multiple_of(2) {
+                        disk.remove(space, key);
+                    }
+                }
+                Err(StoreError::Io("the power failed".to_owned()))
+            }
+            Step::Dark => disk.check_power(),
+        }
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        let mut disk = self.disk.disk.lock();
+        match disk.step() {
+            Step::Whole => Ok(()),
+            Step::Cut => Err(StoreError::Io("the power failed".to_owned())),
+            Step::Full => Err(StoreError::Full),
+            Step::Dark => disk.check_power(),
+        }
     }
 }
 

@@ -1,16 +1,19 @@
-//! The store over fjall: four keyspaces, one journal, one fsync a commit.
+//! The store over fjall: four keyspaces, one journal, one fsync a commit. Wrapped keys are beside it, in
+//! slots that can be overwritten.
 //!
 //! fjall refuses all further writes after a write has failed, because it cannot know what reached the
 //! disk. Opening it again lets its journal decide; so after a failed commit the database is opened
 //! anew before the next one, and a full disk does not need a restart of the hub.
 
+use super::key_slots::KeySlots;
+use super::legacy_keys::{move_out, scrub_folder};
 use super::lock::DirectoryLock;
 use super::manifest::check_manifests;
 use crate::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 
 /// Folder of the database inside the data directory.
@@ -21,6 +24,12 @@ const CACHE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// Values of at least this size lie in files of their own and are not moved by compaction.
 const SEPARATE_FROM: u32 = 1 << 10;
+/// Files of values are written anew by a compaction when this share of them was removed. Nothing but
+/// erasing removes values, and what it removed of one device is spread over all files.
+const STALE: f32 = 0.02;
+/// Compactions at most, to give back the room of what was removed: the first notices which files have
+/// something to give back, the others write them anew.
+const COMPACTIONS: usize = 8;
 
 /// How much of a keyspace is gathered in memory before it is written as a table. Together with what
 /// is being flushed this bounds the store's memory.
@@ -28,7 +37,7 @@ fn memtable_bytes(space: Space) -> u64 {
     match space {
         Space::Sealed => 4 << 20,
         Space::Blocks => 2 << 20,
-        Space::Keys | Space::History => 1 << 20,
+        Space::Keys | Space::History | Space::Erasures => 1 << 20,
     }
 }
 
@@ -36,15 +45,16 @@ fn memtable_bytes(space: Space) -> u64 {
 pub struct FjallStore {
     folder: PathBuf,
     inner: RwLock<Option<Inner>>,
+    slots: Mutex<KeySlots>,
     _lock: DirectoryLock,
 }
 
-struct Inner {
-    database: Database,
+pub(super) struct Inner {
+    pub(super) database: Database,
     blocks: Keyspace,
     sealed: Keyspace,
-    keys: Keyspace,
     history: Keyspace,
+    erasures: Keyspace,
 }
 
 impl FjallStore {
@@ -74,10 +84,13 @@ impl FjallStore {
 
     fn with_lock(dir: &Path, lock: DirectoryLock) -> Result<Self, StoreError> {
         let folder = dir.join(FOLDER);
-        let inner = Inner::open(&folder)?;
+        let inner = Inner::open(&folder, scrub_folder(dir).is_dir())?;
+        let mut slots = KeySlots::open(dir)?;
+        let inner = move_out((dir, &folder), inner, &mut slots)?;
         Ok(Self {
             folder,
             inner: RwLock::new(Some(inner)),
+            slots: Mutex::new(slots),
             _lock: lock,
         })
     }
@@ -96,20 +109,14 @@ impl FjallStore {
     /// Moves everything from the journal into tables, as a large ledger has it.
     #[cfg(test)]
     pub(super) fn flush(&self) {
-        let flushed = self.with(|inner| {
-            for space in Space::ALL {
-                guarded(|| inner.keyspace(space).rotate_memtable_and_wait())?;
-            }
-            Ok(())
-        });
-        flushed.unwrap();
+        self.with(Inner::flush).unwrap();
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
         let mut inner = self.inner.write();
         if inner.is_none() {
             check_there(&self.folder)?;
-            *inner = Some(Inner::open(&self.folder)?);
+            *inner = Some(Inner::open(&self.folder, false)?);
         }
         Ok(())
     }
@@ -125,8 +132,9 @@ fn check_there(folder: &Path) -> Result<(), StoreError> {
 }
 
 impl Inner {
-    fn open(folder: &Path) -> Result<Self, StoreError> {
-        check_manifests(folder)?;
+    /// Opens the database in `folder`; with `moving`, one that may just be giving up a keyspace.
+    pub(super) fn open(folder: &Path, moving: bool) -> Result<Self, StoreError> {
+        check_manifests(folder, moving)?;
         let open = || -> Result<Self, fjall::Error> {
             let database = Database::builder(folder)
                 .cache_size(CACHE_BYTES)
@@ -139,21 +147,58 @@ impl Inner {
             Ok(Self {
                 blocks: keyspace(Space::Blocks)?,
                 sealed: keyspace(Space::Sealed)?,
-                keys: keyspace(Space::Keys)?,
                 history: keyspace(Space::History)?,
+                erasures: keyspace(Space::Erasures)?,
                 database,
             })
         };
         guarded(open)
     }
 
-    fn keyspace(&self, space: Space) -> &Keyspace {
+    /// The keyspace of `space`; wrapped keys have none.
+    fn keyspace(&self, space: Space) -> Option<&Keyspace> {
         match space {
-            Space::Blocks => &self.blocks,
-            Space::Sealed => &self.sealed,
-            Space::Keys => &self.keys,
-            Space::History => &self.history,
+            Space::Blocks => Some(&self.blocks),
+            Space::Sealed => Some(&self.sealed),
+            Space::Keys => None,
+            Space::History => Some(&self.history),
+            Space::Erasures => Some(&self.erasures),
         }
+    }
+
+    /// Moves everything from the journal into tables.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        for keyspace in Space::ALL.into_iter().filter_map(|s| self.keyspace(s)) {
+            guarded(|| keyspace.rotate_memtable_and_wait())?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the room of removed values.
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.flush()?;
+        for keyspace in [&self.history, &self.sealed] {
+            let mut left = u64::MAX;
+            for _ in 0..COMPACTIONS {
+                guarded(|| keyspace.major_compact())?;
+                self.release()?;
+                let stale = keyspace.fragmented_blob_bytes();
+                if stale == 0 || stale == left {
+                    break;
+                }
+                left = stale;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of files that only earlier versions of the tables need. fjall does that when a memtable is
+    /// rotated after writes that came after the compaction.
+    fn release(&self) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            guarded(|| self.erasures.remove([0]))?;
+        }
+        guarded(|| self.erasures.rotate_memtable_and_wait())
     }
 
     /// Commits, or says `false` if the database takes no more writes since an earlier one failed
@@ -161,15 +206,29 @@ impl Inner {
     fn commit(&self, puts: &[Put]) -> Result<bool, StoreError> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for put in puts {
-            let keyspace = self.keyspace(put.space);
-            batch.insert(keyspace, put.key.as_slice(), put.value.as_slice());
+            if let Some(keyspace) = self.keyspace(put.space) {
+                batch.insert(keyspace, put.key.as_slice(), put.value.as_slice());
+            }
         }
-        guarded(|| match batch.commit() {
-            Ok(()) => Ok(true),
-            Err(fjall::Error::Poisoned) => Ok(false),
-            Err(e) => Err(e),
-        })
+        write(batch)
     }
+
+    /// The same for what is removed.
+    fn remove(&self, keyspace: &Keyspace, keys: &[Vec<u8>]) -> Result<bool, StoreError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        for key in keys {
+            batch.remove(keyspace, key.as_slice());
+        }
+        write(batch)
+    }
+}
+
+fn write(batch: fjall::OwnedWriteBatch) -> Result<bool, StoreError> {
+    guarded(|| match batch.commit() {
+        Ok(()) => Ok(true),
+        Err(fjall::Error::Poisoned) => Ok(false),
+        Err(e) => Err(e),
+    })
 }
 
 fn options(space: Space) -> KeyspaceCreateOptions {
@@ -179,16 +238,22 @@ fn options(space: Space) -> KeyspaceCreateOptions {
     }
     let separation = KvSeparationOptions::default()
         .separation_threshold(SEPARATE_FROM)
+        .staleness_threshold(STALE)
+        .age_cutoff(1.0)
         .compression(CompressionType::None);
     options.with_kv_separation(Some(separation))
 }
 
-impl Store for FjallStore {
-    fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
+impl FjallStore {
+    /// Does a write until the database takes it.
+    fn durably(
+        &self,
+        write: impl Fn(&Inner) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
         for _ in 0..2 {
             // Files that were deleted take what is written into them all the same, and lose it.
             check_there(&self.folder)?;
-            let result = self.with(|inner| inner.commit(puts));
+            let result = self.with(&write);
             if let Ok(true) = result {
                 return Ok(());
             }
@@ -199,23 +264,82 @@ impl Store for FjallStore {
         Err(StoreError::Io("writes in the background fail".to_owned()))
     }
 
+    /// Reads from the keyspace of `space`, which is not that of wrapped keys.
+    fn read<T>(
+        &self,
+        space: Space,
+        read: impl FnOnce(&Keyspace) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|inner| match inner.keyspace(space) {
+            Some(keyspace) => read(keyspace),
+            None => Err(StoreError::Io(format!("there is no keyspace {space}"))),
+        })
+    }
+
+    /// The wrapped keys from `from` on.
+    fn scan_slots(&self, from: &[u8]) -> impl Iterator<Item = Entry> + '_ {
+        let keys = self.slots.lock().keys(from);
+        keys.into_iter().filter_map(|key| {
+            let value = self.slots.lock().get(&key).transpose()?;
+            Some(value.map(|value| (key, value)))
+        })
+    }
+}
+
+impl Store for FjallStore {
+    fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
+        check_there(&self.folder)?;
+        let wraps = puts.iter().filter(|put| put.space == Space::Keys);
+        let wraps: Vec<_> = wraps.map(|put| (&*put.key, &*put.value)).collect();
+        if !wraps.is_empty() {
+            self.slots.lock().put(&wraps)?;
+        }
+        if wraps.len() == puts.len() {
+            return Ok(());
+        }
+        self.durably(|inner| inner.commit(puts))
+    }
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.with(|inner| {
-            let value = guarded(|| inner.keyspace(space).get(key))?;
+        if space == Space::Keys {
+            return self.slots.lock().get(key);
+        }
+        self.read(space, |keyspace| {
+            let value = guarded(|| keyspace.get(key))?;
             Ok(value.map(|v| v.to_vec()))
         })
     }
 
     fn last(&self, space: Space) -> Result<Option<Pair>, StoreError> {
-        self.with(|inner| {
-            let guard = guarded(|| Ok(inner.keyspace(space).last_key_value()))?;
+        if space == Space::Keys {
+            return self.slots.lock().last();
+        }
+        self.read(space, |keyspace| {
+            let guard = guarded(|| Ok(keyspace.last_key_value()))?;
             guard.map(read_pair).transpose()
         })
     }
 
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        check_there(&self.folder)?;
+        if space == Space::Keys {
+            return self.slots.lock().destroy(keys);
+        }
+        self.durably(|inner| match inner.keyspace(space) {
+            Some(keyspace) => inner.remove(keyspace, keys),
+            None => Ok(true),
+        })
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.with(Inner::reclaim)
+    }
+
     fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a> {
-        let range = self.with(|inner| {
-            let keyspace = inner.keyspace(space);
+        if space == Space::Keys {
+            return Box::new(self.scan_slots(from));
+        }
+        let range = self.read(space, |keyspace| {
             guarded(|| Ok(keyspace.range::<&[u8], _>(from..)))
         });
         match range {
@@ -251,7 +375,7 @@ fn read_pair(guard: fjall::Guard) -> Entry {
 
 /// Runs one call of fjall. What it finds on a damaged disk may also make it panic; a panic there is a
 /// damaged store, not a fault of the hub.
-fn guarded<T>(call: impl FnOnce() -> Result<T, fjall::Error>) -> Result<T, StoreError> {
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, fjall::Error>) -> Result<T, StoreError> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|e| translate(&e)),
         Err(panic) => {
@@ -277,7 +401,7 @@ fn translate(error: &fjall::Error) -> StoreError {
     }
 }
 
-fn io(what: &str, error: &std::io::Error) -> StoreError {
+pub(super) fn io(what: &str, error: &std::io::Error) -> StoreError {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full,

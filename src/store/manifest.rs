@@ -20,8 +20,9 @@ const MAX_MANIFEST: u64 = 64 << 20;
 /// Bytes of a trailer.
 const TRAILER: usize = 38;
 
-/// Checks the manifests of all keyspaces of the database in `folder`, if there is one.
-pub(super) fn check_manifests(folder: &Path) -> Result<(), StoreError> {
+/// Checks the manifests of all keyspaces of the database in `folder`, if there is one; with `moving`, of
+/// one that may have given up a keyspace in part.
+pub(super) fn check_manifests(folder: &Path, moving: bool) -> Result<(), StoreError> {
     let keyspaces = folder.join("keyspaces");
     if !keyspaces.is_dir() {
         // A new database, or one whose folder was lost; the signed head tells the two apart.
@@ -30,7 +31,8 @@ pub(super) fn check_manifests(folder: &Path) -> Result<(), StoreError> {
     let entries = fs::read_dir(&keyspaces).map_err(|e| failed(&keyspaces, &e))?;
     for entry in entries {
         let path = entry.map_err(|e| failed(&keyspaces, &e))?.path();
-        if path.is_dir() {
+        let given_up = moving && !path.join("current").exists();
+        if path.is_dir() && !given_up {
             check_keyspace(&path)?;
         }
     }

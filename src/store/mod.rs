@@ -7,6 +7,8 @@ pub mod credentials;
 mod faulty;
 mod fjall_store;
 mod head;
+mod key_slots;
+mod legacy_keys;
 mod lock;
 mod manifest;
 pub mod site_certificates;
@@ -20,5 +22,21 @@ pub use fjall_store::FjallStore;
 pub use head::HeadFile;
 pub use site_certificates::{Issued, SiteCertificates, SiteError};
 
+// The same tests, once for each suite.
 #[cfg(test)]
-mod tests;
+#[path = "tests"]
+mod nist {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
+    #[path = "mod.rs"]
+    mod tests;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "tests"]
+mod guomi {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
+    #[path = "mod.rs"]
+    mod tests;
+}

@@ -8,9 +8,10 @@ security and once with Basic256Sha256 SignAndEncrypt; mbpoll reads the simulated
 the hub read, write and call asyncua, node-opcua and open62541 servers under every security policy, and
 opcua_open62541.py has open62541's client do so with the hub; opcua_many.py measures 10,000 items. Then the hub is
 stopped, its ledger verified, and a sample proven. evidence.py compares our verifier of evidence files with
-docs/verify.py, on thousands of changed files; checkpoints.py has aics-witness cosign a ledger;
-https_users.py has Python log in over HTTPS; identities.py has OpenSSL and others look at certificates. Everything is
-bounded in time, listens on loopback, and is ended by the process that started it. The last line says `N passed, N failed`.
+docs/verify.py, on thousands of changed files; guomi.py checks suite guomi with OpenSSL's SM2 and SM3; checkpoints.py has
+aics-witness cosign a ledger; https_users.py has Python log in over HTTPS; identities.py has OpenSSL and others look at
+certificates. Everything is bounded in time, listens on loopback, and is ended by the process that started it. The last
+line says `N passed, N failed`.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from pathlib import Path
 
 import checkpoints
 import evidence
+import guomi
 import https_users
 import identities
 import modbus
@@ -548,6 +550,7 @@ def main():
             modbus, opcua_clients, opcua_open62541, opcua_servers, opcua_many, opcua_alarms, opcua_history,
             checkpoints,
             evidence,
+            guomi,
             https_users,
             identities,
         )

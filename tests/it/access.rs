@@ -3,12 +3,14 @@
 use crate::machines::{EPOCH, MS, Scripted, tag};
 use crate::site::{self, Site};
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use weighbridge::access::{AccessConfig, Caller, Change, Mode, Role, Side};
 use weighbridge::actors::access::By;
-use weighbridge::hub::Hub;
+use weighbridge::hub::{Faces, Hub};
 use weighbridge::model::ValueKind;
+use weighbridge::protocols::opcua::OpcUaServerConfig;
 use weighbridge::protocols::ports::{AccessError, AccessPort, ControlError};
-use weighbridge_verifier::{Action, Response};
+use weighbridge_verifier::{Action, Response, Suite};
 
 const PRESS: &str = "press-1";
 
@@ -205,7 +207,10 @@ fn a_device_stores_within_a_permit_that_its_good_data_renew() {
         "{permits:?}"
     );
     assert_eq!(permits[1], None);
-    assert_eq!(permits[2], Some(permit.hash("device:press-1", Mode::Store)));
+    assert_eq!(
+        permits[2],
+        Some(permit.hash(Suite::Nist, "device:press-1", Mode::Store))
+    );
     let of_press = |a: &&site::RecordedAct| a.object == "access:permit/store/device:press-1";
     let given: Vec<_> = recorded.access.iter().filter(of_press).collect();
     assert_eq!(given.len(), 3);
@@ -257,5 +262,50 @@ fn a_device_that_is_refused_again_and_again_is_cut_off_until_somebody_lets_it_in
     });
     hub.shutdown().unwrap();
     site.recorded().is_gapless();
+    site.verify_is_clean();
+}
+
+#[test]
+fn who_is_put_out_is_out_at_once_and_sessions_are_on_record() {
+    let (site, other, press) = (Site::new(96), Site::new(97), press());
+    let hub = site.hub().device(press.setup(1)).start().unwrap();
+    let pki = tempfile::tempdir().unwrap();
+    let faces = Faces {
+        opcua: Some(OpcUaServerConfig {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            pki_dir: pki.path().into(),
+            ..OpcUaServerConfig::default()
+        }),
+        ..Faces::default()
+    };
+    let faces = hub.open_faces(&faces).unwrap();
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    let url = faces.opcua_url().unwrap();
+    let reader = other
+        .hub()
+        .device(crate::faces::scada(&url, &press.setup(1)));
+    let reader = reader.start().unwrap();
+    press.scan(EPOCH, [1.5]);
+    site::up(&reader, "scada");
+    let black = |on| Change::Black(Side::Extranet, "user:anonymous".into(), on);
+    change(&hub, &zoe, black(true)).unwrap();
+    site::down(&reader, "scada");
+    let refused = |a: &site::RecordedAct| {
+        a.kind == "access-refused" && a.object == "access:subject/user:anonymous"
+    };
+    assert!(site.recorded().access.iter().any(refused));
+    change(&hub, &zoe, black(false)).unwrap();
+    press.scan(EPOCH + MS, [2.5]);
+    site::up(&reader, "scada");
+    reader.shutdown().unwrap();
+    faces.close(&hub.runtime());
+    hub.shutdown().unwrap();
+    let acts = site.recorded().acts;
+    let told = |kind: &str| {
+        let of_anonymous = acts.iter().filter(|a| a.subject == "user:anonymous");
+        of_anonymous.filter(|a| a.kind == kind).count()
+    };
+    assert!(told("session-begin") >= 1, "{acts:?}");
+    assert_eq!(told("session-begin"), told("session-end"));
     site.verify_is_clean();
 }

@@ -6,14 +6,21 @@ use std::sync::Arc;
 use weighbridge::crypto::{Identity, Signer};
 use weighbridge::hub::HubError;
 use weighbridge::model::ValueKind;
+use weighbridge_verifier::Suite;
 use weighbridge_verifier::record::attestation_message;
 
 const SCANS: usize = 5;
 
 #[test]
 fn the_devices_own_signature_is_recorded_beside_the_hubs() {
-    let site = Site::new(21);
-    let key = Arc::new(Identity::generate("press-1"));
+    for suite in Suite::ALL {
+        both_signatures_are_recorded(suite);
+    }
+}
+
+fn both_signatures_are_recorded(suite: Suite) {
+    let site = Site::of(suite, 21);
+    let key = Arc::new(Identity::generate_of(suite, "press-1"));
     // Twice: the key is enrolled at the first start, and known at the second.
     for round in 1..=2i64 {
         let press = Scripted::new("press-1", [tag("force", ValueKind::F64)]);
@@ -32,7 +39,7 @@ fn the_devices_own_signature_is_recorded_beside_the_hubs() {
     for batch in &recorded.batches {
         let attester = batch.content.attester.expect("it is attested");
         assert_eq!(attester.key, key.public_key());
-        let message = attestation_message(&batch.content);
+        let message = attestation_message(suite, &batch.content);
         key.public_key()
             .verify(&message, &attester.signature)
             .unwrap();
@@ -47,4 +54,14 @@ fn another_devices_key_is_refused() {
     setup.attester = Some(Arc::new(Identity::generate("press-2")));
     let refused = site.hub().device(setup).start().err().unwrap();
     assert!(matches!(refused, HubError::Device { .. }), "{refused}");
+}
+
+#[test]
+fn a_devices_key_of_another_suite_is_refused() {
+    let site = Site::of(Suite::Guomi, 23);
+    let press = Scripted::new("press-1", [tag("force", ValueKind::F64)]);
+    let mut setup = press.setup(SCANS);
+    setup.attester = Some(Arc::new(Identity::generate("press-1")));
+    let refused = site.hub().device(setup).start().err().unwrap().to_string();
+    assert!(refused.contains("the chain's suite `guomi`"), "{refused}");
 }

@@ -20,7 +20,7 @@ fn buffered(cell: &Path, identity: Identity, batches: u64) {
     let machine = Counting::new(Duration::from_millis(1));
     let nowhere = HubEntry {
         address: "127.0.0.1:1".to_owned(),
-        key: Identity::generate("hub-1").public_key(),
+        key: Identity::generate("hub-1").peer_key(),
         sealing: SealingKey::generate().public().compressed(),
     };
     let edge = EdgeBuilder::new(identity, cell.join("buffer"))

@@ -178,7 +178,7 @@ fn a_key_that_others_can_read_is_refused() {
     let key = plant.path("keys/hub.key");
     fs::write(&key, "-----BEGIN PRIVATE KEY-----\n").unwrap();
     let said = failed(&run(&["run", "--config", text(&config)]));
-    assert!(said.contains("holds no P-256 private key"), "{said}");
+    assert!(said.contains("holds no P-256 or SM2 private key"), "{said}");
     fs::remove_file(&key).unwrap();
     let said = failed(&run(&["run", "--config", text(&config)]));
     assert!(said.contains("cannot be read"), "{said}");

@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use weighbridge::crypto::{Identity, Signer};
 use weighbridge::edge::{EdgeBuilder, EdgeNode, HubEntry, MIN_BUFFER, UplinkStatus, WhenFull};
-use weighbridge::hub::{DeviceSetup, EdgesSetup, Hub};
+use weighbridge::hub::{Change, DeviceSetup, EdgesSetup, Hub};
 use weighbridge::model::Values;
-use weighbridge_verifier::{IdentityKind, PublicKey};
+use weighbridge_verifier::{IdentityKind, PublicKey, Suite};
 
 pub const PRESS: &str = "press-1";
 const SCANS: usize = 5;
@@ -23,12 +23,17 @@ pub struct Plant {
 
 impl Plant {
     pub fn new(seed: u64) -> Self {
+        Self::of(Suite::Nist, seed)
+    }
+
+    /// The same with keys of this suite.
+    pub fn of(suite: Suite, seed: u64) -> Self {
         let plant = Self {
-            site: Site::new(seed),
+            site: Site::of(suite, seed),
             dir: tempfile::tempdir().unwrap(),
             port: 0,
         };
-        let key = Identity::generate("edge-1");
+        let key = Identity::generate_of(suite, "edge-1");
         key.save(&plant.dir.path().join("edge.key")).unwrap();
         plant
     }
@@ -65,7 +70,7 @@ pub fn start_hub(site: &Site, port: u16, edge: &Identity, machine: &Counting) ->
     setup.validation = validation;
     let edges = EdgesSetup {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        nodes: vec![("edge-1".to_owned(), edge.public_key())],
+        nodes: vec![("edge-1".to_owned(), edge.peer_key())],
     };
     let hub = site.hub().shutdown_wait(Duration::from_millis(500));
     hub.edges(edges).device(setup).start().unwrap()
@@ -75,7 +80,7 @@ pub fn start_hub(site: &Site, port: u16, edge: &Identity, machine: &Counting) ->
 pub fn entry(site: &Site, port: u16) -> HubEntry {
     HubEntry {
         address: format!("127.0.0.1:{port}"),
-        key: site.identity().public_key(),
+        key: site.identity().peer_key(),
         sealing: site.sealing().public().compressed(),
     }
 }
@@ -138,7 +143,13 @@ pub fn finish(edge: EdgeNode, builder: impl Fn() -> EdgeBuilder, machine: &Count
 
 #[test]
 fn what_an_edge_node_reads_is_recorded_once_and_in_order() {
-    let mut plant = Plant::new(1);
+    for suite in Suite::ALL {
+        recorded_once_and_in_order(suite);
+    }
+}
+
+fn recorded_once_and_in_order(suite: Suite) {
+    let mut plant = Plant::of(suite, 1);
     let machine = Counting::new(Duration::from_millis(1));
     let hub = plant.hub(&machine);
     let edge = plant.edge(&machine).start().unwrap();
@@ -209,7 +220,7 @@ fn a_stranger_is_not_let_in_and_a_wrong_hub_gets_nothing() {
     // What was signed with another key has no place in this node's buffer.
     std::fs::remove_dir_all(plant.buffer()).unwrap();
     let mut wrong = entry(&plant.site, plant.port);
-    wrong.key = Identity::generate("hub-1").public_key();
+    wrong.key = Identity::generate("hub-1").peer_key();
     let edge = EdgeBuilder::new(plant.identity(), plant.buffer())
         .hub(wrong)
         .device(machine.setup(PRESS, SCANS))
@@ -220,6 +231,29 @@ fn a_stranger_is_not_let_in_and_a_wrong_hub_gets_nothing() {
     });
     edge.shutdown().unwrap();
     assert_eq!(hub.stats().batches(), 0);
+    hub.shutdown().unwrap();
+}
+
+#[test]
+fn an_edge_node_of_another_suite_is_refused_at_once() {
+    let mut plant = Plant::new(3);
+    let machine = Counting::new(Duration::from_millis(1));
+    let hub = plant.hub(&machine);
+    let other = Identity::generate_of(Suite::Guomi, "edge-1");
+    let nodes = vec![("edge-1".to_owned(), other.peer_key())];
+    let edge = EdgeBuilder::new(other, plant.buffer())
+        .hub(entry(&plant.site, plant.port))
+        .device(machine.setup(PRESS, SCANS));
+    let refused = edge.start().err().unwrap().to_string();
+    assert!(refused.contains("suite `nist`"), "{refused}");
+    let change = Change {
+        edges: Some(nodes),
+        ..Change::default()
+    };
+    let refused = site::wait(&hub, "the change", hub.apply(change))
+        .err()
+        .unwrap();
+    assert!(refused.to_string().contains("suite `guomi`"), "{refused}");
     hub.shutdown().unwrap();
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use weighbridge::access::Role;
-use weighbridge::crypto::{Identity, Signer};
+use weighbridge::crypto::Identity;
 use weighbridge::edge::{EdgeBuilder, EdgeNode, UplinkStatus};
 use weighbridge::hub::{DeviceSetup, EdgesSetup, Hub};
 use weighbridge::model::{BatchBuilder, Quality, TagSpec, Value, ValueKind, now};
@@ -41,7 +41,7 @@ impl Plant {
         identity.save(&dir.path().join("key")).unwrap();
         let edges = EdgesSetup {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            nodes: vec![("edge-1".to_owned(), identity.public_key())],
+            nodes: vec![("edge-1".to_owned(), identity.peer_key())],
         };
         let device = DeviceSetup::at_edge(PRESS.into(), tags, "edge-1");
         let hub = site.hub().edges(edges).device(device).start().unwrap();

@@ -105,8 +105,8 @@ fn a_device_that_two_edge_nodes_read_in_turn_is_recorded_once() {
     Identity::generate("edge-2").save(&key).unwrap();
     let second = || Identity::load(&key, "edge-2").unwrap();
     let nodes = vec![
-        ("edge-1".to_owned(), first.public_key()),
-        ("edge-2".to_owned(), second().public_key()),
+        ("edge-1".to_owned(), first.peer_key()),
+        ("edge-2".to_owned(), second().peer_key()),
     ];
     let edges = EdgesSetup {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

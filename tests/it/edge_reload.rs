@@ -8,12 +8,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use weighbridge::crypto::{Identity, Signer};
+use weighbridge::crypto::{Identity, PeerKey, Signer};
 use weighbridge::edge::{EdgeBuilder, EdgeNode, UplinkStatus, WhenFull};
 use weighbridge::hub::{Change, DeviceSetup, EdgesSetup, Hub, HubError};
 use weighbridge::model::{DeviceId, ValueKind};
 use weighbridge::store::spool::{Spool, SpoolLimits};
-use weighbridge_verifier::{IdentityKind, PublicKey};
+use weighbridge_verifier::IdentityKind;
 
 /// As a hub has a device that an edge node reads.
 fn at_edge(setup: DeviceSetup) -> DeviceSetup {
@@ -23,15 +23,15 @@ fn at_edge(setup: DeviceSetup) -> DeviceSetup {
     there
 }
 
-fn edges(nodes: Vec<(String, PublicKey)>) -> EdgesSetup {
+fn edges(nodes: Vec<(String, PeerKey)>) -> EdgesSetup {
     EdgesSetup {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         nodes,
     }
 }
 
-fn edge_1(identity: &Identity) -> Vec<(String, PublicKey)> {
-    vec![("edge-1".to_owned(), identity.public_key())]
+fn edge_1(identity: &Identity) -> Vec<(String, PeerKey)> {
+    vec![("edge-1".to_owned(), identity.peer_key())]
 }
 
 fn change(hub: &Hub, change: Change) {
@@ -254,7 +254,7 @@ fn an_edge_node_is_let_in_and_sent_away_while_the_hub_runs() {
     let known = site.identities();
     assert_eq!(
         known.get("edge-1"),
-        Some(&(IdentityKind::Edge, Some(nodes[0].1)))
+        Some(&(IdentityKind::Edge, Some(nodes[0].1.own)))
     );
     let counts = site.recorded().counts("press-1");
     assert!(counts.windows(2).all(|w| w[0] + 1 == w[1]), "{counts:?}");

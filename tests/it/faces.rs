@@ -85,7 +85,7 @@ fn a_full_disk_and_a_device_that_is_down_are_seen_over_http() {
 }
 
 /// A device of a second hub: the tags of `press-1` as the first hub shows them to SCADA.
-fn scada(url: &str, press: &DeviceSetup) -> DeviceSetup {
+pub fn scada(url: &str, press: &DeviceSetup) -> DeviceSetup {
     let point = |tag: &TagSpec| {
         let name = format!("Weighbridge/Devices/press-1/{}", tag.name);
         let node = NodeAddress::named("urn:weighbridge:hub", &name);

@@ -217,6 +217,14 @@ impl Store for Panicking {
         let entries: Vec<Entry> = self.disk.store().scan(space, from).collect();
         Box::new(entries.into_iter())
     }
+
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.disk.store().remove(space, keys)
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.disk.store().reclaim()
+    }
 }
 
 #[test]

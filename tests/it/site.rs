@@ -17,7 +17,7 @@ use weighbridge::live_view::{DeviceLive, Link};
 use weighbridge::model::{Batch, Values, VerdictClass};
 use weighbridge::store::FaultyDisk;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, Hash, IdentityKind, PublicKey, Response,
+    Action, BatchContent, Content, DocumentContent, Hash, IdentityKind, PublicKey, Response, Suite,
 };
 
 /// How long a test waits for what must come, on a busy machine.
@@ -32,11 +32,16 @@ pub struct Site {
 impl Site {
     /// An empty disk; `seed` decides what becomes of writes that are cut short.
     pub fn new(seed: u64) -> Self {
+        Self::of(Suite::Nist, seed)
+    }
+
+    /// The same with keys of this suite.
+    pub fn of(suite: Suite, seed: u64) -> Self {
         let site = Self {
             disk: FaultyDisk::new(seed),
             keys: tempfile::tempdir().unwrap(),
         };
-        let keys = HubKeys::generate("hub-1");
+        let keys = HubKeys::generate_of(suite, "hub-1");
         keys.signing.save(&site.key(HubKeys::SIGNING)).unwrap();
         keys.sealing.save(&site.key(HubKeys::SEALING)).unwrap();
         site

@@ -101,14 +101,27 @@ pub struct Plant {
 const CONFIG: &str = "[hub]\nid = \"hub-1\"\n\n[ledger]\nmax_records = 8\nmax_delay_ms = 10\n\n\
     [http]\nbind = \"127.0.0.1:0\"\n\n[opcua_server]\nbind = \"127.0.0.1:0\"\n";
 
+fn config_of(suite: &str) -> String {
+    match suite {
+        // It is the default, and then the file does not say it.
+        "nist" => CONFIG.to_owned(),
+        other => CONFIG.replace("[ledger]\n", &format!("[ledger]\nsuite = \"{other}\"\n")),
+    }
+}
+
 impl Plant {
     /// `init`, and no machine.
     pub fn without_machines() -> Self {
+        Self::of("nist")
+    }
+
+    /// `init --suite`, and no machine.
+    fn of(suite: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plant = dir.path().join("plant");
-        let init = run(&["init", plant.to_str().unwrap()]);
+        let init = run(&["init", plant.to_str().unwrap(), "--suite", suite]);
         assert!(init.status.success(), "{}", stderr(&init));
-        std::fs::write(plant.join("hub.toml"), CONFIG).unwrap();
+        std::fs::write(plant.join("hub.toml"), config_of(suite)).unwrap();
         Self { dir, sim: None }
     }
 
@@ -119,7 +132,12 @@ impl Plant {
 
     /// The same with so many PLCs of so many registers.
     pub fn with_machines(machines: usize, registers: usize) -> Self {
-        let mut plant = Self::without_machines();
+        Self::of_with_machines("nist", machines, registers)
+    }
+
+    /// The same with keys and ledger of this suite.
+    pub fn of_with_machines(suite: &str, machines: usize, registers: usize) -> Self {
+        let mut plant = Self::of(suite);
         let (devices, each) = (machines.to_string(), registers.to_string());
         let mut sim = weighbridge()
             .args([
@@ -139,7 +157,7 @@ impl Plant {
             .read_line(&mut line)
             .unwrap();
         let ports: Json = serde_json::from_str(&line).unwrap();
-        let mut config = CONFIG.to_owned();
+        let mut config = config_of(suite);
         for (i, port) in ports["ports"].as_array().unwrap().iter().enumerate() {
             config += &format!(
                 "\n[[device]]\nid = \"plc-{i}\"\nbatch = {{ samples = 200, milliseconds = 20 }}\n\

@@ -1,15 +1,17 @@
 //! Blocks: a header that commits to a body of records, and the hubs' signatures over the header.
 
 use crate::codec::encode;
-use crate::hash::{Hash, sha256};
+use crate::hash::Hash;
 use crate::merkle;
 use crate::record::Record;
 use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck};
+use crate::suite::Suite;
+use crate::tree::LOG;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Version of the block format this code writes.
+/// Version of the block format this code writes; a header carries it with its suite's mark.
 pub const BLOCK_VERSION: u8 = 1;
 
 const HEADER_DOMAIN: &[u8] = b"weighbridge/header/v1\0";
@@ -19,7 +21,7 @@ const VALIDATORS_DOMAIN: &[u8] = b"weighbridge/validators/v1\0";
 /// A block's header; its hash is the block's hash.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct BlockHeader {
-    /// [`BLOCK_VERSION`].
+    /// [`BLOCK_VERSION`], with the mark of its suite ([`Suite::marked`]).
     pub version: u8,
     /// Id of the chain.
     pub chain: String,
@@ -42,15 +44,28 @@ pub struct BlockHeader {
 }
 
 impl BlockHeader {
+    /// The suite of the block and its records.
+    pub fn suite(&self) -> Suite {
+        Suite::of_marked(self.version).0
+    }
+
     /// The block's hash.
     pub fn hash(&self) -> Hash {
-        sha256(&[HEADER_DOMAIN, &encode(self)])
+        self.suite().hash(&[HEADER_DOMAIN, &encode(self)])
+    }
+
+    /// Whether it is of the version that this code knows.
+    pub fn check_version(&self) -> Result<(), BlockError> {
+        match self.version == self.suite().marked(BLOCK_VERSION) {
+            true => Ok(()),
+            false => Err(BlockError::Version(self.version)),
+        }
     }
 
     /// Its leaf in the tree over the whole chain, at index `height - 1`: the leaf's data are the 32
     /// bytes of the block's hash (see [`crate::tree`]).
     pub fn leaf(&self) -> Hash {
-        merkle::leaf_hash(&self.hash().0)
+        merkle::leaf_hash(LOG, &self.hash().0)
     }
 }
 
@@ -84,9 +99,9 @@ impl ValidatorSet {
         }
     }
 
-    /// What a header holds of the set.
-    pub fn hash(&self) -> Hash {
-        sha256(&[VALIDATORS_DOMAIN, &encode(self)])
+    /// What a header of this suite holds of the set.
+    pub fn hash(&self, suite: Suite) -> Hash {
+        suite.hash(&[VALIDATORS_DOMAIN, &encode(self)])
     }
 
     /// Whether it is one that can decide: hubs strictly ordered by id, no key twice (it would count
@@ -128,7 +143,7 @@ pub struct CommitCertificate {
 
 /// What a hub signs to commit a block.
 pub fn commit_message(header: &BlockHeader) -> Hash {
-    sha256(&[COMMIT_DOMAIN, &header.hash().0])
+    header.suite().hash(&[COMMIT_DOMAIN, &header.hash().0])
 }
 
 /// Why a block or certificate does not hold.
@@ -151,7 +166,8 @@ pub enum BlockError {
     /// A block without a record has no reason to be.
     #[error("the block holds no record")]
     Empty,
-    /// The set could not decide: out of order, a key twice, or an impossible threshold.
+    /// The set could not decide: out of order, a key twice or of another suite, or an impossible
+    /// threshold.
     #[error("the validator set is malformed")]
     MalformedSet,
     /// The certificate's set is not the header's.
@@ -186,10 +202,11 @@ impl CommitCertificate {
         set: &ValidatorSet,
         check: &dyn SignatureCheck,
     ) -> Result<(), BlockError> {
-        if set.hash() != header.validators_hash {
+        if set.hash(header.suite()) != header.validators_hash {
             return Err(BlockError::ValidatorSet);
         }
-        if !set.is_well_formed() {
+        let other_suite = |v: &Validator| v.key.suite() != header.suite();
+        if !set.is_well_formed() || set.validators.iter().any(other_suite) {
             return Err(BlockError::MalformedSet);
         }
         let message = commit_message(header);
@@ -224,9 +241,9 @@ pub struct Block {
 }
 
 impl Block {
-    /// Root of the outer tree over `records`.
-    pub fn merkle_root(records: &[Record]) -> Hash {
-        merkle::root_of(records.iter().map(Record::leaf).collect())
+    /// Root of the outer tree over `records`, which are of this suite.
+    pub fn merkle_root(suite: Suite, records: &[Record]) -> Hash {
+        merkle::root_of(suite, records.iter().map(Record::leaf).collect())
     }
 
     /// Checks version, record count, Merkle root and certificate: everything that can be said of a
@@ -238,9 +255,7 @@ impl Block {
 
     /// Version, record count and Merkle root: what needs no signature.
     pub fn verify_body(&self) -> Result<(), BlockError> {
-        if self.header.version != BLOCK_VERSION {
-            return Err(BlockError::Version(self.header.version));
-        }
+        self.header.check_version()?;
         if self.records.is_empty() {
             return Err(BlockError::Empty);
         }
@@ -250,7 +265,8 @@ impl Block {
                 body: self.records.len(),
             });
         }
-        if Self::merkle_root(&self.records) != self.header.merkle_root {
+        let suite = self.header.suite();
+        if Self::merkle_root(suite, &self.records) != self.header.merkle_root {
             return Err(BlockError::MerkleRoot);
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::evidence::Evidence;
 use crate::{
     Action, Attestation, BatchContent, Block, BlockHeader, CommitCertificate, CommitSignature,
     Content, DocumentContent, Hash, IdentityContent, IdentityKind, MessageContent, PublicKey,
-    Record, RecordBody, Response, SealedRef, Signature, Value, VerdictClass, VerdictSummary,
+    Record, RecordBody, Response, SealedRef, Signature, Suite, Value, VerdictClass, VerdictSummary,
     decode, encode,
 };
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ fn block() -> Block {
             previous_hash: Hash([1; 32]),
             time: 5,
             record_count: 5,
-            merkle_root: Block::merkle_root(&records),
+            merkle_root: Block::merkle_root(Suite::Nist, &records),
             state_hash: Hash([2; 32]),
             validators_hash: Hash([3; 32]),
             proposer: "hub-1".to_owned(),

@@ -1,12 +1,12 @@
-//! SHA-256 digests.
+//! Digests.
 
+use crate::suite::Suite;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
-/// A SHA-256 digest; printed as 64 lower-case hexadecimal digits.
+/// A digest of SHA-256 or SM3, both of which have 32 bytes; printed as 64 lower-case hexadecimal digits.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
 )]
@@ -22,13 +22,9 @@ impl Hash {
     }
 }
 
-/// SHA-256 over the concatenation of `parts`.
+/// SHA-256 over the concatenation of `parts`, for what is SHA-256 in every suite.
 pub fn sha256(parts: &[&[u8]]) -> Hash {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    Hash(hasher.finalize().into())
+    Suite::Nist.hash(parts)
 }
 
 impl fmt::Display for Hash {

@@ -19,6 +19,7 @@ pub mod note;
 pub mod record;
 pub mod sample;
 pub mod signature;
+pub mod suite;
 pub mod tree;
 
 #[cfg(test)]
@@ -33,3 +34,4 @@ pub use record::{
 };
 pub use sample::{Quality, Salt, TagDigest, Value};
 pub use signature::{KeyCache, PublicKey, Signature, SignatureCheck, SignatureError};
+pub use suite::Suite;

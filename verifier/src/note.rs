@@ -5,6 +5,7 @@
 
 use crate::hash::sha256;
 use crate::signature::{PublicKey, Signature};
+use crate::suite::Suite;
 use base64ct::{Base64, Encoding};
 use std::fmt;
 use std::str::FromStr;
@@ -150,8 +151,10 @@ pub type Ed25519Check = fn(&[u8; 32], &[u8], &[u8; 64]) -> bool;
 pub enum KeyKind {
     /// Ed25519 over the text: a log's key.
     Ed25519([u8; 32]),
-    /// ECDSA over P-256 and SHA-256: a hub's own key.
+    /// ECDSA over P-256 and SHA-256: the own key of a hub of suite `nist`.
     Ecdsa(PublicKey),
+    /// SM2 over SM3 of the text: the own key of a hub of suite `guomi`.
+    Sm2(PublicKey),
     /// Ed25519 with a time: a witness's key (c2sp.org/tlog-cosignature).
     Cosignature([u8; 32]),
 }
@@ -165,6 +168,9 @@ pub struct NoteKey {
     pub key: KeyKind,
 }
 
+/// c2sp.org/signed-note has no number for SM2: type 0xff is for algorithms that name themselves.
+const SM2_TYPE: &[u8; 22] = b"weighbridge/sm2-sm3/v1";
+
 /// SubjectPublicKeyInfo (RFC 5480) of a P-256 key up to its point.
 const P256_INFO: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
@@ -172,6 +178,27 @@ const P256_INFO: [u8; 26] = [
 ];
 
 impl NoteKey {
+    /// A hub's own key, under the name `name`.
+    pub fn of_hub(name: &str, key: PublicKey) -> Self {
+        let kind = match key.suite() {
+            Suite::Nist => KeyKind::Ecdsa(key),
+            Suite::Guomi => KeyKind::Sm2(key),
+        };
+        Self {
+            name: name.to_owned(),
+            key: kind,
+        }
+    }
+
+    /// The line of a signature that a hub made over the hash of the text, in its suite.
+    pub fn line_of_hub(&self, signature: &Signature) -> Option<NoteSignature> {
+        let bytes = match self.key {
+            KeyKind::Sm2(_) => signature.0.to_vec(),
+            _ => signature.to_der()?,
+        };
+        Some(self.line(&bytes))
+    }
+
     /// Which key of this name: four bytes of a hash over name, algorithm and key.
     pub fn id(&self) -> [u8; 4] {
         let encoded = self.key.encode();
@@ -206,6 +233,7 @@ impl KeyKind {
             Self::Ed25519(_) => 1,
             Self::Ecdsa(_) => 2,
             Self::Cosignature(_) => 4,
+            Self::Sm2(_) => 0xff,
         }
     }
 
@@ -217,14 +245,25 @@ impl KeyKind {
                 let point = key.uncompressed().unwrap_or_default();
                 [&P256_INFO[..], &point].concat()
             }
+            Self::Sm2(key) => {
+                let point = key.uncompressed().unwrap_or_default();
+                [&SM2_TYPE[..], &point].concat()
+            }
         }
     }
 
     fn decode(algorithm: u8, bytes: &[u8]) -> Option<Self> {
         match algorithm {
             1 => Some(Self::Ed25519(bytes.try_into().ok()?)),
-            2 => PublicKey::from_uncompressed(bytes.strip_prefix(&P256_INFO)?).map(Self::Ecdsa),
+            2 => {
+                let point = bytes.strip_prefix(&P256_INFO)?;
+                PublicKey::from_uncompressed(Suite::Nist, point).map(Self::Ecdsa)
+            }
             4 => Some(Self::Cosignature(bytes.try_into().ok()?)),
+            0xff => {
+                let point = bytes.strip_prefix(SM2_TYPE)?;
+                PublicKey::from_uncompressed(Suite::Guomi, point).map(Self::Sm2)
+            }
             _ => None,
         }
     }
@@ -238,6 +277,11 @@ impl KeyKind {
             Self::Ecdsa(key) => {
                 let signature = Signature::from_der(signature)?;
                 let held = key.verify(&sha256(&[text.as_bytes()]), &signature);
+                held.is_ok().then_some(Stamp(None))
+            }
+            Self::Sm2(key) => {
+                let signature = Signature(signature.try_into().ok()?);
+                let held = key.verify(&Suite::Guomi.hash(&[text.as_bytes()]), &signature);
                 held.is_ok().then_some(Stamp(None))
             }
             Self::Cosignature(key) => {
@@ -281,7 +325,7 @@ impl FromStr for NoteKey {
         let key = Base64::decode_vec(key).map_err(|_| NoteError::Key("its end is no base64"))?;
         let key = key.split_first().and_then(|(a, k)| KeyKind::decode(*a, k));
         let key = key.ok_or(NoteError::Key(
-            "it is neither Ed25519, nor ECDSA over P-256, nor a witness's",
+            "it is neither Ed25519, nor ECDSA over P-256, nor SM2, nor a witness's",
         ))?;
         let name = name.to_owned();
         let key = Self { name, key };

@@ -5,12 +5,13 @@
 //! commitments: nothing in a record can be guessed back.
 
 use crate::codec::encode;
-use crate::hash::{Hash, sha256};
+use crate::hash::Hash;
 use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck, SignatureError};
+use crate::suite::Suite;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-/// Version of the record format this code writes.
+/// Version of the record format this code writes; a record carries it with its suite's mark.
 pub const RECORD_VERSION: u8 = 1;
 
 const RECORD_DOMAIN: &[u8] = b"weighbridge/record/v1\0";
@@ -118,7 +119,7 @@ pub struct VerdictSummary {
 /// Where the ciphertext is, and what it must hash to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct SealedRef {
-    /// SHA-256 of the ciphertext.
+    /// Hash of the ciphertext.
     pub hash: Hash,
     /// Its length in bytes.
     pub length: u64,
@@ -237,7 +238,7 @@ pub enum Content {
 /// Everything of a record that is signed.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct RecordBody {
-    /// [`RECORD_VERSION`].
+    /// [`RECORD_VERSION`], with the mark of its suite ([`Suite::marked`]).
     pub version: u8,
     /// Id of the chain it was made for: a record signed for one chain means nothing on another.
     pub chain: String,
@@ -273,9 +274,14 @@ pub struct Record {
 }
 
 impl RecordBody {
+    /// The suite it is of.
+    pub fn suite(&self) -> Suite {
+        Suite::of_marked(self.version).0
+    }
+
     /// What the hub signs, and what its next record points back to.
     pub fn hash(&self) -> Hash {
-        sha256(&[RECORD_DOMAIN, &encode(self)])
+        self.suite().hash(&[RECORD_DOMAIN, &encode(self)])
     }
 
     /// The batch this record is about.
@@ -307,7 +313,7 @@ impl Content {
 impl Record {
     /// Leaf of the outer tree.
     pub fn leaf(&self) -> Hash {
-        crate::merkle::leaf_hash(&encode(self))
+        crate::merkle::leaf_hash(self.body.suite(), &encode(self))
     }
 
     /// Checks the hub's signature, and the attester's where there is one. Whether the attester may
@@ -322,11 +328,14 @@ impl Record {
         hub: &PublicKey,
         check: &dyn SignatureCheck,
     ) -> Result<(), SignatureError> {
+        let suite = self.body.suite();
+        hub.check_suite(suite)?;
         check.check(hub, &self.body.hash(), &self.signature)?;
         if let Some(batch) = self.body.batch()
             && let Some(attester) = &batch.attester
         {
-            let message = attestation_message(batch);
+            attester.key.check_suite(suite)?;
+            let message = attestation_message(suite, batch);
             check.check(&attester.key, &message, &attester.signature)?;
         }
         Ok(())
@@ -334,8 +343,8 @@ impl Record {
 }
 
 /// What a device or edge node signs: which batch, of which grade, how many samples, and their root.
-pub fn attestation_message(batch: &BatchContent) -> Hash {
+pub fn attestation_message(suite: Suite, batch: &BatchContent) -> Hash {
     let which = (&batch.device, batch.epoch, batch.sequence);
     let what = (batch.samples, batch.grade, batch.inner_root);
-    sha256(&[ATTESTATION_DOMAIN, &encode(&(which, what))])
+    suite.hash(&[ATTESTATION_DOMAIN, &encode(&(which, what))])
 }

@@ -1,10 +1,12 @@
 //! One sample as a leaf of the inner tree: value, quality, salt and the leaf's bytes.
 
 use crate::compress::{BLOCK, State, pad};
-use crate::hash::{Hash, sha256};
+use crate::hash::Hash;
+use crate::suite::Suite;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use sm3::Sm3;
 use std::fmt;
 
 /// The value of a sample.
@@ -38,7 +40,7 @@ impl Value {
     }
 
     /// Type code and bytes, as they stand in a leaf: numbers little-endian, `f64` as its bits.
-    fn write_leaf(&self, hasher: &mut Sha256) {
+    fn write_leaf(&self, hasher: &mut impl Digest) {
         match self {
             Self::Bool(b) => hasher.update([0, u8::from(*b)]),
             Self::I64(i) => write_number(hasher, 1, i.to_le_bytes()),
@@ -56,7 +58,7 @@ impl Value {
     }
 }
 
-fn write_number(hasher: &mut Sha256, code: u8, bytes: [u8; 8]) {
+fn write_number(hasher: &mut impl Digest, code: u8, bytes: [u8; 8]) {
     let mut out = [code; 9];
     out[1..].copy_from_slice(&bytes);
     hasher.update(out);
@@ -189,30 +191,39 @@ impl fmt::Debug for Quality {
 pub type Salt = [u8; 16];
 
 /// The part of a leaf that names its tag, hashed ahead: device and tag name fill the first block of
-/// SHA-256, so a leaf costs one compression.
+/// the hash, so a leaf costs one compression.
 ///
 /// A leaf is `0x00 ‖ H(device ‖ 0x00 ‖ tag) ‖ 31 zero bytes ‖ salt ‖ index ‖ time ‖ quality ‖ type ‖
 /// value`: index u32, time i64 (ns since 1970), quality u32, all little-endian. The hash of such a
 /// leaf is the RFC 6962 leaf hash of the bytes after `0x00`.
 #[derive(Clone)]
-pub struct TagDigest {
-    midstate: Sha256,
-    /// The same, for leaves of known length.
-    state: State,
+pub struct TagDigest(Midstate);
+
+#[derive(Clone)]
+enum Midstate {
+    Sha256 {
+        midstate: Sha256,
+        /// The same, for leaves of known length.
+        state: State,
+    },
+    Sm3(Sm3),
 }
 
 impl TagDigest {
-    /// Digest of tag `tag` of device `device`.
-    pub fn new(device: &str, tag: &str) -> Self {
+    /// Digest of tag `tag` of device `device`, for leaves of this suite.
+    pub fn new(suite: Suite, device: &str, tag: &str) -> Self {
         // The length keeps ("a", "b\0c") and ("a\0b", "c") apart.
         let length = (device.len() as u64).to_le_bytes();
-        let name = sha256(&[&length, device.as_bytes(), tag.as_bytes()]);
+        let name = suite.hash(&[&length, device.as_bytes(), tag.as_bytes()]);
         let mut block = [0; BLOCK];
         block[1..33].copy_from_slice(&name.0);
-        let mut midstate = Sha256::new();
-        midstate.update(block);
-        let state = State::INITIAL.after(&[block]);
-        Self { midstate, state }
+        Self(match suite {
+            Suite::Nist => Midstate::Sha256 {
+                midstate: Sha256::new_with_prefix(block),
+                state: State::INITIAL.after(&[block]),
+            },
+            Suite::Guomi => Midstate::Sm3(Sm3::new_with_prefix(block)),
+        })
     }
 
     /// Leaf hash of one sample; `index` counts the samples of this tag in its batch from 0.
@@ -224,10 +235,19 @@ impl TagDigest {
         quality: Quality,
         value: &Value,
     ) -> Hash {
-        let mut hasher = self.midstate.clone();
-        hasher.update(sample_head(salt, index, time, quality));
-        value.write_leaf(&mut hasher);
-        Hash(hasher.finalize().into())
+        let head = sample_head(salt, index, time, quality);
+        match &self.0 {
+            Midstate::Sha256 { midstate, .. } => {
+                let mut hasher = midstate.clone().chain_update(head);
+                value.write_leaf(&mut hasher);
+                Hash(hasher.finalize().into())
+            }
+            Midstate::Sm3(midstate) => {
+                let mut hasher = midstate.clone().chain_update(head);
+                value.write_leaf(&mut hasher);
+                Hash(hasher.finalize().into())
+            }
+        }
     }
 
     /// The same for an `f64`, the common case on the hot path.
@@ -239,12 +259,15 @@ impl TagDigest {
         quality: Quality,
         value: f64,
     ) -> Hash {
+        let Midstate::Sha256 { state, .. } = &self.0 else {
+            return self.leaf(salt, index, time, quality, &Value::F64(value));
+        };
         let mut rest = [0; BLOCK];
         rest[..32].copy_from_slice(&sample_head(salt, index, time, quality));
         rest[32] = 3;
         rest[33..41].copy_from_slice(&value.to_bits().to_le_bytes());
         pad(&mut rest, 41, 64 + 41);
-        self.state.after(&[rest]).digest()
+        state.after(&[rest]).digest()
     }
 }
 
@@ -264,7 +287,13 @@ mod tests {
 
     #[test]
     fn leaf_is_the_rfc_leaf_hash_of_the_documented_bytes() {
-        let name = sha256(&[&7u64.to_le_bytes(), b"press-1", b"force"]);
+        Suite::ALL
+            .into_iter()
+            .for_each(leaf_is_the_rfc_leaf_hash_of);
+    }
+
+    fn leaf_is_the_rfc_leaf_hash_of(suite: Suite) {
+        let name = suite.hash(&[&7u64.to_le_bytes(), b"press-1", b"force"]);
         let salt = [7; 16];
         let mut bytes = name.0.to_vec();
         bytes.extend([0; 31]);
@@ -274,18 +303,19 @@ mod tests {
         bytes.extend(0u32.to_le_bytes());
         bytes.push(3);
         bytes.extend(1.5f64.to_le_bytes());
-        let digest = TagDigest::new("press-1", "force");
+        let digest = TagDigest::new(suite, "press-1", "force");
         let leaf = digest.leaf(&salt, 3, 5, Quality::GOOD, &Value::F64(1.5));
-        assert_eq!(leaf, leaf_hash(&bytes));
+        assert_eq!(leaf, leaf_hash(suite, &bytes));
         assert_eq!(leaf, digest.leaf_f64(&salt, 3, 5, Quality::GOOD, 1.5));
     }
 
     proptest::proptest! {
         #[test]
         fn the_fast_leaf_is_the_same(
+            suite in proptest::sample::select(&Suite::ALL[..]),
             salt: Salt, index: u32, time: i64, quality: u32, bits: u64, tag: String,
         ) {
-            let (digest, quality) = (TagDigest::new("press-1", &tag), Quality(quality));
+            let (digest, quality) = (TagDigest::new(suite, "press-1", &tag), Quality(quality));
             let value = f64::from_bits(bits);
             let plain = digest.leaf(&salt, index, time, quality, &Value::F64(value));
             let fast = digest.leaf_f64(&salt, index, time, quality, value);

@@ -2,15 +2,27 @@
 //!
 //! Leaf *i* of the chain's tree is the hash of the block of height *i* + 1
 //! ([`BlockHeader::leaf`](crate::BlockHeader::leaf)); its shape is that of RFC 6962 §2.1, so that every
-//! witness of transparency logs can check it. The right edge of a tree is all that is needed to add
+//! witness of transparency logs can check it. For the same reason it is SHA-256 in every suite ([`LOG`]). The right edge of a tree is all that is needed to add
 //! leaves and to tell the root: at most one hash for each bit of the size.
 
 use crate::hash::Hash;
-use crate::merkle::{empty_root, node_hash};
+use crate::merkle;
+use crate::suite::Suite;
 use std::ops::Range;
+
+/// The suite of this tree, whatever the chain's: RFC 6962 and the witnesses know SHA-256.
+pub const LOG: Suite = Suite::Nist;
 
 /// Most hashes in a consistency proof that a witness takes (c2sp.org/tlog-witness).
 pub const MAX_PROOF: usize = 63;
+
+fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    merkle::node_hash(LOG, left, right)
+}
+
+fn empty_root() -> Hash {
+    merkle::empty_root(LOG)
+}
 
 /// A growing tree, as far as it is needed to grow on: the roots of its complete subtrees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,8 +202,15 @@ pub fn is_consistent(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::merkle::{leaf_hash, root};
     use proptest::prelude::*;
+
+    fn leaf_hash(data: &[u8]) -> Hash {
+        merkle::leaf_hash(LOG, data)
+    }
+
+    fn root(leaves: &[Hash]) -> Hash {
+        merkle::root(LOG, leaves)
+    }
 
     fn edge(leaves: &[Hash]) -> TreeEdge {
         let mut edge = TreeEdge::default();

@@ -299,7 +299,7 @@ pub(super) fn run(args: &OutageArgs) -> anyhow::Result<Outage> {
         .bound(64 << 30, WhenFull::Stop)
         .hub(HubEntry {
             address: address.clone(),
-            key: keys.signing.public_key(),
+            key: keys.signing.peer_key(),
             sealing: keys.sealing.public().compressed(),
         });
     for device in 0..DEVICES {

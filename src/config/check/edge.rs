@@ -6,8 +6,10 @@ use crate::config::reader::ReadDevice;
 use crate::config::source::Span;
 use crate::config::tree;
 use crate::config::{BufferConfig, EdgeSection, HubConfig, TagConfig, WhenFullConfig};
+use crate::crypto::PeerKey;
 use crate::model::{TagSpec, ValueKind};
 use crate::protocols::preprocess::{PreprocessError, Processing};
+use weighbridge_verifier::Suite;
 
 /// Sections that make no sense beside `[edge]`.
 const OF_HUBS: [&str; 5] = ["hub", "ledger", "opcua_server", "edges", "http"];
@@ -46,6 +48,10 @@ pub(super) fn edge_node(edge: &EdgeSection, input: &Place<'_, '_>, found: &mut V
     if let Some(http) = edge.http {
         only_loopback(http, &["edge", "http"], input, found);
     }
+    for (i, hub) in edge.hubs.iter().enumerate() {
+        let at = |key: &str| input.element(&["edge", "hub"], i, key);
+        link(&hub.address, hub.keys(), at, input, found);
+    }
     let indices: Vec<_> = (0..edge.hubs.len()).collect();
     let addresses = edge.hubs.iter().map(|h| h.address.as_str());
     unique(
@@ -82,6 +88,23 @@ pub(super) fn edges(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<D
     unique(input, "edge node's id", ids.zip(&indices), found, |i| {
         at(*i, "id")
     });
+    let suite = config.ledger.suite;
+    let ledger = input.spot(&["ledger"]).value;
+    let known = !input.was_wrong(&ledger, "suite");
+    for (i, node) in edges.nodes.iter().enumerate() {
+        if known && node.key.suite() != suite {
+            let of = node.key.suite();
+            let message = format!("the key of edge node `{}` is of suite `{of}`", node.id);
+            let label = format!("the ledger is of suite `{suite}`, and this key signs for it");
+            let mut d = input.error(&at(i, "key"), message, &label);
+            d.help.push(format!(
+                "make it with `weighbridge edge init --suite {suite}`"
+            ));
+            found.push(d);
+            continue;
+        }
+        link(&node.id, node.keys(), |key| at(i, key), input, found);
+    }
     let keys: Vec<_> = edges.nodes.iter().map(|n| n.key.to_string()).collect();
     let keys = keys.iter().map(String::as_str);
     unique(input, "key", keys.zip(&indices), found, |i| at(*i, "key"));
@@ -95,6 +118,31 @@ pub(super) fn edges(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<D
         d.help.push("give one of them another id".to_owned());
         found.push(d);
     }
+}
+
+/// TLS knows P-256 keys only.
+fn link(
+    who: &str,
+    keys: PeerKey,
+    at: impl Fn(&str) -> Span,
+    input: &Place<'_, '_>,
+    found: &mut Vec<Diagnostic>,
+) {
+    if keys.link.suite() == Suite::Nist {
+        return;
+    }
+    let (key, message) = match keys.link == keys.own {
+        true => ("key", format!("`{who}` has an SM2 key and no `link_key`")),
+        false => (
+            "link_key",
+            format!("the `link_key` of `{who}` is no P-256 key"),
+        ),
+    };
+    let label = "the link is TLS, which has a P-256 key beside it";
+    let mut d = input.error(&at(key), message, label);
+    d.help
+        .push("`weighbridge edge card`, run at the other side, prints both keys".to_owned());
+    found.push(d);
 }
 
 /// Whether a device is read as it can be.

@@ -7,6 +7,7 @@
 pub mod centre;
 pub mod certificateless;
 mod point;
+pub(super) mod wrap;
 
 pub use point::{Point, PointError};
 

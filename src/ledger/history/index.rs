@@ -271,6 +271,45 @@ pub fn overlapping(
     Ok(Some(found))
 }
 
+/// What the keys of a device's entries begin with.
+pub fn from_device(device: &str) -> Vec<u8> {
+    device_prefix(device)
+}
+
+/// Reads an entry that was found from [`from_device`] on: its interval, or nothing where it was damaged once;
+/// `None` when it is another device's.
+pub fn span_of_device(
+    device: &str,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Option<Option<Span>>, PastError> {
+    if !key.starts_with(&device_prefix(device)) {
+        return Ok(None);
+    }
+    if is_void(key, value) {
+        return Ok(Some(None));
+    }
+    let (_, _, span) = read(key, value).ok_or_else(|| PastError::Index(hex(key)))?;
+    Ok(Some(Some(span)))
+}
+
+/// Shows all intervals of a device's batches to `see`.
+pub fn of_device(
+    store: &dyn Store,
+    device: &str,
+    mut see: impl FnMut(Span),
+) -> Result<(), PastError> {
+    for entry in store.scan(Space::History, &from_device(device)) {
+        let (key, value) = entry?;
+        match span_of_device(device, &key, &value)? {
+            Some(Some(span)) => see(span),
+            Some(None) => {}
+            None => break,
+        }
+    }
+    Ok(())
+}
+
 /// The whole index, looked over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {

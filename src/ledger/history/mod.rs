@@ -11,8 +11,24 @@ mod newest;
 pub mod reader;
 pub mod rebuild;
 
+// The same tests, once for each suite.
 #[cfg(test)]
-mod tests;
+#[path = "."]
+mod nist {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
+    #[path = "tests.rs"]
+    mod tests;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "."]
+mod guomi {
+    use super::*;
+    const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
+    #[path = "tests.rs"]
+    mod tests;
+}
 
 use super::opening::OpeningError;
 use super::proof::ProofError;
@@ -64,6 +80,9 @@ pub enum PastError {
     /// What judged a batch is in no block that was looked through.
     #[error("the settings that judged the batches of `{0}` are in no block near them")]
     NoSettings(String),
+    /// What was erased is not known.
+    #[error("{0}")]
+    Erasures(String),
     /// The ledger does not begin with its hub's enrolment.
     #[error("the ledger does not begin with its hub's enrolment")]
     Genesis,

@@ -112,6 +112,11 @@ impl Archive {
         }
     }
 
+    /// Forgets the keys of `device`.
+    pub fn forget_keys(&self, device: &str) {
+        self.keys.lock().retain(|((of, _), _)| of != device);
+    }
+
     pub(super) fn store(&self) -> &dyn Store {
         &*self.store
     }

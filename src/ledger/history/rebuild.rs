@@ -3,6 +3,8 @@
 
 use super::PastError;
 use super::index::{Span, survey, void};
+use crate::ledger::erasure::ErasureError;
+use crate::ledger::erasure::erased::Erased;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::{Put, Store};
@@ -10,10 +12,18 @@ use crate::ledger::store::{Put, Store};
 /// Entries written at a time.
 const TOGETHER: usize = 256;
 
-/// Whether every one of the `stored` batches has its entry, and none is damaged.
+/// Whether every one of the `stored` batches that was not erased has its entry, and none is damaged.
 pub fn is_complete(store: &dyn Store, stored: u64) -> Result<bool, PastError> {
     let survey = survey(store)?;
-    Ok(survey.damaged.is_empty() && survey.batches >= stored)
+    let there = survey.batches.saturating_add(erased(store)?.batches());
+    Ok(survey.damaged.is_empty() && there >= stored)
+}
+
+fn erased(store: &dyn Store) -> Result<Erased, PastError> {
+    Erased::load(store).map_err(|error| match error {
+        ErasureError::Store(error) => error.into(),
+        other => PastError::Erasures(other.to_string()),
+    })
 }
 
 /// How many batches the blocks up to height `tip` store.
@@ -42,6 +52,7 @@ pub fn rebuild(
     for some in damaged.chunks(TOGETHER) {
         store.commit(some)?;
     }
+    let erased = erased(store)?;
     let mut puts: Vec<Put> = Vec::new();
     let mut written = 0;
     let mut write = |puts: &mut Vec<Put>| -> Result<(), PastError> {
@@ -62,6 +73,10 @@ pub fn rebuild(
                 continue;
             };
             let Some(sealed) = batch.sealed else { continue };
+            let which = (batch.epoch, batch.sequence);
+            if erased.takes_batch(&batch.device, sealed.key_epoch, which) {
+                continue;
+            }
             let opened = opener.open_batch(&batch.device, &sealed)?;
             let spans = Span::of(&opened.content.batch, record.body.time, sealed);
             puts.extend(spans.iter().map(|span| span.put(&batch.device)));

@@ -1,8 +1,8 @@
-use super::PastError;
 use super::evidence::{Wanted, evidence, evidence_of};
 use super::index::{Span, overlapping};
 use super::reader::{Archive, Cursor, Direction, PastSample};
 use super::rebuild::{is_complete, rebuild};
+use super::{PastError, SUITE};
 use crate::crypto::{EpochKey, SealingKey, Signer};
 use crate::ledger::Draft;
 use crate::ledger::assemble::{Tip, assemble};
@@ -66,6 +66,17 @@ impl Store for Memory {
             Some(Ok((key.clone(), value.clone())))
         }))
     }
+
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        let mut values = self.values.lock();
+        keys.iter()
+            .for_each(|key| drop(values.remove(&(space, key.clone()))));
+        Ok(())
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A ledger of sealed batches, and every sample that should be found again.
@@ -97,7 +108,7 @@ fn tags() -> Arc<[TagSpec]> {
 
 impl Plant {
     fn new() -> Self {
-        let signer = TestSigner::new("hub-1", 1);
+        let signer = TestSigner::new(SUITE, "hub-1", 1);
         let hub = IdentityContent {
             id: "hub-1".to_owned(),
             kind: IdentityKind::Hub,
@@ -107,8 +118,8 @@ impl Plant {
         let mut plant = Self {
             store: Arc::default(),
             signer,
-            sealing: Arc::new(SealingKey::generate()),
-            state: State::new("plant"),
+            sealing: Arc::new(SealingKey::generate_of(SUITE)),
+            state: State::new(SUITE, "plant"),
             tip: Tip::NONE,
             sealer: None,
             key_epoch: 0,
@@ -136,7 +147,7 @@ impl Plant {
     /// A key of its own for what follows, as after a restart.
     fn restart(&mut self) {
         self.key_epoch += 1;
-        let key = EpochKey::generate("press-1", self.key_epoch).unwrap();
+        let key = EpochKey::generate(SUITE, "press-1", self.key_epoch).unwrap();
         let wrapped = self.sealing.public().wrap(&key).unwrap();
         let wrapped = (wrapped.enc, wrapped.ciphertext);
         let (epoch, signer) = (self.key_epoch, &self.signer);

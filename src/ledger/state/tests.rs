@@ -10,7 +10,7 @@ use weighbridge_verifier::{
 };
 
 fn signer() -> TestSigner {
-    TestSigner::new("hub-1", 1)
+    TestSigner::new(SUITE, "hub-1", 1)
 }
 
 fn enrol(id: &str, kind: IdentityKind, key: Option<PublicKey>) -> Draft {
@@ -19,7 +19,7 @@ fn enrol(id: &str, kind: IdentityKind, key: Option<PublicKey>) -> Draft {
 }
 
 fn document(version: u64) -> Draft {
-    let commitment = sha256(&[b"limits", &version.to_le_bytes()]);
+    let commitment = SUITE.hash(&[b"limits", &version.to_le_bytes()]);
     let document = DocumentContent {
         kind: "limits".to_owned(),
         version,
@@ -39,12 +39,19 @@ fn records(drafts: &[Draft]) -> Vec<Record> {
     let genesis = enrol("hub-1", IdentityKind::Hub, Some(signer.public_key()));
     let mut all = vec![genesis];
     all.extend_from_slice(drafts);
-    let (block, _) = assemble(&all, &State::new("plant"), &Tip::NONE, &signer, 1_000).unwrap();
+    let (block, _) = assemble(
+        &all,
+        &State::new(SUITE, "plant"),
+        &Tip::NONE,
+        &signer,
+        1_000,
+    )
+    .unwrap();
     block.records
 }
 
 fn apply_all(records: &[Record]) -> Result<State, ApplyError> {
-    let mut state = State::new("plant");
+    let mut state = State::new(SUITE, "plant");
     for record in records {
         state.apply(record)?;
     }
@@ -55,11 +62,11 @@ fn some_records() -> Vec<Record> {
     records(&[
         enrol("press-1", IdentityKind::Device, None),
         document(1),
-        store_draft("press-1", 1, 10),
-        refuse_draft("press-1", 2, 20),
-        store_draft("robot-2", 1, 30),
+        store_draft(SUITE, "press-1", 1, 10),
+        refuse_draft(SUITE, "press-1", 2, 20),
+        store_draft(SUITE, "robot-2", 1, 30),
         document(2),
-        store_draft("press-1", 3, 40),
+        store_draft(SUITE, "press-1", 3, 40),
     ])
 }
 
@@ -68,7 +75,13 @@ fn refused(draft: Draft) -> ApplyError {
     let signer = signer();
     let genesis = enrol("hub-1", IdentityKind::Hub, Some(signer.public_key()));
     let drafts = [genesis, draft];
-    match assemble(&drafts, &State::new("plant"), &Tip::NONE, &signer, 1_000) {
+    match assemble(
+        &drafts,
+        &State::new(SUITE, "plant"),
+        &Tip::NONE,
+        &signer,
+        1_000,
+    ) {
         Err(AssembleError::Draft { index: 1, why }) => why,
         other => panic!("{other:?}"),
     }
@@ -95,7 +108,7 @@ fn records_add_up() {
 fn the_hash_depends_on_the_records_only() {
     let records = some_records();
     let mut hashes = std::collections::BTreeSet::new();
-    let mut state = State::new("plant");
+    let mut state = State::new(SUITE, "plant");
     hashes.insert(state.hash());
     for (done, record) in records.iter().enumerate() {
         state.apply(record).unwrap();
@@ -105,7 +118,10 @@ fn the_hash_depends_on_the_records_only() {
             "record {done} changes the hash"
         );
     }
-    assert_ne!(State::new("plant").hash(), State::new("plant-2").hash());
+    assert_ne!(
+        State::new(SUITE, "plant").hash(),
+        State::new(SUITE, "plant-2").hash()
+    );
 }
 
 proptest! {
@@ -115,7 +131,7 @@ proptest! {
     #[test]
     fn only_the_right_order_can_be_applied(picks in proptest::collection::vec(0usize..8, 1..9)) {
         let records = some_records();
-        let mut state = State::new("plant");
+        let mut state = State::new(SUITE, "plant");
         let mut next = 0;
         for pick in picks {
             let before = state.hash();
@@ -136,7 +152,7 @@ proptest! {
 #[test]
 fn the_first_record_must_enrol_its_own_hub() {
     let records = some_records();
-    let mut state = State::new("plant");
+    let mut state = State::new(SUITE, "plant");
     assert_eq!(state.apply(&records[1]), Err(ApplyError::Genesis));
     let signer = signer();
     let key = Some(signer.public_key());
@@ -144,9 +160,15 @@ fn the_first_record_must_enrol_its_own_hub() {
         enrol("hub-2", IdentityKind::Hub, key),
         enrol("hub-1", IdentityKind::User, key),
         enrol("hub-1", IdentityKind::Hub, None),
-        store_draft("press-1", 1, 10),
+        store_draft(SUITE, "press-1", 1, 10),
     ] {
-        let made = assemble(&[wrong], &State::new("plant"), &Tip::NONE, &signer, 1_000);
+        let made = assemble(
+            &[wrong],
+            &State::new(SUITE, "plant"),
+            &Tip::NONE,
+            &signer,
+            1_000,
+        );
         assert!(made.is_err());
     }
 }
@@ -154,7 +176,7 @@ fn the_first_record_must_enrol_its_own_hub() {
 #[test]
 fn a_record_of_another_chain_hub_or_key_is_refused() {
     let records = some_records();
-    let mut other_chain = State::new("plant-2");
+    let mut other_chain = State::new(SUITE, "plant-2");
     let refused = other_chain.apply(&records[0]);
     assert_eq!(refused, Err(ApplyError::Chain("plant".to_owned())));
     let mut state = apply_all(&records[..2]).unwrap();
@@ -165,7 +187,7 @@ fn a_record_of_another_chain_hub_or_key_is_refused() {
         Err(ApplyError::UnknownHub("hub-2".to_owned()))
     );
     let mut forged = records[2].clone();
-    forged.signature = TestSigner::new("hub-1", 2).sign(&forged.body.hash());
+    forged.signature = TestSigner::new(SUITE, "hub-1", 2).sign(&forged.body.hash());
     assert_eq!(state.apply(&forged), Err(SignatureError::Mismatch.into()));
     state.apply(&records[2]).unwrap();
 }
@@ -174,7 +196,7 @@ fn a_record_of_another_chain_hub_or_key_is_refused() {
 fn batches_come_one_after_the_other() {
     let mut state = apply_all(&some_records()).unwrap();
     let may_follow = |state: &State, epoch, sequence| {
-        let content = batch_content("press-1", epoch, sequence);
+        let content = batch_content(SUITE, "press-1", epoch, sequence);
         state.check_batch(&content).is_ok()
     };
     assert!(may_follow(&state, 1, 4));
@@ -204,7 +226,7 @@ fn batches_come_one_after_the_other() {
 fn action_content_and_response_must_fit() {
     let shape = |draft: Draft| matches!(refused(draft), ApplyError::Shape { .. });
     let with = |change: fn(&mut Draft)| {
-        let mut draft = store_draft("press-1", 1, 10);
+        let mut draft = store_draft(SUITE, "press-1", 1, 10);
         change(&mut draft);
         draft
     };
@@ -215,7 +237,7 @@ fn action_content_and_response_must_fit() {
     assert!(shape(with(|d| d.subject = String::new())));
     assert!(shape(with(|d| d.object = "x".repeat(257))));
     let batch = |change: fn(&mut BatchContent)| {
-        let mut content = batch_content("press-1", 1, 1);
+        let mut content = batch_content(SUITE, "press-1", 1, 1);
         change(&mut content);
         Draft::store(10, content)
     };
@@ -224,16 +246,16 @@ fn action_content_and_response_must_fit() {
     assert!(shape(batch(|b| b.device = String::new())));
     assert!(shape(batch(|b| b.verdict.class = VerdictClass::Invalid)));
     assert!(shape(batch(|b| b.verdict.rule = "x".repeat(257))));
-    let refuse = Draft::refuse(10, batch_content("press-1", 1, 1));
+    let refuse = Draft::refuse(10, batch_content(SUITE, "press-1", 1, 1));
     assert!(shape(refuse));
     let act = |action: Action, kind: &str| Draft {
         action,
         content: Content::Message(MessageContent {
             kind: kind.to_owned(),
             commitment: Hash([1; 32]),
-            sealed: batch_content("press-1", 1, 1).sealed.unwrap(),
+            sealed: batch_content(SUITE, "press-1", 1, 1).sealed.unwrap(),
         }),
-        ..store_draft("press-1", 1, 10)
+        ..store_draft(SUITE, "press-1", 1, 10)
     };
     assert!(shape(act(Action::Store, "control")));
     assert!(shape(act(Action::Configure, "control")));
@@ -277,18 +299,18 @@ fn identities_are_unique_and_can_be_revoked_once() {
 
 #[test]
 fn only_the_device_itself_or_an_edge_node_attests() {
-    let device = TestSigner::new("press-1", 5);
+    let device = TestSigner::new(SUITE, "press-1", 5);
     let attested = |signer: &TestSigner| {
-        let mut content = batch_content("press-1", 1, 1);
+        let mut content = batch_content(SUITE, "press-1", 1, 1);
         content.attester = Some(Attestation {
             key: signer.public_key(),
-            signature: signer.sign(&attestation_message(&content)),
+            signature: signer.sign(&attestation_message(SUITE, &content)),
         });
         Draft::store(10, content)
     };
     let enrolled = enrol("press-1", IdentityKind::Device, Some(device.public_key()));
     apply_all(&records(&[enrolled.clone(), attested(&device)])).unwrap();
-    let stranger = attested(&TestSigner::new("press-1", 6));
+    let stranger = attested(&TestSigner::new(SUITE, "press-1", 6));
     assert_eq!(
         refused(stranger),
         ApplyError::Attester("press-1".to_owned())
@@ -308,18 +330,21 @@ fn only_the_device_itself_or_an_edge_node_attests() {
 
 #[test]
 fn who_attested_a_batch_is_remembered_beside_its_number() {
-    let edges = [TestSigner::new("edge-1", 5), TestSigner::new("edge-2", 6)];
+    let edges = [
+        TestSigner::new(SUITE, "edge-1", 5),
+        TestSigner::new(SUITE, "edge-2", 6),
+    ];
     let by = |edge: Option<usize>, epoch, sequence| {
-        let mut content = batch_content("press-1", epoch, sequence);
+        let mut content = batch_content(SUITE, "press-1", epoch, sequence);
         content.attester = edge.map(|edge| Attestation {
             key: edges[edge].public_key(),
-            signature: edges[edge].sign(&attestation_message(&content)),
+            signature: edges[edge].sign(&attestation_message(SUITE, &content)),
         });
         Draft::store(10, content)
     };
     // A batch whose signature did not hold.
     let forged = |epoch, sequence| {
-        let mut content = batch_content("press-1", epoch, sequence);
+        let mut content = batch_content(SUITE, "press-1", epoch, sequence);
         content.sealed = None;
         content.verdict = VerdictSummary {
             class: VerdictClass::Invalid,

@@ -7,6 +7,7 @@
 use super::gate::{Contact, Gate};
 use super::node::Node;
 use super::talk::Talk;
+use crate::crypto::PeerKey;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::model::Nanos;
 use parking_lot::RwLock;
@@ -98,10 +99,10 @@ impl EdgeListener {
 
     /// From now on the owners of these keys are let in, by a TLS that takes just them; who is connected
     /// and known no more is sent away.
-    pub fn admit(&self, tls: Arc<ServerConfig>, nodes: &[(String, PublicKey)]) {
+    pub fn admit(&self, tls: Arc<ServerConfig>, nodes: &[(String, PeerKey)]) {
         let mut roster = self.door.roster.write();
         let old = roster.nodes.clone();
-        let known = |(id, key): &(String, PublicKey)| {
+        let known = |(id, key): &(String, PeerKey)| {
             let same = old.iter().find(|n| n.id == *id && n.key == *key);
             same.cloned()
                 .unwrap_or_else(|| Arc::new(Node::new(id, *key)))
@@ -210,9 +211,9 @@ impl Door {
     async fn serve(&self, stream: Stream, from: SocketAddr) {
         // Who was let in when the handshake began may be no more when it ends.
         let nodes = self.roster.read().nodes.clone();
-        let keys: Vec<_> = nodes.iter().map(|n| n.key).collect();
+        let keys: Vec<_> = nodes.iter().map(|n| n.key.link).collect();
         let key = pinned_tls::client_of(stream.get_ref().1, &keys);
-        let Some(node) = nodes.iter().find(|n| Some(n.key) == key) else {
+        let Some(node) = nodes.iter().find(|n| Some(n.key.link) == key) else {
             return;
         };
         let own = node.begin();

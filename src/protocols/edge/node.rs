@@ -4,18 +4,18 @@ use super::gate::{Contact, Entrance, Gate};
 use super::hub_side::{NodeStatus, away};
 use super::talk::Talk;
 use super::wire::{DeviceHello, EDGE_PROTOCOL, Standing};
+use crate::crypto::PeerKey;
 use crate::model::{DeviceId, Nanos, now};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use weighbridge_verifier::PublicKey;
 
 /// An edge node that is let in.
 pub(super) struct Node {
     pub(super) id: String,
-    pub(super) key: PublicKey,
+    pub(super) key: PeerKey,
     /// Held by the connection that may bring batches.
     pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl Node {
-    pub(super) fn new(id: &str, key: PublicKey) -> Self {
+    pub(super) fn new(id: &str, key: PeerKey) -> Self {
         Self {
             id: id.to_owned(),
             key,

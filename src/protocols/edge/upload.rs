@@ -15,8 +15,8 @@ use crate::model::{Batch, TagSpec};
 use borsh::{BorshDeserialize, BorshSerialize};
 use weighbridge_verifier::record::attestation_message;
 use weighbridge_verifier::{
-    Attestation, BatchContent, DecodeError, Hash, PublicKey, Salt, VerdictClass, VerdictSummary,
-    decode, encode,
+    Attestation, BatchContent, DecodeError, Hash, PublicKey, Salt, Suite, VerdictClass,
+    VerdictSummary, decode, encode,
 };
 
 /// Version of the format this code writes.
@@ -153,7 +153,8 @@ impl Packer {
     /// Under a new key, which only the owners of `hubs` can open; `number` tells it from the keys of
     /// other processes.
     pub fn new(grade: u8, number: u64, hubs: &[SealingPublicKey]) -> Result<Self, UploadError> {
-        let key = EpochKey::generate(KEY_OBJECT, number)?;
+        let suite = hubs.first().map_or(Suite::Nist, SealingPublicKey::suite);
+        let key = EpochKey::generate(suite, KEY_OBJECT, number)?;
         let wrap = |hub: &SealingPublicKey| {
             let wrapped = hub.wrap(&key).map_err(UploadError::Wrap)?;
             Ok(Wrap {
@@ -180,7 +181,7 @@ impl Packer {
     ) -> Result<Upload, UploadError> {
         let salts = SaltSeed::generate()?;
         let tree = self.tree.take().filter(|tree| tree.fits(batch));
-        let tree = tree.unwrap_or_else(|| InnerTree::of(batch));
+        let tree = tree.unwrap_or_else(|| InnerTree::of(self.key.suite(), batch));
         let inner_root = root(&tree, batch, &salts)?;
         self.tree = Some(tree);
         let plain = batch_format::pack_salted(batch, &[], &[], &salts)?;
@@ -214,9 +215,12 @@ fn root(
     batch: &Batch,
     salts: &SaltSeed,
 ) -> Result<Hash, inner_tree::MalformedColumn> {
-    let mut salts = salts.salts(batch.samples()).into_iter();
+    let mut salts = salts.salts(tree.suite(), batch.samples()).into_iter();
     let salt = |_| -> Salt { salts.next().unwrap_or_default() };
-    Ok(inner_tree::inner_root(tree.leaves(batch, salt)?))
+    Ok(inner_tree::inner_root(
+        tree.suite(),
+        tree.leaves(batch, salt)?,
+    ))
 }
 
 impl Upload {
@@ -308,7 +312,7 @@ impl Upload {
     }
 
     fn message(&self) -> Hash {
-        attestation_message(&BatchContent {
+        let content = BatchContent {
             device: self.device.clone(),
             epoch: self.epoch,
             sequence: self.sequence,
@@ -323,7 +327,8 @@ impl Upload {
             },
             judged_by: Hash::ZERO,
             attester: None,
-        })
+        };
+        attestation_message(self.attestation.key.suite(), &content)
     }
 }
 
@@ -395,7 +400,7 @@ impl Unpacker {
         batch.tags = self.tags.clone();
         (batch.epoch, batch.sequence) = (upload.epoch, upload.sequence);
         let tree = self.tree.take().filter(|tree| tree.fits(&batch));
-        let tree = tree.unwrap_or_else(|| InnerTree::of(&batch));
+        let tree = tree.unwrap_or_else(|| InnerTree::of(self.sealing.suite(), &batch));
         let root = root(&tree, &batch, &salts);
         self.tree = Some(tree);
         let counted = u32::try_from(batch.samples()) == Ok(upload.samples);
@@ -430,6 +435,21 @@ impl Unpacker {
     }
 }
 
+// The same tests, once for each suite.
 #[cfg(test)]
-#[path = "upload_tests.rs"]
-mod tests;
+#[path = "."]
+mod nist {
+    use super::*;
+    const SUITE: Suite = Suite::Nist;
+    #[path = "upload_tests.rs"]
+    mod tests;
+}
+#[cfg(test)]
+#[allow(clippy::duplicate_mod)]
+#[path = "."]
+mod guomi {
+    use super::*;
+    const SUITE: Suite = Suite::Guomi;
+    #[path = "upload_tests.rs"]
+    mod tests;
+}

@@ -32,8 +32,8 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         Self {
-            edge: Identity::generate("edge-1"),
-            hubs: std::array::from_fn(|_| Arc::new(SealingKey::generate())),
+            edge: Identity::generate_of(SUITE, "edge-1"),
+            hubs: std::array::from_fn(|_| Arc::new(SealingKey::generate_of(SUITE))),
         }
     }
 
@@ -66,7 +66,7 @@ fn every_hub_of_the_list_opens_it_and_finds_what_was_signed() {
         assert_eq!(attested.attestation, upload.attestation);
         assert!(upload.opens_for(&pair.hubs[hub].public().compressed()));
     }
-    let stranger = Arc::new(SealingKey::generate());
+    let stranger = Arc::new(SealingKey::generate_of(SUITE));
     assert!(!upload.opens_for(&stranger.public().compressed()));
     let key = pair.edge.public_key();
     let mut unpacker = Unpacker::new(tags(&["force"]), 3, key, stranger);
@@ -114,7 +114,7 @@ fn what_was_changed_is_refused_and_the_record_can_say_why() {
     assert_eq!(pair.refused(&changed).rule, "unreadable");
 
     let mut changed = good.clone();
-    changed.sign(&Identity::generate("edge-1"));
+    changed.sign(&Identity::generate_of(SUITE, "edge-1"));
     assert_eq!(pair.refused(&changed).rule, "signature");
 
     let mut changed = good.clone();

@@ -6,7 +6,7 @@ use crate::ledger::checkpoint::{CheckpointError, LedgerTree, hub_key, submission
 use crate::ledger::query::Explorer;
 use weighbridge_verifier::checkpoint::{Checkpoint, Submission};
 use weighbridge_verifier::note::Stamp;
-use weighbridge_verifier::tree::is_consistent;
+use weighbridge_verifier::tree::{LOG, is_consistent};
 use weighbridge_verifier::{Hash, merkle};
 
 /// Appends blocks until there are `height`.
@@ -14,7 +14,7 @@ fn grow(ledger: &mut Ledger, height: u64) {
     while ledger.tip().height < height {
         let sequence = ledger.state().device("press-1").sequence + 1;
         let time = ledger.tip().time + 1_000;
-        let drafts = [refuse_draft("press-1", sequence, time)];
+        let drafts = [refuse_draft(SUITE, "press-1", sequence, time)];
         ledger.append(&drafts, Vec::new(), time).unwrap();
     }
 }
@@ -23,7 +23,7 @@ fn grow(ledger: &mut Ledger, height: u64) {
 fn root(ledger: &Ledger, size: u64) -> Hash {
     let explorer = Explorer::new(ledger.store().clone());
     let leaf = |height| explorer.block(height).unwrap().unwrap().header.leaf();
-    merkle::root_of((1..=size).map(leaf).collect())
+    merkle::root_of(LOG, (1..=size).map(leaf).collect())
 }
 
 #[test]

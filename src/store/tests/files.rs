@@ -19,8 +19,10 @@ fn data_directory(flushed: bool) -> tempfile::TempDir {
     if flushed {
         store.flush();
         // Some more, so that both tables and journal are needed.
-        let next = [store_draft("press-1", 4, 4_000)];
-        ledger.append(&next, sealed_puts(&next), 4_000).unwrap();
+        let next = [store_draft(SUITE, "press-1", 4, 4_000)];
+        ledger
+            .append(&next, sealed_puts(SUITE, &next), 4_000)
+            .unwrap();
     }
     dir
 }

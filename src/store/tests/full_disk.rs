@@ -9,10 +9,10 @@ use weighbridge_verifier::{BatchContent, Content as RecordContent};
 
 /// A batch with a megabyte of ciphertext.
 fn large_batch(sequence: u64) -> (Vec<Draft>, Vec<Put>) {
-    let noise = |i: u64| sha256(&[&sequence.to_le_bytes(), &i.to_le_bytes()]).0;
+    let noise = |i: u64| SUITE.hash(&[&sequence.to_le_bytes(), &i.to_le_bytes()]).0;
     let value: Vec<u8> = (0..32 * 1024).flat_map(noise).collect();
-    let hash = sha256(&[&value]);
-    let mut draft = store_draft("press-1", sequence, 1_000);
+    let hash = SUITE.hash(&[&value]);
+    let mut draft = store_draft(SUITE, "press-1", sequence, 1_000);
     if let RecordContent::Batch(BatchContent {
         sealed: Some(sealed),
         ..

@@ -41,15 +41,15 @@ impl Plant {
             // A clock that sometimes goes back.
             self.clock += self.pick(2_000) as i64 - 300;
             drafts.push(match self.pick(4) {
-                0 => refuse_draft(device, *sequence, self.clock),
-                _ => store_draft(device, *sequence, self.clock),
+                0 => refuse_draft(SUITE, device, *sequence, self.clock),
+                _ => store_draft(SUITE, device, *sequence, self.clock),
             });
         }
         drafts
     }
 
     fn puts(&self, drafts: &[Draft]) -> Vec<Put> {
-        let mut puts = sealed_puts(drafts);
+        let mut puts = sealed_puts(SUITE, drafts);
         for device in ["press-1", "robot-2"] {
             puts.push(wrap_put(CHAIN, device, &signer()));
         }
@@ -73,8 +73,8 @@ impl Plant {
                 Ok(block) => self.acknowledge(block),
                 Err(LedgerError::Store(StoreError::Full)) => {
                     assert_eq!((*ledger.tip(), ledger.state().hash()), before);
-                    let other = [store_draft("lathe-3", 1, self.clock)];
-                    let pending = ledger.append(&other, sealed_puts(&other), self.clock);
+                    let other = [store_draft(SUITE, "lathe-3", 1, self.clock)];
+                    let pending = ledger.append(&other, sealed_puts(SUITE, &other), self.clock);
                     assert!(matches!(pending, Err(LedgerError::Pending(_))));
                     assert!(ledger.retry().is_err() || !disk.powered());
                     disk.set_full(false);

@@ -12,10 +12,12 @@ fn explorer(disk: &FaultyDisk) -> Explorer {
         let device = ["press-1", "robot-2"][n as usize % 2];
         let sequence = ledger.state().device(device).sequence;
         let drafts = [
-            store_draft(device, sequence + 1, now),
-            refuse_draft(device, sequence + 2, now),
+            store_draft(SUITE, device, sequence + 1, now),
+            refuse_draft(SUITE, device, sequence + 2, now),
         ];
-        ledger.append(&drafts, sealed_puts(&drafts), now).unwrap();
+        ledger
+            .append(&drafts, sealed_puts(SUITE, &drafts), now)
+            .unwrap();
     }
     Explorer::new(ledger.store().clone())
 }

@@ -21,11 +21,13 @@ fn a_reopened_ledger_goes_on_where_it_was() {
     let mut ledger = open_dir(dir.path()).unwrap();
     assert_eq!((*ledger.tip(), ledger.state().hash()), before);
     assert_eq!(ledger.state().device("press-1").sequence, 3);
-    let again = [store_draft("press-1", 3, 4_000)];
-    let twice = ledger.append(&again, sealed_puts(&again), 4_000);
+    let again = [store_draft(SUITE, "press-1", 3, 4_000)];
+    let twice = ledger.append(&again, sealed_puts(SUITE, &again), 4_000);
     assert!(matches!(twice, Err(LedgerError::Assemble(_))));
-    let next = [store_draft("press-1", 4, 4_000)];
-    ledger.append(&next, sealed_puts(&next), 4_000).unwrap();
+    let next = [store_draft(SUITE, "press-1", 4, 4_000)];
+    ledger
+        .append(&next, sealed_puts(SUITE, &next), 4_000)
+        .unwrap();
     drop(ledger);
     let head = HeadFile::new(dir.path()).read().unwrap();
     let store = FjallStore::open(dir.path()).unwrap();
@@ -63,7 +65,7 @@ fn another_key_may_not_go_on() {
     let chain = ChainConfig {
         id: CHAIN.to_owned(),
     };
-    let stranger = Arc::new(TestSigner::new("hub-1", 2));
+    let stranger = Arc::new(TestSigner::new(SUITE, "hub-1", 2));
     let store = Arc::new(disk.store());
     let refused = Ledger::open(store, Box::new(disk.head()), chain, stranger, 2_000);
     assert!(matches!(refused, Err(LedgerError::HeadSignature(_))));
@@ -73,15 +75,17 @@ fn another_key_may_not_go_on() {
 fn sealed_bytes_must_come_with_their_record() {
     let disk = FaultyDisk::new(1);
     let mut ledger = open(&disk, 1_000).unwrap();
-    let drafts = [store_draft("press-1", 1, 1_500)];
+    let drafts = [store_draft(SUITE, "press-1", 1, 1_500)];
     let refused = ledger.append(&drafts, Vec::new(), 2_000);
     let first = LedgerError::SealedMissing {
         index: 0,
-        hash: batch_content("press-1", 1, 1).sealed.unwrap().hash,
+        hash: batch_content(SUITE, "press-1", 1, 1).sealed.unwrap().hash,
     };
     assert_eq!(refused.unwrap_err().to_string(), first.to_string());
     assert_eq!(ledger.pending(), None);
-    ledger.append(&drafts, sealed_puts(&drafts), 2_000).unwrap();
+    ledger
+        .append(&drafts, sealed_puts(SUITE, &drafts), 2_000)
+        .unwrap();
 }
 
 #[test]
@@ -96,6 +100,6 @@ fn trust_is_a_matter_of_the_key() {
     let key = signer().public_key();
     let own = check(Some(&key));
     assert_eq!((own.trust, own.is_clean()), (LedgerTrust::Key, true));
-    let stranger = TestSigner::new("hub-1", 2).public_key();
+    let stranger = TestSigner::new(SUITE, "hub-1", 2).public_key();
     assert!(!check(Some(&stranger)).is_clean());
 }

@@ -6,7 +6,7 @@ use crate::edge::entry;
 use crate::site::Recorded;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::runtime::Runtime;
-use weighbridge::crypto::{Identity, Signer};
+use weighbridge::crypto::Identity;
 use weighbridge::edge::EdgeBuilder;
 use weighbridge::hub::EdgesSetup;
 
@@ -206,7 +206,7 @@ fn what_happened_while_an_edge_node_was_down_is_filled_from_the_history() {
     there.validation = here.validation;
     let edges = EdgesSetup {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        nodes: vec![("edge-1".to_owned(), identity.public_key())],
+        nodes: vec![("edge-1".to_owned(), identity.peer_key())],
     };
     let hub = site.hub().edges(edges).device(there).start().unwrap();
     let port = hub.edge_address().unwrap().port();

@@ -5,6 +5,9 @@
 //! to the inner root. Whoever trusts the keys that signed needs nothing else, and learns nothing of what
 //! is not shown.
 //!
+//! The file names the suite of its chain where that is not `nist`, so that files from before there were
+//! two are as they were.
+//!
 //! The file is JSON in one form only ([`Evidence::to_bytes`]): fields in a fixed order, no white space
 //! but the line end, 64-bit integers as decimal strings, hashes, keys, salts and the bits of an `f64` in
 //! lower-case hexadecimal. `docs/evidence.schema.json` describes it; any other form is refused, so that
@@ -20,6 +23,7 @@ use crate::hash::Hash;
 use crate::record::Record;
 use crate::sample::{Quality, Salt, Value};
 use crate::signature::SignatureError;
+use crate::suite::Suite;
 use serde::{Deserialize, Serialize};
 
 pub use verify::genesis_set;
@@ -181,6 +185,8 @@ pub enum Trust {
 #[derive(Serialize)]
 struct Written<'a> {
     format: &'static str,
+    #[serde(skip_serializing_if = "Suite::is_nist")]
+    suite: Suite,
     validators: &'a ValidatorSet,
     blocks: &'a [ProvenBlock],
 }
@@ -189,15 +195,25 @@ struct Written<'a> {
 #[serde(deny_unknown_fields)]
 struct Read {
     format: String,
+    /// Compared with the blocks when the file's form is.
+    #[serde(default, rename = "suite")]
+    _suite: Suite,
     validators: ValidatorSet,
     blocks: Vec<ProvenBlock>,
 }
 
 impl Evidence {
+    /// The suite of its chain: that of the first block, which every other one must share.
+    pub fn suite(&self) -> Suite {
+        let first = self.blocks.first();
+        first.map_or(Suite::Nist, |block| block.header.suite())
+    }
+
     /// The bytes of the file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let written = Written {
             format: FORMAT,
+            suite: self.suite(),
             validators: &self.validators,
             blocks: &self.blocks,
         };

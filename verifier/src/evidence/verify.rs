@@ -1,8 +1,8 @@
 //! From the samples up to the certificates: every step of an evidence.
 
 use super::{Evidence, EvidenceError, ProvenBlock, ProvenRecord, Trust};
-use crate::block::{BLOCK_VERSION, ValidatorSet};
-use crate::hash::{Hash, sha256};
+use crate::block::ValidatorSet;
+use crate::hash::Hash;
 use crate::merkle;
 use crate::record::{
     Action, BatchContent, Content, IdentityKind, RECORD_VERSION, Record, Response, VerdictClass,
@@ -60,6 +60,7 @@ impl Evidence {
             let follows = before.height < after.height
                 && before.time < after.time
                 && before.chain == after.chain
+                && before.suite() == after.suite()
                 && (!neighbours || after.previous_hash == before.hash());
             if !follows {
                 return Err(EvidenceError::Order(after.height));
@@ -74,9 +75,9 @@ impl Evidence {
         check: &dyn SignatureCheck,
     ) -> Result<(), EvidenceError> {
         let header = &block.header;
-        if header.version != BLOCK_VERSION {
-            return Err(EvidenceError::Version(header.version));
-        }
+        header
+            .check_version()
+            .map_err(|_| EvidenceError::Version(header.version))?;
         if block.records.is_empty() {
             return Err(EvidenceError::Empty);
         }
@@ -86,7 +87,8 @@ impl Evidence {
         let leaf = |r: &ProvenRecord| (u64::from(r.position), r.record.leaf());
         let leaves: Vec<_> = block.records.iter().map(leaf).collect();
         let size = u64::from(header.record_count);
-        if merkle::root_from_multi_path(&leaves, size, &block.path) != Some(header.merkle_root) {
+        let root = merkle::root_from_multi_path(header.suite(), &leaves, size, &block.path);
+        if root != Some(header.merkle_root) {
             return Err(EvidenceError::Record);
         }
         if block.shows_beginning() && !self.begins(block) {
@@ -109,7 +111,7 @@ impl Evidence {
         check: &dyn SignatureCheck,
     ) -> Result<(), EvidenceError> {
         let (body, header) = (&shown.record.body, &block.header);
-        if body.version != RECORD_VERSION {
+        if body.version != header.suite().marked(RECORD_VERSION) {
             return Err(EvidenceError::Version(body.version));
         }
         if body.chain != header.chain {
@@ -157,13 +159,17 @@ impl ProvenRecord {
         }
         let batch = self.record.body.batch().ok_or(EvidenceError::NotABatch)?;
         self.verify_stored(batch)?;
+        let suite = self.record.body.suite();
         let mut digest: Option<(&str, TagDigest)> = None;
         let mut leaves = Vec::with_capacity(self.samples.len());
         for sample in &self.samples {
             // Neighbours are mostly of one tag.
             let (_, of_tag) = match digest.take().filter(|(tag, _)| *tag == sample.tag) {
                 Some(same) => digest.insert(same),
-                None => digest.insert((&sample.tag, TagDigest::new(&batch.device, &sample.tag))),
+                None => {
+                    let of_tag = TagDigest::new(suite, &batch.device, &sample.tag);
+                    digest.insert((&sample.tag, of_tag))
+                }
             };
             let leaf = of_tag.leaf(
                 &sample.salt,
@@ -174,7 +180,8 @@ impl ProvenRecord {
             );
             leaves.push((u64::from(sample.position), leaf));
         }
-        let root = merkle::root_from_multi_path(&leaves, u64::from(batch.samples), &self.path);
+        let samples = u64::from(batch.samples);
+        let root = merkle::root_from_multi_path(suite, &leaves, samples, &self.path);
         (root == Some(batch.inner_root))
             .then_some(())
             .ok_or(EvidenceError::Sample)
@@ -198,7 +205,8 @@ impl ProvenRecord {
             Content::Message(message) => Some(message.commitment),
             _ => None,
         };
-        let shown = sha256(&[&[0], &opened.salt, &opened.content]);
+        let suite = self.record.body.suite();
+        let shown = suite.hash(&[&[0], &opened.salt, &opened.content]);
         (commitment == Some(shown))
             .then_some(())
             .ok_or(EvidenceError::Opened)

@@ -125,6 +125,15 @@ pub(super) fn granted_by_acknowledge(chunk: &[u8]) -> Option<usize> {
     Some(u32::from_le_bytes(bytes) as usize)
 }
 
+/// The secure channel that an OpenSecureChannel response is of; `None` for any other chunk.
+pub(super) fn opened_channel(chunk: &[u8]) -> Option<u32> {
+    if !chunk.starts_with(b"OPNF") {
+        return None;
+    }
+    let bytes = chunk.get(HEADER..HEADER + 4)?.try_into().ok()?;
+    Some(u32::from_le_bytes(bytes))
+}
+
 /// An ActivateSessionResponse on an unencrypted channel with the nonce that the stack leaves out; `None`
 /// for any other chunk.
 ///

@@ -8,7 +8,7 @@
 use super::chunk::{
     ChunkError, ChunkHeader, ChunkKind, HEADER, MAX_CHUNK, add_missing_nonce, ends_answer,
     error_message, granted_by_acknowledge, is_discovery, lost_its_keys, message_type,
-    policy_of_open,
+    opened_channel, policy_of_open,
 };
 use super::flow::{Inflow, Outflow};
 use super::places::{Place, Places};
@@ -71,6 +71,7 @@ pub struct GuardStats {
 pub struct Guard {
     address: SocketAddr,
     stats: Arc<GuardStats>,
+    places: Arc<Places>,
     inner: watch::Sender<SocketAddr>,
     stop: CancellationToken,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -87,17 +88,19 @@ impl Guard {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let inner = watch::Sender::new(inner);
+        let places = Arc::<Places>::default();
         let gate = Gate {
             inner: inner.subscribe(),
             rules: Arc::new(rules),
             stats: stats.clone(),
             stop: stop.clone(),
-            places: Arc::default(),
+            places: places.clone(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(gate.run(listener)));
         Ok(Self {
             address,
             stats,
+            places,
             inner,
             stop,
             task: Mutex::new(Some(task)),
@@ -117,6 +120,11 @@ impl Guard {
     /// From now on the stack is elsewhere: drops all connections, and leads new ones there.
     pub fn lead_to(&self, inner: SocketAddr) {
         self.inner.send_replace(inner);
+    }
+
+    /// Ends the connection that secure channel `channel` is on.
+    pub fn expel(&self, channel: u32) {
+        self.places.expel(channel);
     }
 
     /// Stops listening and drops all connections.
@@ -381,6 +389,9 @@ async fn responses(server: OwnedReadHalf, client: &mut Outflow, shared: &Shared<
             continue;
         }
         let chunk = server.first(size);
+        if let Some(channel) = opened_channel(chunk) {
+            shared.place.opened(channel);
+        }
         if let Some(granted) = granted_by_acknowledge(chunk) {
             shared.agreed.store(granted, Ordering::Relaxed);
         }

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,8 @@ struct Taken {
     asked_at: AtomicU64,
     /// Requests without an answer.
     waiting: AtomicI64,
+    /// Its secure channel; 0 before there is one.
+    channel: AtomicU32,
     lost: CancellationToken,
 }
 
@@ -67,6 +69,7 @@ impl Places {
             began: now,
             asked_at: AtomicU64::new(0),
             waiting: AtomicI64::new(0),
+            channel: AtomicU32::new(0),
             lost: CancellationToken::new(),
         });
         taken.insert(id, place.clone());
@@ -76,6 +79,18 @@ impl Places {
             taken: place,
         };
         Some((place, displaced.is_some()))
+    }
+}
+
+impl Places {
+    /// Takes the place of a channel away.
+    pub(super) fn expel(&self, channel: u32) {
+        let taken = self.taken.lock();
+        let of_channel = |place: &&Arc<Taken>| place.channel.load(Ordering::Relaxed) == channel;
+        taken
+            .values()
+            .filter(of_channel)
+            .for_each(|p| p.lost.cancel());
     }
 }
 
@@ -107,6 +122,11 @@ impl Place {
         self.taken.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A channel was opened or renewed on it.
+    pub(super) fn opened(&self, channel: u32) {
+        self.taken.channel.store(channel, Ordering::Relaxed);
+    }
+
     /// How many requests wait for their answers.
     pub(super) fn waiting(&self) -> i64 {
         self.taken.waiting.load(Ordering::Relaxed)
@@ -117,7 +137,7 @@ impl Place {
         self.taken.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Waits until another has taken it.
+    /// Waits until another has taken it, or it was taken away.
     pub(super) async fn lost(&self) {
         self.taken.lost.cancelled().await;
     }

@@ -4,10 +4,11 @@
 //! thousand reads a second would cost more than the reads, so requests are counted and told together.
 
 use super::callers::Callers;
+use super::guard::Guard;
 use super::users::FACE;
 use crate::access::{Caller, Gate, Right, Sight};
 use crate::model::now;
-use crate::protocols::ports::SessionPort;
+use crate::protocols::ports::{AccessError, SessionPort};
 use chrono::Utc;
 use opcua::server::authenticator::UserToken;
 use opcua::server::node_manager::RequestContext;
@@ -16,7 +17,7 @@ use opcua::types::{ApplicationDescription, DateTimeUtc, NodeId, UAString};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How often ends are looked for, and requests are told.
@@ -32,6 +33,8 @@ struct Description {
     name: String,
     client: ApplicationDescription,
     endpoint: UAString,
+    /// The secure channel that it is used over; `None` when it is not used now.
+    channel: Option<u32>,
 }
 
 /// A session for the diagnostics.
@@ -78,6 +81,8 @@ struct Open {
     asked: AtomicU64,
     /// What of the live values the user sees.
     sight: Mutex<Option<Sight>>,
+    /// Its user may be in no more, and its connection was ended.
+    out: AtomicBool,
 }
 
 impl Sessions {
@@ -133,6 +138,10 @@ impl Sessions {
             && open.token == *token
         {
             open.asked.fetch_add(1, Ordering::Relaxed);
+            if open.out.load(Ordering::Relaxed) {
+                // Its user was let in again.
+                open.out.store(false, Ordering::Relaxed);
+            }
             return open.caller.clone();
         }
         let caller = Arc::new(self.callers.of(context));
@@ -144,6 +153,7 @@ impl Sessions {
                 name: session.session_name().to_owned(),
                 client: session.application_description().clone(),
                 endpoint: session.endpoint_url().clone(),
+                channel: session.is_activated().then(|| session.secure_channel_id()),
             };
             let until = session.is_activated().then(|| session.deadline());
             (description, until)
@@ -159,6 +169,7 @@ impl Sessions {
             told: 1,
             asked: AtomicU64::new(0),
             sight: Mutex::new(None),
+            out: AtomicBool::new(false),
         };
         self.open.write().insert(id, open);
         self.port.asked(&caller.session, &caller.user);
@@ -184,28 +195,40 @@ impl Sessions {
         self.callers.access().gate()
     }
 
-    /// Repeats the admission of everybody who is in, before their permits end.
-    async fn renew(&self) {
+    /// Repeats the admission of everybody who is in, before their permits end; returns the channels of
+    /// those who may be in no more.
+    async fn renew(&self) -> Vec<u32> {
+        let mut out = BTreeSet::new();
         let users: BTreeSet<String> = {
             let open = self.open.read();
-            open.values().map(|o| o.caller.user.clone()).collect()
+            let inside = open.values().filter(|o| !o.out.load(Ordering::Relaxed));
+            inside.map(|o| o.caller.user.clone()).collect()
         };
         for user in users {
-            let admitted = self.callers.access().admit(&user, FACE).await;
-            if let Err(error) = admitted {
-                tracing::debug!(user, %error, "the user's admission is not renewed");
+            match self.callers.access().admit(&user, FACE).await {
+                Ok(()) => {}
+                Err(AccessError::Denied(_)) => {
+                    out.insert(user);
+                }
+                Err(error) => tracing::warn!(user, %error, "the user's admission is not renewed"),
             }
         }
+        let open = self.open.read();
+        let open = open.values().filter(|open| out.contains(&open.caller.user));
+        let put_out = open.inspect(|open| open.out.store(true, Ordering::Relaxed));
+        put_out.filter_map(|open| (open.look)().0.channel).collect()
     }
 
     /// Tells of requests and ends, again and again.
-    pub(super) async fn watch(self: Arc<Self>) {
+    pub(super) async fn watch(self: Arc<Self>, guard: Arc<Guard>) {
         let mut interval = tokio::time::interval(LOOK_EVERY);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
             self.look();
-            self.renew().await;
+            for channel in self.renew().await {
+                guard.expel(channel);
+            }
         }
     }
 

@@ -4,12 +4,13 @@ mod bit_flips;
 mod checkpoints;
 mod files;
 mod full_disk;
+mod legacy_keys;
 mod power_loss;
 mod queries;
 mod restart;
 mod vanished;
 
-use super::FaultyDisk;
+use super::{FaultyDisk, SUITE};
 use crate::ledger::head::HeadSlot;
 use crate::ledger::report::Report;
 use crate::ledger::store::{Put, Store};
@@ -19,16 +20,14 @@ use crate::ledger::testing::{
 use crate::ledger::verify::{verify_store, verify_store_with};
 use crate::ledger::{ChainConfig, Draft, Ledger, LedgerError};
 use std::sync::{Arc, LazyLock};
-use weighbridge_verifier::{
-    Action, Content, DocumentContent, Response, SealedRef, SignatureCheck, sha256,
-};
+use weighbridge_verifier::{Action, Content, DocumentContent, Response, SealedRef, SignatureCheck};
 
 const CHAIN: &str = "plant";
 
 /// The hub of all tests here.
 fn signer() -> Arc<TestSigner> {
     static SIGNER: LazyLock<Arc<TestSigner>> =
-        LazyLock::new(|| Arc::new(TestSigner::new("hub-1", 1)));
+        LazyLock::new(|| Arc::new(TestSigner::new(SUITE, "hub-1", 1)));
     SIGNER.clone()
 }
 
@@ -60,10 +59,10 @@ fn verify_with(disk: &FaultyDisk, check: &dyn SignatureCheck) -> Report {
 /// Three blocks with a record of every sort this code writes.
 fn fill(ledger: &mut Ledger) {
     let drafts = [
-        store_draft("press-1", 1, 1_500),
-        refuse_draft("press-1", 2, 1_600),
+        store_draft(SUITE, "press-1", 1, 1_500),
+        refuse_draft(SUITE, "press-1", 2, 1_600),
     ];
-    let mut puts = sealed_puts(&drafts);
+    let mut puts = sealed_puts(SUITE, &drafts);
     puts.push(wrap_put(CHAIN, "press-1", &signer()));
     ledger.append(&drafts, puts, 2_000).unwrap();
     let (configure, document) = configure_draft("press-1", 1, 2_100);
@@ -72,23 +71,23 @@ fn fill(ledger: &mut Ledger) {
         subject: "user:anna".to_owned(),
         action: Action::Session,
         object: "hub:hub-1".to_owned(),
-        permit: Some(sha256(&[b"permit"])),
-        content: Content::Commitment(sha256(&[b"salt", b"login"])),
+        permit: Some(SUITE.hash(&[b"permit"])),
+        content: Content::Commitment(SUITE.hash(&[b"salt", b"login"])),
         response: Response::Accepted,
     };
-    let drafts = [configure, session, store_draft("press-1", 3, 2_300)];
-    let mut puts = sealed_puts(&drafts);
+    let drafts = [configure, session, store_draft(SUITE, "press-1", 3, 2_300)];
+    let mut puts = sealed_puts(SUITE, &drafts);
     puts.push(document);
     ledger.append(&drafts, puts, 3_000).unwrap();
 }
 
 fn configure_draft(device: &str, version: u64, time: i64) -> (Draft, Put) {
     let value = format!("limits {version} of {device}").into_bytes();
-    let hash = sha256(&[&value]);
+    let hash = SUITE.hash(&[&value]);
     let document = DocumentContent {
         kind: "limits".to_owned(),
         version,
-        commitment: sha256(&[b"salt", &value]),
+        commitment: SUITE.hash(&[b"salt", &value]),
         sealed: SealedRef {
             hash,
             length: value.len() as u64,

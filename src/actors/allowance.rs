@@ -1,15 +1,14 @@
-//! How many refusals get records of their own: a flood must not fill the disk.
+//! How much of what strangers can cause gets records of its own: a flood must not fill the disk.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// Records of refusals in [`WINDOW`]. More are answered as busy, and the next record says how many
-/// there were.
+/// Records in [`WINDOW`]. What is beyond goes without, and the next record says how much that was.
 const MOST: u32 = 200;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many refusals were recorded of late, and how many were not.
-pub struct Refusals(Mutex<Counted>);
+/// How many records there were of late, and how many were left out.
+pub struct Allowance(Mutex<Counted>);
 
 struct Counted {
     since: Instant,
@@ -17,7 +16,7 @@ struct Counted {
     unrecorded: u64,
 }
 
-impl Refusals {
+impl Allowance {
     /// None yet.
     pub fn new(now: Instant) -> Self {
         Self(Mutex::new(Counted {
@@ -49,10 +48,10 @@ mod tests {
     #[test]
     fn a_flood_is_recorded_in_part_and_the_rest_is_counted() {
         let start = Instant::now();
-        let refusals = Refusals::new(start);
-        let taken = (0..MOST + 50).filter(|_| refusals.take(start) == Some(0));
+        let allowance = Allowance::new(start);
+        let taken = (0..MOST + 50).filter(|_| allowance.take(start) == Some(0));
         assert_eq!(taken.count(), MOST as usize);
-        assert_eq!(refusals.take(start + WINDOW), Some(50));
-        assert_eq!(refusals.take(start + WINDOW), Some(0));
+        assert_eq!(allowance.take(start + WINDOW), Some(50));
+        assert_eq!(allowance.take(start + WINDOW), Some(0));
     }
 }
