@@ -16,7 +16,7 @@ pub(super) struct Problem {
     /// Methods that would do, for 405.
     allow: &'static str,
     /// Seconds after which it may be tried again.
-    retry_after: Option<u64>,
+    retry_after: Option<u16>,
     /// A further member of the body (RFC 9457, 3.2).
     more: Option<(&'static str, Json)>,
 }
@@ -61,7 +61,7 @@ impl Problem {
     }
 
     /// 429: again after so many seconds.
-    pub(super) fn too_early(detail: impl Into<String>, seconds: u64) -> Self {
+    pub(super) fn too_early(detail: impl Into<String>, seconds: u16) -> Self {
         Self {
             retry_after: Some(seconds),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
@@ -164,7 +164,7 @@ impl ResponseError for Problem {
         };
         let mut response = HttpResponse::build(self.status);
         if let Some(seconds) = self.retry_after {
-            response.insert_header((header::RETRY_AFTER, seconds));
+            response.insert_header((header::RETRY_AFTER, u64::from(seconds)));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110, 11.6.1 wants one; browsers do not ask for a password because of this one.

@@ -167,7 +167,8 @@ impl HttpConfig {
     /// Why a hub cannot open this, if it cannot: the key that is wrong, what is wrong, and what to do.
     pub(super) fn fault(&self) -> Option<(&'static str, String, String)> {
         let bind = self.bind;
-        if !bind.ip().is_loopback() && !(self.log_in && self.tls) {
+        let guarded = self.log_in && self.tls;
+        if !guarded && !bind.ip().is_loopback() {
             let missing = match (self.log_in, self.tls) {
                 (false, false) => "log_in = true` and `tls = true",
                 (false, true) => "log_in = true",

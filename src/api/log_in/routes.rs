@@ -160,7 +160,7 @@ async fn login(
     let proved = proved.map_err(|not_in| match not_in {
         NotIn::TooEarly(early) => {
             let wait = early.until.saturating_sub(now()).max(0) / 1_000_000_000 + 1;
-            Problem::too_early(early.to_string(), wait.unsigned_abs())
+            Problem::too_early(early.to_string(), u16::try_from(wait).unwrap_or(u16::MAX))
         }
         NotIn::Refused => Problem::unauthorized(Refused::ANSWER),
         NotIn::Busy => Problem::busy("too many log in at the same time: try again"),
