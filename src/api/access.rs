@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::server::Api;
 use crate::access::{AccessState, Change, Denied, Level, Mode, Right, Rule, Side, Subject};
 use crate::model::{Nanos, now, parse_time, rfc3339};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
@@ -130,6 +130,7 @@ fn time(text: &str) -> Result<Nanos, Problem> {
 }
 
 async fn change(
+    request: HttpRequest,
     api: web::Data<Api>,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
@@ -140,7 +141,7 @@ async fn change(
              {{\"do\": \"revoke\", \"id\": \"user:anna\"}}"
         ))
     })?;
-    let caller = caller(&api).await?;
+    let caller = caller(&request)?;
     let port = &api.context.access;
     let changes = wish.changes(&port.gate().state())?;
     port.change(&caller, changes).await.map_err(problem)?;
@@ -148,8 +149,8 @@ async fn change(
 }
 
 /// For those who administer it, and those who check what was recorded.
-async fn list(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let caller = caller(&api).await?;
+async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let caller = caller(&request)?;
     let gate = api.context.access.gate();
     let rights = [
         Right::Enrol,

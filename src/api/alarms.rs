@@ -1,15 +1,14 @@
 //! `/api/v1/alarms`: what is wrong, and what people here do about it.
 //!
-//! Nobody logs in here, so all users are one: `local`, with the roles that the configuration gives
-//! them. What keeps pages of other sites from acting is in [`super::guard`].
+//! What keeps pages of other sites from acting is in [`super::guard`].
 
-use super::caller::caller;
+use super::caller::{Viewer, caller};
 use super::problem::Problem;
 use super::query::shortened;
 use super::server::Api;
 use crate::alarms::{Alarm, AlarmAction, AlarmError, Exceeded, Kind, Shelving};
 use crate::model::rfc3339;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -84,8 +83,13 @@ impl<'a> AlarmView<'a> {
 }
 
 /// The alarms that are not at rest: the most serious ones first, the newest first among equals.
-async fn list(api: web::Data<Api>) -> HttpResponse {
+async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let viewer = Viewer::of(&request, &api)?;
     let mut alarms = api.context.alarms.alarms();
+    alarms.retain(|alarm| match &alarm.tag {
+        Some(tag) => viewer.sees_tag(&alarm.device, tag),
+        None => viewer.sees_device(&alarm.device),
+    });
     alarms.sort_by_key(|alarm| {
         let open = alarm.active || !alarm.acknowledged;
         std::cmp::Reverse((open, alarm.severity, alarm.since))
@@ -98,7 +102,7 @@ async fn list(api: web::Data<Api>) -> HttpResponse {
     }
     let alarms = alarms.iter().map(AlarmView::new).collect();
     let beyond = api.context.alarms.beyond();
-    HttpResponse::Ok().json(List { alarms, beyond })
+    Ok(HttpResponse::Ok().json(List { alarms, beyond }))
 }
 
 /// What somebody wants to be done.
@@ -119,6 +123,7 @@ struct Wish {
 }
 
 async fn act(
+    request: HttpRequest,
     path: web::Path<String>,
     body: web::Bytes,
     api: web::Data<Api>,
@@ -149,7 +154,7 @@ async fn act(
         let detail = "only shelving takes a time";
         return Err(Problem::parameter("minutes", detail));
     }
-    let caller = caller(&api).await?;
+    let caller = caller(&request)?;
     let port = &api.context.alarms;
     let done = port.act(&caller, &wish.id, wish.event, action, &wish.comment);
     let alarm = done.await.map_err(problem)?;

@@ -1,37 +1,165 @@
-//! Who asks. There is no log-in on loopback: whoever is on this machine is the user `local`, with the
-//! roles that `[http]` gives.
+//! Who asks, and what they see. Where users log in, it is whoever the session's token is for. Where they do not,
+//! the face listens on loopback only, and whoever is on this machine is the user `local`, with the roles
+//! that `[http]` gives.
 
 use super::problem::Problem;
 use super::server::Api;
-use crate::access::{Caller, Right};
-use crate::model::now;
+use super::{log_in, metrics, page, status};
+use crate::access::{Caller, Gate, Right};
+use crate::model::{Nanos, now};
 use crate::protocols::ports::AccessError;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, HttpRequest, web};
+use weighbridge_verifier::Hash;
 
-/// The user of this face.
+/// The user of a face at which nobody logs in.
 pub const LOCAL: &str = "local";
 /// The face's name in records of who came in.
 const FACE: &str = "http";
 
-/// Who asks, let in.
-pub(super) async fn caller(api: &Api) -> Result<Caller, Problem> {
-    let admitted = api.context.access.admit(LOCAL, FACE).await;
-    admitted.map_err(problem)?;
-    Ok(Caller {
-        user: LOCAL.to_owned(),
-        session: FACE.to_owned(),
-    })
+/// Middleware: what the hub shows is for those who may see it. Only what is known to be for everybody is
+/// let through, so that an address written otherwise is no way around.
+pub(super) async fn look(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let path = request.path();
+    let open = page::is_part(path) || path == status::HEALTH || log_in::is_open(path);
+    if !open && let Some(api) = request.app_data::<web::Data<Api>>().cloned() {
+        match onlooker(&api, &request).await {
+            Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
+            Ok(None) => {}
+            Err(problem) => return Ok(request.error_response(problem).map_into_right_body()),
+        }
+    }
+    Ok(next.call(request).await?.map_into_left_body())
 }
 
-/// Who asks, when they may see something of the hub.
-pub(super) async fn onlooker(api: &Api) -> Result<Caller, Problem> {
-    let caller = caller(api).await?;
+/// Who asks, when they may see something of the hub. How it is itself is not asked about by those on this
+/// machine: when nobody can be let in because nothing can be recorded, that is where it says so.
+async fn onlooker(api: &Api, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
+    let itself = [status::PATH, metrics::PATH].contains(&request.path());
+    let caller = match &api.log_in {
+        None if itself => return Ok(None),
+        None => {
+            let_in(api, LOCAL).await?;
+            Caller {
+                user: LOCAL.to_owned(),
+                session: FACE.to_owned(),
+            }
+        }
+        Some(log_in) => {
+            let token = log_in.shown(request.headers()).ok_or_else(nobody)?;
+            let session = log_in.asked(&token).ok_or_else(nobody)?;
+            if !is_admitted(api.context.access.gate(), &session.user) {
+                log_in.end(&token);
+                return Err(nobody());
+            }
+            if !itself {
+                // Within the life of their permits it costs nothing; after it they are renewed.
+                let_in(api, &session.user).await?;
+            }
+            Caller {
+                user: session.user,
+                session: session.name,
+            }
+        }
+    };
     let gate = api.context.access.gate();
     match gate.somewhere(&caller.user, Right::Live, now()) {
-        true => Ok(caller),
+        true => Ok(Some(caller)),
         false => Err(Problem::forbidden(format!(
             "`{}` may not see this hub: none of the user's roles lets them",
             caller.user
         ))),
+    }
+}
+
+/// What is said to who has no session, or none any more.
+fn nobody() -> Problem {
+    Problem::unauthorized(
+        "nobody is logged in, or no longer: log in on the page at /, or POST {\"user\": …, \"password\": …, \
+         \"code\": …, \"token\": true} to /api/v1/login and send `Authorization: Bearer` with the token",
+    )
+}
+
+/// Whether `user` may be here at all, now.
+fn is_admitted(gate: &Gate, user: &str) -> bool {
+    gate.state().admits(&format!("user:{user}"), now()).is_ok()
+}
+
+/// Lets `user` in, who is who they say.
+pub(super) async fn let_in(api: &Api, user: &str) -> Result<(), Problem> {
+    api.context.access.admit(user, FACE).await.map_err(problem)
+}
+
+/// Who asks, as [`look`] found it.
+pub(super) fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
+    let found = request.extensions().get::<Caller>().cloned();
+    found.ok_or_else(|| Problem::internal("nobody was asked who they are"))
+}
+
+/// Whether whoever began something may go on with it: their session is open, and they are admitted.
+pub(super) fn may_stay(api: &Api, token: Option<&Hash>, user: &str) -> bool {
+    let held = match (&api.log_in, token) {
+        (None, _) => true,
+        (Some(log_in), Some(token)) => log_in.holds(token),
+        (Some(_), None) => false,
+    };
+    held && is_admitted(api.context.access.gate(), user)
+}
+
+/// What somebody sees of the machines.
+#[derive(Clone)]
+pub(super) struct Viewer {
+    gate: Gate,
+    user: String,
+    time: Nanos,
+    all: bool,
+}
+
+impl Viewer {
+    /// What `user` sees now.
+    pub(super) fn new(gate: &Gate, user: &str) -> Self {
+        let time = now();
+        Self {
+            gate: gate.clone(),
+            user: user.to_owned(),
+            time,
+            all: gate.sight(None, user, Right::Live, time).is_all(),
+        }
+    }
+
+    /// What whoever asks sees.
+    pub(super) fn of(request: &HttpRequest, api: &Api) -> Result<Self, Problem> {
+        let caller = caller(request)?;
+        Ok(Self::new(api.context.access.gate(), &caller.user))
+    }
+
+    /// Whether that is everything.
+    pub(super) fn sees_all(&self) -> bool {
+        self.all
+    }
+
+    /// Whether they see an object of a machine.
+    pub(super) fn sees(&self, object: &str) -> bool {
+        let passage = |object| {
+            self.gate
+                .passage(&self.user, Right::Live, object, self.time)
+        };
+        self.all || passage(object).is_ok()
+    }
+
+    /// Whether they see a device.
+    pub(super) fn sees_device(&self, device: &str) -> bool {
+        self.all || self.sees(&format!("device:{device}"))
+    }
+
+    /// Whether they see a tag.
+    pub(super) fn sees_tag(&self, device: &str, tag: &str) -> bool {
+        self.all || self.sees(&format!("device:{device}/{tag}"))
     }
 }
 

@@ -114,11 +114,14 @@ impl ApiContext {
 
     /// Device `id`, or the answer that there is none.
     pub(super) fn device(&self, id: &str) -> Result<Arc<DeviceLive>, Problem> {
-        self.live.device(id).ok_or_else(|| {
-            let id = super::query::shortened(id);
-            Problem::not_found(format!(
-                "there is no device `{id}`: /api/v1/devices lists those there are"
-            ))
-        })
+        self.live.device(id).ok_or_else(|| no_device(id))
     }
+}
+
+/// The answer that there is no device `id`; also when there is one that whoever asks may not see.
+pub(super) fn no_device(id: &str) -> Problem {
+    let id = super::query::shortened(id);
+    Problem::not_found(format!(
+        "there is no device `{id}`: /api/v1/devices lists those there are"
+    ))
 }

@@ -156,7 +156,7 @@ async fn who(request: &HttpRequest, api: &Api) -> Result<(Arc<dyn ControlPort>, 
     }
     let port = api.context.control.clone();
     let port = port.ok_or_else(|| Problem::forbidden("this hub acts upon no machine"))?;
-    Ok((port, caller(api).await?))
+    Ok((port, caller(request)?))
 }
 
 fn read<T: for<'a> Deserialize<'a>>(body: Body, example: &str) -> Result<T, Problem> {

@@ -1,7 +1,8 @@
 //! `/api/v1/devices`, `/api/v1/tags` and the control charts.
 
 use super::about::AboutView;
-use super::context::{ApiContext, DeviceInfo};
+use super::caller::Viewer;
+use super::context::{ApiContext, DeviceInfo, no_device};
 use super::feeds::FeedView;
 use super::problem::Problem;
 use super::query::{Params, shortened};
@@ -12,6 +13,7 @@ use crate::model::{TagSpec, now};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most points of one chart, and how many there are when nothing is said.
@@ -81,16 +83,49 @@ impl DeviceView {
     }
 }
 
-/// At most `limit` tags of `live` from index `from` on.
-pub(super) fn tag_views(live: &DeviceLive, from: usize, limit: usize) -> Vec<TagView> {
-    let tags = live.tags.iter().enumerate().skip(from).take(limit);
-    tags.map(|(i, tag)| TagView::new(&live.id, tag, live.sample(i).as_ref()))
+/// At most `limit` tags of `live` from index `from` on, of those that `viewer` sees.
+pub(super) fn tag_views(
+    live: &DeviceLive,
+    from: usize,
+    limit: usize,
+    viewer: &Viewer,
+) -> Vec<TagView> {
+    let tags = live.tags.iter().enumerate().skip(from);
+    let seen = tags.filter(|(_, tag)| viewer.sees_tag(&live.id, &tag.name));
+    seen.take(limit)
+        .map(|(i, tag)| TagView::new(&live.id, tag, live.sample(i).as_ref()))
         .collect()
+}
+
+/// Device `id`, when `viewer` sees it.
+fn seen(api: &Api, viewer: &Viewer, id: &str) -> Result<Arc<DeviceLive>, Problem> {
+    let live = api.context.device(id)?;
+    match viewer.sees_device(id) {
+        true => Ok(live),
+        false => Err(no_device(id)),
+    }
+}
+
+/// Device `id` and which of its tags `name` is, when `viewer` sees that.
+fn seen_tag(
+    api: &Api,
+    viewer: &Viewer,
+    (id, name): (&str, &str),
+) -> Result<(Arc<DeviceLive>, usize), Problem> {
+    let live = api.context.device(id)?;
+    match viewer.sees_tag(id, name) {
+        true => tag_index(&live, name).map(|index| (live, index)),
+        // That the device is there may be all they may know.
+        false if viewer.sees_device(id) => Err(no_tag(id, name)),
+        false => Err(no_device(id)),
+    }
 }
 
 async fn devices(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let params = Params::parse(request.query_string(), &["after", "limit"])?;
-    let all = api.context.ordered_devices();
+    let viewer = Viewer::of(&request, &api)?;
+    let mut all = api.context.ordered_devices();
+    all.retain(|(live, _)| viewer.sees_device(&live.id));
     let from = match params.text("after") {
         None => 0,
         Some(id) => match all.iter().position(|(live, _)| &*live.id == id) {
@@ -120,10 +155,11 @@ async fn device(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::parse(request.query_string(), &["limit"])?;
-    let live = api.context.device(&path)?;
+    let viewer = Viewer::of(&request, &api)?;
+    let live = seen(&api, &viewer, &path)?;
     let device = DeviceView::new(&live, api.context.info(&path).as_ref());
     let device = device.fed(api.context.feed(&live));
-    let tags = tag_views(&live, 0, params.limit()?);
+    let tags = tag_views(&live, 0, params.limit()?, &viewer);
     #[derive(Serialize)]
     struct Whole {
         #[serde(flatten)]
@@ -137,8 +173,17 @@ async fn device(
 async fn tags(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let params = Params::parse(request.query_string(), &["device", "after", "limit"])?;
     let limit = params.limit()?;
+    let viewer = Viewer::of(&request, &api)?;
+    let sees = |live: &DeviceLive, index| viewer.sees_tag(&live.id, tag_name(live, index));
     let devices: Vec<_> = match params.text("device") {
-        Some(id) => vec![api.context.device(id)?],
+        Some(id) => {
+            let live = api.context.device(id)?;
+            let any = (0..live.tags.len()).any(|index| sees(&live, index));
+            if !any && !viewer.sees_device(id) {
+                return Err(no_device(id));
+            }
+            vec![live]
+        }
         None => {
             let all = api.context.ordered_devices();
             all.into_iter().map(|(live, _)| live).collect()
@@ -146,7 +191,8 @@ async fn tags(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
     };
     let every = devices
         .iter()
-        .flat_map(|live| (0..live.tags.len()).map(move |index| (live, index)));
+        .flat_map(|live| (0..live.tags.len()).map(move |index| (live, index)))
+        .filter(|(live, index)| sees(live, *index));
     let mut rest = every.peekable();
     if let Some(text) = params.text("after") {
         let cursor = text.split_once('/').and_then(|(device, tag)| {
@@ -163,7 +209,7 @@ async fn tags(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
     let part: Vec<_> = rest
         .by_ref()
         .take(limit)
-        .flat_map(|(live, index)| tag_views(live, index, 1))
+        .flat_map(|(live, index)| tag_views(live, index, 1, &viewer))
         .collect();
     let last = part.last().filter(|_| rest.peek().is_some());
     let next = last.map(|tag| format!("{}/{}", tag.device, tag.tag));
@@ -182,15 +228,15 @@ async fn tag(
 ) -> Result<HttpResponse, Problem> {
     Params::parse(request.query_string(), &[])?;
     let (device, name) = path.into_inner();
-    let live = api.context.device(&device)?;
-    let index = tag_index(&live, &name)?;
+    let viewer = Viewer::of(&request, &api)?;
+    let (live, index) = seen_tag(&api, &viewer, (&device, &name))?;
     #[derive(Serialize)]
     struct Whole {
         #[serde(flatten)]
         tag: Option<TagView>,
         link: LinkView,
     }
-    let tag = tag_views(&live, index, 1).pop();
+    let tag = tag_views(&live, index, 1, &viewer).pop();
     let link = LinkView::from(&live.link());
     Ok(HttpResponse::Ok().json(Whole { tag, link }))
 }
@@ -198,13 +244,14 @@ async fn tag(
 /// Which tag of the device `name` is, or the answer that there is none.
 fn tag_index(live: &DeviceLive, name: &str) -> Result<usize, Problem> {
     let index = live.tags.iter().position(|tag| *tag.name == *name);
-    index.ok_or_else(|| {
-        let device = &live.id;
-        Problem::not_found(format!(
-            "device `{device}` has no tag `{}`: /api/v1/tags?device={device} lists those it has",
-            shortened(name)
-        ))
-    })
+    index.ok_or_else(|| no_tag(&live.id, name))
+}
+
+fn no_tag(device: &str, name: &str) -> Problem {
+    Problem::not_found(format!(
+        "device `{device}` has no tag `{}`: /api/v1/tags?device={device} lists those it has",
+        shortened(name)
+    ))
 }
 
 /// The control chart of one tag.
@@ -216,8 +263,8 @@ async fn chart(
     let params = Params::parse(request.query_string(), &["points"])?;
     let points = params.number("points", 1..=MAX_POINTS)?;
     let (device, name) = path.into_inner();
-    let live = api.context.device(&device)?;
-    let index = tag_index(&live, &name)?;
+    let viewer = Viewer::of(&request, &api)?;
+    let (live, index) = seen_tag(&api, &viewer, (&device, &name))?;
     let Some(tag) = live.tags.get(index) else {
         return Err(Problem::internal("the tag is gone"));
     };
@@ -242,8 +289,11 @@ async fn charts(
         );
         return Err(Problem::parameter("points", detail));
     }
-    let live = api.context.device(&path)?;
-    let first = live.tags.iter().take(limit);
+    let viewer = Viewer::of(&request, &api)?;
+    let live = seen(&api, &viewer, &path)?;
+    let tags = live.tags.iter();
+    let first = tags.filter(|tag| viewer.sees_tag(&live.id, &tag.name));
+    let first = first.take(limit);
     let charts: Vec<_> = first
         .map(|tag| chart_of(&api.context, &live, tag, points))
         .collect();

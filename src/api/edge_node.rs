@@ -7,7 +7,7 @@ use super::loaded::{ConfigState, ConfigStatus};
 use super::problem::Problem;
 use super::process;
 use super::query::Params;
-use super::server::{ApiError, Report, Running, begin, bounded, until_stopped};
+use super::server::{ApiError, Report, Running, begin_local, bounded, until_stopped};
 use super::status::Links;
 use super::views::LinkView;
 use crate::live_view::{Link, LiveView};
@@ -92,7 +92,7 @@ pub struct EdgeContext {
 /// # Errors
 /// When the address is not a loopback address, is taken, or the operating system refuses.
 pub fn start_edge(bind: SocketAddr, context: EdgeContext) -> Result<Running, ApiError> {
-    begin(bind, |listener, _, report| serve(listener, context, report))
+    begin_local(bind, |listener, _, report| serve(listener, context, report))
 }
 
 async fn serve(listener: TcpListener, context: EdgeContext, report: Report) {

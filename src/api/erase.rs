@@ -3,7 +3,7 @@
 //!
 //! Whether the user may is decided by the hub, which records what it refuses.
 
-use super::caller::caller;
+use super::caller::{Viewer, caller};
 use super::ports::{EraseFault, EraseRequest, EraseStatus};
 use super::problem::Problem;
 use super::query::Params;
@@ -40,7 +40,9 @@ async fn erase(
     if request.method() != Method::POST {
         let last = port.last().filter(|last| last.plan.notice.device == device);
         let none = || Problem::not_found("nothing was erased of this device since the hub started");
-        super::caller::onlooker(&api).await?;
+        if !Viewer::of(&request, &api)?.sees_device(&device) {
+            return Err(none());
+        }
         return Ok(HttpResponse::Ok().json(view(&last.ok_or_else(none)?)));
     }
     let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
@@ -57,7 +59,7 @@ async fn erase(
         until,
         dry_run: body.dry_run,
     };
-    let caller = caller(&api).await?;
+    let caller = caller(&request)?;
     let begun = port.erase(&caller, wanted).await.map_err(problem)?;
     Ok(HttpResponse::Ok().json(view(&begun)))
 }

@@ -3,7 +3,9 @@
 //! The first event is `picture`, with everything; then `live`, `blocks`, `verdict` and `refusals`
 //! tell of changes, and `status` comes every second. A client that falls behind gets a new `picture`.
 
+use super::caller::{Viewer, caller, let_in, may_stay};
 use super::feed::Place;
+use super::log_in::LogIn;
 use super::problem::Problem;
 use super::query::Params;
 use super::server::Api;
@@ -15,13 +17,18 @@ use futures_util::stream;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
+use weighbridge_verifier::Hash;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.route("/api/v1/events", web::to(events));
 }
+
+/// From one picture to the next, of who does not see everything.
+const LATER: Duration = Duration::from_secs(1);
 
 /// How long a browser waits before it connects again.
 const RETRY: &[u8] = b"retry: 1000\n\n";
@@ -32,22 +39,24 @@ struct Client {
     events: Receiver<Bytes>,
     stopping: CancellationToken,
     next: Next,
+    user: String,
+    /// Of the session that it is part of, where users log in.
+    token: Option<Hash>,
     _place: Place,
-    _visit: Visit,
+    _visit: Option<Visit>,
 }
 
-/// A listener is a user session, for as long as it listens. There is no log-in on loopback yet, so
-/// the user is only called local.
+/// A listener is a user session, for as long as it listens, where nobody logs in.
 struct Visit {
     sessions: Arc<dyn SessionPort>,
     name: String,
 }
 
 impl Visit {
-    fn new(sessions: &Arc<dyn SessionPort>) -> Self {
+    fn new(sessions: &Arc<dyn SessionPort>, user: &str) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let name = format!("http {}", COUNT.fetch_add(1, Ordering::Relaxed));
-        sessions.asked(&name, "local");
+        sessions.asked(&name, user);
         Self {
             sessions: sessions.clone(),
             name,
@@ -65,25 +74,42 @@ enum Next {
     Retry,
     Picture,
     Event,
+    /// As [`Picture`](Self::Picture), but after a while: for who does not see all that events tell.
+    LaterPicture,
 }
 
 impl Client {
     /// The next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
+        let piece = self.piece().await?;
+        // After waiting: what came meanwhile is not for who may not stay.
+        may_stay(&self.api, self.token.as_ref(), &self.user).then_some(piece)
+    }
+
+    async fn piece(&mut self) -> Option<Bytes> {
         match self.next {
             Next::Retry => {
                 self.next = Next::Picture;
                 Some(Bytes::from_static(RETRY))
             }
-            Next::Picture => Some(self.picture()),
+            Next::Picture => Some(self.picture().await),
+            Next::LaterPicture => {
+                tokio::select! {
+                    _ = self.stopping.cancelled() => return None,
+                    () = tokio::time::sleep(LATER) => {}
+                }
+                Some(self.picture().await)
+            }
             Next::Event => {
                 let event = tokio::select! {
                     _ = self.stopping.cancelled() => return None,
                     event = self.events.recv() => event,
                 };
                 match event {
+                    // What they see may have changed while nothing happened.
+                    Ok(_) if !self.viewer().sees_all() => Some(self.picture().await),
                     Ok(event) => Some(event),
-                    Err(RecvError::Lagged(_)) => Some(self.picture()),
+                    Err(RecvError::Lagged(_)) => Some(self.picture().await),
                     Err(RecvError::Closed) => None,
                 }
             }
@@ -91,10 +117,21 @@ impl Client {
     }
 
     /// Everything as it is now; what was queued before is part of it and need not be sent.
-    fn picture(&mut self) -> Bytes {
-        self.next = Next::Event;
+    async fn picture(&mut self) -> Bytes {
+        // Permits end while somebody listens; within their life this costs nothing. When they cannot be
+        // renewed, less is seen.
+        let _ = let_in(&self.api, &self.user).await;
+        let viewer = self.viewer();
+        self.next = match viewer.sees_all() {
+            true => Next::Event,
+            false => Next::LaterPicture,
+        };
         self.events = self.api.feed.subscribe();
-        self.api.feed.picture(&self.api.context)
+        self.api.feed.picture(&self.api.context, &viewer)
+    }
+
+    fn viewer(&self) -> Viewer {
+        Viewer::new(self.api.context.access.gate(), &self.user)
     }
 }
 
@@ -111,10 +148,15 @@ async fn events(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespons
             "{most} clients listen to the events already, and that is the most: close one"
         ))
     })?;
+    let user = caller(&request)?.user;
+    let shown = |log_in: &LogIn| log_in.shown(request.headers());
+    let visit = api.log_in.is_none();
     let client = Client {
         events: api.feed.subscribe(),
         stopping: api.feed.stopping(),
-        _visit: Visit::new(&api.context.sessions),
+        _visit: visit.then(|| Visit::new(&api.context.sessions, &user)),
+        token: api.log_in.as_ref().and_then(shown),
+        user,
         api,
         next: Next::Retry,
         _place: place,
@@ -139,7 +181,9 @@ mod tests {
             stopping: api.feed.stopping(),
             next: Next::Retry,
             _place: api.feed.place().unwrap(),
-            _visit: Visit::new(&api.context.sessions),
+            _visit: None,
+            user: crate::api::LOCAL.to_owned(),
+            token: None,
             api: api.clone(),
         };
         assert_eq!(client.next().await.unwrap(), RETRY);

@@ -333,6 +333,8 @@ impl FakeHub {
         web::Data::new(Api {
             context: self.context.clone(),
             feed: Arc::new(Feed::new(CancellationToken::new())),
+            names: Default::default(),
+            log_in: None,
         })
     }
 }
@@ -372,7 +374,7 @@ impl ControlPort for FakeControl {
 }
 
 /// Follows nobody.
-struct FakeSessions;
+pub(super) struct FakeSessions;
 
 impl crate::protocols::ports::SessionPort for FakeSessions {
     fn asked(&self, _: &str, _: &str) {}

@@ -5,6 +5,7 @@
 //! a hundred times between two looks is sent once, with its newest value; a client that does not
 //! keep up is given a fresh picture of everything instead of what it missed.
 
+use super::caller::Viewer;
 use super::context::ApiContext;
 use super::devices::{DeviceView, tag_views};
 use super::ledger::ask;
@@ -144,20 +145,22 @@ impl Feed {
         }
     }
 
-    /// The first event of every client: the whole picture.
-    pub(super) fn picture(&self, context: &ApiContext) -> Bytes {
+    /// The first event of every client: the whole picture, as far as `viewer` sees it.
+    pub(super) fn picture(&self, context: &ApiContext, viewer: &Viewer) -> Bytes {
         let devices: Vec<_> = context
             .ordered_devices()
             .into_iter()
+            .filter(|(live, _)| viewer.sees_device(&live.id))
             .map(|(live, info)| {
                 json!({
                     "device": DeviceView::new(&live, info.as_ref()),
-                    "tags": tag_views(&live, 0, STREAMED_TAGS),
+                    "tags": tag_views(&live, 0, STREAMED_TAGS, viewer),
                 })
             })
             .collect();
         let refusals = context.stats.refusals();
-        let refusals: Vec<_> = refusals.iter().map(RefusalView::from).collect();
+        let refusals = refusals.iter().filter(|r| viewer.sees_device(&r.device));
+        let refusals: Vec<_> = refusals.map(RefusalView::from).collect();
         let blocks = self.blocks.read();
         let picture = json!({
             "status": StatusView::now(context, self),

@@ -1,22 +1,26 @@
 //! What stands before every answer: the host check, and the headers that keep a browser strict.
 //!
-//! The hub listens on loopback only, but a web page of another site can still make a browser on this
-//! machine talk to it: by DNS rebinding (a name of theirs that suddenly means 127.0.0.1). So a
-//! request is answered only if its `Host` is a loopback name. No CORS header is ever sent.
+//! A web page of another site can make a browser talk to a hub that it cannot reach itself, on this machine
+//! or in this network: by DNS rebinding (a name of theirs that suddenly means 127.0.0.1). So a request is
+//! answered only if its `Host` is a loopback name, or one that the hub is configured to have. No CORS
+//! header is ever sent.
 //!
 //! What acts upon a machine is guarded once more, because a page of another site may send a form
 //! without being able to read the answer: only JSON is taken, which a form cannot send, and only from
 //! the hub's own pages or from programs that are no browser.
 
+use super::names::Names;
 use super::problem::Problem;
 use super::query::shortened;
-use super::{access, control};
+use super::server::Api;
+use super::{access, control, log_in};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::uri::Authority;
 use actix_web::middleware::Next;
+use actix_web::web;
 use std::net::IpAddr;
 
 /// Everything the page needs comes from the hub itself; nothing is inline.
@@ -41,8 +45,12 @@ pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let refusal = check_host(&request)
-        .and_then(|()| check_method(&request))
+    let api = request.app_data::<web::Data<Api>>();
+    let names = api.map_or_else(Names::default, |api| api.names.clone());
+    let host = asked_for(&request).map(str::to_owned);
+    let strict = host.as_deref().is_some_and(|host| names.is_strict(host));
+    let refusal = check_host(host.as_deref(), &names)
+        .and_then(|host| check_method(&request, &names.origin(host)))
         .err();
     let mut response = match refusal {
         Some(problem) => request.error_response(problem).map_into_right_body(),
@@ -53,6 +61,10 @@ pub(super) async fn guard(
         let name = HeaderName::from_static(name);
         headers.insert(name, HeaderValue::from_static(value));
     }
+    if strict {
+        let value = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
     if !headers.contains_key(header::CACHE_CONTROL) {
         let value = HeaderValue::from_static("no-store");
         headers.insert(header::CACHE_CONTROL, value);
@@ -62,19 +74,20 @@ pub(super) async fn guard(
 
 /// Whether something can be done at `path`: everything else can only be read.
 fn acts(path: &str) -> bool {
-    control::acts(path) || path.starts_with(ALARMS) || path == access::PATH
+    control::acts(path) || path.starts_with(ALARMS) || path == access::PATH || log_in::acts(path)
 }
 
-fn check_method(request: &ServiceRequest) -> Result<(), Problem> {
+/// `own` is what a browser calls the hub's own pages.
+fn check_method(request: &ServiceRequest, own: &str) -> Result<(), Problem> {
     match *request.method() {
         Method::GET | Method::HEAD => Ok(()),
-        Method::POST if acts(request.path()) => check_origin(request.headers()),
+        Method::POST if acts(request.path()) => check_origin(request.headers(), own),
         _ => Err(Problem::method()),
     }
 }
 
 /// Whether whoever acts is no page of another site.
-fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_origin(headers: &HeaderMap, own: &str) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -93,33 +106,35 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
     {
         return Err(foreign());
     }
-    let own = text(header::HOST).map(|host| format!("http://{host}"));
     match origin {
-        Some(origin) if Some(origin) != own.as_deref() => Err(foreign()),
+        Some(origin) if origin != own => Err(foreign()),
         _ => Ok(()),
     }
 }
 
-fn check_host(request: &ServiceRequest) -> Result<(), Problem> {
-    // An absolute request target overrides the header (RFC 9112 §3.2.2).
+/// Whom a request is for. An absolute target overrides the header (RFC 9112, 3.2.2), and in HTTP/2 it takes its
+/// place (RFC 9113, 8.3.1).
+fn asked_for(request: &ServiceRequest) -> Option<&str> {
     let target = request.uri().authority().map(|a| a.as_str());
-    let host = match (target, request.headers().get(header::HOST)) {
-        (Some(authority), _) => authority,
-        (None, Some(value)) => value.to_str().unwrap_or_default(),
-        (None, None) => return Err(Problem::misdirected("the request names no host")),
-    };
-    if is_loopback(host) {
-        return Ok(());
+    let header = request.headers().get(header::HOST);
+    target.or_else(|| header.map(|value| value.to_str().unwrap_or_default()))
+}
+
+fn check_host<'a>(host: Option<&'a str>, names: &Names) -> Result<&'a str, Problem> {
+    let host = host.ok_or_else(|| Problem::misdirected("the request names no host"))?;
+    if names.answer_to(host) {
+        return Ok(host);
     }
     Err(Problem::misdirected(format!(
-        "this hub answers to localhost and loopback addresses only, and the request is for `{}`: \
-         open it on the hub's own machine, or through a tunnel (ssh -L 8080:127.0.0.1:8080 …)",
+        "this hub answers to localhost, loopback addresses, and the `hosts` of [http] only, and the \
+         request is for `{}`: ask for it by one of those, or through a tunnel \
+         (ssh -L 8080:127.0.0.1:8080 …)",
         shortened(host)
     )))
 }
 
 /// Whether `host` (with or without a port) can only mean this machine.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };

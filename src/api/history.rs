@@ -43,7 +43,7 @@ async fn history(
     let limit = params.limit()?;
     let port = api.context.history.clone();
     let port = port.ok_or_else(|| Problem::not_found("this hub keeps no history"))?;
-    let caller = caller(&api).await?;
+    let caller = caller(&request)?;
     let direction = match from <= to {
         true => Direction::Forward,
         false => Direction::Backward,

@@ -1,5 +1,6 @@
 //! `/api/v1/blocks`, `/api/v1/records`, `/api/v1/batches`.
 
+use super::caller::Viewer;
 use super::ports::{LedgerReadError, LedgerReader, RecordAt, RecordFilter};
 use super::problem::Problem;
 use super::query::{MAX_LIMIT, Params, shortened};
@@ -94,6 +95,7 @@ async fn block(
         );
         return Err(Problem::parameter("height", detail));
     };
+    let viewer = Viewer::of(&request, &api)?;
     let found = ask(&api.context.ledger, move |ledger| ledger.block(height)).await?;
     let Some(found) = found else {
         let tip = api.context.ledger.tip().map_or(0, |tip| tip.height);
@@ -109,6 +111,7 @@ async fn block(
     let part = found.records.iter().skip(from as usize).take(limit);
     let records = (from..)
         .zip(part)
+        .filter(|(_, record)| sees(&viewer, record))
         .map(|(position, record)| RecordView::new(RecordAt { height, position }, record))
         .collect();
     let block = BlockView::from(&found);
@@ -130,7 +133,8 @@ async fn records(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
             .map(|(_, action)| *action),
         ..RecordFilter::default()
     };
-    let (found, next) = page(&params, &api, filter, RecordView::new).await?;
+    let viewer = Viewer::of(&request, &api)?;
+    let (found, next) = page((&params, viewer), &api, filter, RecordView::new).await?;
     Ok(HttpResponse::Ok().json(json!({ "records": found, "next": next })))
 }
 
@@ -147,14 +151,22 @@ async fn batches(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         verdict: verdict.and_then(|at| VERDICTS.get(at)).copied(),
         action: None,
     };
-    let (found, next) = page(&params, &api, filter, BatchView::new).await?;
+    let viewer = Viewer::of(&request, &api)?;
+    let (found, next) = page((&params, viewer), &api, filter, BatchView::new).await?;
     let found: Vec<_> = found.into_iter().flatten().collect();
     Ok(HttpResponse::Ok().json(json!({ "batches": found, "next": next })))
 }
 
-/// One page of records, each as `view` shows it, and the cursor of the next page.
+/// Whether `viewer` sees a record: who does not see all sees those of the machines they see.
+fn sees(viewer: &Viewer, record: &weighbridge_verifier::Record) -> bool {
+    let object = &record.body.object;
+    viewer.sees_all() || object.starts_with("device:") && viewer.sees(object)
+}
+
+/// One page of records, each as `view` shows it, and the cursor of the next page. Those that `viewer` does
+/// not see are left out, so a page may be short.
 async fn page<V: Send + 'static>(
-    params: &Params,
+    (params, viewer): (&Params, Viewer),
     api: &Api,
     filter: RecordFilter,
     view: fn(RecordAt, &weighbridge_verifier::Record) -> V,
@@ -164,6 +176,7 @@ async fn page<V: Send + 'static>(
     ask(&api.context.ledger, move |ledger| {
         let page = ledger.records(before, limit, &filter)?;
         let found = page.records.iter();
+        let found = found.filter(|(_, record)| sees(&viewer, record));
         let found = found.map(|(at, record)| view(*at, record)).collect();
         let next = page.next.map(|at| format!("{}-{}", at.height, at.position));
         Ok((found, next))

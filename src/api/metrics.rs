@@ -16,8 +16,11 @@ use prometheus::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// The hub's figures.
+pub(super) const PATH: &str = "/metrics";
+
 pub(super) fn routes(config: &mut web::ServiceConfig) {
-    config.route("/metrics", web::to(metrics));
+    config.route(PATH, web::to(metrics));
 }
 
 async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {

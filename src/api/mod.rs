@@ -1,9 +1,9 @@
 //! The HTTP face: a REST API, a stream of live values, metrics for Prometheus, and the dashboard. The
 //! only module that knows actix-web.
 //!
-//! It listens on loopback and refuses anything else, because it has neither TLS nor users yet. Alarms
-//! can be acknowledged, confirmed and shelved here, by whom the configuration allows; everything else
-//! only reads: nothing here changes a device or the configuration.
+//! Beyond loopback it listens only with TLS and users who log in; on loopback it may do without, and whoever is
+//! on the machine is the user `local`. What is done to machines, alarms and access is decided elsewhere, and
+//! recorded there; everything else only reads.
 //!
 //! Everything is bounded: entries of an answer, clients of the stream, what is queued for a slow
 //! one, and how many blocks one search looks through.
@@ -25,7 +25,9 @@ mod guard;
 mod history;
 mod ledger;
 mod loaded;
+mod log_in;
 mod metrics;
+mod names;
 mod page;
 mod ports;
 mod problem;
@@ -53,6 +55,7 @@ pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use erase::view as erasure_view;
 pub use feeds::{Feed, FeedReader};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
+pub use names::Front;
 pub use ports::{
     ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, LedgerReadError,
     LedgerReader, NoCheckpoint, RecordAt, RecordFilter, RecordPage, Tip,

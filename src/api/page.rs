@@ -7,7 +7,7 @@ use weighbridge_verifier::sha256;
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, media type, content.
-const ASSETS: [(&str, &str, &str); 11] = [
+const ASSETS: [(&str, &str, &str); 12] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -29,6 +29,7 @@ const ASSETS: [(&str, &str, &str); 11] = [
     ("/page/detail.js", SCRIPT, include_str!("page/detail.js")),
     ("/page/devices.js", SCRIPT, include_str!("page/devices.js")),
     ("/page/ledger.js", SCRIPT, include_str!("page/ledger.js")),
+    ("/page/login.js", SCRIPT, include_str!("page/login.js")),
     ("/page/stream.js", SCRIPT, include_str!("page/stream.js")),
     ("/page/text.js", SCRIPT, include_str!("page/text.js")),
 ];
@@ -44,6 +45,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             }),
         );
     }
+}
+
+/// Whether `path` is a part of the page, which says nothing of the hub.
+pub(super) fn is_part(path: &str) -> bool {
+    ASSETS.iter().any(|(own, ..)| *own == path)
 }
 
 /// The page's parts may be kept, but must be asked about: a newer hub shows its own page at once.

@@ -15,6 +15,8 @@ pub(super) struct Problem {
     parameter: Option<String>,
     /// Methods that would do, for 405.
     allow: &'static str,
+    /// Seconds after which it may be tried again.
+    retry_after: Option<u16>,
     /// A further member of the body (RFC 9457, 3.2).
     more: Option<(&'static str, Json)>,
 }
@@ -40,6 +42,7 @@ impl Problem {
             detail,
             parameter: None,
             allow: "GET, HEAD",
+            retry_after: None,
             more: None,
         }
     }
@@ -49,6 +52,19 @@ impl Problem {
         Self {
             parameter: Some(parameter.to_owned()),
             ..Self::new(StatusCode::BAD_REQUEST, detail)
+        }
+    }
+
+    /// 401: who asks is not known.
+    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// 429: again after so many seconds.
+    pub(super) fn too_early(detail: impl Into<String>, seconds: u16) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
         }
     }
 
@@ -115,7 +131,10 @@ impl Problem {
 
     /// 503: not now.
     pub(super) fn busy(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        Self {
+            retry_after: Some(5),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
     }
 }
 
@@ -144,8 +163,13 @@ impl ResponseError for Problem {
                 .collect(),
         };
         let mut response = HttpResponse::build(self.status);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.insert_header((header::RETRY_AFTER, "5"));
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, u64::from(seconds)));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 11.6.1 wants one; browsers do not ask for a password because of this one.
+            let challenge = "Bearer realm=\"weighbridge\"";
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response.insert_header((header::ALLOW, self.allow));

@@ -1,19 +1,20 @@
 //! Starting and stopping the HTTP server: one worker on a thread of its own.
 
-use super::caller::onlooker;
+use super::caller::look;
 use super::context::ApiContext;
 use super::feed::Feed;
 use super::guard::guard;
+use super::log_in::{LogIn, SessionLimits};
+use super::names::{Front, Names};
 use super::problem::Problem;
 use super::{
-    access, alarms, checkpoint, control, devices, erase, events, history, ledger, metrics, page,
-    status,
+    access, alarms, checkpoint, control, devices, erase, events, history, ledger, log_in, metrics,
+    page, status,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::middleware::Next;
 use actix_web::{App, HttpServer, web};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::{io, thread};
 use tokio::sync::{oneshot, watch};
@@ -29,26 +30,34 @@ pub(super) const SHUTDOWN_SECONDS: u64 = 2;
 /// written down.
 macro_rules! bounded {
     ($server:expr, $listener:expr) => {
-        $server
-            .workers(1)
-            .max_connections($crate::api::server::MAX_CONNECTIONS)
-            .client_request_timeout(std::time::Duration::from_secs(5))
-            .shutdown_timeout($crate::api::server::SHUTDOWN_SECONDS)
-            .disable_signals()
+        $crate::api::server::bounds!($server)
             .listen($listener)
             .map(actix_web::HttpServer::run)
     };
 }
 pub(super) use bounded;
 
+/// The bounds alone.
+macro_rules! bounds {
+    ($server:expr) => {
+        $server
+            .workers(1)
+            .max_connections($crate::api::server::MAX_CONNECTIONS)
+            .client_request_timeout(std::time::Duration::from_secs(5))
+            .shutdown_timeout($crate::api::server::SHUTDOWN_SECONDS)
+            .disable_signals()
+    };
+}
+pub(super) use bounds;
+
 /// Why the HTTP face cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// Other machines could reach the address.
     #[error(
-        "the HTTP face cannot listen on {0}, because other machines can reach that address and it \
-         has neither TLS nor users yet: set `bind` in [http] to a loopback address such as \
-         127.0.0.1:8080, and reach it from elsewhere through a tunnel \
+        "the HTTP face cannot listen on {0}, because other machines can reach that address: set \
+         `log_in = true` and `tls = true` in [http], or set `bind` to a loopback address such as \
+         127.0.0.1:8080 and reach it from elsewhere through a tunnel \
          (ssh -L 8080:127.0.0.1:8080 <this machine>)"
     )]
     NotLoopback(SocketAddr),
@@ -75,6 +84,8 @@ pub enum ApiError {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    /// How it is pointed to, without the port.
+    place: String,
     handle: ServerHandle,
     stopping: CancellationToken,
     ended: watch::Receiver<bool>,
@@ -83,7 +94,7 @@ pub struct Running {
 impl Running {
     /// Where to point a browser, for example `http://127.0.0.1:8080/`.
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("{}:{}/", self.place, self.address.port())
     }
 
     /// The port it listens on.
@@ -112,30 +123,60 @@ impl Drop for Running {
 pub(super) struct Api {
     pub(super) context: ApiContext,
     pub(super) feed: Arc<Feed>,
+    pub(super) names: Names,
+    /// Who is logged in; without it nobody logs in.
+    pub(super) log_in: Option<LogIn>,
 }
 
-/// Starts the HTTP face on `bind`, a loopback address; port 0 takes any free one. Returns once it
-/// accepts connections; call it from anywhere, it needs no runtime around it.
+/// Starts the HTTP face on `bind`; port 0 takes any free one. Returns once it accepts connections; call it
+/// from anywhere, it needs no runtime around it.
 ///
 /// # Errors
-/// When the address is not a loopback address, is taken, or the operating system refuses.
-pub fn start(bind: SocketAddr, context: ApiContext) -> Result<Running, ApiError> {
-    begin(bind, |listener, stopping, report| {
-        serve(listener, context, stopping, report)
-    })
+/// When the address is not a loopback address and `front` has not both TLS and users, when it is taken, or
+/// the operating system refuses.
+pub fn start(bind: SocketAddr, front: Front, context: ApiContext) -> Result<Running, ApiError> {
+    if !bind.ip().is_loopback() && (front.tls.is_none() || front.users.is_none()) {
+        return Err(ApiError::NotLoopback(bind));
+    }
+    let scheme = if front.tls.is_some() { "https" } else { "http" };
+    let host = match front.hosts.first() {
+        Some(host) if bind.ip().is_unspecified() => host.clone(),
+        _ => host(bind.ip()),
+    };
+    let mut running = begin(bind, move |listener, stopping, report| {
+        serve((listener, bind.ip()), front, context, stopping, report)
+    })?;
+    running.place = format!("{scheme}://{host}");
+    Ok(running)
+}
+
+/// An address as it stands in a URL.
+fn host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V6(ip) => format!("[{ip}]"),
+        IpAddr::V4(ip) => ip.to_string(),
+    }
+}
+
+/// Starts a plain face without users on `bind`, which must be a loopback address.
+pub(super) fn begin_local<F: Future<Output = ()>>(
+    bind: SocketAddr,
+    serve: impl FnOnce(TcpListener, CancellationToken, Report) -> F + Send + 'static,
+) -> Result<Running, ApiError> {
+    match bind.ip().is_loopback() {
+        true => begin(bind, serve),
+        false => Err(ApiError::NotLoopback(bind)),
+    }
 }
 
 /// Tells the server's handle, or why there is none.
 pub(super) type Report = std::sync::mpsc::Sender<io::Result<ServerHandle>>;
 
 /// Starts what `serve` makes on a thread of its own.
-pub(super) fn begin<F: Future<Output = ()>>(
+fn begin<F: Future<Output = ()>>(
     bind: SocketAddr,
     serve: impl FnOnce(TcpListener, CancellationToken, Report) -> F + Send + 'static,
 ) -> Result<Running, ApiError> {
-    if !bind.ip().is_loopback() {
-        return Err(ApiError::NotLoopback(bind));
-    }
     let refused = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ApiError::InUse(bind),
         _ => ApiError::Bind {
@@ -161,6 +202,7 @@ pub(super) fn begin<F: Future<Output = ()>>(
     let handle = reported.recv().map_err(gone)?.map_err(ApiError::Start)?;
     Ok(Running {
         address,
+        place: format!("http://{}", host(address.ip())),
         handle,
         stopping,
         ended,
@@ -169,7 +211,8 @@ pub(super) fn begin<F: Future<Output = ()>>(
 
 /// Runs the server until it is stopped; reports its handle, or why there is none.
 async fn serve(
-    listener: TcpListener,
+    (listener, address): (TcpListener, IpAddr),
+    front: Front,
     context: ApiContext,
     stopping: CancellationToken,
     report: Report,
@@ -177,8 +220,24 @@ async fn serve(
     let feed = Arc::new(Feed::new(stopping));
     let (stop_ticking, stopped) = oneshot::channel();
     let ticker = actix_web::rt::spawn(feed.clone().run(context.clone(), stopped));
-    let api = web::Data::new(Api { context, feed });
-    let server = bounded!(HttpServer::new(move || app(api.clone())), listener);
+    let names = Names::new(&front, address);
+    let log_in = front.users.map(|users| {
+        let (limits, port) = (SessionLimits::default(), context.sessions.clone());
+        LogIn::new(users, &context.hub_id, names.tls, limits, port)
+    });
+    let api = web::Data::new(Api {
+        context,
+        feed,
+        names,
+        log_in,
+    });
+    let server = HttpServer::new(move || app(api.clone()));
+    let server = match front.tls {
+        None => bounded!(server, listener),
+        Some(tls) => bounds!(server)
+            .listen_rustls_0_23(listener, tls)
+            .map(HttpServer::run),
+    };
     until_stopped(server, report).await;
     drop(stop_ticking);
     let _ = ticker.await;
@@ -215,6 +274,7 @@ pub(super) fn app(
         .wrap(actix_web::middleware::from_fn(look))
         .wrap(actix_web::middleware::from_fn(guard))
         .configure(page::routes)
+        .configure(log_in::routes)
         .configure(status::routes)
         .configure(metrics::routes)
         .configure(devices::routes)
@@ -227,23 +287,6 @@ pub(super) fn app(
         .configure(history::routes)
         .configure(events::routes)
         .default_service(web::to(nothing_here))
-}
-
-/// Middleware: what the hub shows is for those who may see it. How it is itself is not asked about: when
-/// nobody can be let in because nothing can be recorded, that is where it says so.
-async fn look(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let path = request.path();
-    if path.starts_with("/api/")
-        && path != status::PATH
-        && let Some(api) = request.app_data::<web::Data<Api>>().cloned()
-        && let Err(problem) = onlooker(&api).await
-    {
-        return Ok(request.error_response(problem).map_into_right_body());
-    }
-    Ok(next.call(request).await?.map_into_left_body())
 }
 
 async fn nothing_here() -> Result<&'static str, Problem> {

@@ -1,6 +1,7 @@
 //! `/healthz`, `/api/v1/status`, `/api/v1/refusals`.
 
 use super::about::CertificateView;
+use super::caller::Viewer;
 use super::context::ApiContext;
 use super::feed::Feed;
 use super::feeds::EdgeNodeView;
@@ -26,10 +27,12 @@ const NAMED: usize = 3;
 
 /// How the hub is.
 pub(super) const PATH: &str = "/api/v1/status";
+/// Whether it is well, for those who watch over it.
+pub(super) const HEALTH: &str = "/healthz";
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/healthz", web::to(health))
+        .route(HEALTH, web::to(health))
         .route(PATH, web::to(status))
         .route("/api/v1/refusals", web::to(refusals));
 }
@@ -210,9 +213,11 @@ async fn status(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespons
 /// The newest refusals, newest first; older ones are in the ledger, among the records.
 async fn refusals(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let params = Params::parse(request.query_string(), &["limit"])?;
+    let viewer = Viewer::of(&request, &api)?;
     let kept = api.context.stats.refusals();
     let newest: Vec<_> = kept
         .iter()
+        .filter(|refusal| viewer.sees_device(&refusal.device))
         .take(params.limit()?)
         .map(RefusalView::from)
         .collect();

@@ -2,6 +2,7 @@
 
 use super::fakes::{FakeHub, NEW_YEAR};
 use super::feed::MAX_CLIENTS;
+use super::names::Front;
 use super::server::{ApiError, start};
 use crate::live_view::LiveSample;
 use crate::model::{Quality, Value, VerdictClass};
@@ -50,7 +51,7 @@ fn any_port() -> SocketAddr {
 #[tokio::test]
 async fn the_stream_begins_with_the_picture_and_then_tells_of_changes() {
     let hub = FakeHub::new();
-    let running = start(any_port(), hub.context.clone()).unwrap();
+    let running = start(any_port(), Front::default(), hub.context.clone()).unwrap();
     let mut listener = Listener::connect(running.port()).await;
     let status = listener.line().await;
     assert!(status.starts_with("HTTP/1.1 200"), "{status}");
@@ -89,7 +90,7 @@ async fn the_stream_begins_with_the_picture_and_then_tells_of_changes() {
 
 #[tokio::test]
 async fn stopping_ends_streams_and_frees_the_port() {
-    let running = start(any_port(), FakeHub::new().context).unwrap();
+    let running = start(any_port(), Front::default(), FakeHub::new().context).unwrap();
     let port = running.port();
     let mut listener = Listener::connect(port).await;
     listener.event("picture").await;
@@ -105,7 +106,7 @@ async fn stopping_ends_streams_and_frees_the_port() {
 
 #[tokio::test]
 async fn one_listener_too_many_is_told_to_wait() {
-    let running = start(any_port(), FakeHub::new().context).unwrap();
+    let running = start(any_port(), Front::default(), FakeHub::new().context).unwrap();
     let mut listeners = Vec::new();
     for _ in 0..MAX_CLIENTS {
         let mut listener = Listener::connect(running.port()).await;
@@ -120,7 +121,12 @@ async fn one_listener_too_many_is_told_to_wait() {
 #[test]
 fn an_address_others_can_reach_is_refused_with_advice() {
     for bind in ["0.0.0.0:8080", "192.168.1.5:80", "[::]:8080"] {
-        let error = start(bind.parse().unwrap(), FakeHub::new().context).unwrap_err();
+        let error = start(
+            bind.parse().unwrap(),
+            Front::default(),
+            FakeHub::new().context,
+        )
+        .unwrap_err();
         assert!(matches!(error, ApiError::NotLoopback(_)), "{error}");
         let text = error.to_string();
         assert!(
@@ -132,9 +138,9 @@ fn an_address_others_can_reach_is_refused_with_advice() {
 
 #[tokio::test]
 async fn a_taken_port_is_told_apart() {
-    let running = start(any_port(), FakeHub::new().context).unwrap();
+    let running = start(any_port(), Front::default(), FakeHub::new().context).unwrap();
     let taken = SocketAddr::from(([127, 0, 0, 1], running.port()));
-    let error = start(taken, FakeHub::new().context).unwrap_err();
+    let error = start(taken, Front::default(), FakeHub::new().context).unwrap_err();
     assert!(matches!(error, ApiError::InUse(a) if a == taken), "{error}");
     running.stop().await;
 }

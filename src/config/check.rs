@@ -105,7 +105,7 @@ fn hub(input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// HTTP at `bind`, which the last key of `keys` says.
+/// HTTP at `bind`, which the last key of `keys` says, where nobody can log in.
 fn only_loopback(
     bind: SocketAddr,
     keys: &[&str],
@@ -129,7 +129,16 @@ fn only_loopback(
 }
 
 fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
-    only_loopback(config.http.bind, &["http", "bind"], input, found);
+    if let Some((key, what, remedy)) = config.http.fault() {
+        let closed = config.http.log_in && config.http.tls;
+        let label = match key {
+            "bind" if !closed => "beyond loopback only with log-in and TLS",
+            _ => "the hub does not start with this",
+        };
+        let mut d = input.error(&input.spot(&["http", key]).value, what, label);
+        d.help.push(remedy);
+        found.push(d);
+    }
     if let Err(error) = config.opcua_server.check() {
         let key: &[_] = match &error {
             ConfigError::NoUsers(_) => &["bind"],

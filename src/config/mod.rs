@@ -29,7 +29,9 @@ pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use edge::{
     BufferConfig, EdgeHubConfig, EdgeNodeConfig, EdgeSection, EdgesConfig, WhenFullConfig,
 };
-pub use sections::{HttpConfig, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel};
+pub use sections::{
+    HttpConfig, HttpUser, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel,
+};
 pub use value::{MAX_ID, MAX_TAG_NAME, PhysicalRange, id_fault};
 
 use crate::access::AccessConfig;
@@ -123,6 +125,7 @@ impl HubConfig {
 
     fn resolve(&mut self, base: &Path) {
         self.hub.resolve(base);
+        self.http.resolve(base, &self.hub.id);
         let server = &mut self.opcua_server;
         server.pki_dir = base.join(&server.pki_dir);
         if let Some(folder) = &mut server.user_certificates {

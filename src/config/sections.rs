@@ -2,8 +2,10 @@
 
 use super::value;
 use crate::access::Role;
+use crate::crypto::TlsPair;
 use serde::{Deserialize, Serialize};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use weighbridge_verifier::Suite;
 
@@ -99,19 +101,141 @@ impl Default for LedgerConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Where it listens. Only loopback: it has neither encryption nor log-in.
+    /// Where it listens; beyond loopback only with `log_in` and `tls`.
     #[serde(deserialize_with = "value::bind")]
     pub bind: SocketAddr,
-    /// What its users are, all of them: who may do more than look is said here, because nobody logs in.
+    /// What its users are, all of them, while nobody logs in.
     pub roles: Vec<Role>,
+    /// Whether users log in. If not, whoever is on this machine is the user `local`.
+    pub log_in: bool,
+    /// The users of whom the configuration says the roles; others are enrolled while the hub runs.
+    pub users: Vec<HttpUser>,
+    /// Directory of the users' credentials, as `weighbridge user` keeps them.
+    pub credentials: PathBuf,
+    /// Whether it speaks TLS, and only that.
+    pub tls: bool,
+    /// Names and addresses that it is asked for by, besides loopback and the address that it listens on.
+    pub hosts: Vec<String>,
+    /// Its certificate, and those between it and its authority, in PEM; `None`: what the site's
+    /// authority issued for this hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key, in PEM, mode 0600; `None`: that of the site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+/// A user of whom the configuration says the roles.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpUser {
+    /// The name, as `weighbridge user add` has it.
+    #[serde(deserialize_with = "value::user")]
+    pub name: String,
+    /// What they may do.
+    #[serde(default = "observer")]
+    pub roles: Vec<Role>,
+}
+
+fn observer() -> Vec<Role> {
+    vec![Role::Observer]
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            roles: vec![Role::Observer],
+            roles: observer(),
+            log_in: false,
+            users: Vec::new(),
+            credentials: "users".into(),
+            tls: false,
+            hosts: Vec::new(),
+            certificate: None,
+            key: None,
         }
+    }
+}
+
+impl HttpConfig {
+    /// The files that TLS needs, when it is spoken; paths are resolved against the site by then.
+    pub fn tls_pair(&self) -> Option<TlsPair> {
+        let (certificate, key) = (self.certificate.clone()?, self.key.clone()?);
+        self.tls.then_some(TlsPair { certificate, key })
+    }
+
+    /// Why a hub cannot open this, if it cannot: the key that is wrong, what is wrong, and what to do.
+    pub(super) fn fault(&self) -> Option<(&'static str, String, String)> {
+        let bind = self.bind;
+        let guarded = self.log_in && self.tls;
+        if !guarded && !bind.ip().is_loopback() {
+            let missing = match (self.log_in, self.tls) {
+                (false, false) => "log_in = true` and `tls = true",
+                (false, true) => "log_in = true",
+                (true, _) => "tls = true",
+            };
+            return Some((
+                "bind",
+                format!("the HTTP interface would be reachable from other machines at {bind}"),
+                format!(
+                    "add `{missing}` and the names of this machine, `hosts = [\"plant.example\"]`; or write \
+                     `bind = \"127.0.0.1:{}\"`",
+                    bind.port()
+                ),
+            ));
+        }
+        if bind.ip().is_unspecified() && self.hosts.is_empty() {
+            return Some((
+                "bind",
+                format!("at {bind} nobody knows by which name this machine is asked for"),
+                "add `hosts = [\"plant.example\"]`, with its names and addresses, which are in its \
+                 certificate as well"
+                    .to_owned(),
+            ));
+        }
+        let bad = |host: &&String| {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+            let named = !bare.is_empty() && bare.len() <= 253 && bare.chars().all(letter);
+            !named && bare.parse::<IpAddr>().is_err()
+        };
+        if let Some(host) = self.hosts.iter().find(bad) {
+            return Some((
+                "hosts",
+                format!("`{host}` is neither the name of a machine nor an address"),
+                "write names and addresses without a port, for example `hosts = [\"plant.example\"]`"
+                    .to_owned(),
+            ));
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            let (key, other) = match self.key {
+                Some(_) => ("key", "certificate"),
+                None => ("certificate", "key"),
+            };
+            return Some((
+                key,
+                format!("`{key}` is there, and `{other}` that belongs to it is not"),
+                format!("add `{other}`, or leave both out to use what the site's authority issued"),
+            ));
+        }
+        let mut names = BTreeSet::new();
+        let mut users = self.users.iter();
+        let wrong = users.find(|user| !names.insert(&user.name));
+        wrong.map(|user| {
+            (
+                "users",
+                format!("the user `{}` is there twice", user.name),
+                "give all of a user's `roles` at one place".to_owned(),
+            )
+        })
+    }
+
+    pub(super) fn resolve(&mut self, base: &Path, hub: &str) {
+        let issued = || format!("pki/issued/hub/{hub}.crt").into();
+        let own = |path: Option<PathBuf>, default| base.join(path.unwrap_or(default));
+        self.credentials = base.join(&self.credentials);
+        self.certificate = Some(own(self.certificate.take(), issued()));
+        self.key = Some(own(self.key.take(), "keys/https.key".into()));
     }
 }
 

@@ -63,7 +63,13 @@ fn the_example_of_an_edge_node_loads_without_a_warning() {
 fn what_the_example_calls_a_default_is_one() {
     let loaded = parse(HUB, "config/hub.toml").unwrap_or_else(|found| fail(&found));
     let default = HubConfig::new("hub-1");
-    let config = loaded.config;
+    let mut config = loaded.config;
+    // Keys whose default is none, or not written in the file.
+    let shown = std::mem::take(&mut config.http.hosts);
+    assert_eq!(shown, ["plant.example"]);
+    assert_eq!(config.http.users.len(), 1);
+    config.http.users.clear();
+    (config.http.certificate, config.http.key) = (None, None);
     assert_eq!(config.hub, default.hub);
     assert_eq!(config.ledger, default.ledger);
     assert_eq!(config.http, default.http);
@@ -227,7 +233,11 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
         // For people, or names that only the other side knows.
         ("unit" | "description" | "host" | "user", _) => return None,
         // Paths: any text is one.
-        ("data" | "profiles" | "signing_key" | "sealing_key" | "pki_dir" | "password_file", _) => {
+        (
+            "data" | "profiles" | "credentials" | "signing_key" | "sealing_key" | "pki_dir"
+            | "password_file",
+            _,
+        ) => {
             return None;
         }
         // Any name of a unit will do, and any directory.

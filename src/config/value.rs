@@ -62,6 +62,15 @@ pub(super) fn id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error>
     }
 }
 
+/// Reads the name of somebody who logs in.
+pub(super) fn user<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    match crate::access::user_name(&name) {
+        Ok(_) => Ok(name),
+        Err(error) => Err(D::Error::custom(error)),
+    }
+}
+
 pub(super) fn device_id<'de, D: Deserializer<'de>>(from: D) -> Result<DeviceId, D::Error> {
     id(from).map(DeviceId::from)
 }

@@ -32,5 +32,5 @@ pub use password::{PasswordError, PasswordHash};
 pub use salts::SaltSeed;
 pub use sealing::{SealingKey, SealingPublicKey, WrappedKey};
 pub use signer::Signer;
-pub use tls::{TlsError, TlsFiles};
+pub use tls::{TlsError, TlsFiles, TlsPair, TlsServerConfig};
 pub use totp::{TotpError, TotpHash, TotpSecret};

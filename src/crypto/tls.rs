@@ -1,7 +1,9 @@
-//! TLS settings from PEM files, both ways authenticated: each side shows a certificate, and each
-//! checks the other's against certificate authorities that it was given. TLS 1.2 and 1.3.
+//! TLS settings from PEM files. [`TlsFiles`]: both ways authenticated, each side shows a certificate, and
+//! each checks the other's against certificate authorities that it was given. [`TlsPair`]: a server that
+//! shows who it is, and learns otherwise who connects. TLS 1.2 and 1.3.
 
 use super::key_file::{self, KeyFileError};
+pub use rustls::ServerConfig as TlsServerConfig;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -105,19 +107,52 @@ impl TlsFiles {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        let pem = key_file::read(&self.key)?;
-        PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::Key {
-            path: self.key.clone(),
-            reason: e.to_string(),
-        })
+        private_key(&self.key)
     }
 
     fn pair(&self, reason: rustls::Error) -> TlsError {
-        TlsError::Pair {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            reason: reason.to_string(),
-        }
+        unlike(&self.certificate, &self.key, &reason)
+    }
+}
+
+/// The files of a server that shows who it is, and asks for no certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPair {
+    /// Its certificate, and those between it and its authority; PEM.
+    pub certificate: PathBuf,
+    /// Its private key: PKCS#8, SEC1 or PKCS#1 in PEM, mode 0600.
+    pub key: PathBuf,
+}
+
+impl TlsPair {
+    /// Settings of the side that listens.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or do not go together.
+    pub fn server(&self) -> Result<TlsServerConfig, TlsError> {
+        let pair = |e| unlike(&self.certificate, &self.key, &e);
+        ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(pair)?
+            .with_no_client_auth()
+            .with_single_cert(certificates(&self.certificate)?, private_key(&self.key)?)
+            .map_err(pair)
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = key_file::read(path)?;
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::Key {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+fn unlike(certificate: &Path, key: &Path, reason: &rustls::Error) -> TlsError {
+    TlsError::Pair {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        reason: reason.to_string(),
     }
 }
 
@@ -179,6 +214,14 @@ mod tests {
         let files = files(dir.path());
         files.client().unwrap();
         files.server().unwrap();
+        let mut pair = TlsPair {
+            certificate: files.certificate,
+            key: files.key,
+        };
+        pair.server().unwrap();
+        pair.certificate = files.ca;
+        let error = pair.server().unwrap_err();
+        assert!(matches!(error, TlsError::Pair { .. }), "{error}");
     }
 
     #[test]

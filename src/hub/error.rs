@@ -80,6 +80,11 @@ pub enum HubError {
     /// The index of what was recorded.
     #[error("the history cannot be opened: {0}")]
     History(#[from] crate::ledger::history::PastError),
+    /// The files of the HTTP face's TLS.
+    #[error(
+        "the HTTP face cannot speak TLS: {0}; `weighbridge certs issue hub ID` makes its certificate and key, and `certificate` and `key` in [http] name others"
+    )]
+    HttpTls(#[source] crate::crypto::TlsError),
     /// An erasure.
     #[error("it cannot be erased: {0}")]
     Erasure(#[from] crate::ledger::erasure::ErasureError),

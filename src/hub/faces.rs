@@ -5,10 +5,11 @@ use super::{Hub, HubError};
 use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
-    self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, LedgerReadError,
-    LedgerReader, RecordAt, RecordFilter, RecordPage, Standing, Tip,
+    self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, Front,
+    LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Standing, Tip,
 };
-use crate::config::{DeviceConfig, HubConfig};
+use crate::config::{DeviceConfig, HttpConfig, HubConfig};
+use crate::crypto::TlsPair;
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
@@ -17,9 +18,10 @@ use crate::protocols::edge::NodeStatus;
 use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::{AccessPort, LedgerPort};
-use crate::store::BufferedStore;
+use crate::store::{BufferedStore, CredentialFiles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -30,8 +32,16 @@ use weighbridge_verifier::Hash;
 pub struct Faces {
     /// Where HTTP listens; nowhere when `None`.
     pub http: Option<SocketAddr>,
-    /// What the users of HTTP are, all of them.
+    /// What the users of HTTP are, all of them, while nobody logs in.
     pub http_roles: Vec<Role>,
+    /// The users of whom the configuration says the roles, where they log in.
+    pub http_users: Vec<(String, Vec<Role>)>,
+    /// The directory of the credentials of those who log in at HTTP; nobody does when `None`.
+    pub http_log_in: Option<PathBuf>,
+    /// The files of HTTP's TLS; plain when `None`.
+    pub http_tls: Option<TlsPair>,
+    /// Names that HTTP is asked for by, besides loopback and its own address.
+    pub http_hosts: Vec<String>,
     /// The OPC UA server; none when `None`.
     pub opcua: Option<OpcUaServerConfig>,
     /// What is known of the devices besides their tags.
@@ -44,6 +54,10 @@ impl Faces {
         Self {
             http: Some(config.http.bind),
             http_roles: config.http.roles.clone(),
+            http_users: users_of(&config.http),
+            http_log_in: config.http.log_in.then(|| config.http.credentials.clone()),
+            http_tls: config.http.tls_pair(),
+            http_hosts: config.http.hosts.clone(),
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
         }
@@ -55,11 +69,33 @@ impl Faces {
             Some(config) => ScadaServer::users(config)?,
             None => Vec::new(),
         };
-        if self.http.is_some() {
-            users.push((api::LOCAL.to_owned(), self.http_roles.clone()));
+        match (self.http, &self.http_log_in) {
+            (Some(_), None) => users.push((api::LOCAL.to_owned(), self.http_roles.clone())),
+            (Some(_), Some(_)) => users.extend(self.http_users.iter().cloned()),
+            (None, _) => {}
         }
-        Ok(users)
+        // Whoever is named at two faces is one user, with the roles of both.
+        let mut merged: BTreeMap<String, Vec<Role>> = BTreeMap::new();
+        for (user, roles) in users {
+            merged.entry(user).or_default().extend(roles);
+        }
+        Ok(merged.into_iter().collect())
     }
+
+    /// How HTTP is reached. Reads the files of its TLS.
+    fn front(&self) -> Result<Front, HubError> {
+        let tls = self.http_tls.as_ref().map(TlsPair::server);
+        Ok(Front {
+            hosts: self.http_hosts.clone(),
+            tls: tls.transpose().map_err(HubError::HttpTls)?,
+            users: self.http_log_in.as_deref().map(CredentialFiles::new),
+        })
+    }
+}
+
+fn users_of(config: &HttpConfig) -> Vec<(String, Vec<Role>)> {
+    let users = config.users.iter();
+    users.map(|u| (u.name.clone(), u.roles.clone())).collect()
 }
 
 /// What is shown of a device besides its tags.
@@ -160,11 +196,12 @@ impl Hub {
             heights: self.heights(),
             buffer: self.buffer.clone(),
         });
+        let front = faces.front()?;
         let machines = Machines::default();
         let control = self.control();
         self.runtime().block_on(self.name_users(&faces.users()?))?;
         let access: Arc<dyn AccessPort> = Arc::new(self.access().clone());
-        if faces.http.is_some() {
+        if faces.http.is_some() && faces.http_log_in.is_none() {
             // Whoever is on this machine is in from now on, also when nothing can be recorded later. Who may
             // not come in is told so when they ask.
             let admitted = self.runtime().block_on(access.admit(api::LOCAL, "http"));
@@ -212,7 +249,7 @@ impl Hub {
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),
                 };
-                Some(api::start(bind, context)?)
+                Some(api::start(bind, front, context)?)
             }
             None => None,
         };

@@ -9,8 +9,9 @@ the hub read, write and call asyncua, node-opcua and open62541 servers under eve
 opcua_open62541.py has open62541's client do so with the hub; opcua_many.py measures 10,000 items. Then the hub is
 stopped, its ledger verified, and a sample proven. evidence.py compares our verifier of evidence files with
 docs/verify.py, on thousands of changed files; guomi.py checks suite guomi with OpenSSL's SM2 and SM3; checkpoints.py has
-aics-witness cosign a ledger; identities.py has OpenSSL and others look at certificates. Everything is bounded in time, listens on loopback,
-and is ended by the process that started it. The last line says `N passed, N failed`.
+aics-witness cosign a ledger; https_users.py has Python log in over HTTPS; identities.py has OpenSSL and others look at
+certificates. Everything is bounded in time, listens on loopback, and is ended by the process that started it. The last
+line says `N passed, N failed`.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from pathlib import Path
 import checkpoints
 import evidence
 import guomi
+import https_users
 import identities
 import modbus
 import opcua_alarms
@@ -549,6 +551,7 @@ def main():
             checkpoints,
             evidence,
             guomi,
+            https_users,
             identities,
         )
         for suite in suites:

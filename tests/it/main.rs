@@ -26,6 +26,7 @@ mod floors;
 mod guomi;
 mod history;
 mod hostile;
+mod https;
 mod identities;
 mod kill;
 mod lifecycle;

@@ -5,11 +5,14 @@ import { drawTrend } from "./chart.js";
 import { Detail, addressOf, chosen } from "./detail.js";
 import { Devices, condition } from "./devices.js";
 import { Ledger } from "./ledger.js";
+import { entered, leftOut } from "./login.js";
 import { listen } from "./stream.js";
 import { count, element, say, seconds, shortHash, timeOfDay } from "./text.js";
 
 const LATCH = 15000;
 const CONDITIONS = 3;
+
+await entered();
 
 const find = (id) => document.getElementById(id);
 const devices = new Devices(find("devices"));
@@ -64,6 +67,10 @@ function showLink(state) {
   if (state.live) {
     say(find("link"), "● live");
     return;
+  }
+  if (state.retryAt !== showLink.looked) {
+    showLink.looked = state.retryAt;
+    leftOut();
   }
   const left = Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
   const since = lastStatus ? `, last word ${timeOfDay(lastStatus.at)}` : "";

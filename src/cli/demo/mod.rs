@@ -226,6 +226,7 @@ fn open_faces(hub: &Hub, cell: &Cell, dir: &Path) -> anyhow::Result<OpenFaces> {
             ..OpcUaServerConfig::default()
         }),
         devices: plan::device_infos(cell),
+        ..Faces::default()
     };
     match hub.open_faces(&faces) {
         // Somebody was faster.
