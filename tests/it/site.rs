@@ -274,7 +274,7 @@ pub fn device<T>(
 ) -> T {
     let live = hub.live().device(id).expect("the device is registered");
     let mut changes = live.changes();
-    wait(hub, &format!("{id}: {what}"), async {
+    let event = async {
         loop {
             changes.borrow_and_update();
             if let Some(found) = wanted(&live) {
@@ -282,7 +282,11 @@ pub fn device<T>(
             }
             changes.changed().await.unwrap();
         }
-    })
+    };
+    let waited = hub
+        .runtime()
+        .block_on(async { tokio::time::timeout(PATIENCE, event).await });
+    waited.unwrap_or_else(|_| panic!("waited in vain: {id}: {what}; it is {:?}", live.link()))
 }
 
 /// Waits until a device is down, and says why.
