@@ -17,18 +17,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
 from pathlib import Path
 
+import checks
+from checks import Failed
 import aics_tlog
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-
-class Failed(Exception):
-    """A check that did not hold; the message says what was seen."""
 
 
 def free_port():
@@ -226,30 +222,11 @@ def run(binary, folder):
     """Makes the checks; a list of name, whether it passed, and what was seen."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(binary, folder)
-    results = []
     try:
-        for name, check in checkpoints.checks():
-            try:
-                check()
-                results.append((name, True, ""))
-            except Exception as error:
-                expected = isinstance(error, (Failed, OSError))
-                results.append((name, False, str(error) if expected else traceback.format_exc()))
+        return checks.results(checkpoints.checks())
     finally:
         checkpoints.stop()
-    return results
-
-
-def main():
-    binary = Path(sys.argv[1]).resolve()
-    with tempfile.TemporaryDirectory(prefix="weighbridge-checkpoints-") as folder:
-        results = run(binary, Path(folder))
-    for name, passed, detail in results:
-        print(f"{'ok     ' if passed else 'FAILED '} {name}" + (f"\n    {detail}" if detail else ""))
-    failed = sum(not passed for _, passed, _ in results)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":
-    main()
+    checks.main("checkpoints", run)

@@ -15,18 +15,15 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
-import traceback
 from pathlib import Path
+
+import checks
+from checks import Failed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 IDENTITY = "1234567812345678"
 # SubjectPublicKeyInfo of a compressed point of the SM2 curve (1.2.156.10197.1.301), up to the point.
 INFO = bytes.fromhex("3039301306072a8648ce3d020106082a811ccf5501822d032200")
-
-
-class Failed(Exception):
-    """A check that did not hold; the message says what was seen."""
 
 
 def sm3(*parts):
@@ -189,27 +186,8 @@ class Guomi:
 def run(binary, folder):
     """Makes the checks; a list of name, whether it passed, and what was seen."""
     folder.mkdir(parents=True, exist_ok=True)
-    results = []
-    for name, check in Guomi(binary, folder).checks():
-        try:
-            check()
-            results.append((name, True, ""))
-        except Exception as error:
-            expected = isinstance(error, (Failed, OSError))
-            results.append((name, False, str(error) if expected else traceback.format_exc()))
-    return results
-
-
-def main():
-    binary = Path(sys.argv[1]).resolve()
-    with tempfile.TemporaryDirectory(prefix="weighbridge-guomi-") as folder:
-        results = run(binary, Path(folder))
-    for name, passed, detail in results:
-        print(f"{'ok     ' if passed else 'FAILED '} {name}" + (f"\n    {detail}" if detail else ""))
-    failed = sum(not passed for _, passed, _ in results)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    raise SystemExit(1 if failed else 0)
+    return checks.results(Guomi(binary, folder).checks())
 
 
 if __name__ == "__main__":
-    main()
+    checks.main("guomi", run)

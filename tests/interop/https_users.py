@@ -16,10 +16,7 @@ import signal
 import ssl
 import struct
 import subprocess
-import sys
-import tempfile
 import time
-import traceback
 import urllib.parse
 import urllib.request
 from base64 import b32decode
@@ -27,7 +24,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
-from identities import Failed, need, openssl
+import checks
+from checks import Failed
+from identities import need, openssl
 
 PASSWORD = "interop-only, and long"
 
@@ -161,30 +160,12 @@ class HttpsUsers:
 def run(binary, folder):
     """Makes the checks; a list of name, whether it passed, and what was seen."""
     folder.mkdir(parents=True, exist_ok=True)
-    results, users = [], HttpsUsers(binary, folder)
+    users = HttpsUsers(binary, folder)
     try:
-        for name, check in users.checks():
-            try:
-                check()
-                results.append((name, True, ""))
-            except Exception as error:
-                expected = isinstance(error, (Failed, OSError))
-                results.append((name, False, str(error) if expected else traceback.format_exc()))
+        return checks.results(users.checks())
     finally:
         users.end()
-    return results
-
-
-def main():
-    binary = Path(sys.argv[1]).resolve()
-    with tempfile.TemporaryDirectory(prefix="weighbridge-https-") as folder:
-        results = run(binary, Path(folder))
-    for name, passed, detail in results:
-        print(f"{'ok     ' if passed else 'FAILED '} {name}" + (f"\n    {detail}" if detail else ""))
-    failed = sum(not passed for _, passed, _ in results)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":
-    main()
+    checks.main("https", run)

@@ -21,23 +21,18 @@ import select
 import ssl
 import struct
 import subprocess
-import sys
-import tempfile
 import termios
 import time
-import traceback
 import urllib.parse
 from pathlib import Path
 
+import checks
+from checks import Failed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
-
-
-class Failed(Exception):
-    """A check that did not hold; the message says what was seen."""
 
 
 def need(condition, message):
@@ -312,27 +307,8 @@ class Identities:
 def run(binary, folder):
     """Makes the checks; a list of name, whether it passed, and what was seen."""
     folder.mkdir(parents=True, exist_ok=True)
-    results = []
-    for name, check in Identities(binary, folder).checks():
-        try:
-            check()
-            results.append((name, True, ""))
-        except Exception as error:
-            expected = isinstance(error, (Failed, OSError))
-            results.append((name, False, str(error) if expected else traceback.format_exc()))
-    return results
-
-
-def main():
-    binary = Path(sys.argv[1]).resolve()
-    with tempfile.TemporaryDirectory(prefix="weighbridge-identities-") as folder:
-        results = run(binary, Path(folder))
-    for name, passed, detail in results:
-        print(f"{'ok     ' if passed else 'FAILED '} {name}" + (f"\n    {detail}" if detail else ""))
-    failed = sum(not passed for _, passed, _ in results)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    raise SystemExit(1 if failed else 0)
+    return checks.results(Identities(binary, folder).checks())
 
 
 if __name__ == "__main__":
-    main()
+    checks.main("identities", run)
