@@ -1,8 +1,6 @@
 //! The state that a hub acts by, in the hands of everything that asks.
 
-use super::decide::{
-    Denied, Granted, Passage, Request, all_until, decide, decide_passage, somewhere,
-};
+use super::decide::{Denied, Granted, Request, all_until, decide, decide_passage, somewhere};
 use super::role::Right;
 use super::state::AccessState;
 use crate::model::Nanos;
@@ -75,14 +73,8 @@ impl Gate {
         right: Right,
         object: &str,
         time: Nanos,
-    ) -> Result<Passage, Denied> {
-        let request = Request {
-            subject: &id(user),
-            right,
-            object,
-            time,
-        };
-        decide_passage(&self.state(), &request, &self.0.hub)
+    ) -> Result<(), Denied> {
+        self.passages(user, right, [object], time)
     }
 
     /// As [`passage`](Self::passage), for several objects: all of them or none.

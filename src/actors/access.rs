@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::{Mutex, watch};
 use weighbridge_verifier::{Action, Response};
 
@@ -109,13 +109,7 @@ impl AccessDesk {
     /// nobody waits for it.
     pub async fn renew_store(&self, device: &str) {
         let desk = &*self.0;
-        let lifetime = nanos(desk.config.permits());
-        let fresh = |state: &AccessState, time: Nanos| {
-            let permit = state.permit(device, Mode::Store);
-            permit.is_some_and(|p| {
-                p.holds(time) && p.holds(time.saturating_add(lifetime / RENEW_WITHIN))
-            })
-        };
+        let fresh = |state: &AccessState, time| self.is_fresh(state, (device, Mode::Store), time);
         if fresh(&desk.gate.state(), now()) {
             return;
         }
@@ -124,11 +118,7 @@ impl AccessDesk {
         if fresh(&before, time) || before.admits(device, time).is_err() {
             return;
         }
-        let permit = Permit {
-            from: time,
-            until: time.saturating_add(lifetime),
-        };
-        let change = Change::Permit(device.to_owned(), Mode::Store, Some(permit));
+        let change = Change::Permit(device.to_owned(), Mode::Store, Some(self.permit(time)));
         let mut after = AccessState::clone(&before);
         if let Err(error) = after.apply(change.clone()) {
             tracing::error!(device, %error, "a permit cannot be given");
@@ -141,6 +131,25 @@ impl AccessDesk {
             Ok(()) => self.put_in_force(after),
             Err(error) => tracing::error!(device, %error, "a permit cannot be recorded"),
         }
+    }
+
+    fn lifetime(&self) -> Nanos {
+        Nanos::try_from(self.0.config.permits().as_nanos()).unwrap_or(Nanos::MAX)
+    }
+
+    /// A permit that is given now.
+    fn permit(&self, time: Nanos) -> Permit {
+        Permit {
+            from: time,
+            until: time.saturating_add(self.lifetime()),
+        }
+    }
+
+    /// Whether somebody has a permit that is not near its end yet.
+    fn is_fresh(&self, state: &AccessState, (id, mode): (&str, Mode), time: Nanos) -> bool {
+        let soon = time.saturating_add(self.lifetime() / RENEW_WITHIN);
+        let permit = state.permit(id, mode);
+        permit.is_some_and(|p| p.holds(time) && p.holds(soon))
     }
 
     /// Whether a user has all these rights; what they lack is recorded.
@@ -260,7 +269,7 @@ impl AccessPort for AccessDesk {
     async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError> {
         let desk = &*self.0;
         let (id, time) = (name("user", user), now());
-        let (state, lifetime) = (desk.gate.state(), nanos(desk.config.permits()));
+        let state = desk.gate.state();
         if let Err(denied) = state.admits(&id, time) {
             tracing::warn!(user, face, %denied, "a user was not let in");
             let details = json!({"face": face, "rule": denied.rule(), "why": denied.to_string()});
@@ -268,14 +277,10 @@ impl AccessPort for AccessDesk {
             self.refuse((&id, Action::Grant), &entry, details).await?;
             return Err(AccessError::Denied("the user may not come in".to_owned()));
         }
-        let permit = Permit {
-            from: time,
-            until: time.saturating_add(lifetime),
-        };
+        let permit = self.permit(time);
         // Within its life a permit lets straight through; near its end admission is repeated.
-        let fresh = time.saturating_add(lifetime / RENEW_WITHIN);
         let wanted = Mode::ALL.into_iter().filter(|mode| {
-            let enough = state.permit(&id, *mode).is_some_and(|p| p.holds(fresh));
+            let enough = self.is_fresh(&state, (&id, *mode), time);
             let rights = Right::ALL.into_iter().filter(|r| r.mode() == *mode);
             !enough
                 && rights
@@ -371,10 +376,6 @@ fn impossible(error: ChangeError) -> AccessError {
 
 fn not_recorded(error: JournalError) -> AccessError {
     AccessError::NotRecorded(error.to_string())
-}
-
-fn nanos(time: Duration) -> Nanos {
-    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
 /// For the log: by which rule a user was denied something.
