@@ -58,6 +58,6 @@ pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use names::Front;
 pub use ports::{
     ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, LedgerReadError,
-    LedgerReader, NoCheckpoint, RecordAt, RecordFilter, RecordPage, Tip,
+    LedgerReader, NoCheckpoint, RecordAt, RecordFilter, RecordPage, RetentionStatus, Tip,
 };
 pub use server::{ApiError, Running, start};

@@ -9,6 +9,7 @@ use crate::crypto::SealingKey;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::{Explorer, MAX_PAGE, RecordFilter};
 use crate::ledger::store::Store;
+use crate::store::ArchiveDir;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -58,11 +59,19 @@ impl Listing {
     }
 
     /// Records of `device`, or of all, newest first; with the sealing key of the hub in file `key`,
-    /// also the details of what users did.
-    pub(super) fn records(&self, device: Option<&str>, key: Option<&Path>) -> anyhow::Result<Json> {
+    /// also the details of what users did; with an archive, also what was retired into it.
+    pub(super) fn records(
+        &self,
+        device: Option<&str>,
+        key: Option<&Path>,
+        archive: Option<&Path>,
+    ) -> anyhow::Result<Json> {
         match &self.dir {
             Some(dir) => {
-                let store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
+                let mut store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
+                if let Some(archive) = archive {
+                    store = Arc::new(ArchiveDir::open(archive)?.over(store)?);
+                }
                 let explorer = Explorer::new(store.clone());
                 let opener = key.map(|key| opener(key, store, &explorer)).transpose()?;
                 self.pages(|before, limit| {

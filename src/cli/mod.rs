@@ -6,6 +6,7 @@
 
 mod access;
 mod alarms;
+mod archive;
 mod bench;
 mod blocks;
 mod certs;
@@ -126,6 +127,8 @@ enum Command {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Destroy the keys of what was recorded of a device up to a time
     Erase(erase::EraseArgs),
+    /// List, check and read what was retired into an archive
+    Archive(archive::ArchiveArgs),
     /// Check a ledger, an evidence file or a checkpoint, offline
     Verify(verify::VerifyArgs),
     /// Try a validator on history: a CSV in, a label a row out
@@ -178,6 +181,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Evidence(args) => evidence::run(args),
         Command::Checkpoint(args) => checkpoint::run(args),
         Command::Erase(args) => erase::run(args),
+        Command::Archive(args) => archive::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),

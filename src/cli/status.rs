@@ -200,6 +200,9 @@ fn text(status: &Json, style: Style) -> String {
         ),
     };
     line("ledger", last);
+    if let Some(kept) = retention(status, style) {
+        line("retention", kept);
+    }
     if let Some(config) = config(status, style) {
         line("config", config);
     }
@@ -215,6 +218,30 @@ fn text(status: &Json, style: Style) -> String {
         );
     }
     out
+}
+
+/// What is kept, where not everything is.
+fn retention(status: &Json, style: Style) -> Option<String> {
+    let retention = status.get("retention").filter(|r| !r.is_null())?;
+    let number = |key: &str| retention.get(key).and_then(Json::as_f64).unwrap_or(0.0);
+    let mut text = format!(
+        "batches after block {}, bodies after block {}; {} used",
+        number("batches_horizon"),
+        number("bodies_horizon"),
+        bytes(number("used_bytes")),
+    );
+    if number("max_bytes") > 0.0 {
+        text += &format!(" of {}", bytes(number("max_bytes")));
+    }
+    if number("segments") > 0.0 {
+        let archived = bytes(number("archived_bytes"));
+        text += &format!(", {archived} archived in {}", cell(retention, "/archive"));
+    }
+    let trouble = cell(retention, "/trouble");
+    if !trouble.is_empty() {
+        text += &style.red(&format!("; {trouble}"));
+    }
+    Some(text)
 }
 
 /// What is to be said of the configuration, if anything.

@@ -1,12 +1,14 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::edges::Edges;
+use super::retention::{Retainer, RetentionView};
 use super::{Hub, HubError};
 use crate::access::Role;
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, Front,
-    LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Standing, Tip,
+    LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, RetentionStatus, Standing,
+    Tip,
 };
 use crate::config::{DeviceConfig, HttpConfig, HubConfig};
 use crate::crypto::TlsPair;
@@ -195,6 +197,7 @@ impl Hub {
             status: self.ledger_status(),
             heights: self.heights(),
             buffer: self.buffer.clone(),
+            retention: self.retainer().map(Retainer::view),
         });
         let front = faces.front()?;
         let machines = Machines::default();
@@ -299,6 +302,7 @@ struct LedgerView {
     status: watch::Receiver<LedgerStatus>,
     heights: watch::Receiver<u64>,
     buffer: Option<Arc<BufferedStore>>,
+    retention: Option<RetentionView>,
 }
 
 impl LedgerPort for LedgerView {
@@ -348,6 +352,10 @@ impl LedgerReader for LedgerView {
             LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
             LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
         }
+    }
+
+    fn retention(&self) -> Option<RetentionStatus> {
+        self.retention.as_ref().map(RetentionView::now)
     }
 
     fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError> {

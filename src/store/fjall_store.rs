@@ -37,7 +37,7 @@ fn memtable_bytes(space: Space) -> u64 {
     match space {
         Space::Sealed => 4 << 20,
         Space::Blocks => 2 << 20,
-        Space::Keys | Space::History | Space::Erasures => 1 << 20,
+        Space::Keys | Space::History | Space::Erasures | Space::Retention => 1 << 20,
     }
 }
 
@@ -55,6 +55,7 @@ pub(super) struct Inner {
     sealed: Keyspace,
     history: Keyspace,
     erasures: Keyspace,
+    retention: Keyspace,
 }
 
 impl FjallStore {
@@ -149,6 +150,7 @@ impl Inner {
                 sealed: keyspace(Space::Sealed)?,
                 history: keyspace(Space::History)?,
                 erasures: keyspace(Space::Erasures)?,
+                retention: keyspace(Space::Retention)?,
                 database,
             })
         };
@@ -163,6 +165,7 @@ impl Inner {
             Space::Keys => None,
             Space::History => Some(&self.history),
             Space::Erasures => Some(&self.erasures),
+            Space::Retention => Some(&self.retention),
         }
     }
 
@@ -177,7 +180,7 @@ impl Inner {
     /// Gives back the room of removed values.
     fn reclaim(&self) -> Result<(), StoreError> {
         self.flush()?;
-        for keyspace in [&self.history, &self.sealed] {
+        for keyspace in [&self.history, &self.blocks, &self.sealed] {
             let mut left = u64::MAX;
             for _ in 0..COMPACTIONS {
                 guarded(|| keyspace.major_compact())?;
