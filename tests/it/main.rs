@@ -45,6 +45,7 @@ mod raw_opcua;
 mod recovery;
 mod reload;
 mod restart;
+mod retention;
 mod robots;
 mod scan;
 mod site;
