@@ -8,6 +8,7 @@ use crate::api::views::{BlockView, RecordView};
 use crate::crypto::SealingKey;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::{Explorer, MAX_PAGE, RecordFilter};
+use crate::ledger::retention::retired::Retired;
 use crate::ledger::store::Store;
 use crate::store::ArchiveDir;
 use anyhow::{Context, anyhow};
@@ -73,10 +74,16 @@ impl Listing {
                     store = Arc::new(ArchiveDir::open(archive)?.over(store)?);
                 }
                 let explorer = Explorer::new(store.clone());
+                let retired = Retired::load(&*store)?.bodies();
                 let opener = key.map(|key| opener(key, store, &explorer)).transpose()?;
-                self.pages(|before, limit| {
+                let found = self.pages(|before, limit| {
                     stored_records((&explorer, opener.as_ref()), before, limit, device)
-                })
+                })?;
+                if archive.is_none() && retired > 1 && found["next"].is_null() {
+                    let fate = explorer.fate(retired)?.unwrap_or_default();
+                    eprintln!("blocks 2 to {retired} have no records here any more; {fate}");
+                }
+                Ok(found)
             }
             None => self.pages(|before, limit| {
                 let mut query = vec![("limit", limit.to_string())];

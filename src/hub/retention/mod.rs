@@ -27,10 +27,13 @@ use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as Turn, broadcast, watch};
+use tokio::sync::{Mutex as Turn, Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
+/// How long an end waits for a step, for example a compaction.
+const END_WAIT: Duration = Duration::from_secs(10);
 /// A bound on the directory is looked after whenever this part of it was stored.
 const SHARE: u64 = 16;
 
@@ -60,6 +63,8 @@ struct Round {
     status: Arc<Mutex<RetentionStatus>>,
     /// Rounds that were ended.
     rounds: Arc<watch::Sender<u64>>,
+    /// Wakes who waits for the next one, to end.
+    end: Arc<Notify>,
 }
 
 /// Retires what is older than the policy.
@@ -67,6 +72,7 @@ pub struct Retainer {
     status: Arc<Mutex<RetentionStatus>>,
     ending: Arc<AtomicBool>,
     rounds: Arc<watch::Sender<u64>>,
+    end: Arc<Notify>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -120,14 +126,16 @@ impl Retainer {
             indexed,
             ending: Arc::default(),
             rounds: Arc::new(watch::Sender::new(0)),
+            end: Arc::default(),
         };
         let (status, ending) = (round.status.clone(), round.ending.clone());
-        let rounds = round.rounds.clone();
+        let (rounds, end) = (round.rounds.clone(), round.end.clone());
         let task = runtime.spawn(rounds_until_the_end(round, committed, stats));
         Self {
             status,
             ending,
             rounds,
+            end,
             task: Some(task),
         }
     }
@@ -135,10 +143,12 @@ impl Retainer {
     /// Ends it; a round under way stops after its step, and is finished at the next start.
     pub(super) fn end(&mut self, threads: &Threads) {
         self.ending.store(true, Ordering::Release);
-        if let Some(task) = self.task.take() {
-            task.abort();
-            // It was just cancelled; a step that runs on a thread of its own ends by itself.
-            let _ = threads.io.block_on(task);
+        self.end.notify_one();
+        if let Some(mut task) = self.task.take() {
+            let ended = async { tokio::time::timeout(END_WAIT, &mut task).await.is_ok() };
+            if !threads.io.block_on(ended) {
+                task.abort();
+            }
         }
     }
 }
@@ -152,7 +162,9 @@ async fn rounds_until_the_end(
     loop {
         let at = stored();
         let outcome = round.run().await;
-        if let Err(why) = &outcome {
+        if let Err(why) = &outcome
+            && !round.ending.load(Ordering::Acquire)
+        {
             tracing::error!(why, "nothing is retired for now");
         }
         {
@@ -160,6 +172,9 @@ async fn rounds_until_the_end(
             (status.progress, status.trouble) = (None, outcome.err());
         }
         round.rounds.send_modify(|rounds| *rounds += 1);
+        if round.ending.load(Ordering::Acquire) {
+            return;
+        }
         let due = tokio::time::sleep(round.setup.interval);
         tokio::pin!(due);
         loop {
@@ -169,6 +184,7 @@ async fn rounds_until_the_end(
             }
             tokio::select! {
                 () = &mut due => break,
+                () = round.end.notified() => return,
                 heard = committed.recv() => {
                     if matches!(heard, Err(broadcast::error::RecvError::Closed)) {
                         return;

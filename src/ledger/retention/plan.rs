@@ -66,9 +66,10 @@ pub fn plan(
     };
     take_values(store, &retired, state, &mut notice)?;
     let from = notice.bodies_before.min(notice.batches_before) + 1;
+    let archived = retired.archived();
     let unarchived = (from..=batches).filter(|height| {
         let goes = *height > notice.batches_before || notice.takes_body(*height);
-        goes && retired.segment_of(*height).is_none()
+        goes && !archived.contains(*height)
     });
     Ok(Some(Plan {
         unarchived: unarchived.collect(),

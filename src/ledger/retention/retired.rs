@@ -98,6 +98,14 @@ impl Retired {
         })
     }
 
+    /// All heights that are archived.
+    pub(super) fn archived(&self) -> Heights {
+        let segments = self.notices.iter().flat_map(|n| &n.segments);
+        let mut ranges: Vec<_> = segments.map(|s| (s.first, s.last)).collect();
+        ranges.sort_unstable();
+        Heights(ranges)
+    }
+
     /// What became of what the block at `height` recorded, in plain words; `None` when it is here.
     pub fn fate(&self, height: u64) -> Option<String> {
         let takes = |n: &&Notice| n.takes_body(height) || height <= n.batches;
@@ -132,6 +140,17 @@ impl Retired {
         let block = block_at(store, height)?;
         let state = snapshot.state(&block.header)?;
         Ok(Some((state, Tip::of(&block.header))))
+    }
+}
+
+/// Ranges of heights in order, which do not overlap.
+pub(super) struct Heights(Vec<(u64, u64)>);
+
+impl Heights {
+    /// Whether `height` is in one of them.
+    pub(super) fn contains(&self, height: u64) -> bool {
+        let at = self.0.partition_point(|(_, last)| *last < height);
+        self.0.get(at).is_some_and(|(first, _)| *first <= height)
     }
 }
 
