@@ -310,6 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_said_where_not_everything_is() {
+        let plain = Style { colour: false };
+        assert_eq!(retention(&json!({"retention": null}), plain), None);
+        let status = json!({"retention": {
+            "bodies_horizon": 7, "batches_horizon": 9, "used_bytes": 1_048_576, "max_bytes": 2_097_152,
+            "segments": 2, "archived_bytes": 1_048_576, "archive": "/a", "trouble": "the archive: no room",
+        }});
+        let text = retention(&status, plain).unwrap();
+        for part in [
+            "batches after block 9, bodies after block 7",
+            "archived in /a",
+            "; the archive: no room",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
     fn a_status_is_readable_and_an_empty_one_no_panic() {
         let plain = Style { colour: false };
         let status = json!({

@@ -219,7 +219,7 @@ impl ArchiveDir {
             written.push(segment);
         }
         let listed = &mut self.manifest.segments;
-        // One that was written before and never came on record is replaced.
+        // The same may have been written before, and not have come on record.
         listed.retain(|old| written.iter().all(|new| new.file() != old.file()));
         listed.extend(written.iter().cloned());
         self.write_manifest()?;

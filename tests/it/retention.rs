@@ -3,14 +3,18 @@
 
 use crate::machines::{EPOCH, MS, Scripted, Step, tag};
 use crate::site::PATIENCE;
-use crate::support::{Random, failed, run, run_json, stderr};
+use crate::support::{Plant, Random, failed, run, run_json, stderr};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use weighbridge::api::RetentionStatus;
 use weighbridge::crypto::Signer;
 use weighbridge::hub::{Hub, HubBuilder, HubKeys, RetentionSetup};
+use weighbridge::ledger::query::Explorer;
 use weighbridge::model::{Value, ValueKind};
+use weighbridge::store::{ArchiveDir, FjallStore};
 
 const PRESS: &str = "press-1";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -367,4 +371,67 @@ fn what_is_archived_is_read_back_and_proven_and_what_is_erased_then_is_closed() 
         "{}",
         stderr(&said)
     );
+}
+
+#[test]
+fn a_hub_that_is_killed_while_it_retires_loses_nothing_that_is_not_archived() {
+    const KILLS: u64 = 12;
+    let plant = Plant::start();
+    plant.configure(
+        "\n[ledger.retention]\nbatches = \"1s\"\nbodies = \"2s\"\narchive = \"archive\"\ninterval = \"1s\"\n",
+    );
+    let mut random = Random::from_env();
+    let mut acknowledged = BTreeMap::new();
+    let mut horizon = 0;
+    for round in 0..=KILLS {
+        let mut hub = plant.run_hub();
+        // The last one lives until it has retired something itself.
+        let mut left = 5 + random.below(200);
+        while left > 0 || round == KILLS && horizon < 2 {
+            for (device, epoch, sequence) in hub.next_block().batches {
+                let before = acknowledged.insert((device.clone(), epoch, sequence), round);
+                assert_eq!(before, None, "{device} {sequence} was acknowledged twice");
+            }
+            left = left.saturating_sub(1);
+            if left == 0 {
+                let status = run_json(&["status", "--url", hub.http_url(), "--json"]);
+                let retention = &status["retention"];
+                assert!(retention["trouble"].is_null(), "{retention}");
+                horizon = retention["bodies_horizon"].as_u64().unwrap();
+            }
+        }
+        hub.kill();
+        plant.verify_is_clean();
+    }
+    let (dir, archive) = (plant.path("."), plant.path("archive"));
+    let (dir, archive) = (dir.to_str().unwrap(), archive.to_str().unwrap());
+    let checked = run_json(&["archive", "verify", archive, "--dir", dir, "--json"]);
+    assert_eq!(checked["clean"], true, "{checked}");
+    assert!(checked["segments"].as_u64().unwrap() > 1, "{checked}");
+    // Ledger and archive together have every record and every batch that was acknowledged.
+    let store = FjallStore::open(&plant.path("data")).unwrap();
+    let stripped = Explorer::new(Arc::new(store));
+    let tip = stripped.tip().unwrap().unwrap().height;
+    let gone = |height: &u64| {
+        let block = stripped.block(*height).unwrap().unwrap();
+        block.records.is_empty()
+    };
+    let gone = (1..=tip).filter(gone).count() as u64;
+    assert!(gone > 0 && gone >= horizon - 1, "{gone} {horizon}");
+    drop(stripped);
+    let store = Arc::new(FjallStore::open(&plant.path("data")).unwrap());
+    let both = ArchiveDir::open(&plant.path("archive")).unwrap();
+    let both = Explorer::new(Arc::new(both.over(store).unwrap()));
+    for height in 1..=tip {
+        let block = both.block(height).unwrap().unwrap();
+        assert!(!block.records.is_empty(), "block {height}");
+        for batch in block.records.iter().filter_map(|r| r.body.batch()) {
+            acknowledged.remove(&(batch.device.clone(), batch.epoch, batch.sequence));
+            if let Some(sealed) = &batch.sealed {
+                let value = both.sealed(&sealed.hash).unwrap();
+                assert_eq!(value.unwrap().len() as u64, sealed.length);
+            }
+        }
+    }
+    assert_eq!(acknowledged, BTreeMap::new(), "seed {}", random.seed);
 }

@@ -41,9 +41,11 @@ pub struct SegmentRef {
 }
 
 impl SegmentRef {
-    /// The name of its file in the archive.
+    /// The name of its file in the archive; with a part of its hash, so that no file ever takes the place of
+    /// another one.
     pub fn file(&self) -> String {
-        format!("blocks-{:012}-{:012}.segment", self.first, self.last)
+        let (first, last, hash) = (self.first, self.last, self.hash.short());
+        format!("blocks-{first:012}-{last:012}-{hash}.segment")
     }
 }
 
