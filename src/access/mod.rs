@@ -15,6 +15,7 @@
 //! Before that, who it is: [`verify_login`] looks at what somebody shows, [`LoginGuard`] slows down those who
 //! guess, and [`Challenges`] are there to be signed.
 
+mod binding;
 mod challenge;
 mod config;
 pub mod credentials;
@@ -33,6 +34,7 @@ mod rules;
 mod state;
 mod window;
 
+pub use binding::{Binding, DeclaredBinding, Stranger};
 pub use challenge::{Challenge, ChallengeError, Challenges, Nonce};
 pub use config::AccessConfig;
 pub use credentials::{Credentials, CredentialsError, Totp, user_name};

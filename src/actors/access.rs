@@ -113,24 +113,43 @@ impl AccessDesk {
         if fresh(&desk.gate.state(), now()) {
             return;
         }
-        let _one_at_a_time = desk.changing.lock().await;
-        let (before, time) = (desk.gate.state(), now());
-        if fresh(&before, time) || before.admits(device, time).is_err() {
-            return;
-        }
-        let change = Change::Permit(device.to_owned(), Mode::Store, Some(self.permit(time)));
-        let mut after = AccessState::clone(&before);
-        if let Err(error) = after.apply(change.clone()) {
+        let given = self.note(|state| {
+            let time = now();
+            if fresh(state, time) || state.admits(device, time).is_err() {
+                return None;
+            }
+            let permit = Some(self.permit(time));
+            let change = Change::Permit(device.to_owned(), Mode::Store, permit);
+            Some((change, "on the whitelist, and its data are good"))
+        });
+        if let Err(error) = given.await {
             tracing::error!(device, %error, "a permit cannot be given");
-            return;
         }
+    }
+
+    /// Makes the change of the hub's own that `wanted` asks for in the state as it is, and why. It comes
+    /// into the record before whatever rests on it, so nobody waits until it is durable.
+    ///
+    /// # Errors
+    /// When it cannot be made or recorded; then it is not in force.
+    pub(super) async fn note<'a>(
+        &self,
+        wanted: impl FnOnce(&AccessState) -> Option<(Change, &'a str)>,
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let _one_at_a_time = desk.changing.lock().await;
+        let before = desk.gate.state();
+        let Some((change, why)) = wanted(&before) else {
+            return Ok(());
+        };
+        let mut after = AccessState::clone(&before);
+        after.apply(change.clone()).map_err(impossible)?;
         let entry = after.entry(&change);
-        let words = entry_words(&entry, "on the whitelist, and its data are good");
+        let words = entry_words(&entry, why);
         let act = entry_act(desk.gate.hub(), &change, &entry, &words);
-        match desk.journal.note(&act).await {
-            Ok(()) => self.put_in_force(after),
-            Err(error) => tracing::error!(device, %error, "a permit cannot be recorded"),
-        }
+        desk.journal.note(&act).await.map_err(not_recorded)?;
+        self.put_in_force(after);
+        Ok(())
     }
 
     fn lifetime(&self) -> Nanos {
@@ -183,7 +202,8 @@ impl AccessDesk {
         )))
     }
 
-    async fn refuse(
+    /// Records that something about the entry of this name was refused.
+    pub(super) async fn refuse(
         &self,
         (subject, action): (&str, Action),
         entry: &str,

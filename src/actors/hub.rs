@@ -9,6 +9,7 @@
 use super::access::AccessDesk;
 use super::admission::Admission;
 use super::alarms::AlarmDesk;
+use super::binding::BoundDevice;
 use super::control::ControlDoors;
 use super::credit::Credits;
 use super::device::{DeviceActor, Leave, MakeReading};
@@ -18,6 +19,7 @@ use super::reading::{BatchLimits, Reading};
 use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
 use super::validator::{MakeValidator, ValidatorActor};
 use super::work::Workers;
+use crate::access::DeclaredBinding;
 use crate::ledger::seal::BatchSealer;
 use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
@@ -46,6 +48,8 @@ pub struct DevicePlan {
     pub live: Arc<DeviceLive>,
     /// Where its batches come from.
     pub intake: Intake,
+    /// What the configuration says that it is known by.
+    pub binding: DeclaredBinding,
     /// When its batches close.
     pub batch: BatchLimits,
     /// Makes its validator.
@@ -211,10 +215,13 @@ impl HubActor {
                 let source = make();
                 self.doors.open(&plan.live, source.control());
                 let source = (source, plan.batch);
+                let binding = plan.binding.clone();
+                let known = BoundDevice::new(&self.access, &self.alarms, &live.id, binding);
                 Box::new(move |batches| {
                     let (credits, stop) = of_reading;
                     let reading = Reading::new(source, Box::new(batches), live, credits, stop);
-                    reading.admitted_by(admission).run().boxed()
+                    let reading = reading.admitted_by(admission).known_by(Box::new(known));
+                    reading.run().boxed()
                 })
             }
             Intake::Edge(feed) => {

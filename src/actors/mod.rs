@@ -9,6 +9,7 @@ pub mod access;
 pub mod admission;
 pub mod alarms;
 pub mod allowance;
+pub mod binding;
 pub mod control;
 pub mod credit;
 pub mod device;

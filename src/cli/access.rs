@@ -1,5 +1,7 @@
 //! `weighbridge access`: who is in and may what, and changes of it.
 
+mod bindings;
+
 use super::http_get::{HubUrl, get_json, post_json};
 use super::output::{self, Align, Style, cell};
 use anyhow::Context;
@@ -19,6 +21,8 @@ Examples:
   weighbridge access blacklist device:press-1 --off     and let in again
   weighbridge access revoke user:anna
   weighbridge access role night-shift rules.json        give a role rules of its own
+  weighbridge access bindings                           what the devices are known by
+  weighbridge access bind press-1                       the machine that answers now is press-1
 
 Every change is a record before it is in force. Whoever asks here is the user `local`, with the roles that
 `roles` in [http] gives: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
@@ -85,6 +89,18 @@ enum Act {
         /// Whose
         id: String,
     },
+    /// What the devices are known by, and who answers in their place
+    Bindings,
+    /// Accept who answers in the place of a device: it was replaced, or has moved
+    Bind {
+        /// The device
+        device: String,
+    },
+    /// Forget what a device is known by: who answers next is the device
+    Unbind {
+        /// The device
+        device: String,
+    },
     /// Give a role rules, or make it
     Role {
         /// The role
@@ -114,12 +130,23 @@ struct Listed {
 pub(super) fn run(args: AccessArgs) -> anyhow::Result<ExitCode> {
     const PATH: &str = "/api/v1/access";
     let answer = match &args.act {
-        None => get_json(&args.url, PATH, &[])?,
+        None | Some(Act::Bindings) => get_json(&args.url, PATH, &[])?,
+        Some(Act::Bind { device }) => {
+            let seen = get_json(&args.url, PATH, &[])?;
+            let wish = bindings::accept(&seen, device)?;
+            post_json(&args.url, PATH, &wish)?
+        }
         Some(act) => post_json(&args.url, PATH, &wish(act)?)?,
     };
     match args.json {
         true => output::print_json(&answer)?,
-        false => output::print(&text(&answer, Style::stdout()))?,
+        false => {
+            let text = match args.act {
+                Some(Act::Bindings | Act::Bind { .. } | Act::Unbind { .. }) => bindings::text,
+                _ => text,
+            };
+            output::print(&text(&answer, Style::stdout()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -140,6 +167,8 @@ fn wish(act: &Act) -> anyhow::Result<Json> {
         Act::Whitelist(of) => json!({"do": "whitelist", "id": of.id, "on": !of.off}),
         Act::Blacklist(of) => json!({"do": "blacklist", "id": of.id, "on": !of.off}),
         Act::EndPermits { id } => json!({"do": "end_permits", "id": id}),
+        Act::Unbind { device } => json!({"do": "unbind", "id": bindings::id(device)}),
+        Act::Bindings | Act::Bind { .. } => anyhow::bail!("this asks for what there is first"),
         Act::Role { role, rules } => {
             let rules: Json = match rules {
                 Some(file) => rules_of(file)?,

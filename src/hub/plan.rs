@@ -129,6 +129,7 @@ pub(super) fn plan(
     };
     let device = Arc::new(device);
     Ok(DevicePlan {
+        binding: device.binding.clone(),
         live: planner.live.register(id, device.tags.clone()),
         intake,
         batch: device.batch,

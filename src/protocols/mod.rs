@@ -6,6 +6,7 @@ pub mod edge;
 pub(crate) mod fake_alarms;
 mod fixed_access;
 pub mod modbus;
+pub mod neighbour;
 pub mod opcua;
 pub mod ports;
 pub mod preprocess;

@@ -1,7 +1,7 @@
 //! What every protocol adapter offers to a device actor.
 
 use super::control::Control;
-use crate::model::{About, BatchBuilder, Nanos, TagSpec};
+use crate::model::{About, BatchBuilder, Nanos, Peer, TagSpec};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -138,6 +138,12 @@ pub trait Source: Send {
     /// What is known of the device since it was connected.
     fn about(&self) -> About {
         About::default()
+    }
+
+    /// Who answers on the connection that was made last; `None` where there is nobody to tell from another,
+    /// as on a serial line.
+    fn peer(&self) -> Option<Peer> {
+        None
     }
 
     /// Samples lost since the last call, because nobody took them in time.

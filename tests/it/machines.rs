@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use weighbridge::hub::DeviceSetup;
-use weighbridge::model::{BatchBuilder, Nanos, Quality, TagSpec, Value, ValueKind};
+use weighbridge::model::{BatchBuilder, Nanos, Peer, Quality, TagSpec, Value, ValueKind};
 use weighbridge::protocols::{Mode, Source, SourceError};
 
 /// One millisecond in the machines' own time.
@@ -42,6 +42,7 @@ pub struct Scripted {
     id: &'static str,
     tags: Arc<[TagSpec]>,
     steps: mpsc::UnboundedSender<Step>,
+    peer: Arc<std::sync::Mutex<Option<Peer>>>,
     receiver: Arc<Mutex<mpsc::UnboundedReceiver<Step>>>,
 }
 
@@ -53,6 +54,7 @@ impl Scripted {
             id,
             tags: tags.into(),
             steps,
+            peer: Arc::default(),
             receiver: Arc::new(Mutex::new(receiver)),
         }
     }
@@ -60,10 +62,12 @@ impl Scripted {
     /// As a hub needs it: batches of `scans` scans, no limits and no learning.
     pub fn setup(&self, scans: usize) -> DeviceSetup {
         let (tags, receiver) = (self.tags.clone(), self.receiver.clone());
+        let peer = self.peer.clone();
         let make = move || {
             Box::new(ScriptedSource {
                 tags: tags.clone(),
                 receiver: receiver.clone(),
+                peer: peer.clone(),
             }) as Box<dyn Source>
         };
         let mut setup = unjudged(DeviceSetup::new(self.id.into(), self.tags.clone(), make));
@@ -71,6 +75,11 @@ impl Scripted {
         // Batches close by size, so that the test decides what is in them.
         setup.batch.age = Duration::from_secs(60);
         setup
+    }
+
+    /// From the next connection on this one answers.
+    pub fn answers_as(&self, peer: Peer) {
+        *self.peer.lock().unwrap() = Some(peer);
     }
 
     /// Tells it the next step.
@@ -95,6 +104,7 @@ fn unjudged(mut setup: DeviceSetup) -> DeviceSetup {
 struct ScriptedSource {
     tags: Arc<[TagSpec]>,
     receiver: Arc<Mutex<mpsc::UnboundedReceiver<Step>>>,
+    peer: Arc<std::sync::Mutex<Option<Peer>>>,
 }
 
 #[async_trait::async_trait]
@@ -105,6 +115,10 @@ impl Source for ScriptedSource {
 
     fn mode(&self) -> Mode {
         Mode::Scanning
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.peer.lock().unwrap().clone()
     }
 
     async fn connect(&mut self) -> Result<(), SourceError> {

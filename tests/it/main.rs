@@ -5,6 +5,7 @@
 mod access;
 mod alarms;
 mod attest;
+mod bindings;
 mod buffers;
 mod checkpoints;
 mod cli;

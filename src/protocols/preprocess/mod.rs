@@ -11,7 +11,7 @@ pub use config::{Convert, CycleConfig, Deadband, Decimate, Keep, ProcessConfig};
 
 use super::control::Control;
 use super::{Mode, Recorded, Source, SourceError};
-use crate::model::{About, BatchBuilder, DeviceId, Nanos, TagSpec, Value};
+use crate::model::{About, BatchBuilder, DeviceId, Nanos, Peer, TagSpec, Value};
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -240,6 +240,10 @@ impl Source for Preprocessed {
 
     fn about(&self) -> About {
         self.inner.about()
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.inner.peer()
     }
 
     fn lost(&mut self) -> u64 {

@@ -13,8 +13,10 @@ use super::refusal::explain;
 use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
 use super::subscription::Subscription;
 use super::wanted::Wanted;
-use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, TagSpec, now};
+use crate::crypto::possession;
+use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, Peer, TagSpec, now};
 use crate::protocols::control::Control;
+use crate::protocols::neighbour::who_answers;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
 use crate::protocols::source::{Mode, Recorded, Source, SourceError};
@@ -92,6 +94,7 @@ pub struct OpcUaSource {
     was_connected: bool,
     recorded: Option<Arc<dyn Recorded>>,
     about: About,
+    peer: Option<Peer>,
 }
 
 struct Running {
@@ -137,6 +140,7 @@ impl OpcUaSource {
             was_connected: false,
             recorded: None,
             about: About::default(),
+            peer: None,
         })
     }
 
@@ -257,6 +261,15 @@ async fn transferred(line: &Line, old: &Subscription) -> bool {
     }
 }
 
+/// Who answers, and the key that the open channel stands on: without security nobody proves one.
+fn who(config: &OpcUaConfig, connection: &Connection) -> Option<Peer> {
+    let address = (*connection.answering.lock())?;
+    let secure = config.security_policy != Policy::None;
+    let shown = secure.then(|| connection.endpoint.server_certificate.as_ref());
+    let key = shown.and_then(possession::certified_key_hash);
+    Some(who_answers(config.url.clone(), address, key))
+}
+
 fn warn_of_expiry(device: &DeviceId, folder: &Path) {
     let (found, _) = pki::list(folder).unwrap_or_default();
     for certificate in found.iter().filter(|c| c.place != pki::Place::Rejected) {
@@ -334,6 +347,7 @@ impl Source for OpcUaSource {
         let last = self.wanted.last.clone();
         let inbox = Arc::new(Inbox::new(self.config.buffer, self.dropped.clone(), last));
         let (connection, opened) = self.open_session(with, endpoint, &inbox).await?;
+        self.peer = who(&self.config, &connection);
         let failed = |e: Error| explain(&self.config, None, &e);
         let line = Line::open(
             connection.session.clone(),
@@ -362,6 +376,10 @@ impl Source for OpcUaSource {
             _keeper: AbortOnDropHandle::new(tokio::spawn(keeper)),
         });
         Ok(())
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.peer.clone()
     }
 
     fn about(&self) -> About {
