@@ -98,6 +98,23 @@ impl From<Peer> for Binding {
     }
 }
 
+impl From<Binding> for Peer {
+    fn from(binding: Binding) -> Self {
+        let Binding {
+            dialled,
+            address,
+            mac,
+            key,
+        } = binding;
+        Self {
+            dialled,
+            address,
+            mac,
+            key,
+        }
+    }
+}
+
 impl Binding {
     /// Whether `peer` is the device that is known by `known` and `declared`. `Some` when more, or other, is
     /// known of it from now on.

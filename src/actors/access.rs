@@ -7,7 +7,7 @@ use super::allowance::Allowance;
 use super::journal::{Journal, JournalError};
 use crate::access::{
     AccessConfig, AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit,
-    Right,
+    Right, Side,
 };
 use crate::ledger::act::{Act, name};
 use crate::ledger::words::{ACCESS, ACCESS_OBJECT, ACCESS_OVER};
@@ -99,20 +99,30 @@ impl AccessDesk {
         self.0.changes.subscribe()
     }
 
-    /// After how many refused batches in a row a device is cut off; 0: never.
-    pub fn cut_off_after(&self) -> u32 {
-        self.0.config.cut_off_after
+    /// When somebody is cut off.
+    pub fn config(&self) -> &AccessConfig {
+        &self.0.config
+    }
+
+    /// Blacklists somebody by rule, for this reason.
+    pub async fn cut_off(&self, side: Side, who: &str, why: &str) {
+        let black = Change::Black(side, who.to_owned(), true);
+        match self.change(By::Hub(why), vec![black]).await {
+            Ok(()) => tracing::error!(who, why, "cut off"),
+            Err(error) => tracing::error!(who, why, %error, "cannot be cut off yet"),
+        }
+    }
+
+    /// Whether a device has no permit to store, or one that is near its end.
+    pub fn store_ends(&self, device: &str) -> bool {
+        !self.is_fresh(&self.0.gate.state(), (device, Mode::Store), now())
     }
 
     /// Gives a device that is admitted and whose data are good another permit to store, when the one it
     /// has is near its end. It comes into the record before whatever the device stores under it, so
     /// nobody waits for it.
-    pub async fn renew_store(&self, device: &str) {
-        let desk = &*self.0;
+    pub async fn renew_store(&self, device: &str, why: &str) {
         let fresh = |state: &AccessState, time| self.is_fresh(state, (device, Mode::Store), time);
-        if fresh(&desk.gate.state(), now()) {
-            return;
-        }
         let given = self.note(|state| {
             let time = now();
             if fresh(state, time) || state.admits(device, time).is_err() {
@@ -120,7 +130,7 @@ impl AccessDesk {
             }
             let permit = Some(self.permit(time));
             let change = Change::Permit(device.to_owned(), Mode::Store, permit);
-            Some((change, "on the whitelist, and its data are good"))
+            Some((change, why))
         });
         if let Err(error) = given.await {
             tracing::error!(device, %error, "a permit cannot be given");

@@ -62,6 +62,12 @@ impl BoundDevice {
         }
     }
 
+    /// What the device is known by.
+    pub fn known(&self) -> Option<Peer> {
+        let state = self.desk.gate().state();
+        state.bindings().get(&self.id).cloned().map(Peer::from)
+    }
+
     /// Records what is known of the device from now on, where that changes.
     async fn bind(&self, peer: &Peer) -> Result<Result<(), Stranger>, AccessError> {
         let meet = |known: Option<&Binding>| Binding::meet(known, &self.declared, peer);

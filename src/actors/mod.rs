@@ -17,6 +17,7 @@ pub mod edge_intake;
 pub mod hub;
 pub mod journal;
 pub mod ledger;
+pub mod possession;
 pub mod reading;
 
 pub mod sealer;

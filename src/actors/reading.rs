@@ -329,6 +329,13 @@ impl Reading {
         }
     }
 
+    /// A device that sends far more than it was asked for is cut off.
+    async fn count_sent(&mut self) {
+        if let (Some(sent), Some(admission)) = (self.source.sent(), &mut self.admission) {
+            admission.sent(sent).await;
+        }
+    }
+
     fn count_lost(&mut self) {
         let lost = self.source.lost();
         self.live.dropped.fetch_add(lost, Ordering::Relaxed);
@@ -352,6 +359,7 @@ impl Reading {
             let gathered = builder.samples() - before;
             self.live.count_points(gathered as u64);
             self.count_lost();
+            self.count_sent().await;
             if gathered > 0 {
                 self.heard();
             }

@@ -18,7 +18,7 @@ Examples:
   weighbridge access enrol user:anna --role operator
   weighbridge access assign user:anna operator auditor
   weighbridge access blacklist device:press-1           cut off at once
-  weighbridge access blacklist device:press-1 --off     and let in again
+  weighbridge access allow device:press-1               and let in again
   weighbridge access revoke user:anna
   weighbridge access role night-shift rules.json        give a role rules of its own
   weighbridge access bindings                           what the devices are known by
@@ -84,6 +84,11 @@ enum Act {
     Whitelist(Listed),
     /// Put somebody on the blacklist of their side
     Blacklist(Listed),
+    /// Let somebody in again who was cut off: takes them off the blacklist
+    Allow {
+        /// Whom
+        id: String,
+    },
     /// End somebody's permits, so that admission is repeated
     EndPermits {
         /// Whose
@@ -166,6 +171,7 @@ fn wish(act: &Act) -> anyhow::Result<Json> {
         Act::Assign { id, roles } => json!({"do": "assign", "id": id, "roles": roles}),
         Act::Whitelist(of) => json!({"do": "whitelist", "id": of.id, "on": !of.off}),
         Act::Blacklist(of) => json!({"do": "blacklist", "id": of.id, "on": !of.off}),
+        Act::Allow { id } => json!({"do": "blacklist", "id": id, "on": false}),
         Act::EndPermits { id } => json!({"do": "end_permits", "id": id}),
         Act::Unbind { device } => json!({"do": "unbind", "id": bindings::id(device)}),
         Act::Bindings | Act::Bind { .. } => anyhow::bail!("this asks for what there is first"),

@@ -13,4 +13,4 @@ pub mod preprocess;
 pub mod source;
 
 pub use fixed_access::FixedAccess;
-pub use source::{Mode, Recorded, Source, SourceError};
+pub use source::{Mode, Recorded, Sent, Source, SourceError};

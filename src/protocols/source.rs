@@ -96,6 +96,17 @@ fn hint(reason: &str) -> &'static str {
     }
 }
 
+/// What a device sent by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sent {
+    /// Samples, wanted or not.
+    pub samples: u64,
+    /// What it was asked to send in a second, at most.
+    pub per_second: f64,
+    /// What it may send at once, after a pause.
+    pub burst: u64,
+}
+
 /// What is recorded of a device.
 #[async_trait]
 pub trait Recorded: Send + Sync {
@@ -149,6 +160,12 @@ pub trait Source: Send {
     /// Samples lost since the last call, because nobody took them in time.
     fn lost(&mut self) -> u64 {
         0
+    }
+
+    /// What the device sent by itself since the last call; `None` for one that only answers, or that may
+    /// send as much as it can.
+    fn sent(&mut self) -> Option<Sent> {
+        None
     }
 
     /// Tells it, before the first `connect`, where to learn what is recorded of the device: one that can

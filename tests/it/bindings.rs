@@ -1,14 +1,17 @@
 //! A device is known by its address, its MAC address and its key; another one is not read in its place.
 
+use crate::edge::Plant as EdgePlant;
 use crate::machines::{EPOCH, MS, Scripted, Step, tag};
 use crate::site::{self, Site};
 use crate::support::{Plant, run, run_json, stderr};
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use weighbridge::access::{Binding, Change, Role};
+use weighbridge::access::{Binding, Change, Mode, Role};
 use weighbridge::actors::access::By;
-use weighbridge::hub::{self, Hub};
+use weighbridge::edge::{EdgeBuilder, EdgeNode};
+use weighbridge::hub::{self, DeviceSetup, EdgesSetup, Hub};
 use weighbridge::model::{Mac, Peer, ValueKind};
 use weighbridge::protocols::ports::AlarmPort;
 use weighbridge_verifier::{Hash, Response};
@@ -225,4 +228,121 @@ fn a_machine_on_the_wire_is_bound_refused_and_accepted_by_command() {
     while hub.next_block().batches.is_empty() {}
     assert_eq!(bindings()["bindings"][0]["address"], known["address"]);
     hub.kill();
+}
+
+/// A hub whose edge node `edge-1` reads the press.
+fn with_edge(plant: &mut EdgePlant, press: &Scripted) -> Hub {
+    let mut setup = press.setup(1);
+    let tags = setup.tags.clone();
+    setup = {
+        let mut at_edge = DeviceSetup::at_edge(PRESS.into(), tags, "edge-1");
+        at_edge.validation = setup.validation;
+        at_edge
+    };
+    let edges = EdgesSetup {
+        bind: SocketAddr::from(([127, 0, 0, 1], plant.port)),
+        nodes: vec![("edge-1".to_owned(), plant.identity().peer_key())],
+    };
+    let hub = plant.site.hub().edges(edges).device(setup).start().unwrap();
+    plant.port = hub.edge_address().unwrap().port();
+    hub
+}
+
+fn edge_of(plant: &EdgePlant, press: &Scripted) -> EdgeNode {
+    let edge = EdgeBuilder::new(plant.identity(), plant.buffer())
+        .hub(crate::edge::entry(&plant.site, plant.port))
+        .device(press.setup(1));
+    edge.start().unwrap()
+}
+
+#[test]
+fn a_stranger_behind_an_edge_node_is_dropped_there_and_told_of_at_the_hub() {
+    let (mut plant, press) = (EdgePlant::new(192), press());
+    press.answers_as(peer("press:502", 7, Some(1), None));
+    let hub = with_edge(&mut plant, &press);
+    let edge = edge_of(&plant, &press);
+    press.scan(EPOCH, [1.0]);
+    site::batches(&hub, 1);
+    let own = peer("press:502", 7, Some(1), None);
+    site::device(&hub, PRESS, "is bound", |_| {
+        (bound(&hub) == Some(own.clone().into())).then_some(())
+    });
+
+    let stranger = peer("press:502", 7, Some(2), None);
+    press.answers_as(stranger.clone());
+    press.does(Step::Break);
+    press.scan(EPOCH + MS, [2.0]);
+    let why = "another machine answers in its place: ";
+    site::device(&hub, PRESS, "is refused", |live| {
+        format!("{:?}", live.link()).contains(why).then_some(())
+    });
+    edge.shutdown().unwrap();
+    // Without a hub the edge node knows its device, too.
+    hub.shutdown().unwrap();
+    let edge = edge_of(&plant, &press);
+    let mut link = edge.live().device(PRESS).unwrap().changes();
+    edge.runtime().block_on(async {
+        let seen = || format!("{:?}", edge.live().device(PRESS).unwrap().link());
+        let waited = tokio::time::timeout(site::PATIENCE, async {
+            while !seen().contains(why) {
+                link.changed().await.unwrap();
+            }
+        });
+        waited.await.expect("it is refused");
+    });
+    assert_eq!(edge.lanes()[0].pending, 0);
+
+    let hub = with_edge(&mut plant, &press);
+    site::device(&hub, PRESS, "is refused", |_| {
+        (hub.gate().strangers().get(ID) == Some(&stranger)).then_some(())
+    });
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    let accept = Change::Bind(ID.into(), Some(stranger.clone().into()));
+    let change = hub.access().change(By::User(&zoe), vec![accept]);
+    site::wait(&hub, "the stranger is accepted", change).unwrap();
+    site::batches(&hub, 1);
+    edge.shutdown().unwrap();
+    hub.shutdown().unwrap();
+    let refusals = plant.site.recorded().access.into_iter();
+    let refusals = refusals.filter(|a| a.object == ENTRY && a.response == Response::Refused);
+    // Once by each of the two hubs' processes.
+    assert_eq!(refusals.count(), 2);
+    plant.site.recorded().is_gapless();
+    plant.site.verify_is_clean();
+}
+
+#[test]
+fn a_permit_behind_an_edge_node_is_renewed_by_fresh_data_and_a_fresh_signature() {
+    let (mut plant, press) = (EdgePlant::new(193), press());
+    let hub = with_edge(&mut plant, &press);
+    let edge = edge_of(&plant, &press);
+    let zoe = site::enter(&hub, "zoe", &[Role::SecurityAdmin]);
+    for (time, batches) in (0..3).zip(1..) {
+        press.scan(EPOCH + time * MS, [1.0]);
+        site::batches(&hub, batches);
+        let ended = Change::Permit(ID.into(), Mode::Store, None);
+        let change = hub.access().change(By::User(&zoe), vec![ended]);
+        site::wait(&hub, "the permit is ended", change).unwrap();
+    }
+    edge.shutdown().unwrap();
+    hub.shutdown().unwrap();
+    let recorded = plant.site.recorded();
+    let permits = recorded
+        .access
+        .iter()
+        .filter(|a| a.object == "access:permit/store/device:press-1");
+    let given = permits.filter(|a| !a.details["says"].is_null());
+    let whys: BTreeSet<_> = given.map(|a| a.details["by"]["why"].to_string()).collect();
+    assert_eq!(whys.len(), 3, "each by a signature of its own: {whys:?}");
+    assert!(
+        whys.iter()
+            .all(|why| why.contains("its data are good; edge-1 has signed "))
+    );
+    assert!(
+        recorded
+            .batches
+            .iter()
+            .all(|b| b.permit.is_some() && b.opened.is_some())
+    );
+    plant.site.verify_is_clean();
 }

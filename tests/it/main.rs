@@ -23,6 +23,7 @@ mod edge_wire;
 mod end_to_end;
 mod erasure;
 mod faces;
+mod floods;
 mod floors;
 mod guomi;
 mod history;

@@ -10,7 +10,7 @@ mod units;
 pub use config::{Convert, CycleConfig, Deadband, Decimate, Keep, ProcessConfig};
 
 use super::control::Control;
-use super::{Mode, Recorded, Source, SourceError};
+use super::{Mode, Recorded, Sent, Source, SourceError};
 use crate::model::{About, BatchBuilder, DeviceId, Nanos, Peer, TagSpec, Value};
 use async_trait::async_trait;
 use std::collections::VecDeque;
@@ -248,6 +248,10 @@ impl Source for Preprocessed {
 
     fn lost(&mut self) -> u64 {
         self.inner.lost()
+    }
+
+    fn sent(&mut self) -> Option<Sent> {
+        self.inner.sent()
     }
 
     fn go_on_from(&mut self, recorded: Arc<dyn Recorded>) {

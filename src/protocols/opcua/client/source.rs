@@ -19,7 +19,7 @@ use crate::protocols::control::Control;
 use crate::protocols::neighbour::who_answers;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
-use crate::protocols::source::{Mode, Recorded, Source, SourceError};
+use crate::protocols::source::{Mode, Recorded, Sent, Source, SourceError};
 use async_trait::async_trait;
 use opcua::types::{EndpointDescription, Error};
 use parking_lot::Mutex;
@@ -142,6 +142,21 @@ impl OpcUaSource {
             about: About::default(),
             peer: None,
         })
+    }
+
+    /// The samples that the server is asked for in a second, and those that it may keep for one sending.
+    /// `None` when it may send as fast as it can.
+    fn asked_for(&self) -> Option<(f64, u64)> {
+        let (mut per_second, mut burst) = (0.0, 0_u64);
+        for point in &self.wanted.points {
+            let every = point.sampling_interval_ms;
+            let every = every.unwrap_or(self.config.sampling_interval_ms);
+            let kept = point.queue_size.unwrap_or(self.config.queue_size);
+            per_second += (every > 0).then_some(1_000.0 / f64::from(every))?;
+            // Two sendings: one that waited, and the next.
+            burst = burst.saturating_add(2 * u64::from(kept.max(1)));
+        }
+        Some((per_second, burst))
     }
 
     /// Which endpoint of the server to use; it also shows that the server is there, before a session
@@ -389,6 +404,16 @@ impl Source for OpcUaSource {
     /// Because the hub or the server's queue was too slow.
     fn lost(&mut self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    fn sent(&mut self) -> Option<Sent> {
+        let samples = self.running.as_ref()?.inbox.sent();
+        let (per_second, burst) = self.asked_for()?;
+        Some(Sent {
+            samples,
+            per_second,
+            burst,
+        })
     }
 
     async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError> {
