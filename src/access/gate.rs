@@ -78,7 +78,10 @@ impl Gate {
 
     /// By device, who answered last in its place.
     pub fn strangers(&self) -> BTreeMap<String, Peer> {
-        self.0.strangers.lock().clone()
+        let (state, mut strangers) = (self.state(), self.0.strangers.lock().clone());
+        let there = |id: &str| state.subjects().get(id).is_some_and(|s| !s.revoked);
+        strangers.retain(|device, _| there(device));
+        strangers
     }
 
     /// Whether user `user` may use `right` on a machine's `object` by way of this hub.

@@ -11,8 +11,13 @@ use crate::protocols::Sent;
 use crate::protocols::ports::AccessPort;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use weighbridge_verifier::Hash;
+
+/// How long a batch waits for a signature that its permit is renewed by.
+const PROOF: Duration = Duration::from_secs(10);
 
 /// One device's admission. Clones share what they count.
 #[derive(Clone)]
@@ -71,6 +76,10 @@ impl Admission {
         match &self.possession {
             None => self.desk.renew_store(&self.device, why).await,
             Some(possession) => {
+                // A batch that is under way when the permit ends waits for the answer.
+                if self.waits_for_proof() {
+                    let _ = timeout(PROOF, possession.proved()).await;
+                }
                 if let Some(proof) = possession.spend() {
                     let (signer, nonce) = (proof.signer, Hash(proof.nonce));
                     let why = format!("{why}; {signer} has signed {nonce}");

@@ -7,6 +7,7 @@ use crate::model::now;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
 use weighbridge_verifier::{PublicKey, Signature};
 
 /// Whoever signs for one device.
@@ -20,6 +21,7 @@ pub struct Possession {
     local: Option<Arc<dyn Signer>>,
     epoch: AtomicU64,
     renewals: Mutex<Renewals>,
+    answered: Notify,
 }
 
 impl Possession {
@@ -39,6 +41,7 @@ impl Possession {
             local: None,
             epoch: AtomicU64::new(epoch),
             renewals: Mutex::default(),
+            answered: Notify::new(),
         }
     }
 
@@ -79,12 +82,23 @@ impl Possession {
     /// Why it proves nothing.
     pub fn answer(&self, nonce: &Nonce, signature: &Signature) -> Result<(), RenewalError> {
         let mut renewals = self.renewals.lock();
-        renewals.answer(nonce, signature, &self.key, now())
+        renewals.answer(nonce, signature, &self.key, now())?;
+        self.answered.notify_one();
+        Ok(())
     }
 
     /// Whether the device's permit may be renewed.
     pub fn is_proved(&self) -> bool {
         self.renewals.lock().is_proved()
+    }
+
+    /// Returns when there is a proof.
+    pub async fn proved(&self) {
+        self.ask_here();
+        while !self.is_proved() {
+            // A proof that came since is remembered.
+            self.answered.notified().await;
+        }
     }
 
     /// Asks whoever signs here, who answers at once.

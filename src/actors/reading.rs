@@ -264,7 +264,7 @@ impl Reading {
                     continue;
                 }
                 Ended::NotMet(not) => {
-                    self.source.close().await;
+                    self.source.turn_away().await;
                     not
                 }
                 Ended::Broken(error) => NotMet {

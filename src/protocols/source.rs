@@ -180,6 +180,11 @@ pub trait Source: Send {
 
     /// Ends the connection in good order.
     async fn close(&mut self) {}
+
+    /// Ends the connection because another one than the device answers, whoever else uses it.
+    async fn turn_away(&mut self) {
+        self.close().await;
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A device is known by its address, its MAC address and its key; another one is not read in its place.
 
 use crate::edge::Plant as EdgePlant;
+use crate::faces::scada_with;
 use crate::machines::{EPOCH, MS, Scripted, Step, tag};
 use crate::site::{self, Site};
 use crate::support::{Plant, run, run_json, stderr};
@@ -11,8 +12,9 @@ use std::net::{SocketAddr, TcpStream};
 use weighbridge::access::{Binding, Change, Mode, Role};
 use weighbridge::actors::access::By;
 use weighbridge::edge::{EdgeBuilder, EdgeNode};
-use weighbridge::hub::{self, DeviceSetup, EdgesSetup, Hub};
+use weighbridge::hub::{self, DeviceSetup, EdgesSetup, Faces, Hub};
 use weighbridge::model::{Mac, Peer, ValueKind};
+use weighbridge::protocols::opcua::{OpcUaConfig, OpcUaServerConfig, Policy, Trust};
 use weighbridge::protocols::ports::AlarmPort;
 use weighbridge_verifier::{Hash, Response};
 
@@ -345,4 +347,58 @@ fn a_permit_behind_an_edge_node_is_renewed_by_fresh_data_and_a_fresh_signature()
             .all(|b| b.permit.is_some() && b.opened.is_some())
     );
     plant.site.verify_is_clean();
+}
+
+#[test]
+fn an_opcua_server_with_another_key_is_another_one_whoever_trusts_it() {
+    let (site, other, press) = (Site::new(194), Site::new(195), press());
+    let hub = site.hub().device(press.setup(1)).start().unwrap();
+    let open = |port: u16, pki: &tempfile::TempDir| {
+        let opcua = OpcUaServerConfig {
+            bind: SocketAddr::from(([127, 0, 0, 1], port)),
+            pki_dir: pki.path().into(),
+            trust: Trust::Any,
+            ..OpcUaServerConfig::default()
+        };
+        let faces = Faces {
+            opcua: Some(opcua),
+            ..Faces::default()
+        };
+        hub.open_faces(&faces).unwrap()
+    };
+    let pki = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [own, another, client] = &pki;
+    let faces = open(0, own);
+    let url = faces.opcua_url().unwrap();
+    let mut config = OpcUaConfig::new(&url);
+    config.security_policy = Policy::Basic256Sha256;
+    config.trust = Trust::Any;
+    config.pki_dir = client.path().into();
+    let reader = scada_with(config, &press.setup(1));
+    let reader = other.hub().device(reader).start().unwrap();
+    press.scan(EPOCH, [1.0]);
+    site::up(&reader, "scada");
+    let bound = || reader.gate().state().bindings()["device:scada"].clone();
+    let known = bound();
+    assert!(known.key.is_some() && known.mac.is_none(), "{known:?}");
+    let port = known.address.port();
+    assert_eq!(known.address, SocketAddr::from(([127, 0, 0, 1], port)));
+    assert!(url.contains(&format!(":{port}")), "{url}");
+
+    faces.close(&hub.runtime());
+    let faces = open(port, another);
+    let short = known.key.unwrap().short();
+    let why = format!("another machine answers in its place: its key is {short}, and ");
+    site::device(&reader, "scada", "is refused", |live| {
+        format!("{:?}", live.link()).contains(&why).then_some(())
+    });
+    // The old one is back, with a certificate that it had before.
+    faces.close(&hub.runtime());
+    let faces = open(port, own);
+    site::up(&reader, "scada");
+    assert_eq!(bound(), known);
+    reader.shutdown().unwrap();
+    faces.close(&hub.runtime());
+    hub.shutdown().unwrap();
+    other.verify_is_clean();
 }

@@ -338,9 +338,12 @@ impl Talk {
                 Err(_) => return format!("nothing was heard for {} s", SILENCE.as_secs()),
             };
             self.node.is_heard();
-            if !matches!(frame, FromEdge::Upload(_))
-                && let Some(flood) = self.count_word(&mut words)
-            {
+            // Batches are bounded by credits, and answers by what was asked.
+            let by_itself = !matches!(
+                frame,
+                FromEdge::Upload(_) | FromEdge::Acted(..) | FromEdge::Proof(..)
+            );
+            if by_itself && let Some(flood) = self.count_word(&mut words) {
                 let why = format!("it floods: {flood} words");
                 self.keeper.flooded(&self.node.id, &why).await;
                 return why;

@@ -113,9 +113,13 @@ impl Bus {
 
     /// Ends the connection in good order, unless it is shared.
     pub(super) async fn close(&self, station: &Station) {
-        if self.shared {
-            return;
+        if !self.shared {
+            self.hang_up(station).await;
         }
+    }
+
+    /// Ends the connection in good order, whoever shares it.
+    pub(super) async fn hang_up(&self, station: &Station) {
         let link = self.line.lock().await.link.take();
         if let Some(link) = link {
             link.close(station.timeout).await;

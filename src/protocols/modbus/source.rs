@@ -333,4 +333,9 @@ impl Source for ModbusSource {
         self.drop_connection();
         self.bus.close(&self.station).await;
     }
+
+    async fn turn_away(&mut self) {
+        self.drop_connection();
+        self.bus.hang_up(&self.station).await;
+    }
 }

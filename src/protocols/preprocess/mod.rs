@@ -265,6 +265,10 @@ impl Source for Preprocessed {
     async fn close(&mut self) {
         self.inner.close().await;
     }
+
+    async fn turn_away(&mut self) {
+        self.inner.turn_away().await;
+    }
 }
 
 #[cfg(test)]
