@@ -7,7 +7,7 @@ use super::allowance::Allowance;
 use super::journal::{Journal, JournalError};
 use crate::access::{
     AccessConfig, AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit,
-    Right,
+    Right, Side,
 };
 use crate::ledger::act::{Act, name};
 use crate::ledger::words::{ACCESS, ACCESS_OBJECT, ACCESS_OVER};
@@ -99,38 +99,67 @@ impl AccessDesk {
         self.0.changes.subscribe()
     }
 
-    /// After how many refused batches in a row a device is cut off; 0: never.
-    pub fn cut_off_after(&self) -> u32 {
-        self.0.config.cut_off_after
+    /// When somebody is cut off.
+    pub fn config(&self) -> &AccessConfig {
+        &self.0.config
+    }
+
+    /// Blacklists somebody by rule, for this reason.
+    pub async fn cut_off(&self, side: Side, who: &str, why: &str) {
+        let black = Change::Black(side, who.to_owned(), true);
+        match self.change(By::Hub(why), vec![black]).await {
+            Ok(()) => tracing::error!(who, why, "cut off"),
+            Err(error) => tracing::error!(who, why, %error, "cannot be cut off yet"),
+        }
+    }
+
+    /// Whether a device has no permit to store, or one that is near its end.
+    pub fn store_ends(&self, device: &str) -> bool {
+        !self.is_fresh(&self.0.gate.state(), (device, Mode::Store), now())
     }
 
     /// Gives a device that is admitted and whose data are good another permit to store, when the one it
     /// has is near its end. It comes into the record before whatever the device stores under it, so
     /// nobody waits for it.
-    pub async fn renew_store(&self, device: &str) {
-        let desk = &*self.0;
+    pub async fn renew_store(&self, device: &str, why: &str) {
         let fresh = |state: &AccessState, time| self.is_fresh(state, (device, Mode::Store), time);
-        if fresh(&desk.gate.state(), now()) {
-            return;
-        }
-        let _one_at_a_time = desk.changing.lock().await;
-        let (before, time) = (desk.gate.state(), now());
-        if fresh(&before, time) || before.admits(device, time).is_err() {
-            return;
-        }
-        let change = Change::Permit(device.to_owned(), Mode::Store, Some(self.permit(time)));
-        let mut after = AccessState::clone(&before);
-        if let Err(error) = after.apply(change.clone()) {
+        let given = self.note(|state| {
+            let time = now();
+            if fresh(state, time) || state.admits(device, time).is_err() {
+                return None;
+            }
+            let permit = Some(self.permit(time));
+            let change = Change::Permit(device.to_owned(), Mode::Store, permit);
+            Some((change, why))
+        });
+        if let Err(error) = given.await {
             tracing::error!(device, %error, "a permit cannot be given");
-            return;
         }
+    }
+
+    /// Makes the change of the hub's own that `wanted` asks for in the state as it is, and why. It comes
+    /// into the record before whatever rests on it, so nobody waits until it is durable.
+    ///
+    /// # Errors
+    /// When it cannot be made or recorded; then it is not in force.
+    pub(super) async fn note<'a>(
+        &self,
+        wanted: impl FnOnce(&AccessState) -> Option<(Change, &'a str)>,
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let _one_at_a_time = desk.changing.lock().await;
+        let before = desk.gate.state();
+        let Some((change, why)) = wanted(&before) else {
+            return Ok(());
+        };
+        let mut after = AccessState::clone(&before);
+        after.apply(change.clone()).map_err(impossible)?;
         let entry = after.entry(&change);
-        let words = entry_words(&entry, "on the whitelist, and its data are good");
+        let words = entry_words(&entry, why);
         let act = entry_act(desk.gate.hub(), &change, &entry, &words);
-        match desk.journal.note(&act).await {
-            Ok(()) => self.put_in_force(after),
-            Err(error) => tracing::error!(device, %error, "a permit cannot be recorded"),
-        }
+        desk.journal.note(&act).await.map_err(not_recorded)?;
+        self.put_in_force(after);
+        Ok(())
     }
 
     fn lifetime(&self) -> Nanos {
@@ -183,7 +212,8 @@ impl AccessDesk {
         )))
     }
 
-    async fn refuse(
+    /// Records that something about the entry of this name was refused.
+    pub(super) async fn refuse(
         &self,
         (subject, action): (&str, Action),
         entry: &str,

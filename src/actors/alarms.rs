@@ -173,6 +173,18 @@ impl AlarmDesk {
     }
 }
 
+impl AlarmDesk {
+    /// Says that another machine answers in the place of a device.
+    pub fn stranger(&self, device: &DeviceId, message: String) {
+        let mut state = self.inner.state.lock();
+        let Some(watched) = state.devices.get_mut(device) else {
+            return;
+        };
+        let edges = watched.watch.stranger(message);
+        self.inner.take(&mut state, device, edges);
+    }
+}
+
 impl Inner {
     fn take(&self, state: &mut State, device: &DeviceId, edges: Vec<Edge>) {
         for edge in edges {

@@ -6,11 +6,13 @@
 //! and then how much was asked: live values are read too often for a record each. That a user came in at
 //! all is durable before they are answered ([`AccessPort::admit`](crate::protocols::ports::AccessPort::admit)).
 
+use super::access::AccessDesk;
 use super::allowance::Allowance;
 use super::journal::Journal;
+use crate::access::{FloodGauge, Side};
 use crate::ledger::act::{Act, name};
 use crate::model::{Nanos, now};
-use crate::protocols::ports::SessionPort;
+use crate::protocols::ports::{AccessPort, SessionPort};
 use actix::prelude::*;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -63,6 +65,7 @@ struct SessionActor {
     idle: Option<SpawnHandle>,
     registry: Addr<SessionRegistry>,
     book: Option<Book>,
+    gauge: FloodGauge,
 }
 
 /// Where sessions are recorded. What is not, because there were too many of late, is counted.
@@ -70,13 +73,33 @@ struct SessionActor {
 pub struct Book {
     journal: Journal,
     allowance: Arc<Allowance>,
+    desk: AccessDesk,
 }
 
 impl Book {
-    /// One that writes to `journal`.
-    pub fn new(journal: Journal) -> Self {
+    /// One that writes to `journal`, of users whom `desk` cuts off when they flood.
+    pub fn new(journal: Journal, desk: AccessDesk) -> Self {
         let allowance = Arc::new(Allowance::new(Instant::now()));
-        Self { journal, allowance }
+        Self {
+            journal,
+            allowance,
+            desk,
+        }
+    }
+
+    /// Counts requests of a session; a flood of them cuts the user off.
+    fn count(&self, (session, user): (&str, &str), gauge: &mut FloodGauge, times: u64) {
+        let Some(most) = self.desk.config().flood_of_requests() else {
+            return;
+        };
+        let Some(flood) = gauge.count(times, most, now()) else {
+            return;
+        };
+        let (desk, user) = (self.desk.clone(), name("user", user));
+        let why = format!("session {session} floods: {flood} requests");
+        if desk.gate().state().admits(&user, now()).is_ok() {
+            actix::spawn(async move { desk.cut_off(Side::Extranet, &user, &why).await });
+        }
     }
 
     /// Hands what is to be told of a session to the ledger.
@@ -168,6 +191,9 @@ impl Handler<Touch> for SessionActor {
 
     fn handle(&mut self, Touch(times): Touch, ctx: &mut Self::Context) {
         self.requests += times;
+        if let Some(book) = &self.book {
+            book.count((&self.session, &self.user), &mut self.gauge, times);
+        }
         self.wait_for_idleness(ctx);
     }
 }
@@ -197,6 +223,11 @@ impl Actor for SessionRegistry {
 }
 
 impl SessionRegistry {
+    fn window(&self) -> Nanos {
+        let book = self.book.as_ref();
+        book.map_or(0, |book| book.desk.config().flood_window())
+    }
+
     /// Starts the registry; what it returns is given to the faces. Sessions are told to `book`.
     pub fn open(book: Option<Book>) -> Arc<SessionDoor> {
         let registry = Self {
@@ -234,6 +265,7 @@ impl Handler<Asked> for SessionRegistry {
                 summed: 0,
                 idle: None,
                 registry: ctx.address(),
+                gauge: FloodGauge::new(self.window(), now()),
                 book: self.book.clone(),
             };
             self.sessions.insert(session.clone(), actor.start());

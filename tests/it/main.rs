@@ -5,6 +5,7 @@
 mod access;
 mod alarms;
 mod attest;
+mod bindings;
 mod buffers;
 mod checkpoints;
 mod cli;
@@ -22,6 +23,7 @@ mod edge_wire;
 mod end_to_end;
 mod erasure;
 mod faces;
+mod floods;
 mod floors;
 mod guomi;
 mod history;

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use weighbridge::crypto::TlsFiles;
+use weighbridge::crypto::possession::certified_key_hash;
+use weighbridge::crypto::{Certificate, TlsFiles};
 use weighbridge::model::{Batch, BatchBuilder, TagSpec, Value};
 use weighbridge::protocols::control::TagWrite;
 use weighbridge::protocols::modbus::{ModbusConfig, ModbusPoint, ModbusSource};
@@ -354,6 +355,17 @@ async fn tls_is_mutual_and_both_certificates_count() {
     let mut trusted = source(&tls_config(address, &hub, named), 0..50);
     trusted.connect().await.unwrap();
     reads(&mut trusted, &memory, 0).await;
+    // It is known by its address and the key of its certificate; another certificate is another key.
+    let peer = trusted.peer().unwrap();
+    assert_eq!((peer.address, peer.mac), (address, None));
+    let other = plant.files(dir.path(), "other", "plc.example", &plant);
+    let key = |files: &TlsFiles| {
+        let pem = std::fs::read(&files.certificate).unwrap();
+        let certificate = Certificate::from_bytes(&pem).unwrap().remove(0);
+        certified_key_hash(certificate.der())
+    };
+    assert!(peer.key.is_some() && peer.key == key(&device));
+    assert_ne!(peer.key, key(&other));
 
     // The certificate is for another name than the address.
     let mut unnamed = source(&tls_config(address, &hub, ""), 0..1);
