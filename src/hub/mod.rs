@@ -445,7 +445,7 @@ impl Actors {
                 let status = ledger.status();
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
-                let sessions = SessionRegistry::open(Some(Book::new(journal.clone())));
+                let sessions = SessionRegistry::open(&id, Some(Book::new(journal.clone())));
                 let seen = (status, (committed, first), sessions);
                 let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
                 let asked = (gate, journal.clone());
@@ -614,6 +614,7 @@ impl Hub {
             return Ok(());
         };
         self.past.end();
+        threads.io.block_on(self.actors.sessions.sum_up());
         threads.io.block_on(self.edges.stop());
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
