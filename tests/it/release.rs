@@ -9,7 +9,12 @@ use std::time::Duration;
 use weighbridge::access::{Caller, Change, Pattern, Right, Role, Rule};
 use weighbridge::actors::access::By;
 use weighbridge::hub::{Faces, Hub, OpenFaces};
-use weighbridge::model::ValueKind;
+use weighbridge::model::{TagSpec, Value, ValueKind};
+use weighbridge::protocols::Source;
+use weighbridge::protocols::control::TagWrite;
+use weighbridge::protocols::opcua::{
+    NodeAddress, OpcUaConfig, OpcUaPoint, OpcUaServerConfig, OpcUaSource,
+};
 use weighbridge::protocols::ports::AccessError;
 use weighbridge_verifier::{Action, Response};
 
@@ -239,6 +244,80 @@ fn what_can_be_is_not_for_those_to_know_who_may_not_change_it() {
         matches!(impossible, AccessError::Impossible(_)),
         "{impossible}"
     );
+    hub.shutdown().unwrap();
+    site.verify_is_clean();
+}
+
+#[test]
+fn over_opc_ua_log_ins_and_what_is_not_shown_or_fits_no_tag_are_on_record() {
+    let (site, press) = (Site::new(115), press());
+    let hub = site.hub().device(press.setup(1)).start().unwrap();
+    press.scan(EPOCH, [1.0]);
+    site::up(&hub, PRESS);
+    let pki = tempfile::tempdir().unwrap();
+    let faces = Faces {
+        opcua: Some(OpcUaServerConfig {
+            bind: ANY_PORT,
+            pki_dir: pki.path().to_owned(),
+            anonymous_roles: vec![Role::Engineer],
+            ..Default::default()
+        }),
+        ..Faces::default()
+    };
+    let faces = hub.open_faces(&faces).unwrap();
+    let node = format!("Weighbridge/Devices/{PRESS}/pressure");
+    let node = NodeAddress::named("urn:weighbridge:hub", &node);
+    // The client believes that it may be written.
+    let spec = TagSpec {
+        writable: true,
+        ..tag("pressure", ValueKind::F64)
+    };
+    let points = vec![(spec, OpcUaPoint::new(node, ValueKind::F64))];
+    let config = OpcUaConfig::new(faces.opcua_url().unwrap());
+    let mut scada = OpcUaSource::new("scada".into(), config, points).unwrap();
+    site::wait(&hub, "a connection", scada.connect()).unwrap();
+    let acts = |kind: &str| {
+        let acts = site.recorded().acts.into_iter();
+        acts.filter(|act| act.kind == kind).collect::<Vec<_>>()
+    };
+    let log_ins = acts("log-in");
+    assert_eq!(log_ins[0].subject, "user:anonymous");
+    assert_eq!(log_ins[0].object, "session:opc.tcp");
+
+    // It cannot be written: its configuration does not say so.
+    let value = Value::F64(1.0);
+    let control = scada.control().unwrap();
+    let written = site::wait(&hub, "a refusal", async {
+        control.write(&[TagWrite { tag: 0, value }]).await
+    });
+    assert!(written.unwrap()[0].is_err());
+    let [refused] = acts("control").try_into().unwrap();
+    assert_eq!(refused.response, Response::Refused);
+    assert_eq!(refused.details["request"]["tags"], json!(["pressure"]));
+
+    // From now on they see another device only, and what they may not write is no matter of tags.
+    let rule = Rule {
+        rights: [Right::Live, Right::Write].into(),
+        objects: vec![Pattern::new("device:press-2").unwrap()],
+        windows: Vec::new(),
+    };
+    let narrow = vec![
+        Change::Define("narrow".into(), vec![rule]),
+        Change::Assign("user:anonymous".into(), ["narrow".to_owned()].into()),
+    ];
+    let change = hub.access().change(By::Hub("a test says so"), narrow);
+    site::wait(&hub, "a change of access", change).unwrap();
+    let value = Value::F64(2.0);
+    let written = site::wait(&hub, "a refusal", async {
+        control.write(&[TagWrite { tag: 0, value }]).await
+    });
+    assert!(written.unwrap()[0].is_err());
+    assert_eq!(acts("control").len(), 2);
+    // The client looks at the value first, to see which type it is.
+    let hidden = acts("not-shown");
+    assert_eq!(hidden[0].object, format!("device:{PRESS}/pressure"));
+    assert_eq!(hidden[0].subject, "user:anonymous");
+    faces.close(&hub.runtime());
     hub.shutdown().unwrap();
     site.verify_is_clean();
 }
