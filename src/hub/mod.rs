@@ -479,7 +479,7 @@ impl Actors {
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
                 let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
                 let book = Book::new(journal.clone(), access.clone());
-                let sessions = SessionRegistry::open(Some(book));
+                let sessions = SessionRegistry::open(&id, Some(book));
                 let seen = (status, (committed, first), sessions);
                 let asked = (gate, journal.clone());
                 let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);
@@ -656,6 +656,7 @@ impl Hub {
         if let Some(retainer) = &mut self.retainer {
             retainer.end(&threads);
         }
+        threads.io.block_on(self.actors.sessions.sum_up());
         threads.io.block_on(self.edges.stop());
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();
