@@ -17,7 +17,7 @@ use weighbridge_verifier::Hash;
 /// The user of a face at which nobody logs in.
 pub const LOCAL: &str = "local";
 /// The face's name in records of who came in.
-const FACE: &str = "http";
+pub(super) const FACE: &str = "http";
 
 /// Middleware: what the hub shows is for those who may see it. Only what is known to be for everybody is
 /// let through, so that an address written otherwise is no way around.

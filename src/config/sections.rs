@@ -110,8 +110,10 @@ pub struct HttpConfig {
     pub log_in: bool,
     /// The users of whom the configuration says the roles; others are enrolled while the hub runs.
     pub users: Vec<HttpUser>,
-    /// Directory of the users' credentials, as `weighbridge user` keeps them.
+    /// Directory of the users' credentials, as `weighbridge user` keeps them; of the users of all faces.
     pub credentials: PathBuf,
+    /// The authorities that may issue certificates for users, in PEM; for all faces.
+    pub authority: PathBuf,
     /// Whether it speaks TLS, and only that.
     pub tls: bool,
     /// Names and addresses that it is asked for by, besides loopback and the address that it listens on.
@@ -149,6 +151,7 @@ impl Default for HttpConfig {
             log_in: false,
             users: Vec::new(),
             credentials: "users".into(),
+            authority: "pki/authority.crt".into(),
             tls: false,
             hosts: Vec::new(),
             certificate: None,
@@ -234,6 +237,7 @@ impl HttpConfig {
         let issued = || format!("pki/issued/hub/{hub}.crt").into();
         let own = |path: Option<PathBuf>, default| base.join(path.unwrap_or(default));
         self.credentials = base.join(&self.credentials);
+        self.authority = base.join(&self.authority);
         self.certificate = Some(own(self.certificate.take(), issued()));
         self.key = Some(own(self.key.take(), "keys/https.key".into()));
     }

@@ -27,7 +27,7 @@ pub(crate) use device::check as check_devices;
 pub use edges::EdgesSetup;
 pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
-pub use faces::{Faces, OpenFaces, device_info};
+pub use faces::{Faces, LogInFiles, OpenFaces, device_info};
 pub use history::HubHistory;
 
 use crate::access::{AccessConfig, Gate};

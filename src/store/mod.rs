@@ -16,7 +16,7 @@ mod small_file;
 pub mod spool;
 
 pub use buffered::{BufferStatus, BufferedStore, buffered_puts};
-pub use credentials::{CredentialFiles, CredentialStoreError};
+pub use credentials::{CredentialFiles, CredentialStoreError, MAX_USERS};
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;
 pub use head::HeadFile;

@@ -1,11 +1,12 @@
 //! `/api/v1/login`, `/api/v1/challenge`, `/api/v1/logout`, `/api/v1/session`.
 
-use super::{LogIn, NotIn, Session, Shown, token};
+use super::{LogIn, Session, token};
 use crate::access::Refused;
 use crate::api::caller::{LOCAL, let_in};
 use crate::api::problem::Problem;
 use crate::api::server::Api;
 use crate::model::{now, rfc3339};
+use crate::protocols::log_in::{NotIn, Proof};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -63,17 +64,17 @@ const EXAMPLE: &str = "{\"user\": \"ann\", \"password\": \"…\", \"code\": \"12
      {\"user\": \"ann\", \"challenge\": \"…\", \"key\": \"…\", \"signature\": \"…\"} after POST /api/v1/challenge";
 
 impl Wish {
-    fn shown(self) -> Result<(String, Shown), Problem> {
+    fn shown(self) -> Result<(String, Proof), Problem> {
         let password = self.password.map(Zeroizing::new);
         match (password, self.challenge, self.key, self.signature) {
             (Some(password), None, None, None) if password.len() <= MAX_PASSWORD => {
-                Ok((self.user, Shown::Password(password, self.code)))
+                Ok((self.user, Proof::Password(password, self.code)))
             }
             (None, Some(challenge), Some(key), Some(signature)) if self.code.is_none() => {
                 let bytes = |text: &str| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
                 let shown = bytes(&challenge).and_then(|nonce| {
                     let (nonce, key) = (nonce.try_into().ok()?, bytes(&key)?.try_into().ok()?);
-                    Some(Shown::Signature(nonce, PublicKey(key), bytes(&signature)?))
+                    Some(Proof::Signature(nonce, PublicKey(key), bytes(&signature)?))
                 });
                 let shown = shown.ok_or_else(|| {
                     Problem::body(
@@ -156,7 +157,7 @@ async fn login(
     let wish: Wish = read(body, EXAMPLE)?;
     let wants_token = wish.token;
     let (user, shown) = wish.shown()?;
-    let proved = log_in.prove(&user, shown, from(&request)).await;
+    let proved = log_in.prove(Some(&user), shown, from(&request)).await;
     let proved = proved.map_err(|not_in| match not_in {
         NotIn::TooEarly(early) => {
             let wait = early.until.saturating_sub(now()).max(0) / 1_000_000_000 + 1;
