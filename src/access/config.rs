@@ -1,5 +1,6 @@
 //! Configuration of access.
 
+use super::usage::UsageLimits;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -11,6 +12,10 @@ pub struct AccessConfig {
     pub permit_hours: u32,
     /// A device is blacklisted after so many refused batches in a row; 0: never.
     pub cut_off_after: u32,
+    /// Sessions at once of one user, over all faces together.
+    pub sessions_per_user: u32,
+    /// Requests a second of one user, over all faces together; twice as many at a time.
+    pub requests_per_second: u32,
 }
 
 impl Default for AccessConfig {
@@ -18,6 +23,8 @@ impl Default for AccessConfig {
         Self {
             permit_hours: 24,
             cut_off_after: 100,
+            sessions_per_user: 128,
+            requests_per_second: 1_000,
         }
     }
 }
@@ -30,8 +37,23 @@ impl AccessConfig {
 
     /// What is wrong with it: the key, and why.
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
-        (!(1..=87_600).contains(&self.permit_hours))
-            .then_some(("permit_hours", "give 1 to 87600 hours, which is ten years"))
+        if !(1..=87_600).contains(&self.permit_hours) {
+            return Some(("permit_hours", "give 1 to 87600 hours, which is ten years"));
+        }
+        if !(1..=10_000).contains(&self.sessions_per_user) {
+            return Some(("sessions_per_user", "give 1 to 10000"));
+        }
+        let requests = 1..=1_000_000;
+        (!requests.contains(&self.requests_per_second))
+            .then_some(("requests_per_second", "give 1 to 1000000"))
+    }
+
+    /// What one user may use.
+    pub fn usage(&self) -> UsageLimits {
+        UsageLimits {
+            sessions: usize::try_from(self.sessions_per_user).unwrap_or(usize::MAX),
+            requests_per_second: self.requests_per_second,
+        }
     }
 }
 

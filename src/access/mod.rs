@@ -31,6 +31,7 @@ mod permit;
 mod role;
 mod rules;
 mod state;
+mod usage;
 mod window;
 
 pub use challenge::{Challenge, ChallengeError, Challenges, Nonce};
@@ -49,6 +50,7 @@ pub use permit::Permit;
 pub use role::{Caller, Right, Role};
 pub use rules::{Rule, Rules};
 pub use state::{AccessState, Change, ChangeError, Subject};
+pub use usage::{Usage, UsageLimits};
 pub use window::{Window, WindowError};
 
 #[cfg(test)]

@@ -8,10 +8,12 @@
 
 use super::allowance::Allowance;
 use super::journal::Journal;
+use crate::access::{Usage, UsageLimits};
 use crate::ledger::act::{Act, name};
 use crate::model::{Nanos, now};
 use crate::protocols::ports::SessionPort;
 use actix::prelude::*;
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -181,10 +183,10 @@ impl Handler<End> for SessionActor {
 }
 
 /// Holds the sessions of all faces.
-#[derive(Default)]
 pub struct SessionRegistry {
     sessions: HashMap<String, Addr<SessionActor>>,
     open: Arc<AtomicUsize>,
+    usage: Arc<Mutex<Usage>>,
     book: Option<Book>,
 }
 
@@ -197,16 +199,21 @@ impl Actor for SessionRegistry {
 }
 
 impl SessionRegistry {
-    /// Starts the registry; what it returns is given to the faces. Sessions are told to `book`.
-    pub fn open(book: Option<Book>) -> Arc<SessionDoor> {
+    /// Starts the registry; what it returns is given to the faces. Sessions are told to `book`, and each user has so
+    /// many.
+    pub fn open(book: Option<Book>, limits: UsageLimits) -> Arc<SessionDoor> {
+        let usage = Arc::new(Mutex::new(Usage::new(limits)));
+        let open = Arc::<AtomicUsize>::default();
         let registry = Self {
+            sessions: HashMap::new(),
+            open: open.clone(),
+            usage: usage.clone(),
             book,
-            ..Self::default()
         };
-        let open = registry.open.clone();
         Arc::new(SessionDoor {
             registry: registry.start(),
             open,
+            usage,
             untold: AtomicU64::new(0),
         })
     }
@@ -250,6 +257,8 @@ impl Handler<Ended> for SessionRegistry {
     type Result = ();
 
     fn handle(&mut self, Ended(session): Ended, _: &mut Self::Context) {
+        // Also of one that rested too long, of which no face told.
+        self.usage.lock().ended(&session);
         if let Some(actor) = self.sessions.remove(&session) {
             actor.do_send(End);
         }
@@ -261,6 +270,7 @@ impl Handler<Ended> for SessionRegistry {
 pub struct SessionDoor {
     registry: Addr<SessionRegistry>,
     open: Arc<AtomicUsize>,
+    usage: Arc<Mutex<Usage>>,
     untold: AtomicU64,
 }
 
@@ -270,6 +280,7 @@ impl SessionPort for SessionDoor {
     }
 
     fn asked_times(&self, session: &str, user: &str, times: u64) {
+        self.usage.lock().began(session, user);
         let asked = Asked {
             session: session.to_owned(),
             user: user.to_owned(),
@@ -281,12 +292,22 @@ impl SessionPort for SessionDoor {
     }
 
     fn ended(&self, session: &str) {
+        self.usage.lock().ended(session);
         // Sessions end rarely, and each once: the bound of the mailbox need not hold for them.
         self.registry.do_send(Ended(session.to_owned()));
     }
 
     fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    fn admits(&self, user: &str) -> bool {
+        self.usage.lock().admits(user)
+    }
+
+    fn spend(&self, user: &str) -> Result<(), Duration> {
+        let spent = self.usage.lock().spend(user, now());
+        spent.map_err(|wait| Duration::from_nanos(u64::try_from(wait).unwrap_or_default()))
     }
 }
 
@@ -296,7 +317,7 @@ mod tests {
 
     #[actix::test]
     async fn a_session_is_there_from_its_first_request_to_its_end() {
-        let door = SessionRegistry::open(None);
+        let door = SessionRegistry::open(None, crate::access::AccessConfig::default().usage());
         door.asked("opc.tcp 1", "anna");
         door.asked("opc.tcp 1", "anna");
         door.asked("http 1", "local");

@@ -235,6 +235,7 @@ async fn serve(
     let server = match front.tls {
         None => bounded!(server, listener),
         Some(tls) => bounds!(server)
+            .on_connect(log_in::keep_shown)
             .listen_rustls_0_23(listener, tls)
             .map(HttpServer::run),
     };

@@ -1,6 +1,7 @@
 //! `weighbridge access`: who is in and may what, and changes of it.
 
-use super::http_get::{HubUrl, get_json, post_json};
+use super::http_get::{get_json, post_json};
+use super::hub_args::HubArgs;
 use super::output::{self, Align, Style, cell};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -20,22 +21,12 @@ Examples:
   weighbridge access revoke user:anna
   weighbridge access role night-shift rules.json        give a role rules of its own
 
-Every change is a record before it is in force. Whoever asks here is the user `local`, with the roles that
-`roles` in [http] gives: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
+Every change is a record before it is in force. Who asks is whoever logged in (`weighbridge login`), or
+the user `local` with the `roles` of [http] where nobody does: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
 Exit codes: 0 listed or done, 1 refused, 69 no hub answers.")]
 pub(super) struct AccessArgs {
-    /// A running hub
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080",
-        env = "WEIGHBRIDGE_URL",
-        global = true
-    )]
-    url: HubUrl,
-    /// Print one JSON object
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
     #[command(subcommand)]
     act: Option<Act>,
 }
@@ -114,10 +105,10 @@ struct Listed {
 pub(super) fn run(args: AccessArgs) -> anyhow::Result<ExitCode> {
     const PATH: &str = "/api/v1/access";
     let answer = match &args.act {
-        None => get_json(&args.url, PATH, &[])?,
-        Some(act) => post_json(&args.url, PATH, &wish(act)?)?,
+        None => get_json(&args.hub.url, PATH, &[])?,
+        Some(act) => post_json(&args.hub.url, PATH, &wish(act)?)?,
     };
-    match args.json {
+    match args.hub.json {
         true => output::print_json(&answer)?,
         false => output::print(&text(&answer, Style::stdout()))?,
     }

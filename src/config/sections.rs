@@ -116,6 +116,8 @@ pub struct HttpConfig {
     pub authority: PathBuf,
     /// Whether it speaks TLS, and only that.
     pub tls: bool,
+    /// Whether it asks those who connect by TLS for a certificate, by which users may log in.
+    pub client_certificates: bool,
     /// Names and addresses that it is asked for by, besides loopback and the address that it listens on.
     pub hosts: Vec<String>,
     /// Its certificate, and those between it and its authority, in PEM; `None`: what the site's
@@ -153,6 +155,7 @@ impl Default for HttpConfig {
             credentials: "users".into(),
             authority: "pki/authority.crt".into(),
             tls: false,
+            client_certificates: false,
             hosts: Vec::new(),
             certificate: None,
             key: None,
@@ -207,6 +210,15 @@ impl HttpConfig {
                 "hosts",
                 format!("`{host}` is neither the name of a machine nor an address"),
                 "write names and addresses without a port, for example `hosts = [\"plant.example\"]`"
+                    .to_owned(),
+            ));
+        }
+        if self.client_certificates && !guarded {
+            return Some((
+                "client_certificates",
+                "nobody can log in by certificate where there is no TLS, or nobody logs in"
+                    .to_owned(),
+                "add `log_in = true` and `tls = true`, or leave `client_certificates` out"
                     .to_owned(),
             ));
         }

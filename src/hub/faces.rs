@@ -53,6 +53,8 @@ pub struct Faces {
     pub log_in: Option<LogInFiles>,
     /// The files of HTTP's TLS; plain when `None`.
     pub http_tls: Option<TlsPair>,
+    /// Whether HTTP asks those who connect by TLS for a certificate.
+    pub http_client_certificates: bool,
     /// Names that HTTP is asked for by, besides loopback and its own address.
     pub http_hosts: Vec<String>,
     /// The OPC UA server; none when `None`.
@@ -74,6 +76,7 @@ impl Faces {
                 authority: Some(config.http.authority.clone()),
             }),
             http_tls: config.http.tls_pair(),
+            http_client_certificates: config.http.client_certificates,
             http_hosts: config.http.hosts.clone(),
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
@@ -117,7 +120,14 @@ impl Faces {
 
     /// How HTTP is reached. Reads the files of its TLS.
     fn front(&self) -> Result<Front, HubError> {
-        let tls = self.http_tls.as_ref().map(TlsPair::server);
+        let authority = self.log_in.as_ref().and_then(|l| l.authority.as_deref());
+        let tls = self
+            .http_tls
+            .as_ref()
+            .map(|pair| match self.http_client_certificates {
+                true => pair.server_asking(authority),
+                false => pair.server(),
+            });
         Ok(Front {
             hosts: self.http_hosts.clone(),
             tls: tls.transpose().map_err(HubError::HttpTls)?,

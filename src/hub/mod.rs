@@ -445,7 +445,10 @@ impl Actors {
                 let status = ledger.status();
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
-                let sessions = SessionRegistry::open(Some(Book::new(journal.clone())));
+                let sessions = SessionRegistry::open(
+                    Some(Book::new(journal.clone())),
+                    config_of_access.usage(),
+                );
                 let seen = (status, (committed, first), sessions);
                 let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
                 let asked = (gate, journal.clone());

@@ -12,17 +12,22 @@ use std::sync::Arc;
 use weighbridge::model::now;
 use weighbridge::store::CredentialFiles;
 
-const PASSWORD: &str = "open sesame";
+pub const PASSWORD: &str = "open sesame";
 const HTTP: &str = "[http]\nbind = \"127.0.0.1:0\"\n";
 
 /// A plant whose HTTP face speaks TLS and asks who somebody is.
 fn plant() -> Plant {
+    plant_with("")
+}
+
+/// The same, with more in `[http]`.
+pub fn plant_with(more: &str) -> Plant {
     let plant = Plant::without_machines();
     let file = plant.path("hub.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let secure = format!(
         "{HTTP}log_in = true\ntls = true\nhosts = [\"plant.example\"]\n\
-         users = [{{ name = \"ann\", roles = [\"supervisor\"] }}, {{ name = \"bob\" }}]\n"
+         users = [{{ name = \"ann\", roles = [\"supervisor\"] }}, {{ name = \"bob\" }}, {{ name = \"kim\" }}]\n{more}"
     );
     assert!(text.contains(HTTP), "{text}");
     std::fs::write(&file, text.replace(HTTP, &secure)).unwrap();
@@ -46,7 +51,7 @@ fn plant() -> Plant {
     plant
 }
 
-fn code(plant: &Plant) -> String {
+pub fn code(plant: &Plant) -> String {
     let ann = CredentialFiles::new(&plant.path("users")).load("ann");
     ann.unwrap()
         .unwrap()

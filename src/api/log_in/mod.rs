@@ -5,6 +5,7 @@
 
 mod routes;
 mod sessions;
+mod shown;
 mod token;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 pub(super) use routes::{acts, is_open, routes};
 pub(super) use sessions::{Session, SessionLimits};
+pub(super) use shown::keep_shown;
 
 use super::caller::FACE;
 use super::problem::Problem;
@@ -80,6 +82,16 @@ impl LogIn {
             asked: began,
         };
         let mut ended = Vec::new();
+        // With those at other faces, which this one cannot end.
+        if !self.port.admits(&proved.user) {
+            let rested = self.sessions.lock().make_room(&proved.user);
+            let Some(rested) = rested else {
+                let detail =
+                    "the user has too many sessions, at other faces of this hub: end one there";
+                return Err(Problem::too_early(detail, 60));
+            };
+            self.port.ended(&rested.name);
+        }
         let hash = token::hash(&token);
         let opened = self.sessions.lock().open(hash, session.clone(), &mut ended);
         for ended in ended {

@@ -1,6 +1,6 @@
 //! `/api/v1/login`, `/api/v1/challenge`, `/api/v1/logout`, `/api/v1/session`.
 
-use super::{LogIn, Session, token};
+use super::{LogIn, Session, shown, token};
 use crate::access::Refused;
 use crate::api::caller::{LOCAL, let_in};
 use crate::api::problem::Problem;
@@ -49,23 +49,42 @@ pub(in crate::api) fn is_open(path: &str) -> bool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
-    user: String,
+    user: Option<String>,
     password: Option<String>,
     code: Option<String>,
     challenge: Option<String>,
     key: Option<String>,
     signature: Option<String>,
+    /// By the certificate that the connection showed.
+    #[serde(default)]
+    certificate: bool,
     /// Whether the token is to be in the answer.
     #[serde(default)]
     token: bool,
 }
 
 const EXAMPLE: &str = "{\"user\": \"ann\", \"password\": \"…\", \"code\": \"123456\"}, or \
-     {\"user\": \"ann\", \"challenge\": \"…\", \"key\": \"…\", \"signature\": \"…\"} after POST /api/v1/challenge";
+     {\"user\": \"ann\", \"challenge\": \"…\", \"key\": \"…\", \"signature\": \"…\"} after POST /api/v1/challenge, or \
+     {\"certificate\": true} over a connection that shows one";
 
 impl Wish {
-    fn shown(self) -> Result<(String, Proof), Problem> {
+    /// Who they say they are, and what they show; `certificates` are those that their connection did.
+    fn shown(self, certificates: Option<&[Vec<u8>]>) -> Result<(Option<String>, Proof), Problem> {
         let password = self.password.map(Zeroizing::new);
+        if self.certificate {
+            let alone = password.is_none() && self.code.is_none() && self.signature.is_none();
+            return match certificates {
+                Some(chain) if alone => Ok((self.user, Proof::Certificate(chain.to_vec()))),
+                Some(_) => Err(Problem::body(format!("write {EXAMPLE}"))),
+                None => Err(Problem::body(
+                    "this connection shows no certificate: give your browser or program one, and see that \
+                     `client_certificates = true` stands in [http]",
+                )),
+            };
+        }
+        if self.user.is_none() {
+            return Err(Problem::body(format!("write {EXAMPLE}")));
+        }
         match (password, self.challenge, self.key, self.signature) {
             (Some(password), None, None, None) if password.len() <= MAX_PASSWORD => {
                 Ok((self.user, Proof::Password(password, self.code)))
@@ -130,6 +149,8 @@ struct SessionView<'a> {
     since: Option<String>,
     /// When it ends at the latest.
     expires: Option<String>,
+    /// Whether this connection showed a certificate, by which somebody might log in.
+    certificate: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
@@ -143,6 +164,7 @@ impl<'a> SessionView<'a> {
             method: Some(session.method),
             since: Some(rfc3339(session.since)),
             expires: Some(rfc3339(log_in.until(session))),
+            certificate: false,
             token: None,
         }
     }
@@ -156,8 +178,8 @@ async fn login(
     let log_in = log_in(&api)?;
     let wish: Wish = read(body, EXAMPLE)?;
     let wants_token = wish.token;
-    let (user, shown) = wish.shown()?;
-    let proved = log_in.prove(Some(&user), shown, from(&request)).await;
+    let (user, proof) = wish.shown(shown::shown(&request))?;
+    let proved = log_in.prove(user.as_deref(), proof, from(&request)).await;
     let proved = proved.map_err(|not_in| match not_in {
         NotIn::TooEarly(early) => {
             let wait = early.until.saturating_sub(now()).max(0) / 1_000_000_000 + 1;
@@ -223,6 +245,7 @@ async fn session(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
             method: None,
             since: None,
             expires: None,
+            certificate: false,
             token: None,
         });
     };
@@ -237,6 +260,7 @@ async fn session(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
             method: None,
             since: None,
             expires: None,
+            certificate: shown::shown(&request).is_some(),
             token: None,
         },
     };

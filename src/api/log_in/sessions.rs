@@ -90,6 +90,13 @@ impl Sessions {
         true
     }
 
+    /// Ends the session of `user` that rested longest; it, if there was one.
+    pub(super) fn make_room(&mut self, user: &str) -> Option<Session> {
+        let own = self.open.iter().filter(|(_, s)| s.user == user);
+        let oldest = own.min_by_key(|(_, s)| s.asked).map(|(token, _)| *token);
+        self.open.remove(&oldest?)
+    }
+
     /// Something is asked by the token of this hash: its session, if it has one that is not over.
     pub(super) fn asked(&mut self, token: &Hash, now: Instant) -> Option<Session> {
         if !self.holds(token, now) {

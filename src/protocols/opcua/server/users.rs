@@ -164,7 +164,7 @@ impl Users {
         if !self.sessions.admits(&token) {
             tracing::warn!(
                 user = token.0,
-                "too many sessions of one user at the OPC UA server"
+                "too many sessions of one user at the OPC UA server, or at all faces"
             );
             let reason = "the user has too many sessions".to_owned();
             return Err(Error::new(StatusCode::BadTooManySessions, reason));

@@ -328,3 +328,72 @@ async fn the_hubs_users_log_in_here_and_it_is_known_from_where() {
     let users = [name("ann"), None, name("ann"), None, name("slow")];
     assert_eq!(asked, users.map(|user| (user, here)));
 }
+
+/// Tells what users do at other faces.
+#[derive(Default)]
+struct Elsewhere {
+    full: std::sync::atomic::AtomicBool,
+    busy: std::sync::atomic::AtomicBool,
+}
+
+impl SessionPort for Elsewhere {
+    fn asked(&self, _: &str, _: &str) {}
+
+    fn ended(&self, _: &str) {}
+
+    fn open(&self) -> usize {
+        0
+    }
+
+    fn admits(&self, user: &str) -> bool {
+        assert_eq!(user, "ann");
+        !self.full.load(Ordering::Relaxed)
+    }
+
+    fn spend(&self, user: &str) -> Result<(), Duration> {
+        assert_eq!(user, "ann");
+        match self.busy.load(Ordering::Relaxed) {
+            true => Err(SECOND),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn bounds_over_all_faces_hold_here() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let hub = hub_with(
+        |_, config| {
+            config.log_in = true;
+            config.users = vec![UserConfig {
+                name: "ann".into(),
+                password_file: None,
+                certificate: false,
+                roles: vec![Role::Observer],
+            }];
+        },
+        |ports| {
+            ports.log_in = Some(Arc::new(FakeDesk::default()));
+            ports.sessions = elsewhere.clone();
+        },
+    )
+    .await;
+    hub.plc.update([(1, good(Value::U64(5)))]);
+    let ann = || IdentityToken::new_user_name("ann", "open sesame 123456");
+    let (policy, mode) = (
+        SecurityPolicy::Basic256Sha256,
+        MessageSecurityMode::SignAndEncrypt,
+    );
+    elsewhere.full.store(true, Ordering::Relaxed);
+    let refused = connect(&hub, policy, mode, ann()).await.err().unwrap();
+    assert_eq!(refused.status(), StatusCode::BadTooManySessions);
+    elsewhere.full.store(false, Ordering::Relaxed);
+    let session = connect(&hub, policy, mode, ann()).await.unwrap();
+    let node = tag_node(&session, "count").await;
+    assert_eq!(read(&session, &node).await.value, Some(Variant::UInt64(5)));
+    elsewhere.busy.store(true, Ordering::Relaxed);
+    let held_up = read(&session, &node).await;
+    assert_eq!(held_up.status, Some(StatusCode::BadTooManyOperations));
+    elsewhere.busy.store(false, Ordering::Relaxed);
+    assert_eq!(read(&session, &node).await.value, Some(Variant::UInt64(5)));
+}
