@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn sessions_are_counted_over_all_faces() {
         let mut usage = usage(2, 1);
-        for session in ["http 1", "opc.tcp 1", "http 1"] {
+        for session in ["http 1", "http 1", "opc.tcp 1"] {
             assert!(usage.admits("ann"));
             usage.began(session, "ann");
         }

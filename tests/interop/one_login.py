@@ -75,7 +75,7 @@ class OneLogin:
         self.secret = b32decode(dict(urllib.parse.parse_qsl(uri.query))["secret"])
         for user in ("kim", "pia"):
             self.weighbridge("user", "add", user, "--no-password")
-        key, request = self.folder / "kim.key", self.folder / "kim.csr"
+        key, request = self.folder / "kim.pem", self.folder / "kim.csr"
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-subj", "/CN=kim", "-out", request)
         self.weighbridge("certs", "issue", "user", "kim", "--request", request)
         self.kim = self.plant / "pki/issued/user/kim.crt", key
@@ -89,7 +89,7 @@ class OneLogin:
 
     def own(self, name):
         """A certificate of a user's own making, and its key."""
-        certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.pem"
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-subj", f"/CN={name}", "-days", "2",
                 "-out", certificate)
         return certificate, key
