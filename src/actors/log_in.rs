@@ -17,15 +17,20 @@ use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Semaphore;
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 /// Passwords that are compared at a time.
 const AT_A_TIME: usize = 2;
 /// How long somebody waits for their turn.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long it is not looked again which certificates there are.
+const FRESH: Duration = Duration::from_secs(1);
 /// What the log shows of a name that somebody sent.
 const MAX_SHOWN: usize = 64;
+
+/// Certificates of users, and when they were read.
+type Seen = (Instant, Arc<[Vec<u8>]>);
 
 /// Where it is looked up who somebody is.
 #[derive(Clone, Debug)]
@@ -41,6 +46,8 @@ pub struct LogInDesk {
     turns: Arc<Semaphore>,
     guard: Mutex<LoginGuard>,
     challenges: Mutex<Challenges>,
+    /// Certificates of users, as they were a moment ago.
+    seen: AsyncMutex<Option<Seen>>,
 }
 
 impl LogInDesk {
@@ -61,6 +68,7 @@ impl LogInDesk {
             turns: Arc::new(Semaphore::new(AT_A_TIME)),
             guard: Mutex::new(LoginGuard::new(GuardLimits::default())),
             challenges: Mutex::new(Challenges::new(hub)),
+            seen: AsyncMutex::default(),
         }
     }
 }
@@ -121,10 +129,17 @@ impl LogInPort for LogInDesk {
         self.challenges.lock().open(&subject, from, nonce, now())
     }
 
-    async fn certificates(&self) -> Vec<Vec<u8>> {
+    async fn certificates(&self) -> Arc<[Vec<u8>]> {
         let Some(known) = self.known.clone() else {
-            return Vec::new();
+            return Arc::default();
         };
+        // One reads at a time, for all who ask at that moment: nobody has shown anything yet.
+        let mut seen = self.seen.lock().await;
+        if let Some((when, certificates)) = &*seen
+            && when.elapsed() < FRESH
+        {
+            return certificates.clone();
+        }
         let look = move || {
             let mut all = known.files.certificates().unwrap_or_else(|error| {
                 tracing::error!(%error, "certificates of users cannot be read");
@@ -135,7 +150,12 @@ impl LogInPort for LogInDesk {
             all.extend(issued.iter().flat_map(|dir| first_of_each(dir)));
             all
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        let found: Arc<[_]> = tokio::task::spawn_blocking(look)
+            .await
+            .unwrap_or_default()
+            .into();
+        *seen = Some((Instant::now(), found.clone()));
+        found
     }
 }
 
@@ -171,7 +191,7 @@ fn verify(
     challenge: Option<&Challenge>,
 ) -> Result<Proved, Refused> {
     if let Proof::Own(password, hash) = proof {
-        return verify_own(user, password, hash.as_ref());
+        return verify_own(user, password, hash.as_deref());
     }
     let known = known.ok_or(Refused::Unknown)?;
     let attempt = match (proof, challenge) {

@@ -4,6 +4,7 @@ use crate::access::{Challenge, ChallengeError, Nonce, Proved, TooEarly};
 use crate::crypto::PasswordHash;
 use async_trait::async_trait;
 use std::net::IpAddr;
+use std::sync::Arc;
 use weighbridge_verifier::PublicKey;
 use zeroize::Zeroizing;
 
@@ -14,7 +15,7 @@ pub enum Proof {
     /// Both in one field, for protocols that have no other: the code after the password and a space.
     OneField(Zeroizing<String>),
     /// A password that is compared with this hash, which the face has of its own; nobody's when there is none.
-    Own(Zeroizing<String>, Option<PasswordHash>),
+    Own(Zeroizing<String>, Option<Box<PasswordHash>>),
     /// Certificates (DER), their own first, whose key the channel has proven.
     Certificate(Vec<Vec<u8>>),
     /// A signature: over which challenge, by which key.
@@ -50,5 +51,5 @@ pub trait LogInPort: Send + Sync + 'static {
 
     /// The certificates (DER) of users that this hub has seen, for protocols that show no more than the
     /// hash of one. To have seen a certificate is not to trust it.
-    async fn certificates(&self) -> Vec<Vec<u8>>;
+    async fn certificates(&self) -> Arc<[Vec<u8>]>;
 }

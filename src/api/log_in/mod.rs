@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use sessions::Sessions;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use weighbridge_verifier::Hash;
 use zeroize::Zeroizing;
 
@@ -79,6 +79,7 @@ impl LogIn {
             method: proved.method.name(),
             since: now(),
             began,
+            life: self.life(proved),
             asked: began,
         };
         let mut ended = Vec::new();
@@ -129,10 +130,17 @@ impl LogIn {
         Some(session)
     }
 
+    /// How long a session lives: no longer than what was shown for it.
+    fn life(&self, proved: &Proved) -> Duration {
+        let life = self.sessions.lock().limits().life;
+        let shown = proved.until.map(|until| until.saturating_sub(now()).max(0));
+        let shown = shown.and_then(|left| u64::try_from(left).ok());
+        shown.map_or(life, |left| life.min(Duration::from_nanos(left)))
+    }
+
     /// When a session ends at the latest.
     fn until(&self, session: &Session) -> Nanos {
-        let life = self.sessions.lock().limits().life.as_nanos();
-        let life = Nanos::try_from(life).unwrap_or(Nanos::MAX);
+        let life = Nanos::try_from(session.life.as_nanos()).unwrap_or(Nanos::MAX);
         session.since.saturating_add(life)
     }
 }

@@ -75,7 +75,7 @@ function offer(session, resolve) {
       complain("");
       show(entered);
       resolve();
-      find("devices").focus();
+      find("devices").focus({ preventScroll: true });
     } catch (error) {
       code.value = "";
       password.select();

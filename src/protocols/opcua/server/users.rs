@@ -226,7 +226,7 @@ impl AuthManager for Users {
         let password = Zeroizing::new(password.get().to_owned());
         let proof = match self.hubs {
             true => Proof::OneField(password),
-            false => Proof::Own(password, self.hashes.get(username).cloned()),
+            false => Proof::Own(password, self.hashes.get(username).cloned().map(Box::new)),
         };
         let user = self.prove(Some(username), proof).await?;
         self.admit(UserToken(user)).await
@@ -238,13 +238,16 @@ impl AuthManager for Users {
         signing_thumbprint: &Thumbprint,
     ) -> Result<UserToken, Error> {
         if self.hubs {
-            let thumb = |der: &Vec<u8>| X509::from_der(der).ok().map(|c| c.thumbprint());
-            let known = self.desk.certificates().await;
-            let shown = known
-                .into_iter()
-                .filter(|der| thumb(der) == Some(signing_thumbprint.clone()));
+            let (known, wanted) = (self.desk.certificates().await, signing_thumbprint.clone());
+            // There may be many: not for a thread on which others wait.
+            let look = move || {
+                let is =
+                    |der: &&Vec<u8>| X509::from_der(der).is_ok_and(|c| c.thumbprint() == wanted);
+                known.iter().find(is).cloned()
+            };
+            let shown = tokio::task::spawn_blocking(look).await.unwrap_or_default();
             // Of one that was never seen nothing is known; the attempt counts all the same.
-            let proof = Proof::Certificate(shown.take(1).collect());
+            let proof = Proof::Certificate(shown.into_iter().collect());
             let user = self.prove(None, proof).await?;
             return self.admit(UserToken(user)).await;
         }

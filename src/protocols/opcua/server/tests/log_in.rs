@@ -255,8 +255,8 @@ impl LogInPort for FakeDesk {
         Err(ChallengeError::Subject)
     }
 
-    async fn certificates(&self) -> Vec<Vec<u8>> {
-        vec![b"no certificate".to_vec(), self.kims.clone()]
+    async fn certificates(&self) -> Arc<[Vec<u8>]> {
+        [b"no certificate".to_vec(), self.kims.clone()].into()
     }
 }
 
