@@ -60,7 +60,7 @@ impl Credentials {
     fn kept(url: &HubUrl) -> anyhow::Result<Self> {
         let kept = session::at(url)?;
         Ok(kept.map_or_else(Self::default, |kept| Self {
-            token: Some(Zeroizing::new(kept.token.clone())),
+            token: kept.is_open().then(|| Zeroizing::new(kept.token.clone())),
             ca: kept.ca.clone(),
             pair: None,
         }))

@@ -17,13 +17,14 @@ use zeroize::Zeroizing;
 #[command(after_help = "\
 Examples:
   weighbridge login https://plant.example:8443 --user ann --ca pki/authority.crt
-  weighbridge login https://plant.example:8443 --user mes --ca pki/authority.crt --password-file mes.txt
-  weighbridge login https://plant.example:8443 --certificate ann.crt --key ann.key --ca pki/authority.crt
+  weighbridge login https://plant.example:8443 --user mes --password-file mes.txt
+  weighbridge login https://plant.example:8443 --certificate ann.crt --key ann.key
   weighbridge status --url https://plant.example:8443
 
-It asks for the password, and for the one-time code of those who have one. The session is kept in
-weighbridge/sessions.json of your settings (XDG_CONFIG_HOME, or ~/.config), mode 0600, with the authority; every
-command that asks a hub uses it. It ends by `weighbridge logout`, by rest, by age, and when the hub restarts.
+It asks for the password, and for the one-time code of those who have one. The authority (--ca) is
+said once. It and the session are kept in weighbridge/sessions.json of your settings
+(XDG_CONFIG_HOME, or ~/.config), mode 0600, and every command that asks a hub uses them. A session
+ends by `weighbridge logout`, by rest, by age, and when the hub restarts.
 
 Exit codes: 0 logged in, 1 not, 69 no hub answers.")]
 pub(super) struct LoginArgs {

@@ -33,6 +33,13 @@ pub(super) struct KeptSession {
     pub(super) ca: Option<String>,
 }
 
+impl KeptSession {
+    /// Whether somebody is logged in; if not, only the authority is known.
+    pub(super) fn is_open(&self) -> bool {
+        !self.token.is_empty()
+    }
+}
+
 /// Prints no token.
 impl std::fmt::Debug for KeptSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,7 +92,9 @@ impl SessionFile {
 
     /// The hubs at which there are sessions.
     pub(super) fn hubs(&self) -> anyhow::Result<Vec<String>> {
-        Ok(self.read()?.sessions.keys().cloned().collect())
+        let kept = self.read()?;
+        let open = kept.sessions.iter().filter(|(_, s)| s.is_open());
+        Ok(open.map(|(url, _)| url.clone()).collect())
     }
 
     /// Keeps a session in the place of the one before.
@@ -95,14 +104,24 @@ impl SessionFile {
         self.write(&kept)
     }
 
-    /// Forgets a session; it, if it was there.
+    /// Forgets a session, but not the hub's authority; it, if it was there.
     pub(super) fn forget(&self, url: &HubUrl) -> anyhow::Result<Option<KeptSession>> {
         let mut kept = self.read()?;
         let forgotten = kept.sessions.remove(&url.to_string());
-        if forgotten.is_some() {
-            self.write(&kept)?;
+        let Some(forgotten) = forgotten.filter(KeptSession::is_open) else {
+            return Ok(None);
+        };
+        if forgotten.ca.is_some() {
+            let authority = KeptSession {
+                user: String::new(),
+                token: String::new(),
+                expires: String::new(),
+                ca: forgotten.ca.clone(),
+            };
+            kept.sessions.insert(url.to_string(), authority);
         }
-        Ok(forgotten)
+        self.write(&kept)?;
+        Ok(Some(forgotten))
     }
 
     fn read(&self) -> anyhow::Result<Kept> {
@@ -208,6 +227,15 @@ mod tests {
         assert_eq!(file.hubs().unwrap(), hubs);
         assert_eq!(file.forget(&one).unwrap(), Some(session("eve")));
         assert_eq!(file.of(&one).unwrap(), None);
+        // The authority need not be given again.
+        let mut secure = session("ann");
+        secure.ca = Some("PEM".into());
+        file.keep(&one, secure.clone()).unwrap();
+        assert_eq!(file.forget(&one).unwrap(), Some(secure));
+        assert_eq!(file.forget(&one).unwrap(), None);
+        let known = file.of(&one).unwrap().unwrap();
+        assert_eq!((known.ca.as_deref(), known.is_open()), (Some("PEM"), false));
+        assert_eq!(file.hubs().unwrap(), ["http://127.0.0.1:8080"]);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -178,8 +178,14 @@ class OneLogin:
         need(status == 400, f"without one: {status} {answer}")
 
     def guessing(self):
-        answers = [self.opc("guy", f"wrong {attempt}") for attempt in range(4)]
-        need("BadIdentityTokenRejected" in answers, f"{answers}")
+        # So often that the wait is eight seconds.
+        refused, end = 0, time.monotonic() + 90
+        while refused < 7:
+            answer = self.opc("guy", "wrong, and long enough")
+            need(answer in ("BadIdentityTokenRejected", "BadServerTooBusy"), answer)
+            refused += answer == "BadIdentityTokenRejected"
+            need(time.monotonic() < end, f"only {refused} guesses were looked at")
+        need(self.opc("guy", PASSWORD) == "BadServerTooBusy", "the right password is not held up")
         status, answer = self.log_in({"user": "guy", "password": PASSWORD})
         need(status == 429, f"{status} {answer}")
 
