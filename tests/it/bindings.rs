@@ -374,6 +374,9 @@ fn an_opcua_server_with_another_key_is_another_one_whoever_trusts_it() {
     config.security_policy = Policy::Basic256Sha256;
     config.trust = Trust::Any;
     config.pki_dir = client.path().into();
+    // A busy machine takes its time over the handshake.
+    config.connect_timeout_ms = 15_000;
+    config.silence_timeout_ms = 15_000;
     let reader = scada_with(config, &press.setup(1));
     let reader = other.hub().device(reader).start().unwrap();
     press.scan(EPOCH, [1.0]);
