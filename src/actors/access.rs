@@ -75,11 +75,20 @@ impl AccessDesk {
             let needs = wanted.needs(&after);
             for change in after.unfold(wanted) {
                 let action = action(&change);
-                after.apply(change.clone()).map_err(impossible)?;
+                let made = after.apply(change.clone());
                 let entry = after.entry(&change);
                 if let By::User(caller) = by {
+                    // First: what can be is not for those to know who may not change it.
                     self.check(caller, &needs, (action, &entry)).await?;
+                    if let Err(error) = &made {
+                        let mut details = json!({"why": error.to_string()});
+                        caller.tell(&mut details);
+                        let subject = name("user", &caller.user);
+                        self.refuse((&subject, action), &entry.name, details)
+                            .await?;
+                    }
                 }
+                made.map_err(impossible)?;
                 entries.push((action, entry));
             }
         }
@@ -199,12 +208,12 @@ impl AccessDesk {
         };
         let (user, right) = (&caller.user, right.name());
         tracing::warn!(user, right, entry = entry.name, %denied, "a change of access was refused");
-        let details = json!({
+        let mut details = json!({
             "wanted": entry.says,
             "rule": denied.rule(),
             "why": denied.to_string(),
-            "session": caller.session,
         });
+        caller.tell(&mut details);
         self.refuse((&subject, action), &entry.name, details)
             .await?;
         Err(AccessError::Denied(format!(
@@ -245,10 +254,11 @@ impl AccessDesk {
         let desk = &*self.0;
         let (subject, because) = match by {
             By::Hub(why) => (desk.gate.hub().to_owned(), json!({ "why": why })),
-            By::User(caller) => (
-                name("user", &caller.user),
-                json!({ "session": caller.session }),
-            ),
+            By::User(caller) => {
+                let mut asked = json!({});
+                caller.tell(&mut asked);
+                (name("user", &caller.user), asked)
+            }
         };
         let acts: Vec<_> = entries
             .iter()
@@ -294,6 +304,41 @@ impl AccessPort for AccessDesk {
 
     async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), AccessError> {
         AccessDesk::change(self, By::User(caller), changes).await
+    }
+
+    async fn refused(
+        &self,
+        caller: &Caller,
+        right: Right,
+        object: &str,
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let Some(unrecorded) = desk.refusals.take(Instant::now()) else {
+            return Ok(());
+        };
+        let time = now();
+        let denied = desk.gate.passage(&caller.user, right, object, time).err();
+        let mut details = json!({
+            "right": right.name(),
+            "rule": denied.as_ref().map(Denied::rule),
+            "denied": denied.as_ref().map(Denied::to_string),
+        });
+        caller.tell(&mut details);
+        if unrecorded > 0 {
+            details["refusals_without_record_before"] = unrecorded.into();
+        }
+        let (prefix, rest) = object.split_once(':').unwrap_or(("object", object));
+        let act = Act {
+            time,
+            subject: &name("user", &caller.user),
+            action: Action::Read,
+            object: &name(prefix, rest),
+            kind: "not-shown",
+            details: &details,
+            response: Response::Refused,
+        };
+        let recorded = desk.journal.record(&act).await;
+        recorded.map(|_| ()).map_err(not_recorded)
     }
 
     async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError> {

@@ -22,6 +22,7 @@ pub mod reading;
 
 pub mod sealer;
 pub mod session;
+pub mod sums;
 pub mod validator;
 pub mod work;
 

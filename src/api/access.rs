@@ -1,6 +1,6 @@
 //! `/api/v1/access`: who is in and may what, and the changes of it that people here make.
 
-use super::caller::{caller, problem};
+use super::caller::{caller, problem, refused};
 use super::problem::Problem;
 use super::server::Api;
 use crate::access::{AccessState, Change, Denied, Gate, Level, Mode, Right, Rule, Side, Subject};
@@ -177,11 +177,12 @@ async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
     ];
     let may = |right: &Right| gate.somewhere(&caller.user, *right, now());
     if !rights.iter().any(may) {
-        return Err(Problem::forbidden(format!(
+        let why = Problem::forbidden(format!(
             "`{}` may not see who may what: that is for security_admin, configure_admin, supervisor \
              and auditor; `roles` in [http] gives the roles of users of this machine",
             caller.user
-        )));
+        ));
+        return Err(refused(&api, &caller, "access:", why).await);
     }
     Ok(HttpResponse::Ok().json(view(gate, now())))
 }

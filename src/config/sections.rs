@@ -1,5 +1,6 @@
 //! The sections that belong to no other module: `[hub]`, `[ledger]`, `[http]`, `[log]`.
 
+use super::retention::RetentionConfig;
 use super::value;
 use crate::access::Role;
 use crate::crypto::TlsPair;
@@ -84,6 +85,8 @@ pub struct LedgerConfig {
     /// A block closes at the latest this many milliseconds after its first record.
     #[serde(deserialize_with = "value::within::<1, 60000, _>")]
     pub max_delay_ms: u64,
+    /// How long what is recorded is kept.
+    pub retention: RetentionConfig,
 }
 
 impl Default for LedgerConfig {
@@ -93,6 +96,7 @@ impl Default for LedgerConfig {
             suite: Suite::Nist,
             max_records: 64,
             max_delay_ms: 100,
+            retention: RetentionConfig::default(),
         }
     }
 }

@@ -70,6 +70,8 @@ fn what_the_example_calls_a_default_is_one() {
     assert_eq!(config.http.users.len(), 1);
     config.http.users.clear();
     (config.http.certificate, config.http.key) = (None, None);
+    let retention = std::mem::take(&mut config.ledger.retention);
+    assert_eq!(retention.interval, default.ledger.retention.interval);
     assert_eq!(config.hub, default.hub);
     assert_eq!(config.ledger, default.ledger);
     assert_eq!(config.http, default.http);
@@ -241,7 +243,7 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
             return None;
         }
         // Any name of a unit will do, and any directory.
-        ("to", _) | ("dir", _) => return None,
+        ("to" | "dir" | "archive", _) => return None,
         ("factor", _) => "0.0",
         ("user_certificate" | "user_key" | "user_certificates", _) => return None,
         ("ca" | "certificate" | "key" | "serial", _) => return None,

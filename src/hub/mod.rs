@@ -16,6 +16,7 @@ mod faces;
 mod history;
 mod plan;
 mod recorded;
+mod retention;
 mod setup;
 mod threads;
 
@@ -29,6 +30,7 @@ pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
+pub use retention::{Retainer, RetentionSetup};
 
 use crate::access::{AccessConfig, Gate};
 use crate::actors::access::AccessDesk;
@@ -126,6 +128,7 @@ pub struct HubBuilder {
     edges: Option<EdgesSetup>,
     buffer: Option<(PathBuf, SpoolLimits)>,
     checkpoint_key: Option<PathBuf>,
+    retention: Option<RetentionSetup>,
     shutdown_wait: Duration,
 }
 
@@ -160,6 +163,7 @@ impl HubBuilder {
             edges: None,
             buffer: None,
             checkpoint_key: None,
+            retention: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -212,6 +216,12 @@ impl HubBuilder {
         self
     }
 
+    /// Retires what is older than this says.
+    pub fn retention(mut self, setup: RetentionSetup) -> Self {
+        self.retention = Some(setup);
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -224,6 +234,10 @@ impl HubBuilder {
         self.keys.check()?;
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
+        let data = match &self.storage {
+            Storage::Given(..) => None,
+            Storage::Directory(data) => Some(data.clone()),
+        };
         let (store, head): (Arc<dyn Store>, Box<dyn HeadSlot>) = match self.storage {
             Storage::Given(store, head) => (store, head),
             Storage::Directory(data) => (
@@ -246,6 +260,7 @@ impl HubBuilder {
         let signer: Arc<dyn Signer> = signing.clone();
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
         erasure::resume(&*store);
+        retention::resume(&*store);
         let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
@@ -286,7 +301,7 @@ impl HubBuilder {
         access::declare(&mut ledger, &acts.1.1, &mut access, (gate.hub(), &machines))?;
         gate.set(Arc::new(access));
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
-        let recorded = (ledger.tip().height, indexed);
+        let recorded = (ledger.tip().height, indexed.clone());
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (ledger, self.blocks, plans),
@@ -308,13 +323,29 @@ impl HubBuilder {
         edges.set_gates(&[], &gates);
         let (past, planner) = (Arc::new(past), Arc::new(planner));
         let changing = Arc::new(tokio::sync::Mutex::new(()));
+        let kept = store.clone();
         let eraser = Eraser::new(
             (store, runtime.clone(), changing.clone()),
             (actors.hub.clone(), actors.ledger.clone()),
             (past.clone(), planner.clone()),
             (gate, actors.doors.journal().clone()),
         );
+        let retainer = self.retention.map(|setup| {
+            Retainer::start(
+                setup,
+                (kept, data),
+                (
+                    signer.id(),
+                    actors.ledger.clone(),
+                    actors.doors.journal().clone(),
+                ),
+                (eraser.turn(), indexed),
+                (actors.committed.subscribe(), stats.clone()),
+                runtime,
+            )
+        });
         Ok(Hub {
+            retainer,
             buffer,
             edges: Arc::new(edges),
             changing,
@@ -448,7 +479,7 @@ impl Actors {
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
                 let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
                 let book = Book::new(journal.clone(), access.clone());
-                let sessions = SessionRegistry::open(Some(book));
+                let sessions = SessionRegistry::open(&id, Some(book));
                 let seen = (status, (committed, first), sessions);
                 let asked = (gate, journal.clone());
                 let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);
@@ -487,6 +518,7 @@ impl Actors {
 
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
+    retainer: Option<Retainer>,
     buffer: Option<Arc<BufferedStore>>,
     edges: Arc<Edges>,
     /// Held while devices and edge nodes change.
@@ -550,6 +582,11 @@ impl Hub {
     /// Makes checkpoints of the ledger; `None` when it was given no file for their key.
     pub fn checkpoints(&self) -> Option<Arc<Checkpoints>> {
         self.checkpoints.clone()
+    }
+
+    /// Retires what is older than its policy; `None` when the hub has none.
+    pub fn retainer(&self) -> Option<&Retainer> {
+        self.retainer.as_ref()
     }
 
     /// Erases what was recorded, for those who may.
@@ -616,6 +653,10 @@ impl Hub {
             return Ok(());
         };
         self.past.end();
+        if let Some(retainer) = &mut self.retainer {
+            retainer.end(&threads);
+        }
+        threads.io.block_on(self.actors.sessions.sum_up());
         threads.io.block_on(self.edges.stop());
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();

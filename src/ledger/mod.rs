@@ -18,6 +18,7 @@ pub mod proof;
 pub mod query;
 pub mod replay;
 pub mod report;
+pub mod retention;
 pub mod seal;
 mod section;
 pub mod shape;

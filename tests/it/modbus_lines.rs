@@ -397,3 +397,38 @@ async fn tls_is_mutual_and_both_certificates_count() {
         assert!(error.contains("chmod 600"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_device_that_speaks_tls_1_1_is_left_alone() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let plant = Authority::new();
+    let hub = plant.files(dir.path(), "hub", "hub.example", &plant);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let device = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+        stream.read_exact(&mut hello).await.unwrap();
+        // ServerHello of TLS 1.1 (RFC 4346, 7.4.1.3) with TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA.
+        let mut answer = vec![22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+        answer.extend([7; 32]);
+        answer.extend([0, 0xC0, 0x13, 0]);
+        stream.write_all(&answer).await.unwrap();
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        said
+    });
+    let mut source = source(
+        &tls_config(address, &hub, ", server_name = \"plc.example\""),
+        0..1,
+    );
+    let error = source.connect().await.unwrap_err().to_string();
+    assert!(error.contains("TLS handshake"), "{error}");
+    // A fatal alert, protocol_version (RFC 8446, 6.2).
+    let said = device.await.unwrap();
+    assert_eq!(said.first(), Some(&21), "{said:?}");
+    assert_eq!(said.get(5..), Some(&[2, 70][..]), "{said:?}");
+}
