@@ -1,4 +1,4 @@
-//! The state as entries: one a subject, a role, a level, a place on a list, a permit. A change makes one
+//! The state as entries: one a subject, a role, a level, a place on a list, a permit, a binding. A change makes one
 //! entry anew; the newest of each is recorded, and from all of them the state is made up again.
 //!
 //! | name | what it says |
@@ -8,7 +8,9 @@
 //! | `level/device:lab` | the object's level |
 //! | `list/extranet/user:ann` | whether on the whitelist, and on the blacklist |
 //! | `permit/control/user:ann` | from when until when |
+//! | `binding/device:press-1` | address, MAC address and key that it is known by |
 
+use super::binding::Binding;
 use super::level::{Level, Mode};
 use super::lists::Side;
 use super::permit::Permit;
@@ -66,6 +68,7 @@ impl AccessState {
                 format!("list/{}/{id}", side.name())
             }
             Change::Permit(id, mode, _) => format!("permit/{}/{id}", mode.name()),
+            Change::Bind(id, _) => format!("binding/{id}"),
         };
         self.entry_named(&name)
     }
@@ -89,6 +92,7 @@ impl AccessState {
                     .and_then(|(m, id)| Some((mode(m)?, id)));
                 said(mode.and_then(|(mode, id)| self.permit(id, mode)))
             }
+            "binding" => said(self.bindings.get(rest)),
             _ => Json::Null,
         };
         Entry {
@@ -118,6 +122,11 @@ impl AccessState {
                 self.rules.define(rest, rules.unwrap_or_default());
             }
             "level" => put(&mut self.levels, rest.to_owned(), entry.read::<Level>()?),
+            "binding" => put(
+                &mut self.bindings,
+                rest.to_owned(),
+                entry.read::<Binding>()?,
+            ),
             "list" => {
                 let (name, id) = rest.split_once('/').ok_or_else(unknown)?;
                 let lists = match side(name).ok_or_else(unknown)? {
@@ -181,7 +190,16 @@ mod tests {
     use super::*;
     use crate::access::{Pattern, Right, Window};
     use std::collections::{BTreeMap, BTreeSet};
-    use weighbridge_verifier::IdentityKind;
+    use weighbridge_verifier::{Hash, IdentityKind};
+
+    fn binding(key: Option<Hash>) -> Binding {
+        Binding {
+            dialled: "plc:502".to_owned(),
+            address: ([192, 0, 2, 7], 502).into(),
+            mac: key.map(|_| crate::model::Mac([2; 6])),
+            key,
+        }
+    }
 
     /// One change of each kind, and what undoes it.
     fn changes() -> Vec<Change> {
@@ -204,6 +222,9 @@ mod tests {
             Change::Permit(ann(), Mode::Control, Some(permit)),
             Change::Permit(ann(), Mode::Control, None),
             Change::Permit(ann(), Mode::Read, Some(permit)),
+            Change::Bind(ann(), Some(binding(None))),
+            Change::Bind(ann(), None),
+            Change::Bind(ann(), Some(binding(Some(Hash([7; 32]))))),
             Change::Black(Side::Extranet, ann(), false),
             Change::White(Side::Extranet, ann(), false),
             Change::Classify("device:lab/x".into(), None),

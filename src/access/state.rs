@@ -1,6 +1,7 @@
 //! What decisions rest on: subjects, lists, roles, levels, permits. Changed only by [`Change`]s, each
 //! of which is a record, so that every hub has the same.
 
+use super::binding::Binding;
 use super::level::{Level, Mode};
 use super::lists::{Lists, Side};
 use super::permit::Permit;
@@ -16,6 +17,8 @@ use weighbridge_verifier::IdentityKind;
 const MAX_ENTRIES: usize = 100_000;
 /// Longest name of a subject, an object or a role.
 const MAX_NAME: usize = 128;
+/// Longest address of a device as a configuration has it.
+const MAX_DIALLED: usize = 4_096;
 
 /// Somebody or something that acts.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize, Deserialize)]
@@ -85,6 +88,8 @@ pub enum Change {
     Black(Side, String, bool),
     /// Somebody may store, read or control for a while; `None` ends it.
     Permit(String, Mode, Option<Permit>),
+    /// A device is known by this from now on; `None`: by what answers next.
+    Bind(String, Option<Binding>),
 }
 
 /// Why a change cannot be.
@@ -123,7 +128,7 @@ impl Change {
                 let own = (Right::Enrol, format!("identity:{id}"));
                 std::iter::once(own).chain(roles.map(assign)).collect()
             }
-            Self::Revoke(id) | Self::Renew(id, _) => {
+            Self::Revoke(id) | Self::Renew(id, _) | Self::Bind(id, _) => {
                 vec![(Right::Enrol, format!("identity:{id}"))]
             }
             Self::Assign(id, roles) => {
@@ -147,7 +152,7 @@ impl Change {
 
 impl AccessState {
     /// A change with those that go with it, in the order in which they are to be made and recorded: who is
-    /// withdrawn keeps no permit, not even for when they come again.
+    /// withdrawn keeps no permit, not even for when they come again, and is known by nothing any more.
     pub fn unfold(&self, change: Change) -> Vec<Change> {
         let (Change::Revoke(id) | Change::Declare(id, None)) = &change else {
             return vec![change];
@@ -158,7 +163,9 @@ impl AccessState {
         let ended: Vec<_> = held
             .map(|mode| Change::Permit(id.clone(), mode, None))
             .collect();
-        ended.into_iter().chain([change]).collect()
+        let known = self.bindings.get(id);
+        let unbound = known.map(|_| Change::Bind(id.clone(), None));
+        ended.into_iter().chain(unbound).chain([change]).collect()
     }
 }
 
@@ -175,6 +182,7 @@ pub struct AccessState {
     pub(super) intranet: Lists,
     pub(super) extranet: Lists,
     pub(super) permits: BTreeMap<(String, Mode), Permit>,
+    pub(super) bindings: BTreeMap<String, Binding>,
 }
 
 impl AccessState {
@@ -199,6 +207,11 @@ impl AccessState {
     /// The permit of somebody.
     pub fn permit(&self, subject: &str, mode: Mode) -> Option<&Permit> {
         self.permits.get(&(subject.to_owned(), mode))
+    }
+
+    /// What each device is known by.
+    pub fn bindings(&self) -> &BTreeMap<String, Binding> {
+        &self.bindings
     }
 
     /// The level of an object: its own, or that of the device, edge node or hub it belongs to, or low.
@@ -227,6 +240,7 @@ impl AccessState {
                 for mode in Mode::ALL {
                     self.permits.remove(&(id.clone(), mode));
                 }
+                self.bindings.remove(&id);
                 Ok(())
             }
             Change::Renew(id, expires) => {
@@ -277,6 +291,19 @@ impl AccessState {
                     Some(permit) => enter(&mut self.permits, (id, mode), permit),
                     None => {
                         self.permits.remove(&(id, mode));
+                        Ok(())
+                    }
+                }
+            }
+            Change::Bind(id, binding) => {
+                self.subject(&id)?;
+                match binding {
+                    Some(binding) if binding.dialled.len() > MAX_DIALLED => {
+                        Err(ChangeError::Name(binding.dialled))
+                    }
+                    Some(binding) => enter(&mut self.bindings, id, binding),
+                    None => {
+                        self.bindings.remove(&id);
                         Ok(())
                     }
                 }
@@ -357,6 +384,7 @@ mod tests {
             Change::Assign("user:bob".into(), roles("operator")),
             Change::Permit(ann(), Mode::Read, Some(permit)),
             Change::Permit("user:bob".into(), Mode::Read, None),
+            Change::Bind("device:press-1".into(), None),
             Change::White(Side::Extranet, String::new(), true),
         ];
         let mut state = with_ann();

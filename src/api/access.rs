@@ -1,12 +1,12 @@
 //! `/api/v1/access`: who is in and may what, and the changes of it that people here make.
 
-use super::caller::{caller, problem};
+use super::caller::{caller, problem, refused};
 use super::problem::Problem;
 use super::server::Api;
-use crate::access::{AccessState, Change, Denied, Level, Mode, Right, Rule, Side, Subject};
-use crate::model::{Nanos, now, parse_time, rfc3339};
+use crate::access::{AccessState, Change, Denied, Gate, Level, Mode, Right, Rule, Side, Subject};
+use crate::model::{Nanos, Peer, now, parse_time, rfc3339};
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use weighbridge_verifier::IdentityKind;
@@ -67,6 +67,13 @@ enum Wish {
         object: String,
         level: Option<u8>,
     },
+    Bind {
+        id: String,
+        peer: Peer,
+    },
+    Unbind {
+        id: String,
+    },
 }
 
 impl Wish {
@@ -105,6 +112,8 @@ impl Wish {
             }
             Self::Define { role, rules } => vec![Change::Define(role, rules)],
             Self::Classify { object, level } => vec![Change::Classify(object, level.map(Level))],
+            Self::Bind { id, peer } => vec![Change::Bind(device(id)?, Some(peer.into()))],
+            Self::Unbind { id } => vec![Change::Bind(device(id)?, None)],
         })
     }
 }
@@ -118,6 +127,13 @@ fn kind(id: &str) -> Result<IdentityKind, Problem> {
         _ => Err(Problem::body(
             "an id is `user:NAME`, `device:ID`, `edge:ID` or `hub:ID`",
         )),
+    }
+}
+
+fn device(id: String) -> Result<String, Problem> {
+    match kind(&id)? {
+        IdentityKind::Device => Ok(id),
+        _ => Err(Problem::body("only a device is bound: write `device:ID`")),
     }
 }
 
@@ -145,7 +161,7 @@ async fn change(
     let port = &api.context.access;
     let changes = wish.changes(&port.gate().state())?;
     port.change(&caller, changes).await.map_err(problem)?;
-    Ok(HttpResponse::Ok().json(view(&port.gate().state(), now())))
+    Ok(HttpResponse::Ok().json(view(port.gate(), now())))
 }
 
 /// For those who administer it, and those who check what was recorded.
@@ -161,16 +177,18 @@ async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
     ];
     let may = |right: &Right| gate.somewhere(&caller.user, *right, now());
     if !rights.iter().any(may) {
-        return Err(Problem::forbidden(format!(
+        let why = Problem::forbidden(format!(
             "`{}` may not see who may what: that is for security_admin, configure_admin, supervisor \
              and auditor; `roles` in [http] gives the roles of users of this machine",
             caller.user
-        )));
+        ));
+        return Err(refused(&api, &caller, "access:", why).await);
     }
-    Ok(HttpResponse::Ok().json(view(&gate.state(), now())))
+    Ok(HttpResponse::Ok().json(view(gate, now())))
 }
 
-fn view(state: &AccessState, time: Nanos) -> Json {
+fn view(gate: &Gate, time: Nanos) -> Json {
+    let state = &*gate.state();
     let subjects: Vec<Json> = state
         .subjects()
         .iter()
@@ -203,7 +221,24 @@ fn view(state: &AccessState, time: Nanos) -> Json {
         .iter()
         .map(|(role, rules)| json!({"role": role, "rules": rules}))
         .collect();
-    json!({"subjects": subjects, "blacklisted_strangers": strangers, "roles": roles})
+    let known = state.bindings().iter();
+    let bindings: Vec<Json> = known.map(|(id, b)| named(id, b)).collect();
+    let answered = gate.strangers();
+    let answered: Vec<Json> = answered.iter().map(|(id, peer)| named(id, peer)).collect();
+    json!({
+        "subjects": subjects,
+        "blacklisted_strangers": strangers,
+        "roles": roles,
+        "bindings": bindings,
+        "answered_in_place_of": answered,
+    })
+}
+
+/// What is said of a device, with its name.
+fn named(id: &str, of: &impl Serialize) -> Json {
+    let mut json = json!(of);
+    json["id"] = id.into();
+    json
 }
 
 fn standing(denied: Option<Denied>) -> &'static str {

@@ -49,7 +49,7 @@ mod stream_tests;
 mod tests;
 
 pub use about::Standing;
-pub use caller::LOCAL;
+pub use caller::{FACE, LOCAL};
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use erase::view as erasure_view;

@@ -27,6 +27,7 @@ mod ledger_from;
 mod live;
 mod log;
 mod output;
+mod private_process;
 mod profile;
 mod prove;
 mod qr;
@@ -141,6 +142,7 @@ enum Command {
 
 /// Runs the program with its command line.
 pub fn main() -> ExitCode {
+    private_process::keep_private();
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

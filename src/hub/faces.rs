@@ -3,7 +3,7 @@
 use super::edges::Edges;
 use super::retention::{Retainer, RetentionView};
 use super::{Hub, HubError};
-use crate::access::Role;
+use crate::access::{Caller, Role};
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, Front,
@@ -19,7 +19,7 @@ use crate::model::DeviceId;
 use crate::protocols::edge::NodeStatus;
 use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
-use crate::protocols::ports::{AccessPort, LedgerPort};
+use crate::protocols::ports::{AccessError, AccessPort, LedgerPort, SessionPort};
 use crate::store::{BufferedStore, CredentialFiles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -207,7 +207,12 @@ impl Hub {
         if faces.http.is_some() && faces.http_log_in.is_none() {
             // Whoever is on this machine is in from now on, also when nothing can be recorded later. Who may
             // not come in is told so when they ask.
-            let admitted = self.runtime().block_on(access.admit(api::LOCAL, "http"));
+            let local = Caller::new(api::LOCAL, api::FACE);
+            let admitted = self.runtime().block_on(async {
+                access.admit(api::LOCAL, api::FACE).await?;
+                let entered = self.sessions().enter(&local).await;
+                entered.map_err(|error| AccessError::NotRecorded(error.0))
+            });
             if let Err(error) = admitted {
                 tracing::warn!(%error, "users of this machine are not let in");
             }

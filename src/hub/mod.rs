@@ -318,6 +318,7 @@ impl HubBuilder {
             (gate.clone(), actors.doors.journal().clone()),
             workers,
         );
+        edges.kept_by(&actors.access);
         edges.admit(admission);
         edges.set_gates(&[], &gates);
         let (past, planner) = (Arc::new(past), Arc::new(planner));
@@ -476,9 +477,10 @@ impl Actors {
                 let status = ledger.status();
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
-                let sessions = SessionRegistry::open(Some(Book::new(journal.clone())));
-                let seen = (status, (committed, first), sessions);
                 let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
+                let book = Book::new(journal.clone(), access.clone());
+                let sessions = SessionRegistry::open(&id, Some(book));
+                let seen = (status, (committed, first), sessions);
                 let asked = (gate, journal.clone());
                 let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);
                 let doors = ControlDoors::new(journal, workers.clone());
@@ -654,6 +656,7 @@ impl Hub {
         if let Some(retainer) = &mut self.retainer {
             retainer.end(&threads);
         }
+        threads.io.block_on(self.actors.sessions.sum_up());
         threads.io.block_on(self.edges.stop());
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();

@@ -129,6 +129,9 @@ pub(super) fn plan(
     };
     let device = Arc::new(device);
     Ok(DevicePlan {
+        binding: device.binding.clone(),
+        chain: planner.chain.clone(),
+        attester: device.attester.clone(),
         live: planner.live.register(id, device.tags.clone()),
         intake,
         batch: device.batch,

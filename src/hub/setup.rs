@@ -105,6 +105,7 @@ impl DeviceSetup {
             age: Duration::from_millis(device.batch.milliseconds),
         };
         setup.grade = device.grade;
+        setup.binding = device.binding.clone();
         setup.validation = device.validation.clone();
         setup.tag_validation = device.tags.iter().map(|t| t.validation.clone()).collect();
         Ok(setup)

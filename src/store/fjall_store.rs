@@ -9,6 +9,7 @@ use super::key_slots::KeySlots;
 use super::legacy_keys::{move_out, scrub_folder};
 use super::lock::DirectoryLock;
 use super::manifest::check_manifests;
+use super::small_file;
 use crate::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
@@ -61,7 +62,7 @@ pub(super) struct Inner {
 impl FjallStore {
     /// Opens the store in data directory `dir`, creating both if they are not there.
     pub fn create_or_open(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir)
+        small_file::make_directory(dir, true)
             .map_err(|e| io(&format!("{} cannot be created", dir.display()), &e))?;
         let lock = DirectoryLock::take(dir)?;
         Self::with_lock(dir, lock)

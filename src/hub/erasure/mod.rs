@@ -139,13 +139,13 @@ impl Eraser {
 
     /// Records a refusal, and returns what to answer: not the rule.
     async fn refuse(&self, caller: &Caller, request: &EraseRequest, denied: Denied) -> EraseFault {
-        let details = json!({
-            "session": caller.session,
+        let mut details = json!({
             "until": rfc3339(request.until),
             "until_ns": request.until.to_string(),
             "rule": denied.rule(),
             "denied": denied.to_string(),
         });
+        caller.tell(&mut details);
         let act = Act {
             time: now(),
             subject: &name("user", &caller.user),
