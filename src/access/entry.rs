@@ -8,15 +8,24 @@
 //! | `level/device:lab` | the object's level |
 //! | `list/extranet/user:ann` | whether on the whitelist, and on the blacklist |
 //! | `permit/control/user:ann` | from when until when |
+//! | `reader/user:ann` | the public key that keys are wrapped to, and the spans that were granted |
+//! | `escrow/escrow:5f3c…` | a public key that every key is wrapped to as well |
 
 use super::level::{Level, Mode};
 use super::lists::Side;
 use super::permit::Permit;
+use super::reader::{Reader, escrow_name};
 use super::rules::Rule;
 use super::state::{AccessState, Change, Subject};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use weighbridge_verifier::PublicKey;
+
+/// What the names of entries about readers begin with; the rest is to whom keys are wrapped.
+pub const READER_ENTRY: &str = "reader/";
+/// What the names of entries about keys of escrow begin with; the rest is to whom keys are wrapped.
+pub const ESCROW_ENTRY: &str = "escrow/";
 
 /// A part of the state under its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +75,10 @@ impl AccessState {
                 format!("list/{}/{id}", side.name())
             }
             Change::Permit(id, mode, _) => format!("permit/{}/{id}", mode.name()),
+            Change::ReaderKey(id, _) | Change::Grant(id, _) | Change::EndGrant(id, _) => {
+                format!("{READER_ENTRY}{id}")
+            }
+            Change::Escrow(key, _) => format!("{ESCROW_ENTRY}{}", escrow_name(key)),
         };
         self.entry_named(&name)
     }
@@ -89,6 +102,8 @@ impl AccessState {
                     .and_then(|(m, id)| Some((mode(m)?, id)));
                 said(mode.and_then(|(mode, id)| self.permit(id, mode)))
             }
+            "reader" => said(self.readers.get(rest)),
+            "escrow" => said(self.escrow.get(rest)),
             _ => Json::Null,
         };
         Entry {
@@ -138,6 +153,12 @@ impl AccessState {
                 let key = (id.to_owned(), mode(name).ok_or_else(unknown)?);
                 put(&mut self.permits, key, entry.read::<Permit>()?);
             }
+            "reader" => put(&mut self.readers, rest.to_owned(), entry.read::<Reader>()?),
+            "escrow" => put(
+                &mut self.escrow,
+                rest.to_owned(),
+                entry.read::<PublicKey>()?,
+            ),
             _ => return Err(unknown()),
         }
         Ok(())
@@ -179,7 +200,8 @@ fn said<T: Serialize>(value: Option<&T>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Pattern, Right, Window};
+    use crate::access::{Pattern, ReadGrant, Right, Window};
+    use crate::crypto::SealingKey;
     use std::collections::{BTreeMap, BTreeSet};
     use weighbridge_verifier::IdentityKind;
 
@@ -192,6 +214,13 @@ mod tests {
             windows: vec![Window::new([true; 7], 360, 1_320, -60).unwrap()],
         };
         let permit = Permit { from: 1, until: 2 };
+        let key = SealingKey::generate().public().compressed();
+        let grant = ReadGrant {
+            devices: Pattern::new("device:press-*").unwrap(),
+            from: Some(7),
+            until: None,
+        };
+        let pattern = grant.devices.clone();
         vec![
             Change::Enrol(ann(), Subject::new(IdentityKind::User)),
             Change::Define("presses".into(), vec![rule]),
@@ -204,6 +233,12 @@ mod tests {
             Change::Permit(ann(), Mode::Control, Some(permit)),
             Change::Permit(ann(), Mode::Control, None),
             Change::Permit(ann(), Mode::Read, Some(permit)),
+            Change::ReaderKey(ann(), Some(key)),
+            Change::Grant(ann(), grant.clone()),
+            Change::EndGrant(ann(), pattern),
+            Change::Grant(ann(), grant),
+            Change::Escrow(key, true),
+            Change::Escrow(key, false),
             Change::Black(Side::Extranet, ann(), false),
             Change::White(Side::Extranet, ann(), false),
             Change::Classify("device:lab/x".into(), None),

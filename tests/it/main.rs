@@ -42,6 +42,7 @@ mod outage;
 mod panics;
 mod plc;
 mod raw_opcua;
+mod readers;
 mod recovery;
 mod reload;
 mod restart;

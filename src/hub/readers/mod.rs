@@ -1,0 +1,214 @@
+//! Those who open what was recorded by themselves: their wraps, what they fetch sealed, and what is released
+//! to them.
+//!
+//! Who reads what is said by the state of access. [`Readers`] follows it: when somebody is granted something, is
+//! put out or gets another key, every device that it concerns gets a new key at once, under which the next
+//! batch is sealed; then the wraps of older keys are made or overwritten.
+
+mod keys;
+mod wraps;
+
+pub(in crate::hub) use keys::KeyMaker;
+
+use super::plan::Planner;
+use crate::access::{AccessState, Gate};
+use crate::actors::hub::{HubActor, SealerOf};
+use crate::actors::ledger::{LedgerActor, RecordedSettings};
+use crate::actors::sealer::RotateKey;
+use crate::ledger::store::Store;
+use crate::model::{Nanos, now};
+use actix::Addr;
+use keys::recipients;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex as Turn, watch};
+use wraps::Wraps;
+
+/// After so long it is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// The longest rest: clocks may be set.
+const REST: Duration = Duration::from_secs(3_600);
+
+/// Who reads, as far as the wraps follow from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Standing(Vec<(String, crate::access::Reader)>, Vec<String>);
+
+impl Standing {
+    fn of(state: &AccessState, time: Nanos) -> Self {
+        let readers = state.readers_in(time).map(|(id, r)| (id.clone(), r.clone()));
+        let escrow = state.escrow().map(|(name, _)| name.clone());
+        Self(readers.collect(), escrow.collect())
+    }
+
+    /// Whether nobody reads.
+    fn is_empty(&self) -> bool {
+        self.0.is_empty() && self.1.is_empty()
+    }
+}
+
+/// Where the wraps stand.
+#[derive(Default)]
+struct Settled {
+    /// Of whom all wraps are as they should be; `None` while that is not known.
+    standing: Option<Standing>,
+}
+
+/// Follows who may read. Cheap to clone.
+#[derive(Clone)]
+pub struct Readers(Arc<Inner>);
+
+pub(super) struct Inner {
+    store: Arc<dyn Store>,
+    runtime: Handle,
+    /// Held while devices change, and while keys are erased.
+    changing: Arc<Turn<()>>,
+    hub: Addr<HubActor>,
+    ledger: Addr<LedgerActor>,
+    planner: Arc<Planner>,
+    gate: Gate,
+    settled: Turn<Settled>,
+}
+
+/// Why the wraps are not what they should be yet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is recorded and in force, and the keys are not there yet: {0}")]
+pub struct NotSettled(pub String);
+
+impl Readers {
+    pub(super) fn new(
+        (store, runtime, changing): (Arc<dyn Store>, Handle, Arc<Turn<()>>),
+        (hub, ledger): (Addr<HubActor>, Addr<LedgerActor>),
+        (planner, gate): (Arc<Planner>, Gate),
+    ) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            runtime,
+            changing,
+            hub,
+            ledger,
+            planner,
+            gate,
+            settled: Turn::default(),
+        }))
+    }
+
+    /// Follows every change from now on, in the background.
+    pub(super) fn follow(&self, mut changes: watch::Receiver<u64>) {
+        let this = self.clone();
+        self.0.runtime.spawn(async move {
+            loop {
+                changes.borrow_and_update();
+                let rest = match this.settle().await {
+                    Ok(()) => this.rest(),
+                    Err(error) => {
+                        tracing::warn!(%error, "the wraps of readers are tried again");
+                        AGAIN
+                    }
+                };
+                let changed = tokio::time::timeout(rest, changes.changed()).await;
+                if matches!(changed, Ok(Err(_))) {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Until somebody's grant or identity ends.
+    fn rest(&self) -> Duration {
+        let (state, time) = (self.0.gate.state(), now());
+        let ends = state.readers().flat_map(|(id, reader)| {
+            let subject = state.subjects().get(id);
+            let grants = reader.grants.iter().filter_map(|grant| grant.until);
+            grants.chain(subject.and_then(|s| s.expires))
+        });
+        let next = ends.filter(|end| *end > time).min();
+        let rest = next.and_then(|end| u64::try_from(end.saturating_sub(time)).ok());
+        rest.map_or(REST, Duration::from_nanos).min(REST)
+    }
+
+    /// Returns when every wrap is as the state of access says: new keys are in use where those to whom they
+    /// are wrapped have changed, wraps are there for those who may read, and overwritten for those who may not.
+    ///
+    /// # Errors
+    /// When that cannot be done now. It is tried again.
+    pub async fn settle(&self) -> Result<(), NotSettled> {
+        let inner = &*self.0;
+        let mut settled = inner.settled.lock().await;
+        let (state, time) = (inner.gate.state(), now());
+        let standing = Standing::of(&state, time);
+        let rotated = self.rotate(&state, time).await?;
+        let same = settled.standing.as_ref() == Some(&standing);
+        let never = settled.standing.is_none() && standing.is_empty() && !self.has_readers().await?;
+        if rotated.is_empty() && (same || never) {
+            settled.standing = Some(standing);
+            return Ok(());
+        }
+        settled.standing = None;
+        // Answered when all that was sealed under the keys before is durable, with its wraps.
+        for device in &rotated {
+            let asked = inner.ledger.send(RecordedSettings(device.as_str().into()));
+            asked.await.map_err(|_| stopping())?;
+        }
+        let _nothing_changes = inner.changing.lock().await;
+        let this = inner.planner.clone();
+        let store = inner.store.clone();
+        let work = move || {
+            let wraps = Wraps {
+                store: &*store,
+                opener: &this.opener,
+                maker: &this.keys,
+            };
+            wraps.bring(&state, time)
+        };
+        let done = inner.runtime.spawn_blocking(work).await;
+        let done = done.map_err(|e| NotSettled(e.to_string()))?;
+        let done = done.map_err(|e| NotSettled(e.to_string()))?;
+        tracing::info!(
+            rotated = rotated.len(),
+            made = done.made,
+            removed = done.removed,
+            "keys are wrapped to those who may read"
+        );
+        settled.standing = Some(standing);
+        Ok(())
+    }
+
+    /// Whether a wrap to a reader lies in the store, from before this start.
+    async fn has_readers(&self) -> Result<bool, NotSettled> {
+        let store = self.0.store.clone();
+        let look = move || wraps::any(&*store);
+        let found = self.0.runtime.spawn_blocking(look).await;
+        let found = found.map_err(|e| NotSettled(e.to_string()))?;
+        found.map_err(|e| NotSettled(e.to_string()))
+    }
+
+    /// Gives those devices new keys whose newest is wrapped to others than it should be.
+    async fn rotate(&self, state: &AccessState, time: Nanos) -> Result<Vec<String>, NotSettled> {
+        let inner = &*self.0;
+        let mut rotated = Vec::new();
+        for (device, (_, made_for)) in inner.planner.keys.made() {
+            if device.contains(':') || recipients(state, &device, time) == made_for {
+                continue;
+            }
+            let sealer = inner.hub.send(SealerOf(device.as_str().into())).await;
+            match sealer.map_err(|_| stopping())? {
+                Ok(Some(sealer)) => {
+                    let renewed = sealer.send(RotateKey).await;
+                    let renewed = renewed.map_err(|_| NotSettled(format!(
+                        "`{device}` is just being set up"
+                    )))?;
+                    renewed.map_err(NotSettled)?;
+                    rotated.push(device);
+                }
+                // It is not there any more, or gets a new key when it is set up.
+                Ok(None) | Err(()) => {}
+            }
+        }
+        Ok(rotated)
+    }
+}
+
+fn stopping() -> NotSettled {
+    NotSettled("the hub is stopping".to_owned())
+}
