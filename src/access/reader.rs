@@ -141,7 +141,14 @@ mod tests {
             Change::Enrol(anna(), Subject::new(IdentityKind::User)),
             Change::White(Side::Extranet, anna(), true),
             Change::ReaderKey(anna(), Some(key())),
-            Change::Permit(anna(), Mode::Read, Some(Permit { from: 0, until: 100 })),
+            Change::Permit(
+                anna(),
+                Mode::Read,
+                Some(Permit {
+                    from: 0,
+                    until: 100,
+                }),
+            ),
         ] {
             state.apply(change).unwrap();
         }
@@ -212,10 +219,7 @@ mod tests {
         assert_eq!(no_key, Err(ChangeError::NoKey(bob())));
         let anna = || "user:anna".to_owned();
         let backwards = grant("device:*", Some(5), Some(5));
-        assert_eq!(
-            state.apply(to(anna(), backwards)),
-            Err(ChangeError::Span)
-        );
+        assert_eq!(state.apply(to(anna(), backwards)), Err(ChangeError::Span));
         let none = Change::EndGrant(anna(), Pattern::new("device:x").unwrap());
         assert!(matches!(state.apply(none), Err(ChangeError::NoGrant(..))));
         for n in 0..MAX_GRANTS as i64 {

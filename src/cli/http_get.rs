@@ -118,6 +118,32 @@ pub(super) fn get_text(
         .with_context(|| format!("{url}{target} did not answer with text"))
 }
 
+/// GETs `path` as [`get_text`] does, by the token of whoever logged in.
+pub(super) fn get_text_as(
+    url: &HubUrl,
+    path: &str,
+    query: &[(&str, String)],
+    token: Option<&str>,
+) -> anyhow::Result<String> {
+    let target = target(path, query);
+    let answer = ask_as(url, &target, None, token)?;
+    went_well(url, &target, &answer)?;
+    String::from_utf8(answer.body)
+        .with_context(|| format!("{url}{target} did not answer with text"))
+}
+
+/// POSTs as [`post_json`] does, by the token of whoever logged in; the answer as text.
+pub(super) fn post_as(
+    url: &HubUrl,
+    path: &str,
+    body: &Json,
+    token: Option<&str>,
+) -> anyhow::Result<String> {
+    let answer = ask_as(url, path, Some(&Body::json(body)), token)?;
+    went_well(url, path, &answer)?;
+    String::from_utf8(answer.body).with_context(|| format!("{url}{path} did not answer with text"))
+}
+
 /// POSTs a text to `path` at `url`; status and body of the answer, whatever the status.
 pub(super) fn post_text(url: &HubUrl, path: &str, text: &str) -> anyhow::Result<(u16, Vec<u8>)> {
     let body = Body {
@@ -174,11 +200,20 @@ impl Body {
 }
 
 fn ask(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Result<Answer> {
+    ask_as(url, target, body, None)
+}
+
+fn ask_as(
+    url: &HubUrl,
+    target: &str,
+    body: Option<&Body>,
+    token: Option<&str>,
+) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the asynchronous runtime cannot be started")?;
-    runtime.block_on(request(url, target, body))
+    runtime.block_on(request(url, target, body, token))
 }
 
 /// An absolute path of these segments, whatever is in them.
@@ -218,7 +253,12 @@ struct Answer {
     body: Vec<u8>,
 }
 
-async fn request(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Result<Answer> {
+async fn request(
+    url: &HubUrl,
+    target: &str,
+    body: Option<&Body>,
+    token: Option<&str>,
+) -> anyhow::Result<Answer> {
     let unreachable = |reason: String| Unreachable {
         address: url.to_string(),
         reason,
@@ -233,7 +273,7 @@ async fn request(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Res
         Ok(Err(e)) => bail!(unreachable(e.to_string())),
         Ok(Ok(stream)) => stream,
     };
-    tokio::time::timeout(ANSWER, exchange(stream, url, target, body))
+    tokio::time::timeout(ANSWER, exchange(stream, url, (target, body, token)))
         .await
         .map_err(|_| anyhow!("{url} did not answer within {} s", ANSWER.as_secs()))?
         .with_context(|| format!("the answer of {url} cannot be read"))
@@ -242,8 +282,7 @@ async fn request(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Res
 async fn exchange(
     mut stream: TcpStream,
     url: &HubUrl,
-    target: &str,
-    body: Option<&Body>,
+    (target, body, token): (&str, Option<&Body>, Option<&str>),
 ) -> anyhow::Result<Answer> {
     let (host, port) = (&url.host, url.port);
     let method = if body.is_some() { "POST" } else { "GET" };
@@ -252,6 +291,13 @@ async fn exchange(
          User-Agent: weighbridge/{}\r\nConnection: close\r\n",
         env!("CARGO_PKG_VERSION")
     );
+    if let Some(token) = token {
+        ensure!(
+            token.bytes().all(|byte| byte.is_ascii_graphic()),
+            "the token is none: it has other characters than a token has"
+        );
+        request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+    }
     if let Some(Body { kind, text }) = body {
         let length = text.len();
         request.push_str(&format!(

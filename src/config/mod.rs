@@ -125,6 +125,7 @@ impl HubConfig {
 
     fn resolve(&mut self, base: &Path) {
         self.hub.resolve(base);
+        self.ledger.resolve(base);
         self.http.resolve(base, &self.hub.id);
         let server = &mut self.opcua_server;
         server.pki_dir = base.join(&server.pki_dir);

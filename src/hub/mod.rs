@@ -325,7 +325,11 @@ impl HubBuilder {
         let readers = Readers::new(
             (store.clone(), runtime.clone(), changing.clone()),
             (actors.hub.clone(), actors.ledger.clone()),
-            (planner.clone(), gate.clone()),
+            (
+                planner.clone(),
+                gate.clone(),
+                actors.doors.journal().clone(),
+            ),
         );
         readers.follow(actors.access.changes());
         let eraser = Eraser::new(

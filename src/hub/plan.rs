@@ -98,10 +98,8 @@ pub(super) fn plan(
         let id = id.clone();
         move |epoch| {
             let (key, wraps) = keys.make((&id, epoch))?;
-            Ok(
-                BatchSealer::new(&id, grade, key, wraps, in_force.clone())
-                    .attested_by(attester.clone()),
-            )
+            Ok(BatchSealer::new(&id, grade, key, wraps, in_force.clone())
+                .attested_by(attester.clone()))
         }
     };
     let device = Arc::new(device);

@@ -64,7 +64,11 @@ impl KeyMaker {
     }
 
     /// A wrap of `key` for a recipient; nothing for one whose key cannot be wrapped to.
-    pub(super) fn wrap_to(&self, key: &EpochKey, (name, public): &(String, PublicKey)) -> Option<Put> {
+    pub(super) fn wrap_to(
+        &self,
+        key: &EpochKey,
+        (name, public): &(String, PublicKey),
+    ) -> Option<Put> {
         let public = SealingPublicKey::from_compressed(public);
         let wrapped = public.and_then(|public| self.wrap(key, name, &public));
         wrapped

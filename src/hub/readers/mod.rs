@@ -6,27 +6,35 @@
 //! batch is sealed; then the wraps of older keys are made or overwritten.
 
 mod keys;
+mod release;
+mod sealed;
 mod wraps;
 
 pub(in crate::hub) use keys::KeyMaker;
 
 use super::plan::Planner;
-use crate::access::{AccessState, Gate};
+use crate::access::{AccessState, Caller, Gate};
 use crate::actors::hub::{HubActor, SealerOf};
+use crate::actors::journal::Journal;
 use crate::actors::ledger::{LedgerActor, RecordedSettings};
 use crate::actors::sealer::RotateKey;
+use crate::api::{ReadersFault, ReadersPort, ReleaseRequest, SealedRequest};
+use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
 use crate::model::{Nanos, now};
 use actix::Addr;
+use async_trait::async_trait;
 use keys::recipients;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as Turn, watch};
+use tokio::sync::{Mutex as Turn, Semaphore, watch};
 use wraps::Wraps;
 
 /// After so long it is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// How long somebody who changed something waits for the keys.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest rest: clocks may be set.
 const REST: Duration = Duration::from_secs(3_600);
 
@@ -36,7 +44,9 @@ struct Standing(Vec<(String, crate::access::Reader)>, Vec<String>);
 
 impl Standing {
     fn of(state: &AccessState, time: Nanos) -> Self {
-        let readers = state.readers_in(time).map(|(id, r)| (id.clone(), r.clone()));
+        let readers = state
+            .readers_in(time)
+            .map(|(id, r)| (id.clone(), r.clone()));
         let escrow = state.escrow().map(|(name, _)| name.clone());
         Self(readers.collect(), escrow.collect())
     }
@@ -67,6 +77,10 @@ pub(super) struct Inner {
     ledger: Addr<LedgerActor>,
     planner: Arc<Planner>,
     gate: Gate,
+    journal: Journal,
+    explorer: Explorer,
+    /// Reads that take long, one at a time.
+    turns: Arc<Semaphore>,
     settled: Turn<Settled>,
 }
 
@@ -79,8 +93,9 @@ impl Readers {
     pub(super) fn new(
         (store, runtime, changing): (Arc<dyn Store>, Handle, Arc<Turn<()>>),
         (hub, ledger): (Addr<HubActor>, Addr<LedgerActor>),
-        (planner, gate): (Arc<Planner>, Gate),
+        (planner, gate, journal): (Arc<Planner>, Gate, Journal),
     ) -> Self {
+        let explorer = Explorer::new(store.clone());
         Self(Arc::new(Inner {
             store,
             runtime,
@@ -89,6 +104,9 @@ impl Readers {
             ledger,
             planner,
             gate,
+            journal,
+            explorer,
+            turns: Arc::new(Semaphore::new(1)),
             settled: Turn::default(),
         }))
     }
@@ -139,7 +157,8 @@ impl Readers {
         let standing = Standing::of(&state, time);
         let rotated = self.rotate(&state, time).await?;
         let same = settled.standing.as_ref() == Some(&standing);
-        let never = settled.standing.is_none() && standing.is_empty() && !self.has_readers().await?;
+        let never =
+            settled.standing.is_none() && standing.is_empty() && !self.has_readers().await?;
         if rotated.is_empty() && (same || never) {
             settled.standing = Some(standing);
             return Ok(());
@@ -195,9 +214,8 @@ impl Readers {
             match sealer.map_err(|_| stopping())? {
                 Ok(Some(sealer)) => {
                     let renewed = sealer.send(RotateKey).await;
-                    let renewed = renewed.map_err(|_| NotSettled(format!(
-                        "`{device}` is just being set up"
-                    )))?;
+                    let renewed = renewed
+                        .map_err(|_| NotSettled(format!("`{device}` is just being set up")))?;
                     renewed.map_err(NotSettled)?;
                     rotated.push(device);
                 }
@@ -206,6 +224,31 @@ impl Readers {
             }
         }
         Ok(rotated)
+    }
+}
+
+#[async_trait]
+impl ReadersPort for Readers {
+    async fn settled(&self) -> Result<(), String> {
+        let settled = tokio::time::timeout(PATIENCE, self.settle()).await;
+        let settled = settled.unwrap_or_else(|_| Err(NotSettled("it takes long".to_owned())));
+        settled.map_err(|error| error.to_string())
+    }
+
+    async fn sealed(
+        &self,
+        caller: &Caller,
+        request: SealedRequest,
+    ) -> Result<Vec<u8>, ReadersFault> {
+        Ok(Readers::sealed(self, caller, request).await?.to_bytes())
+    }
+
+    async fn release(
+        &self,
+        caller: &Caller,
+        request: ReleaseRequest,
+    ) -> Result<Vec<u8>, ReadersFault> {
+        Ok(Readers::release(self, caller, request).await?.to_bytes())
     }
 }
 

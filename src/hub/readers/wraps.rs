@@ -42,7 +42,9 @@ impl Wraps<'_> {
             let newest = made.get(&device);
             let wanted = self.wanted((state, time), &device, &epochs, newest)?;
             let unwanted = |epoch: &u64, name: &String| {
-                let wanted = wanted.get(epoch).is_some_and(|w| w.iter().any(|(n, _)| n == name));
+                let wanted = wanted
+                    .get(epoch)
+                    .is_some_and(|w| w.iter().any(|(n, _)| n == name));
                 is_of_reader(name) && !wanted
             };
             let mut gone = Vec::new();
@@ -94,7 +96,11 @@ impl Wraps<'_> {
                 Err(OpeningError::NoKey { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
-            puts.extend(missing.into_iter().filter_map(|to| self.maker.wrap_to(&key, to)));
+            puts.extend(
+                missing
+                    .into_iter()
+                    .filter_map(|to| self.maker.wrap_to(&key, to)),
+            );
             if puts.len() >= TOGETHER {
                 made += self.write(&mut puts)?;
             }
@@ -136,9 +142,8 @@ impl Wraps<'_> {
                     Some(times) => times,
                     none => none.insert(self.times(device)?),
                 };
-                let overlap = |(_, (first, last)): &(&u64, &(Nanos, Nanos))| {
-                    *first < until && *last >= from
-                };
+                let overlap =
+                    |(_, (first, last)): &(&u64, &(Nanos, Nanos))| *first < until && *last >= from;
                 for (epoch, _) in times.iter().filter(overlap) {
                     wanted.entry(*epoch).or_default().insert(to.clone());
                 }
@@ -152,7 +157,10 @@ impl Wraps<'_> {
         for (name, key) in state.escrow() {
             let held = epochs.iter().filter(|(_, of)| of.contains_key(name));
             for (epoch, _) in held {
-                wanted.entry(*epoch).or_default().insert((name.clone(), *key));
+                wanted
+                    .entry(*epoch)
+                    .or_default()
+                    .insert((name.clone(), *key));
             }
         }
         Ok(wanted)
@@ -187,7 +195,10 @@ impl Wraps<'_> {
         let mut epochs = Epochs::new();
         for key in crate::ledger::key_wrap::keys_of(self.store, device)? {
             if let Some((_, epoch, name)) = read_wrap_key(&key.at) {
-                epochs.entry(epoch).or_default().insert(name, !key.destroyed);
+                epochs
+                    .entry(epoch)
+                    .or_default()
+                    .insert(name, !key.destroyed);
             }
         }
         Ok(epochs)

@@ -58,9 +58,15 @@ impl SealedBundle {
             from_ns: self.range.0.to_string(),
             to_ns: self.range.1.to_string(),
             evidence: BASE64.encode(&self.evidence.to_bytes()),
-            wraps: self.wraps.iter().map(|w| BASE64.encode(&w.to_bytes())).collect(),
+            wraps: self
+                .wraps
+                .iter()
+                .map(|w| BASE64.encode(&w.to_bytes()))
+                .collect(),
             sealed: self.sealed.iter().map(|s| BASE64.encode(s)).collect(),
-            next: self.next.map(|(epoch, sequence)| format!("{epoch}.{sequence}")),
+            next: self
+                .next
+                .map(|(epoch, sequence)| format!("{epoch}.{sequence}")),
         };
         super::written(&form)
     }
@@ -88,9 +94,9 @@ impl SealedBundle {
 
 /// Reads the number of a batch, `EPOCH.SEQUENCE`.
 fn batch(text: &str) -> Result<(u64, u64), ReadingError> {
-    let parts = text.split_once('.').and_then(|(epoch, sequence)| {
-        Some((epoch.parse().ok()?, sequence.parse().ok()?))
-    });
+    let parts = text
+        .split_once('.')
+        .and_then(|(epoch, sequence)| Some((epoch.parse().ok()?, sequence.parse().ok()?)));
     parts.ok_or_else(|| super::form("`next` is no number of a batch"))
 }
 

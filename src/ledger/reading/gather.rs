@@ -102,7 +102,10 @@ pub fn gather(
     }
     let mut wraps = Vec::new();
     for epoch in page.epochs() {
-        let wrap = store.get(Space::Keys, &wrap_key(wanted.device, epoch, wanted.recipient))?;
+        let wrap = store.get(
+            Space::Keys,
+            &wrap_key(wanted.device, epoch, wanted.recipient),
+        )?;
         if let Some(wrap) = wrap.filter(|wrap| !wrap.is_empty()) {
             wraps.push(KeyWrap::from_bytes(&wrap).map_err(OpeningError::from)?);
         }

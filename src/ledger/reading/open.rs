@@ -89,7 +89,9 @@ impl SealedBundle {
                 let bytes = by_hash.get(&sealed.hash);
                 let bytes = bytes.ok_or(ReadingError::Sealed(sealed.hash))?;
                 match keys.get(&sealed.key_epoch) {
-                    Some(key) => reading.batches.push(opened(block, shown, content, key, bytes)?),
+                    Some(key) => reading
+                        .batches
+                        .push(opened(block, shown, content, key, bytes)?),
                     None => reading.closed += 1,
                 }
             }

@@ -29,7 +29,9 @@ impl Recipients {
         }
         match self.told.contains_key(told) {
             true => Ok(()),
-            false => Err(format!("it is wrapped to `{told}`, of whom no record tells")),
+            false => Err(format!(
+                "it is wrapped to `{told}`, of whom no record tells"
+            )),
         }
     }
 }
