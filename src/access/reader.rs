@@ -4,10 +4,11 @@
 //! A grant's span is of source times, as samples have them, and not of the time at which somebody reads:
 //! whoever was granted last May reads last May for as long as the grant is there.
 
-use super::decide::Denied;
-use super::level::Mode;
+use super::decide::{Denied, Request, decide};
+use super::level::{Level, Mode};
 use super::pattern::Pattern;
 use super::permit::Permit;
+use super::role::Right;
 use super::state::AccessState;
 use crate::model::Nanos;
 use borsh::BorshSerialize;
@@ -81,8 +82,35 @@ impl AccessState {
         self.escrow.iter()
     }
 
+    /// The levels that objects have of their own.
+    pub fn levels(&self) -> impl Iterator<Item = (&String, &Level)> {
+        self.levels.iter()
+    }
+
+    /// The spans of `object` that a reader was granted, if `hub` may read there at all at `time`: a grant reaches no
+    /// further up than the hub that wraps for it.
+    pub fn spans_by(
+        &self,
+        reader: &Reader,
+        object: &str,
+        (hub, time): (&str, Nanos),
+    ) -> Vec<(Nanos, Nanos)> {
+        let request = Request {
+            subject: hub,
+            right: Right::History,
+            object,
+            time,
+        };
+        let spans: Vec<_> = reader.spans(object).collect();
+        match spans.is_empty() || decide(self, &request).is_err() {
+            true => Vec::new(),
+            false => spans,
+        }
+    }
+
     /// The spans of `object` that user `id` may take away sealed, to open them with their own key: on the
-    /// lists, enrolled, granted, within a permit to read. It takes no role: the grant says what and to whom.
+    /// lists, enrolled, granted, within a permit to read, from a hub that may read there. It takes no role: the
+    /// grant says what and to whom.
     ///
     /// # Errors
     /// By which rule they may not.
@@ -90,12 +118,12 @@ impl AccessState {
         &self,
         id: &str,
         object: &str,
-        time: Nanos,
+        (hub, time): (&str, Nanos),
     ) -> Result<(Permit, Vec<(Nanos, Nanos)>), Denied> {
         self.admits(id, time)?;
-        let spans: Vec<_> = self
-            .reader(id)
-            .map_or(Vec::new(), |reader| reader.spans(object).collect());
+        let spans: Vec<_> = self.reader(id).map_or(Vec::new(), |reader| {
+            self.spans_by(reader, object, (hub, time))
+        });
         if spans.is_empty() {
             return Err(Denied::NoGrant);
         }
@@ -138,6 +166,8 @@ mod tests {
         let mut state = AccessState::default();
         let anna = || "user:anna".to_owned();
         for change in [
+            Change::Enrol("hub:h".into(), Subject::new(IdentityKind::Hub)),
+            Change::White(Side::Intranet, "hub:h".into(), true),
             Change::Enrol(anna(), Subject::new(IdentityKind::User)),
             Change::White(Side::Extranet, anna(), true),
             Change::ReaderKey(anna(), Some(key())),
@@ -156,7 +186,7 @@ mod tests {
     }
 
     fn spans(state: &AccessState, object: &str) -> Result<Vec<(Nanos, Nanos)>, Denied> {
-        let found = state.sealed_for("user:anna", object, 50);
+        let found = state.sealed_for("user:anna", object, ("hub:h", 50));
         found.map(|(_, spans)| spans)
     }
 
@@ -177,7 +207,9 @@ mod tests {
         assert_eq!(spans(&state, "device:press-2"), Ok(vec![(5, 9)]));
         assert_eq!(spans(&state, "device:mill"), Err(Denied::NoGrant));
         assert_eq!(
-            state.sealed_for("user:bob", press, 50).unwrap_err(),
+            state
+                .sealed_for("user:bob", press, ("hub:h", 50))
+                .unwrap_err(),
             Denied::Unknown
         );
 
@@ -197,6 +229,9 @@ mod tests {
         assert_eq!(off.0, Denied::NotListed(Side::Extranet));
         let ended = denied(Change::Permit(anna(), Mode::Read, None));
         assert_eq!(ended.0, Denied::NoPermit(Mode::Read));
+        // What lies above the hub is nobody's by way of it.
+        let above = denied(Change::Classify(press.into(), Some(Level(9))));
+        assert_eq!(above.0, Denied::NoGrant);
         // Who is withdrawn is no reader when they come again.
         let gone = denied(Change::Revoke(anna()));
         assert_eq!((gone.0, gone.1.readers().count()), (Denied::Revoked, 0));

@@ -9,8 +9,8 @@ the hub read, write and call asyncua, node-opcua and open62541 servers under eve
 opcua_open62541.py has open62541's client do so with the hub; opcua_many.py measures 10,000 items. Then the hub is
 stopped, its ledger verified, and a sample proven. evidence.py compares our verifier of evidence files with
 docs/verify.py, on thousands of changed files; guomi.py checks suite guomi with OpenSSL's SM2 and SM3; checkpoints.py has
-aics-witness cosign a ledger; https_users.py has Python log in over HTTPS; identities.py has OpenSSL and others look at
-certificates. Everything is bounded in time, listens on loopback, and is ended by the process that started it. The last
+aics-witness cosign a ledger; https_users.py has Python log in over HTTPS; readers.py has Python open what a hub hands to
+readers; identities.py has OpenSSL and others look at certificates. Everything is bounded in time, listens on loopback, and is ended by the process that started it. The last
 line says `N passed, N failed`.
 """
 
@@ -42,6 +42,7 @@ import opcua_history
 import opcua_many
 import opcua_open62541
 import opcua_servers
+import readers
 
 HERE = Path(__file__).resolve().parent
 USER, PASSWORD = "scada", "interop-only"
@@ -553,6 +554,7 @@ def main():
             guomi,
             https_users,
             identities,
+            readers,
         )
         for suite in suites:
             place = folder.resolve() / suite.__name__

@@ -596,3 +596,138 @@ fn a_wrap_to_somebody_of_whom_no_record_tells_is_named() {
         "it is wrapped to `user:mallory`, of whom no record tells"
     );
 }
+
+#[cfg(unix)]
+fn reader<'a>(args: &[&'a str], own: &[&'a str]) -> Vec<&'a str> {
+    [&["reader"], args, own].concat()
+}
+
+/// The command line, as a reader and as who may grant: on this machine both are the user `local`.
+#[test]
+#[cfg(unix)]
+fn the_command_line_fetches_opens_and_keeps_what_a_running_hub_hands_out() {
+    use crate::support::{Plant, ended, failed, run, run_json, stderr};
+    use serde_json::Value as Json;
+    let plant = Plant::with_machines(1, 2);
+    let file = plant.path("hub.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let http = "[http]\nbind = \"127.0.0.1:0\"\n";
+    let roles = format!("{http}roles = [\"operator\", \"security_admin\"]\n");
+    std::fs::write(&file, text.replace(http, &roles)).unwrap();
+    let at = |name: &str| plant.path(name).to_str().unwrap().to_owned();
+    std::fs::write(plant.path("passphrase"), "open sesame\n").unwrap();
+    let (name, passphrase) = (at("anna"), at("passphrase"));
+    let made = ["reader", "keygen", &name, "--passphrase-file", &passphrase];
+    let made = run_json(&[&made[..], &["--json"]].concat());
+    let (key, public) = (at("anna.key.pem"), at("anna.pub.pem"));
+    assert_eq!(
+        (&made["private_key_file"], &made["public_key_file"]),
+        (&Json::from(&*key), &Json::from(&*public))
+    );
+    let trust = at("keys/hub.pub");
+    let own = [
+        "--key",
+        &key,
+        "--passphrase-file",
+        &passphrase,
+        "--trust",
+        &trust,
+        "--json",
+    ];
+
+    let mut hub = plant.run_hub();
+    let url = hub.http_url().trim_end_matches('/').to_owned();
+    let access =
+        |args: &[&str]| run_json(&[&["access"], args, &["--url", &url, "--json"]].concat());
+    let enrolled = access(&["reader", "user:local", &public]);
+    assert_eq!(enrolled["keys_pending"], Json::Null);
+    access(&["grant", "user:local", "plc-*"]);
+    while hub.next_block().batches.is_empty() {}
+    let samples = |json: &Json| json["samples"].as_array().unwrap().clone();
+    let kept = at("kept.sealed");
+    let read = [
+        "read", "plc-0", "--tag", "r1", "--url", &url, "--save", &kept,
+    ];
+    let read = run_json(&reader(&read, &own));
+    assert_eq!(
+        (&read["trusted"], &read["closed"]),
+        (&Json::from(true), &Json::from(0))
+    );
+    assert!(!samples(&read).is_empty());
+    let opened = run_json(&reader(&["open", &kept], &own));
+    let of_tag = |json: &Json| {
+        let of_tag = samples(json).into_iter().filter(|s| s["tag"] == "r1");
+        of_tag.collect::<Vec<_>>()
+    };
+    assert_eq!(of_tag(&opened), samples(&read));
+    let copy = at("copy.release");
+    let release = [
+        "release", "plc-0", "--tag", "r0", "--url", &url, "--save", &copy,
+    ];
+    let released = run_json(&reader(&release, &own));
+    assert!(released["released_in"].as_u64().unwrap() > 1, "{released}");
+    assert_eq!(run_json(&reader(&["open", &copy], &own)), released);
+    let status = run_json(&["status", "--url", &url, "--json"]);
+    assert_eq!(status["escrow"], serde_json::json!([]));
+    let (_, output) = hub.ends("-INT");
+    assert_eq!(ended(&output), 0, "{}", stderr(&output));
+
+    // Of the directory, without any hub, by the key alone.
+    let dir = at(".");
+    let from_dir = reader(&["read", "plc-0", "--tag", "r1", "--dir", &dir], &own);
+    assert!(samples(&run_json(&from_dir)).len() >= samples(&read).len());
+    let listed = run(&["verify", &dir, "--trust", &trust]);
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(
+        said.contains("keys are wrapped to user:local as well; recorded in block"),
+        "{said}"
+    );
+    let other = at("other");
+    let made = run(&["reader", "keygen", &other]);
+    assert_eq!(ended(&made), 0, "{}", stderr(&made));
+    let other = at("other.key.pem");
+    let closed = run(&["reader", "read", "plc-0", "--dir", &dir, "--key", &other]);
+    assert!(failed(&closed).contains("nothing in this directory is wrapped to this key"));
+
+    let hub = plant.run_hub();
+    let url = hub.http_url().trim_end_matches('/').to_owned();
+    let ended_grant = ["access", "end-grant", "user:local", "--url", &url, "--json"];
+    assert_eq!(run_json(&ended_grant)["keys_pending"], Json::Null);
+    let refused = run(&reader(&["read", "plc-0", "--url", &url], &own));
+    assert!(failed(&refused).contains("local may not take what is recorded of plc-0 away"));
+    let (_, output) = hub.ends("-INT");
+    assert_eq!(ended(&output), 0, "{}", stderr(&output));
+    assert!(failed(&run(&from_dir)).contains("nothing in this directory is wrapped to this key"));
+    plant.verify_is_clean();
+}
+
+#[test]
+#[cfg(unix)]
+fn escrow_of_a_configuration_is_shown_by_status_and_verify() {
+    use crate::support::{Plant, ended, run, run_json, stderr};
+    let plant = Plant::without_machines();
+    let at = |name: &str| plant.path(name).to_str().unwrap().to_owned();
+    let made = run(&["reader", "keygen", &at("keys/owner")]);
+    assert_eq!(ended(&made), 0, "{}", stderr(&made));
+    let file = plant.path("hub.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let escrow = "[ledger]\nescrow = \"keys/owner.pub.pem\"\n";
+    std::fs::write(&file, text.replace("[ledger]\n", escrow)).unwrap();
+    let hub = plant.run_hub();
+    let url = hub.http_url().trim_end_matches('/').to_owned();
+    let status = run_json(&["status", "--url", &url, "--json"]);
+    let name = status["escrow"][0].as_str().unwrap().to_owned();
+    let shown = run(&["status", "--url", &url]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains(&format!("every key is wrapped to {name} as well")),
+        "{shown}"
+    );
+    let (_, output) = hub.ends("-INT");
+    assert_eq!(ended(&output), 0, "{}", stderr(&output));
+    let report = run_json(&["verify", &at("."), "--json"]);
+    assert_eq!(report["clean"], true, "{report}");
+    let recipient = &report["recipients"][0];
+    assert_eq!(recipient["name"], name);
+    assert!(recipient["wraps"].as_u64().unwrap() > 0, "{report}");
+}

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use weighbridge_verifier::PublicKey;
 
 /// A key seals samples of one day (UTC) at most.
-const DAY: Nanos = 24 * 3600 * 1_000_000_000;
+pub(super) const DAY: Nanos = 24 * 3600 * 1_000_000_000;
 
 /// To whom a key is wrapped besides the hub: names as wraps have them, and public keys.
 pub(in crate::hub) type Recipients = BTreeSet<(String, PublicKey)>;
@@ -56,7 +56,7 @@ impl KeyMaker {
         // The hub is a reader, too: it judges again what it has sealed.
         let own = self.wrap(&key, self.signer.id(), &self.hub);
         let mut wraps = vec![own.map_err(|e| e.to_string())?];
-        let recipients = recipients(&self.gate.state(), object, now());
+        let recipients = recipients(&self.gate.state(), object, (self.gate.hub(), now()));
         wraps.extend(recipients.iter().filter_map(|to| self.wrap_to(&key, to)));
         let newest = (epoch, recipients);
         self.made.lock().insert(object.to_owned(), newest);
@@ -93,14 +93,23 @@ impl KeyMaker {
         })
     }
 
+    /// The hub, as the state of access names it.
+    pub(super) fn hub(&self) -> &str {
+        self.gate.hub()
+    }
+
     /// The newest keys that were made in this process.
     pub(super) fn made(&self) -> Made {
         self.made.lock().clone()
     }
 }
 
-/// To whom a key of `object` that begins at `time` is wrapped.
-pub(super) fn recipients(state: &AccessState, object: &str, time: Nanos) -> Recipients {
+/// To whom a key of `object` that begins at `time` is wrapped by `hub`.
+pub(super) fn recipients(
+    state: &AccessState,
+    object: &str,
+    (hub, time): (&str, Nanos),
+) -> Recipients {
     let escrow = state.escrow().map(|(name, key)| (name.clone(), *key));
     let mut all: Recipients = escrow.collect();
     // What users did is the hub's own record, and nobody is granted that.
@@ -111,7 +120,8 @@ pub(super) fn recipients(state: &AccessState, object: &str, time: Nanos) -> Reci
     let day_ends = time.div_euclid(DAY).saturating_add(1).saturating_mul(DAY);
     for (id, reader) in state.readers_in(time) {
         let reaches = |(from, until): (Nanos, Nanos)| from < day_ends && until > time;
-        if reader.spans(&object).any(reaches) {
+        let spans = state.spans_by(reader, &object, (hub, time));
+        if spans.into_iter().any(reaches) {
             all.insert((reader_recipient(id, &reader.key), reader.key));
         }
     }

@@ -8,12 +8,14 @@
 mod keys;
 mod release;
 mod sealed;
+#[cfg(test)]
+mod tests;
 mod wraps;
 
 pub(in crate::hub) use keys::KeyMaker;
 
 use super::plan::Planner;
-use crate::access::{AccessState, Caller, Gate};
+use crate::access::{AccessState, Caller, Gate, Level, Reader};
 use crate::actors::hub::{HubActor, SealerOf};
 use crate::actors::journal::Journal;
 use crate::actors::ledger::{LedgerActor, RecordedSettings};
@@ -24,8 +26,9 @@ use crate::ledger::store::Store;
 use crate::model::{Nanos, now};
 use actix::Addr;
 use async_trait::async_trait;
-use keys::recipients;
+use keys::{DAY, recipients};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, Semaphore, watch};
@@ -40,28 +43,60 @@ const REST: Duration = Duration::from_secs(3_600);
 
 /// Who reads, as far as the wraps follow from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Standing(Vec<(String, crate::access::Reader)>, Vec<String>);
+struct Standing {
+    readers: Vec<(String, Reader)>,
+    escrow: Vec<String>,
+    levels: Vec<(String, Level)>,
+}
 
 impl Standing {
     fn of(state: &AccessState, time: Nanos) -> Self {
         let readers = state
             .readers_in(time)
             .map(|(id, r)| (id.clone(), r.clone()));
-        let escrow = state.escrow().map(|(name, _)| name.clone());
-        Self(readers.collect(), escrow.collect())
+        let levels = state.levels().map(|(object, l)| (object.clone(), *l));
+        Self {
+            readers: readers.collect(),
+            escrow: state.escrow().map(|(name, _)| name.clone()).collect(),
+            levels: levels.collect(),
+        }
     }
 
     /// Whether nobody reads.
     fn is_empty(&self) -> bool {
-        self.0.is_empty() && self.1.is_empty()
+        self.readers.is_empty() && self.escrow.is_empty()
     }
+
+    /// Whether it takes the times of samples to say which keys somebody reads.
+    fn has_spans(&self) -> bool {
+        let grants = self.readers.iter().flat_map(|(_, reader)| &reader.grants);
+        grants
+            .into_iter()
+            .any(|g| g.from.is_some() || g.until.is_some())
+    }
+}
+
+/// When after `time` somebody's grant or identity begins to matter, or ends.
+fn next_turn(state: &AccessState, time: Nanos) -> Nanos {
+    let turns = state.readers().flat_map(|(id, reader)| {
+        let subject = state.subjects().get(id);
+        let spans = reader.grants.iter();
+        let days = spans.clone().filter_map(|grant| grant.from);
+        let days = days.map(|from| from.div_euclid(DAY).saturating_mul(DAY));
+        let ends = spans.filter_map(|grant| grant.until);
+        days.chain(ends).chain(subject.and_then(|s| s.expires))
+    });
+    turns
+        .filter(|turn| *turn > time)
+        .min()
+        .unwrap_or(Nanos::MAX)
 }
 
 /// Where the wraps stand.
 #[derive(Default)]
 struct Settled {
-    /// Of whom all wraps are as they should be; `None` while that is not known.
-    standing: Option<Standing>,
+    /// Of whom all wraps are as they should be, and until when; `None` while that is not known.
+    standing: Option<(Standing, Nanos)>,
 }
 
 /// Follows who may read. Cheap to clone.
@@ -132,17 +167,12 @@ impl Readers {
         });
     }
 
-    /// Until somebody's grant or identity ends.
+    /// Until somebody's grant or identity begins or ends.
     fn rest(&self) -> Duration {
-        let (state, time) = (self.0.gate.state(), now());
-        let ends = state.readers().flat_map(|(id, reader)| {
-            let subject = state.subjects().get(id);
-            let grants = reader.grants.iter().filter_map(|grant| grant.until);
-            grants.chain(subject.and_then(|s| s.expires))
-        });
-        let next = ends.filter(|end| *end > time).min();
-        let rest = next.and_then(|end| u64::try_from(end.saturating_sub(time)).ok());
-        rest.map_or(REST, Duration::from_nanos).min(REST)
+        let time = now();
+        let rest = next_turn(&self.0.gate.state(), time).saturating_sub(time);
+        let rest = u64::try_from(rest).map(Duration::from_nanos);
+        rest.unwrap_or_default().min(REST)
     }
 
     /// Returns when every wrap is as the state of access says: new keys are in use where those to whom they
@@ -155,24 +185,30 @@ impl Readers {
         let mut settled = inner.settled.lock().await;
         let (state, time) = (inner.gate.state(), now());
         let standing = Standing::of(&state, time);
+        let before = settled.standing.as_ref();
+        if before.is_some_and(|(before, until)| *before == standing && time < *until) {
+            return Ok(());
+        }
         let rotated = self.rotate(&state, time).await?;
-        let same = settled.standing.as_ref() == Some(&standing);
-        let never =
-            settled.standing.is_none() && standing.is_empty() && !self.has_readers().await?;
-        if rotated.is_empty() && (same || never) {
-            settled.standing = Some(standing);
+        let until = next_turn(&state, time);
+        let nobody = standing.is_empty() && rotated.is_empty();
+        if nobody && settled.standing.is_none() && !self.has_readers().await? {
+            settled.standing = Some((standing, until));
             return Ok(());
         }
         settled.standing = None;
-        // Answered when all that was sealed under the keys before is durable, with its wraps.
-        for device in &rotated {
-            let asked = inner.ledger.send(RecordedSettings(device.as_str().into()));
-            asked.await.map_err(|_| stopping())?;
+        if standing.has_spans() {
+            self.indexed().map_err(NotSettled)?;
         }
-        let _nothing_changes = inner.changing.lock().await;
+        // Answered when all that was sealed before is durable, and the wraps of its keys: none comes later.
+        let asked = inner.ledger.send(RecordedSettings("".into())).await;
+        asked.map_err(|_| stopping())?;
+        let nothing_changes = inner.changing.clone().lock_owned().await;
         let this = inner.planner.clone();
         let store = inner.store.clone();
         let work = move || {
+            // Held by the work itself, also when nobody waits for it any more.
+            let _nothing_changes = nothing_changes;
             let wraps = Wraps {
                 store: &*store,
                 opener: &this.opener,
@@ -189,8 +225,16 @@ impl Readers {
             removed = done.removed,
             "keys are wrapped to those who may read"
         );
-        settled.standing = Some(standing);
+        settled.standing = Some((standing, until));
         Ok(())
+    }
+
+    /// Whether the index of the history is complete; why not is the error.
+    fn indexed(&self) -> Result<(), String> {
+        match self.0.planner.indexed.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err("the index of the history is being made up".to_owned()),
+        }
     }
 
     /// Whether a wrap to a reader lies in the store, from before this start.
@@ -207,7 +251,9 @@ impl Readers {
         let inner = &*self.0;
         let mut rotated = Vec::new();
         for (device, (_, made_for)) in inner.planner.keys.made() {
-            if device.contains(':') || recipients(state, &device, time) == made_for {
+            if device.contains(':')
+                || recipients(state, &device, (inner.gate.hub(), time)) == made_for
+            {
                 continue;
             }
             let sealer = inner.hub.send(SealerOf(device.as_str().into())).await;

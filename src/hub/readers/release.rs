@@ -62,6 +62,7 @@ impl Readers {
             let why = format!("nothing of {device} is released to {user}");
             return Err(ReadersFault::Denied(why));
         };
+        self.indexed().map_err(ReadersFault::Unreadable)?;
         let copied = self.copied(caller, &request).await?;
         if copied.tags.is_empty() {
             let why = format!("nothing is recorded of {} in that time", request.device);

@@ -37,7 +37,7 @@ impl Readers {
     ) -> Result<SealedBundle, ReadersFault> {
         let (id, object) = (name("user", &caller.user), name("device", &request.device));
         let (state, time) = (self.0.gate.state(), now());
-        let may = state.sealed_for(&id, &object, time);
+        let may = state.sealed_for(&id, &object, (self.0.gate.hub(), time));
         let denied = may.as_ref().err();
         let details = json!({
             "from": rfc3339(request.range.0),
@@ -98,6 +98,7 @@ impl Readers {
         reader: Reader,
     ) -> Result<SealedBundle, ReadersFault> {
         let inner = &*self.0;
+        self.indexed().map_err(ReadersFault::Unreadable)?;
         let to = Recipients::from([(reader.recipient.clone(), reader.key)]);
         let (store, planner) = (inner.store.clone(), inner.planner.clone());
         let (looked, asked) = (store.clone(), request.clone());
@@ -106,9 +107,10 @@ impl Readers {
         let page = self.reading(selected).await?;
         {
             // No key is erased meanwhile: what is made here would outlive it.
-            let _nothing_changes = inner.changing.lock().await;
+            let nothing_changes = inner.changing.clone().lock_owned().await;
             let (store, device, epochs) = (store.clone(), request.device.clone(), page.epochs());
             self.reading(move || {
+                let _nothing_changes = nothing_changes;
                 let wraps = Wraps {
                     store: &*store,
                     opener: &planner.opener,

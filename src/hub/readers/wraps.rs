@@ -131,7 +131,8 @@ impl Wraps<'_> {
         let mut times = None;
         for (id, reader) in readers {
             let to = (reader_recipient(id, &reader.key), reader.key);
-            for (from, until) in reader.spans(&object) {
+            let by = (self.maker.hub(), time);
+            for (from, until) in state.spans_by(reader, &object, by) {
                 if (from, until) == (Nanos::MIN, Nanos::MAX) {
                     for epoch in epochs.keys() {
                         wanted.entry(*epoch).or_default().insert(to.clone());
