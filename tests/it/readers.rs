@@ -3,6 +3,7 @@
 use crate::machines::{EPOCH, MS, Scripted, tag};
 use crate::site::{self, Site};
 use std::sync::Arc;
+use std::time::Instant;
 use weighbridge::access::{Caller, Change, Mode, Pattern, ReadGrant, Role, Side};
 use weighbridge::actors::access::By;
 use weighbridge::api::{EraseRequest, ReadersFault, ReleaseRequest, SealedRequest};
@@ -284,6 +285,30 @@ fn whoever_is_put_out_or_gets_another_key_loses_the_wraps_and_comes_again() {
     hub.shutdown().unwrap();
     let report = plant.report();
     assert_eq!(report.findings, []);
+}
+
+#[test]
+fn the_end_of_a_span_is_a_new_key_without_anybody_doing_anything() {
+    let plant = Plant::new(Suite::Nist, 140);
+    let hub = plant.start();
+    plant.record(&hub, EPOCH, 1.0);
+    let (_, zoe) = plant.enter(&hub);
+    change(&hub, &zoe, grant(None, Some(now() + 700 * MS)));
+    let since = Instant::now();
+    for scan in 1.. {
+        plant.record(&hub, EPOCH + scan * 10 * MS, scan as f64);
+        let recorded = plant.site.recorded();
+        let sealed = recorded.batches.last().unwrap().content.sealed.unwrap();
+        if !plant.epochs().contains(&sealed.key_epoch) {
+            break;
+        }
+        assert!(since.elapsed() < site::PATIENCE, "{:?}", plant.epochs());
+    }
+    // What was sealed before stays hers: it is of source times within the span.
+    assert!(plant.epochs().contains(&1));
+    hub.shutdown().unwrap();
+    plant.site.recorded().is_gapless();
+    assert_eq!(plant.report().findings, []);
 }
 
 #[test]

@@ -56,11 +56,19 @@ impl KeyMaker {
         // The hub is a reader, too: it judges again what it has sealed.
         let own = self.wrap(&key, self.signer.id(), &self.hub);
         let mut wraps = vec![own.map_err(|e| e.to_string())?];
-        let recipients = recipients(&self.gate.state(), object, (self.gate.hub(), now()));
+        let recipients = self.remember((object, epoch));
         wraps.extend(recipients.iter().filter_map(|to| self.wrap_to(&key, to)));
-        let newest = (epoch, recipients);
-        self.made.lock().insert(object.to_owned(), newest);
         Ok((key, wraps))
+    }
+
+    /// To whom a new key is wrapped. The state is read and noted as one: whoever changes it and then looks finds
+    /// either this key noted, or that it is made by the new state.
+    fn remember(&self, (object, epoch): (&str, u64)) -> Recipients {
+        let mut made = self.made.lock();
+        let by = (self.gate.hub(), now());
+        let recipients = recipients(&self.gate.state(), object, by);
+        made.insert(object.to_owned(), (epoch, recipients.clone()));
+        recipients
     }
 
     /// A wrap of `key` for a recipient; nothing for one whose key cannot be wrapped to.

@@ -257,16 +257,12 @@ impl Readers {
                 continue;
             }
             let sealer = inner.hub.send(SealerOf(device.as_str().into())).await;
-            match sealer.map_err(|_| stopping())? {
-                Ok(Some(sealer)) => {
-                    let renewed = sealer.send(RotateKey).await;
-                    let renewed = renewed
-                        .map_err(|_| NotSettled(format!("`{device}` is just being set up")))?;
-                    renewed.map_err(NotSettled)?;
-                    rotated.push(device);
-                }
-                // It is not there any more, or gets a new key when it is set up.
-                Ok(None) | Err(()) => {}
+            // One that is not there any more needs none, and one that is being set up gets a new one anyway.
+            if let Ok(Some(sealer)) = sealer.map_err(|_| stopping())? {
+                let busy = |_| NotSettled(format!("`{device}` is just being set up"));
+                let renewed = sealer.send(RotateKey).await.map_err(busy)?;
+                renewed.map_err(NotSettled)?;
+                rotated.push(device);
             }
         }
         Ok(rotated)

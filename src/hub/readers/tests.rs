@@ -1,12 +1,15 @@
-//! The wraps after a power loss at any step: what was interrupted is finished by doing it again.
+//! To whom keys are wrapped and when that changes; the wraps after a power loss at any step, where what was
+//! interrupted is finished by doing it again.
 
-use super::keys::KeyMaker;
+use super::keys::{DAY, KeyMaker, recipients};
+use super::next_turn;
 use super::wraps::{Done, Wraps, any};
 use crate::access::{AccessState, Change, Gate, Pattern, ReadGrant, Side, Subject};
 use crate::crypto::{Identity, SealingKey, Signer};
 use crate::ledger::key_wrap::{keys_of, read_wrap_key, reader_recipient};
 use crate::ledger::opening::Opener;
 use crate::ledger::store::Store;
+use crate::model::Nanos;
 use crate::store::FaultyDisk;
 use std::sync::Arc;
 use weighbridge_verifier::{IdentityKind, Suite};
@@ -138,4 +141,57 @@ fn a_key_that_was_erased_is_wrapped_to_nobody() {
     let done = site.bring().unwrap();
     assert_eq!((done.made, done.removed), (KEYS as usize - 1, 0));
     assert_eq!(site.opened(), KEYS as usize - 1);
+}
+
+fn grant(from: Option<Nanos>, until: Option<Nanos>) -> ReadGrant {
+    ReadGrant {
+        from,
+        until,
+        ..all()
+    }
+}
+
+#[test]
+fn a_new_key_is_for_those_whose_span_it_may_still_reach() {
+    let noon = 10 * DAY + DAY / 2;
+    let table = [
+        (None, None, true),
+        (Some(noon + 1), None, true),
+        (Some(11 * DAY - 1), None, true),
+        (Some(11 * DAY), None, false),
+        (None, Some(noon + 1), true),
+        (None, Some(noon), false),
+        (Some(9 * DAY), Some(10 * DAY), false),
+    ];
+    for (from, until, wrapped) in table {
+        let site = Site::new(1);
+        site.change(Change::Grant(ANNA.into(), grant(from, until)));
+        let state = site.gate.state();
+        let to = |object| recipients(&state, object, ("hub:hub-1", noon));
+        assert_eq!(to(PRESS).len(), usize::from(wrapped), "{from:?} {until:?}");
+        // What users did is nobody's.
+        assert!(to("hub:hub-1").is_empty());
+    }
+}
+
+#[test]
+fn the_next_turn_is_when_a_span_or_an_identity_begins_or_ends() {
+    let site = Site::new(2);
+    assert_eq!(next_turn(&site.gate.state(), 5), Nanos::MAX);
+    let from = 3 * DAY + 7;
+    site.change(Change::Grant(
+        ANNA.into(),
+        grant(Some(from), Some(4 * DAY + 1)),
+    ));
+    site.change(Change::Renew(ANNA.into(), Some(9 * DAY)));
+    let state = site.gate.state();
+    let turns = [
+        (5, 3 * DAY),
+        (3 * DAY, 4 * DAY + 1),
+        (4 * DAY + 1, 9 * DAY),
+        (9 * DAY, Nanos::MAX),
+    ];
+    for (time, next) in turns {
+        assert_eq!(next_turn(&state, time), next, "{time}");
+    }
 }
