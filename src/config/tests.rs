@@ -70,6 +70,10 @@ fn what_the_example_calls_a_default_is_one() {
     assert_eq!(config.http.users.len(), 1);
     config.http.users.clear();
     (config.http.certificate, config.http.key) = (None, None);
+    assert_eq!(
+        config.ledger.escrow.take(),
+        Some("keys/owner.pub.pem".into())
+    );
     assert_eq!(config.hub, default.hub);
     assert_eq!(config.ledger, default.ledger);
     assert_eq!(config.http, default.http);
@@ -234,8 +238,8 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
         ("unit" | "description" | "host" | "user", _) => return None,
         // Paths: any text is one.
         (
-            "data" | "profiles" | "credentials" | "signing_key" | "sealing_key" | "pki_dir"
-            | "password_file",
+            "data" | "profiles" | "credentials" | "signing_key" | "sealing_key" | "escrow"
+            | "pki_dir" | "password_file",
             _,
         ) => {
             return None;
