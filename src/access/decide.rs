@@ -74,6 +74,12 @@ pub enum Denied {
     TooEarly(Mode, Nanos),
     /// There was one, until then.
     PermitExpired(Mode, Nanos),
+    /// No grant over this.
+    NoGrant,
+    /// No key that it could be encrypted to.
+    NoKey,
+    /// Nobody showed a one-time code or a key for this session.
+    NoCode,
     /// The hub itself may not.
     Hub(Box<Denied>),
 }
@@ -92,6 +98,9 @@ impl Denied {
             Self::Object(_) => "object",
             Self::Window(_) => "window",
             Self::NoPermit(_) | Self::TooEarly(..) | Self::PermitExpired(..) => "permit",
+            Self::NoGrant => "grant",
+            Self::NoKey => "key",
+            Self::NoCode => "code",
             Self::Hub(_) => "hub",
         }
     }
@@ -135,6 +144,9 @@ impl fmt::Display for Denied {
             Self::PermitExpired(mode, at) => {
                 write!(f, "the permit to {} ended at {}", mode.name(), rfc3339(*at))
             }
+            Self::NoGrant => f.write_str("no grant over this"),
+            Self::NoKey => f.write_str("no public key of theirs is enrolled"),
+            Self::NoCode => f.write_str("neither a one-time code nor a key was shown at log-in"),
             Self::Hub(denied) => write!(f, "the hub itself may not: {denied}"),
         }
     }

@@ -9,16 +9,25 @@
 //! | `list/extranet/user:ann` | whether on the whitelist, and on the blacklist |
 //! | `permit/control/user:ann` | from when until when |
 //! | `binding/device:press-1` | address, MAC address and key that it is known by |
+//! | `reader/user:ann` | the public key that keys are wrapped to, and the spans that were granted |
+//! | `escrow/escrow:5f3c…` | a public key that every key is wrapped to as well |
 
 use super::binding::Binding;
 use super::level::{Level, Mode};
 use super::lists::Side;
 use super::permit::Permit;
+use super::reader::{Reader, escrow_name};
 use super::rules::Rule;
 use super::state::{AccessState, Change, Subject};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use weighbridge_verifier::PublicKey;
+
+/// What the names of entries about readers begin with; the rest is to whom keys are wrapped.
+pub const READER_ENTRY: &str = "reader/";
+/// What the names of entries about keys of escrow begin with; the rest is to whom keys are wrapped.
+pub const ESCROW_ENTRY: &str = "escrow/";
 
 /// A part of the state under its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +78,10 @@ impl AccessState {
             }
             Change::Permit(id, mode, _) => format!("permit/{}/{id}", mode.name()),
             Change::Bind(id, _) => format!("binding/{id}"),
+            Change::ReaderKey(id, _) | Change::Grant(id, _) | Change::EndGrant(id, _) => {
+                format!("{READER_ENTRY}{id}")
+            }
+            Change::Escrow(key, _) => format!("{ESCROW_ENTRY}{}", escrow_name(key)),
         };
         self.entry_named(&name)
     }
@@ -93,6 +106,8 @@ impl AccessState {
                 said(mode.and_then(|(mode, id)| self.permit(id, mode)))
             }
             "binding" => said(self.bindings.get(rest)),
+            "reader" => said(self.readers.get(rest)),
+            "escrow" => said(self.escrow.get(rest)),
             _ => Json::Null,
         };
         Entry {
@@ -147,6 +162,12 @@ impl AccessState {
                 let key = (id.to_owned(), mode(name).ok_or_else(unknown)?);
                 put(&mut self.permits, key, entry.read::<Permit>()?);
             }
+            "reader" => put(&mut self.readers, rest.to_owned(), entry.read::<Reader>()?),
+            "escrow" => put(
+                &mut self.escrow,
+                rest.to_owned(),
+                entry.read::<PublicKey>()?,
+            ),
             _ => return Err(unknown()),
         }
         Ok(())
@@ -188,7 +209,8 @@ fn said<T: Serialize>(value: Option<&T>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Pattern, Right, Window};
+    use crate::access::{Pattern, ReadGrant, Right, Window};
+    use crate::crypto::SealingKey;
     use std::collections::{BTreeMap, BTreeSet};
     use weighbridge_verifier::{Hash, IdentityKind};
 
@@ -210,6 +232,13 @@ mod tests {
             windows: vec![Window::new([true; 7], 360, 1_320, -60).unwrap()],
         };
         let permit = Permit { from: 1, until: 2 };
+        let key = SealingKey::generate().public().compressed();
+        let grant = ReadGrant {
+            devices: Pattern::new("device:press-*").unwrap(),
+            from: Some(7),
+            until: None,
+        };
+        let pattern = grant.devices.clone();
         vec![
             Change::Enrol(ann(), Subject::new(IdentityKind::User)),
             Change::Define("presses".into(), vec![rule]),
@@ -225,6 +254,12 @@ mod tests {
             Change::Bind(ann(), Some(binding(None))),
             Change::Bind(ann(), None),
             Change::Bind(ann(), Some(binding(Some(Hash([7; 32]))))),
+            Change::ReaderKey(ann(), Some(key)),
+            Change::Grant(ann(), grant.clone()),
+            Change::EndGrant(ann(), pattern),
+            Change::Grant(ann(), grant),
+            Change::Escrow(key, true),
+            Change::Escrow(key, false),
             Change::Black(Side::Extranet, ann(), false),
             Change::White(Side::Extranet, ann(), false),
             Change::Classify("device:lab/x".into(), None),

@@ -147,6 +147,14 @@ impl Gate {
         somewhere(&self.state(), (&id(user), right), time)
     }
 
+    /// Whether user `user` was granted something that they open with a key of their own.
+    pub fn reads(&self, user: &str) -> bool {
+        let state = self.state();
+        state
+            .reader(&id(user))
+            .is_some_and(|r| !r.grants.is_empty())
+    }
+
     /// What user `user` may use `right` on: everything, or what is to be asked for one by one. `before` is
     /// returned as long as it holds, which costs nothing.
     pub fn sight(&self, before: Option<Sight>, user: &str, right: Right, time: Nanos) -> Sight {

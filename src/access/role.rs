@@ -32,7 +32,8 @@ pub enum Right {
     Shelve,
     /// Enrol, renew and withdraw identities.
     Enrol,
-    /// Give roles and take them; which ones, the object patterns say (`role:operator`).
+    /// Give roles and take them; which ones, the object patterns say (`role:operator`). And grants to readers:
+    /// `grant:device:press-*`.
     Assign,
     /// Put on the lists of the intranet and the extranet, and take off.
     Admit,

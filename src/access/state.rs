@@ -4,14 +4,16 @@
 use super::binding::Binding;
 use super::level::{Level, Mode};
 use super::lists::{Lists, Side};
+use super::pattern::Pattern;
 use super::permit::Permit;
+use super::reader::{MAX_GRANTS, MAX_READERS, ReadGrant, Reader, escrow_name};
 use super::role::Right;
 use super::rules::{Rule, Rules};
 use crate::model::Nanos;
 use borsh::BorshSerialize;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use weighbridge_verifier::IdentityKind;
+use weighbridge_verifier::{IdentityKind, PublicKey};
 
 /// Entries of each kind that a site can have; far more than any factory, far less than memory.
 const MAX_ENTRIES: usize = 100_000;
@@ -90,6 +92,14 @@ pub enum Change {
     Permit(String, Mode, Option<Permit>),
     /// A device is known by this from now on; `None`: by what answers next.
     Bind(String, Option<Binding>),
+    /// Somebody becomes a reader with this key, or gets another; `None`: is one no more.
+    ReaderKey(String, Option<PublicKey>),
+    /// A reader may open a span of some devices with their own key.
+    Grant(String, ReadGrant),
+    /// The grants to a reader over these devices end.
+    EndGrant(String, Pattern),
+    /// Every epoch's key is wrapped to this key as well from now on, or no more.
+    Escrow(PublicKey, bool),
 }
 
 /// Why a change cannot be.
@@ -113,6 +123,24 @@ pub enum ChangeError {
     /// A permit ends before it begins.
     #[error("the permit ends before it begins")]
     Permit,
+    /// Somebody has no key that could be wrapped to.
+    #[error("{0:?} is no reader: enrol a public key of theirs first")]
+    NoKey(String),
+    /// A key is none, or of another suite than the chain.
+    #[error("the key is no public key of the chain's suite")]
+    Key,
+    /// A grant ends before it begins.
+    #[error("the span ends before it begins")]
+    Span,
+    /// There is no such grant.
+    #[error("{0:?} has no grant over {1:?}")]
+    NoGrant(String, String),
+    /// There are too many grants already.
+    #[error("a reader has at most {MAX_GRANTS} grants")]
+    Grants,
+    /// There are too many readers already.
+    #[error("there are {MAX_READERS} readers already, which is the most")]
+    Readers,
     /// There are too many already.
     #[error("there are {MAX_ENTRIES} already, which is the most")]
     Full,
@@ -146,13 +174,20 @@ impl Change {
             Self::Permit(id, mode, _) => {
                 vec![(Right::Admit, format!("permit:{}/{id}", mode.name()))]
             }
+            Self::ReaderKey(id, _) => vec![(Right::Enrol, format!("identity:{id}"))],
+            // As a role over these devices would be given.
+            Self::Grant(_, ReadGrant { devices, .. }) | Self::EndGrant(_, devices) => {
+                vec![(Right::Assign, format!("grant:{}", devices.as_str()))]
+            }
+            // The configuration's alone, and it has the hub in hand.
+            Self::Escrow(key, _) => vec![(Right::Configure, escrow_name(key))],
         }
     }
 }
 
 impl AccessState {
     /// A change with those that go with it, in the order in which they are to be made and recorded: who is
-    /// withdrawn keeps no permit, not even for when they come again, and is known by nothing any more.
+    /// withdrawn keeps no permit and no grant, not even for when they come again, and is known by nothing any more.
     pub fn unfold(&self, change: Change) -> Vec<Change> {
         let (Change::Revoke(id) | Change::Declare(id, None)) = &change else {
             return vec![change];
@@ -160,8 +195,10 @@ impl AccessState {
         let held = Mode::ALL
             .into_iter()
             .filter(|mode| self.permit(id, *mode).is_some());
+        let reads = self.readers.contains_key(id);
         let ended: Vec<_> = held
             .map(|mode| Change::Permit(id.clone(), mode, None))
+            .chain(reads.then(|| Change::ReaderKey(id.clone(), None)))
             .collect();
         let known = self.bindings.get(id);
         let unbound = known.map(|_| Change::Bind(id.clone(), None));
@@ -183,6 +220,8 @@ pub struct AccessState {
     pub(super) extranet: Lists,
     pub(super) permits: BTreeMap<(String, Mode), Permit>,
     pub(super) bindings: BTreeMap<String, Binding>,
+    pub(super) readers: BTreeMap<String, Reader>,
+    pub(super) escrow: BTreeMap<String, PublicKey>,
 }
 
 impl AccessState {
@@ -241,6 +280,7 @@ impl AccessState {
                     self.permits.remove(&(id.clone(), mode));
                 }
                 self.bindings.remove(&id);
+                self.readers.remove(&id);
                 Ok(())
             }
             Change::Renew(id, expires) => {
@@ -308,6 +348,65 @@ impl AccessState {
                     }
                 }
             }
+            Change::ReaderKey(id, key) => self.reader_key(id, key),
+            Change::Grant(id, grant) => self.grant(&id, grant),
+            Change::EndGrant(id, devices) => self.end_grant(&id, &devices),
+            Change::Escrow(key, on) => {
+                match on {
+                    true => self.escrow.insert(escrow_name(&key), key),
+                    false => self.escrow.remove(&escrow_name(&key)),
+                };
+                Ok(())
+            }
+        }
+    }
+
+    fn reader_key(&mut self, id: String, key: Option<PublicKey>) -> Result<(), ChangeError> {
+        self.subject(&id)?;
+        let Some(key) = key else {
+            self.readers.remove(&id);
+            return Ok(());
+        };
+        key.verifier().map_err(|_| ChangeError::Key)?;
+        if let Some(reader) = self.readers.get_mut(&id) {
+            reader.key = key;
+            return Ok(());
+        }
+        if self.readers.len() >= MAX_READERS {
+            return Err(ChangeError::Readers);
+        }
+        let grants = Vec::new();
+        self.readers.insert(id, Reader { key, grants });
+        Ok(())
+    }
+
+    fn grant(&mut self, id: &str, grant: ReadGrant) -> Result<(), ChangeError> {
+        self.subject(id)?;
+        let (from, until) = grant.span();
+        if until <= from {
+            return Err(ChangeError::Span);
+        }
+        let reader = self.readers.get_mut(id);
+        let reader = reader.ok_or_else(|| ChangeError::NoKey(id.to_owned()))?;
+        if reader.grants.contains(&grant) {
+            return Ok(());
+        }
+        if reader.grants.len() >= MAX_GRANTS {
+            return Err(ChangeError::Grants);
+        }
+        reader.grants.push(grant);
+        Ok(())
+    }
+
+    fn end_grant(&mut self, id: &str, devices: &Pattern) -> Result<(), ChangeError> {
+        self.subject(id)?;
+        let none = || ChangeError::NoGrant(id.to_owned(), devices.as_str().to_owned());
+        let reader = self.readers.get_mut(id).ok_or_else(none)?;
+        let before = reader.grants.len();
+        reader.grants.retain(|grant| grant.devices != *devices);
+        match reader.grants.len() < before {
+            true => Ok(()),
+            false => Err(none()),
         }
     }
 

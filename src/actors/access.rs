@@ -19,7 +19,7 @@ use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, watch};
-use weighbridge_verifier::{Action, Response};
+use weighbridge_verifier::{Action, Response, Suite};
 
 /// A permit is renewed when less than this part of it is left: whoever is there goes on without a gap.
 const RENEW_WITHIN: i64 = 4;
@@ -41,6 +41,7 @@ struct Inner {
     gate: Gate,
     journal: Journal,
     config: AccessConfig,
+    suite: Suite,
     changes: watch::Sender<u64>,
     /// Held while something changes.
     changing: Mutex<()>,
@@ -48,12 +49,13 @@ struct Inner {
 }
 
 impl AccessDesk {
-    /// A desk that changes what `gate` decides by, and records with `journal`.
-    pub fn new(gate: Gate, journal: Journal, config: AccessConfig) -> Self {
+    /// A desk that changes what `gate` decides by, and records with `journal`, in a chain of `suite`.
+    pub fn new(gate: Gate, journal: Journal, config: AccessConfig, suite: Suite) -> Self {
         Self(Arc::new(Inner {
             gate,
             journal,
             config,
+            suite,
             changes: watch::Sender::new(0),
             changing: Mutex::default(),
             refusals: Allowance::new(Instant::now()),
@@ -72,6 +74,11 @@ impl AccessDesk {
         let mut after = AccessState::clone(&before);
         let mut entries = Vec::with_capacity(changes.len());
         for wanted in changes {
+            if let Change::ReaderKey(_, Some(key)) = &wanted
+                && key.suite() != desk.suite
+            {
+                return Err(impossible(ChangeError::Key));
+            }
             let needs = wanted.needs(&after);
             for change in after.unfold(wanted) {
                 let action = action(&change);
@@ -356,11 +363,10 @@ impl AccessPort for AccessDesk {
         // Within its life a permit lets straight through; near its end admission is repeated.
         let wanted = Mode::ALL.into_iter().filter(|mode| {
             let enough = self.is_fresh(&state, (&id, *mode), time);
-            let rights = Right::ALL.into_iter().filter(|r| r.mode() == *mode);
-            !enough
-                && rights
-                    .into_iter()
-                    .any(|r| desk.gate.somewhere(user, r, time))
+            // A grant is a reason to read, whatever the roles.
+            let granted = *mode == Mode::Read && desk.gate.reads(user);
+            let mut rights = Right::ALL.into_iter().filter(|r| r.mode() == *mode);
+            !enough && (granted || rights.any(|r| desk.gate.somewhere(user, r, time)))
         });
         let changes: Vec<_> = wanted
             .map(|mode| Change::Permit(id.clone(), mode, Some(permit)))
@@ -388,7 +394,8 @@ fn action(change: &Change) -> Action {
     match change {
         Change::Enrol(..) => Action::Enrol,
         Change::Revoke(_) | Change::Declare(_, None) => Action::Revoke,
-        Change::Permit(..) => Action::Grant,
+        Change::Permit(..) | Change::Grant(..) | Change::ReaderKey(_, Some(_)) => Action::Grant,
+        Change::EndGrant(..) | Change::ReaderKey(_, None) => Action::Revoke,
         _ => Action::Configure,
     }
 }

@@ -206,7 +206,7 @@ mod tests {
                     key: wrap.key(),
                     value: wrap.to_bytes(),
                 };
-                Ok(ActSealer::new(key, put))
+                Ok(ActSealer::new(key, vec![put]))
             });
             let first = make(1).unwrap();
             let journal = Journal::new(ledger.start(), make, (1, first));

@@ -276,6 +276,31 @@ pub struct RenewKey {
     pub commitment: Hash,
 }
 
+/// Begin a new key, because those to whom keys are wrapped have changed. Batches that wait are sealed under
+/// the new one.
+#[derive(Message)]
+#[rtype(result = "Result<u64, String>")]
+pub struct RotateKey;
+
+impl Handler<RotateKey> for SealerActor {
+    type Result = Result<u64, String>;
+
+    fn handle(&mut self, _: RotateKey, _: &mut Self::Context) -> Self::Result {
+        // It is here: while a worker has it, no message is handled.
+        let old = self.sealer.take();
+        match self.next_key(None) {
+            Ok(sealer) => {
+                self.sealer = Some(sealer);
+                Ok(self.key_epoch)
+            }
+            Err(error) => {
+                self.sealer = old;
+                Err(error)
+            }
+        }
+    }
+}
+
 /// Why there is no new key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenewFault {

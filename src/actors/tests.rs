@@ -78,12 +78,17 @@ fn a_validator_whose_worker_fails_refuses_the_batch_and_goes_on() {
                 key: b"wrap".to_vec(),
                 value: Vec::new(),
             };
-            Ok::<_, String>(ActSealer::new(key, wrap))
+            Ok::<_, String>(ActSealer::new(key, vec![wrap]))
         };
         let first = make_acts(1).unwrap();
         let journal = Journal::new(ledger.clone(), Arc::new(make_acts), (1, first));
         let gate = Gate::new("hub-1", AccessState::default());
-        let desk = AccessDesk::new(gate.clone(), journal.clone(), AccessConfig::default());
+        let desk = AccessDesk::new(
+            gate.clone(),
+            journal.clone(),
+            AccessConfig::default(),
+            Suite::Nist,
+        );
         let key = EpochKey::generate(Suite::Nist, "press-1", 1).unwrap();
         let in_force = Arc::new(Mutex::new(InForce::default()));
         let sealer = BatchSealer::new("press-1", 0, key, Vec::new(), in_force);

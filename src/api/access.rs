@@ -3,13 +3,17 @@
 use super::caller::{caller, problem, refused};
 use super::problem::Problem;
 use super::server::Api;
-use crate::access::{AccessState, Change, Denied, Gate, Level, Mode, Right, Rule, Side, Subject};
+use crate::access::{
+    AccessState, Change, Denied, Gate, Level, Mode, Pattern, ReadGrant, Reader, Right, Rule, Side,
+    Subject,
+};
+use crate::crypto::SealingPublicKey;
 use crate::model::{Nanos, Peer, now, parse_time, rfc3339};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
-use weighbridge_verifier::IdentityKind;
+use weighbridge_verifier::{IdentityKind, PublicKey};
 
 /// Where it is.
 pub(super) const PATH: &str = "/api/v1/access";
@@ -74,6 +78,22 @@ enum Wish {
     Unbind {
         id: String,
     },
+    Reader {
+        id: String,
+        /// In PEM form or as 66 hexadecimal digits; none: a reader no more.
+        key: Option<String>,
+    },
+    Grant {
+        id: String,
+        devices: String,
+        from: Option<String>,
+        until: Option<String>,
+    },
+    EndGrant {
+        id: String,
+        /// All where it is not said.
+        devices: Option<String>,
+    },
 }
 
 impl Wish {
@@ -114,6 +134,38 @@ impl Wish {
             Self::Classify { object, level } => vec![Change::Classify(object, level.map(Level))],
             Self::Bind { id, peer } => vec![Change::Bind(device(id)?, Some(peer.into()))],
             Self::Unbind { id } => vec![Change::Bind(device(id)?, None)],
+            Self::Reader { id, key } => {
+                let key = key.as_deref().map(public_key).transpose()?;
+                vec![Change::ReaderKey(id, key)]
+            }
+            Self::Grant {
+                id,
+                devices,
+                from,
+                until,
+            } => {
+                let span = |name, text: Option<String>| {
+                    text.as_deref().map(|text| time_of(name, text)).transpose()
+                };
+                let grant = ReadGrant {
+                    devices: pattern(&devices)?,
+                    from: span("from", from)?,
+                    until: span("until", until)?,
+                };
+                vec![Change::Grant(id, grant)]
+            }
+            Self::EndGrant { id, devices } => {
+                let all = || {
+                    let grants = state.reader(&id).map(|reader| reader.grants.iter());
+                    grants.into_iter().flatten().map(|g| g.devices.clone())
+                };
+                let ended: BTreeSet<Pattern> = match devices {
+                    Some(devices) => BTreeSet::from([pattern(&devices)?]),
+                    None => all().collect(),
+                };
+                let ended = ended.into_iter();
+                ended.map(|of| Change::EndGrant(id.clone(), of)).collect()
+            }
         })
     }
 }
@@ -142,7 +194,28 @@ fn side(id: &str) -> Result<Side, Problem> {
 }
 
 fn time(text: &str) -> Result<Nanos, Problem> {
-    parse_time(text).map_err(|why| Problem::body(format!("`expires`: {why}")))
+    time_of("expires", text)
+}
+
+fn time_of(name: &str, text: &str) -> Result<Nanos, Problem> {
+    parse_time(text).map_err(|why| Problem::body(format!("`{name}`: {why}")))
+}
+
+fn public_key(text: &str) -> Result<PublicKey, Problem> {
+    let key = SealingPublicKey::from_text(text).map(|key| key.compressed());
+    key.ok_or_else(|| {
+        let detail = "`key` is a P-256 or SM2 public key, in PEM form or as 66 hexadecimal digits";
+        Problem::body(detail)
+    })
+}
+
+/// A pattern over devices; `press-*` is `device:press-*`.
+fn pattern(text: &str) -> Result<Pattern, Problem> {
+    let whole = match text.starts_with("device:") {
+        true => text.to_owned(),
+        false => format!("device:{text}"),
+    };
+    Pattern::new(&whole).map_err(|why| Problem::body(format!("`devices`: {why}")))
 }
 
 async fn change(
@@ -161,7 +234,12 @@ async fn change(
     let port = &api.context.access;
     let changes = wish.changes(&port.gate().state())?;
     port.change(&caller, changes).await.map_err(problem)?;
-    Ok(HttpResponse::Ok().json(view(port.gate(), now())))
+    let mut view = view(port.gate(), now());
+    // Who was granted something can read, and who was put out cannot, when this is answered.
+    if let Some(readers) = &api.context.readers {
+        view["keys_pending"] = readers.settled().await.err().into();
+    }
+    Ok(HttpResponse::Ok().json(view))
 }
 
 /// For those who administer it, and those who check what was recorded.
@@ -207,6 +285,7 @@ fn view(gate: &Gate, time: Nanos) -> Json {
                 "standing": standing(state.admits(id, time).err()),
                 "declared": subject.declared.is_some(),
                 "permits": permits,
+                "reader": state.reader(id).map(reader),
             })
         })
         .collect();
@@ -225,12 +304,17 @@ fn view(gate: &Gate, time: Nanos) -> Json {
     let bindings: Vec<Json> = known.map(|(id, b)| named(id, b)).collect();
     let answered = gate.strangers();
     let answered: Vec<Json> = answered.iter().map(|(id, peer)| named(id, peer)).collect();
+    let escrow: Vec<Json> = state
+        .escrow()
+        .map(|(name, key)| json!({"name": name, "key": key}))
+        .collect();
     json!({
         "subjects": subjects,
         "blacklisted_strangers": strangers,
         "roles": roles,
         "bindings": bindings,
         "answered_in_place_of": answered,
+        "escrow": escrow,
     })
 }
 
@@ -239,6 +323,17 @@ fn named(id: &str, of: &impl Serialize) -> Json {
     let mut json = json!(of);
     json["id"] = id.into();
     json
+}
+
+fn reader(reader: &Reader) -> Json {
+    let grants = reader.grants.iter().map(|grant| {
+        json!({
+            "devices": grant.devices,
+            "from": grant.from.map(rfc3339),
+            "until": grant.until.map(rfc3339),
+        })
+    });
+    json!({"key": reader.key, "grants": grants.collect::<Vec<_>>()})
 }
 
 fn standing(denied: Option<Denied>) -> &'static str {

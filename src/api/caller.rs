@@ -5,8 +5,8 @@
 use super::problem::Problem;
 use super::query::shortened;
 use super::server::Api;
-use super::{log_in, metrics, page, status};
-use crate::access::{Caller, Gate, Right};
+use super::{log_in, metrics, page, readers, status};
+use crate::access::{Caller, Gate, Method, Right};
 use crate::model::{Nanos, now};
 use crate::protocols::ports::AccessError;
 use actix_web::body::MessageBody;
@@ -24,6 +24,10 @@ const REQUEST_ID: &str = "x-request-id";
 /// Longest such name.
 const MAX_REQUEST_ID: usize = 64;
 
+/// Whether whoever asks showed more than a password when their session began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proven(pub(super) bool);
+
 /// Middleware: what the hub shows is for those who may see it. Only what is known to be for everybody is
 /// let through, so that an address written otherwise is no way around.
 pub(super) async fn look(
@@ -34,7 +38,10 @@ pub(super) async fn look(
     let open = page::is_part(path) || path == status::HEALTH || log_in::is_open(path);
     if !open && let Some(api) = request.app_data::<web::Data<Api>>().cloned() {
         match onlooker(&api, &request).await {
-            Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
+            Ok(Some((caller, proven))) => {
+                request.extensions_mut().insert(caller);
+                request.extensions_mut().insert(proven);
+            }
             Ok(None) => {}
             Err(problem) => return Ok(request.error_response(problem).map_into_right_body()),
         }
@@ -44,7 +51,12 @@ pub(super) async fn look(
 
 /// Who asks, when they may see something of the hub. How it is itself is not asked about by those on this
 /// machine: when nobody can be let in because nothing can be recorded, that is where it says so.
-async fn onlooker(api: &Api, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
+async fn onlooker(
+    api: &Api,
+    request: &ServiceRequest,
+) -> Result<Option<(Caller, Proven)>, Problem> {
+    // Where nobody logs in there is nothing that they could have shown.
+    let mut proven = Proven(true);
     let itself = [status::PATH, metrics::PATH].contains(&request.path());
     let caller = match &api.log_in {
         None if itself => return Ok(None),
@@ -77,6 +89,7 @@ async fn onlooker(api: &Api, request: &ServiceRequest) -> Result<Option<Caller>,
                 // Within the life of their permits it costs nothing; after it they are renewed.
                 let_in(api, &session.user).await?;
             }
+            proven = Proven(session.method != Method::Password.name());
             Caller::new(session.user, session.name)
         }
     };
@@ -87,8 +100,9 @@ async fn onlooker(api: &Api, request: &ServiceRequest) -> Result<Option<Caller>,
     let entered = api.context.sessions.enter(&caller).await;
     entered.map_err(|error| Problem::busy(error.to_string()))?;
     let gate = api.context.access.gate();
-    match gate.somewhere(&caller.user, Right::Live, now()) {
-        true => Ok(Some(caller)),
+    let reads = readers::is_theirs(request.path()) && gate.reads(&caller.user);
+    match reads || gate.somewhere(&caller.user, Right::Live, now()) {
+        true => Ok(Some((caller, proven))),
         false => {
             let why = Problem::forbidden(format!(
                 "`{}` may not see this hub: none of the user's roles lets them",

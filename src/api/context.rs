@@ -3,7 +3,7 @@
 use super::about::Standing;
 use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
-use super::ports::{ChartReader, CheckpointPort, ErasePort, LedgerReader};
+use super::ports::{ChartReader, CheckpointPort, ErasePort, LedgerReader, ReadersPort};
 use super::problem::Problem;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
@@ -83,6 +83,8 @@ pub struct ApiContext {
     pub checkpoints: Option<Arc<dyn CheckpointPort>>,
     /// Erases what was recorded; without it nothing can be erased.
     pub eraser: Option<Arc<dyn ErasePort>>,
+    /// Hands out what readers open themselves; without it nothing is.
+    pub readers: Option<Arc<dyn ReadersPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
     /// The edge nodes; without it there are none.

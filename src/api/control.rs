@@ -37,7 +37,7 @@ pub(super) fn acts(path: &str) -> bool {
     }
     let of_device = path.strip_prefix("/api/v1/devices/");
     let action = of_device.and_then(|rest| rest.split_once('/'));
-    action.is_some_and(|(_, action)| matches!(action, "write" | "call" | "erase"))
+    action.is_some_and(|(_, action)| matches!(action, "write" | "call" | "erase" | "release"))
 }
 
 type Body = Result<web::Bytes, actix_web::Error>;

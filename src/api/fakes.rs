@@ -314,6 +314,7 @@ impl FakeHub {
             history: None,
             checkpoints: None,
             eraser: None,
+            readers: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
             certificates: None,
         };

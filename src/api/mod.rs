@@ -33,6 +33,7 @@ mod ports;
 mod problem;
 pub mod process;
 mod query;
+mod readers;
 mod server;
 mod status;
 pub(crate) mod views;
@@ -58,6 +59,7 @@ pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use names::Front;
 pub use ports::{
     ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, LedgerReadError,
-    LedgerReader, NoCheckpoint, RecordAt, RecordFilter, RecordPage, RetentionStatus, Tip,
+    LedgerReader, NoCheckpoint, ReadersFault, ReadersPort, RecordAt, RecordFilter, RecordPage,
+    ReleaseRequest, RetentionStatus, SealedRequest, Tip,
 };
 pub use server::{ApiError, Running, start};

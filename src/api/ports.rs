@@ -204,6 +204,71 @@ pub trait ErasePort: Send + Sync {
     fn last(&self) -> Option<EraseStatus>;
 }
 
+/// What is wanted sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedRequest {
+    /// The device.
+    pub device: String,
+    /// From this source time on, up to this one, not included.
+    pub range: (Nanos, Nanos),
+    /// After this batch, by fencing epoch and sequence number.
+    pub after: Option<(u64, u64)>,
+}
+
+/// What a user wants a copy of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseRequest {
+    /// The device.
+    pub device: String,
+    /// Its tags; all that the user may see where none is named.
+    pub tags: Vec<String>,
+    /// From this source time on, up to this one, not included.
+    pub range: (Nanos, Nanos),
+    /// Whether the user showed a one-time code or a key of theirs when the session began.
+    pub proven: bool,
+}
+
+/// Why a reader gets nothing; in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadersFault {
+    /// They may not; recorded.
+    #[error("{0}")]
+    Denied(String),
+    /// Nothing is there.
+    #[error("{0}")]
+    Unknown(String),
+    /// More is asked for than one answer may hold.
+    #[error("{0}; ask for a shorter time or fewer tags")]
+    TooMuch(String),
+    /// The ledger or its keys cannot be read.
+    #[error("the record cannot be read: {0}")]
+    Unreadable(String),
+    /// It could not be made durable, so nothing is handed out.
+    #[error("nothing is handed out, because it could not be recorded: {0}")]
+    NotRecorded(String),
+}
+
+/// Hands to readers what they open with keys of their own.
+#[async_trait]
+pub trait ReadersPort: Send + Sync {
+    /// Returns when the wraps of all keys are as the state of access says; why they are not yet is the error.
+    async fn settled(&self) -> Result<(), String>;
+
+    /// A file of sealed batches. On record before this returns, and so is a refusal.
+    async fn sealed(
+        &self,
+        caller: &Caller,
+        request: SealedRequest,
+    ) -> Result<Vec<u8>, ReadersFault>;
+
+    /// A file with a copy that is encrypted to the caller. On record before this returns, and so is a refusal.
+    async fn release(
+        &self,
+        caller: &Caller,
+        request: ReleaseRequest,
+    ) -> Result<Vec<u8>, ReadersFault>;
+}
+
 /// The charts' side of validation.
 pub trait ChartReader: Send + Sync {
     /// The control chart of tag `tag` of device `device` with at most `points` newest points;

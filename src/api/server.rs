@@ -9,7 +9,7 @@ use super::names::{Front, Names};
 use super::problem::Problem;
 use super::{
     access, alarms, checkpoint, control, devices, erase, events, history, ledger, log_in, metrics,
-    page, status,
+    page, readers, status,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -288,6 +288,7 @@ pub(super) fn app(
         .configure(alarms::routes)
         .configure(access::routes)
         .configure(history::routes)
+        .configure(readers::routes)
         .configure(events::routes)
         .default_service(web::to(nothing_here))
 }

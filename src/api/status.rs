@@ -97,6 +97,8 @@ pub(super) struct StatusView {
     pub(super) batches: Batches,
     /// Bytes of ciphertext stored since the start.
     pub(super) sealed_bytes: u64,
+    /// Keys of escrow that everything is wrapped to besides; nobody can say that it was hidden.
+    pub(super) escrow: Vec<String>,
     pub(super) devices: Links,
     /// The edge nodes that read devices for this hub.
     pub(super) edges: Vec<EdgeNodeView>,
@@ -156,6 +158,7 @@ impl StatusView {
                 invalid,
             },
             sealed_bytes: read(&stats.sealed_bytes),
+            escrow: escrow(context),
             devices: links,
             edges: context.edge_nodes(),
             config: context.config.get(),
@@ -169,6 +172,11 @@ impl StatusView {
             cpu_seconds: process::cpu_seconds(),
         }
     }
+}
+
+fn escrow(context: &ApiContext) -> Vec<String> {
+    let state = context.access.gate().state();
+    state.escrow().map(|(name, _)| name.clone()).collect()
 }
 
 /// Warnings of the devices' certificates. Ours is the same for many devices and said once.

@@ -5,6 +5,7 @@ mod bindings;
 use super::http_get::{get_json, post_json};
 use super::hub_args::HubArgs;
 use super::output::{self, Align, Style, cell};
+use crate::crypto::SealingPublicKey;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
@@ -24,6 +25,9 @@ Examples:
   weighbridge access role night-shift rules.json        give a role rules of its own
   weighbridge access bindings                           what the devices are known by
   weighbridge access bind press-1                       the machine that answers now is press-1
+  weighbridge access reader user:anna anna.pub.pem      her public key, as `reader keygen` made it
+  weighbridge access grant user:anna 'press-*'          she opens what is recorded of them with her own key
+  weighbridge access end-grant user:anna                and no more
 
 Every change is a record before it is in force. Who asks is whoever logged in (`weighbridge login`), or
 the user `local` with the `roles` of [http] where nobody does: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
@@ -112,6 +116,39 @@ enum Act {
         /// The level; that of its kind when not given
         level: Option<u8>,
     },
+    /// Enrol the public key that keys are wrapped to for somebody
+    Reader {
+        /// user:NAME
+        id: String,
+        /// Their public key: PEM, or 66 hexadecimal digits
+        #[arg(value_name = "FILE", required_unless_present = "off")]
+        key: Option<PathBuf>,
+        /// They are no reader any more: their grants end
+        #[arg(long, conflicts_with = "key")]
+        off: bool,
+    },
+    /// Let a reader open what is recorded of some devices with their own key
+    Grant {
+        /// user:NAME
+        id: String,
+        /// Which devices, for example 'press-*'
+        #[arg(value_name = "DEVICE-PATTERN")]
+        devices: String,
+        /// From this source time on; from the beginning when not given
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Up to this source time; for ever when not given
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
+    /// End grants to a reader: wraps are overwritten, and the devices get new keys at once
+    EndGrant {
+        /// user:NAME
+        id: String,
+        /// Over which devices, as it was granted; all when not given
+        #[arg(value_name = "DEVICE-PATTERN")]
+        devices: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +213,22 @@ fn wish(act: &Act) -> anyhow::Result<Json> {
         Act::Level { object, level } => {
             json!({"do": "classify", "object": object, "level": level})
         }
+        Act::Reader { id, key, .. } => {
+            let key = key.as_deref().map(SealingPublicKey::load).transpose()?;
+            let key = key.map(|key| key.compressed());
+            json!({"do": "reader", "id": id, "key": key})
+        }
+        Act::Grant {
+            id,
+            devices,
+            from,
+            until,
+        } => {
+            json!({"do": "grant", "id": id, "devices": devices, "from": from, "until": until})
+        }
+        Act::EndGrant { id, devices } => {
+            json!({"do": "end_grant", "id": id, "devices": devices})
+        }
     })
 }
 
@@ -224,7 +277,36 @@ fn text(answer: &Json, style: Style) -> String {
             "{stranger} is blacklisted, and was never enrolled\n"
         ));
     }
+    let subjects = answer.get("subjects").and_then(Json::as_array);
+    for subject in subjects.into_iter().flatten() {
+        text.push_str(&reader(subject));
+    }
+    let escrow = answer.get("escrow").and_then(Json::as_array);
+    for key in escrow.into_iter().flatten() {
+        text.push_str(&format!(
+            "every key is wrapped to {} as well\n",
+            cell(key, "/name")
+        ));
+    }
+    if let Some(pending) = answer.get("keys_pending").and_then(Json::as_str) {
+        text.push_str(&format!("{} {pending}\n", style.yellow("!")));
+    }
     text
+}
+
+/// What somebody opens with a key of their own, a line each.
+fn reader(subject: &Json) -> String {
+    let grants = subject.pointer("/reader/grants").and_then(Json::as_array);
+    let line = |grant: &Json| {
+        let end = |at: &str, word: &str| match cell(grant, at) {
+            time if time.is_empty() => String::new(),
+            time => format!(" {word} {time}"),
+        };
+        let (from, until) = (end("/from", "from"), end("/until", "until"));
+        let (id, devices) = (cell(subject, "/id"), cell(grant, "/devices"));
+        format!("{id} opens what is recorded of {devices}{from}{until} with their own key\n")
+    };
+    grants.into_iter().flatten().map(line).collect()
 }
 
 #[cfg(test)]

@@ -173,6 +173,32 @@ pub(super) fn get_text(
         .with_context(|| format!("{url}{target} did not answer with text"))
 }
 
+/// GETs `path` as [`get_text`] does, by the token of whoever logged in.
+pub(super) fn get_text_as(
+    url: &HubUrl,
+    path: &str,
+    query: &[(&str, String)],
+    token: Option<&str>,
+) -> anyhow::Result<String> {
+    let target = target(path, query);
+    let answer = ask_as(url, &target, None, token)?;
+    went_well(url, &target, &answer)?;
+    String::from_utf8(answer.body)
+        .with_context(|| format!("{url}{target} did not answer with text"))
+}
+
+/// POSTs as [`post_json`] does, by the token of whoever logged in; the answer as text.
+pub(super) fn post_as(
+    url: &HubUrl,
+    path: &str,
+    body: &Json,
+    token: Option<&str>,
+) -> anyhow::Result<String> {
+    let answer = ask_as(url, path, Some(&Body::json(body)), token)?;
+    went_well(url, path, &answer)?;
+    String::from_utf8(answer.body).with_context(|| format!("{url}{path} did not answer with text"))
+}
+
 /// POSTs a text to `path` at `url`; status and body of the answer, whatever the status.
 pub(super) fn post_text(url: &HubUrl, path: &str, text: &str) -> anyhow::Result<(u16, Vec<u8>)> {
     let body = Body {
@@ -259,6 +285,27 @@ fn ask(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Result<Answer
         (401, None) => bail!("{url} wants to know who you are: log in by {log_in}"),
         _ => Ok(answer),
     }
+}
+
+/// By another token than that of the session, where one is given.
+fn ask_as(
+    url: &HubUrl,
+    target: &str,
+    body: Option<&Body>,
+    token: Option<&str>,
+) -> anyhow::Result<Answer> {
+    let Some(token) = token else {
+        return ask(url, target, body);
+    };
+    ensure!(
+        token.bytes().all(|byte| byte.is_ascii_graphic()),
+        "the token is none: it has other characters than a token has"
+    );
+    let credentials = Credentials {
+        token: Some(Zeroizing::new(token.to_owned())),
+        ..Credentials::kept(url)?
+    };
+    ask_with(url, target, body, &credentials)
 }
 
 fn ask_with(

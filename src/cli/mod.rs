@@ -34,6 +34,7 @@ mod profile;
 mod prove;
 mod qr;
 mod read;
+mod reader;
 mod records;
 mod reload;
 mod replay;
@@ -127,6 +128,8 @@ enum Command {
     Run(run::RunArgs),
     /// Show what was recorded of a tag
     History(history::HistoryArgs),
+    /// Read what was recorded with a key of one's own
+    Reader(reader::ReaderArgs),
     /// Write a file that proves one sample
     Prove(prove::ProveArgs),
     /// Write a file that proves all samples of a time
@@ -188,6 +191,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sim(args) => sim::run(args),
         Command::Run(args) => run::run(args),
         Command::History(args) => history::run(args),
+        Command::Reader(args) => reader::run(args),
         Command::Prove(args) => prove::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Checkpoint(args) => checkpoint::run(args),

@@ -2,10 +2,13 @@
 
 use crate::access::Credentials;
 use crate::crypto::PasswordHash;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::path::Path;
 use zeroize::Zeroizing;
+
+/// Fewest characters of a passphrase: whoever has the file can guess as fast as they like.
+const MIN_PASSPHRASE: usize = 8;
 
 /// The hash of a new password for this user: the first line of a file, or typed twice.
 pub(super) fn new_password(
@@ -20,10 +23,31 @@ pub(super) fn new_password(
     Ok(PasswordHash::new(password.as_bytes())?)
 }
 
+/// A new passphrase: the first line of a file, or typed twice.
+pub(super) fn new_passphrase(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
+    let passphrase = match file {
+        Some(file) => first_line(file)?,
+        None => typed_twice("the key file")?,
+    };
+    ensure!(
+        passphrase.chars().count() >= MIN_PASSPHRASE,
+        "a passphrase has at least {MIN_PASSPHRASE} characters"
+    );
+    Ok(passphrase)
+}
+
+/// The passphrase of a key file: the first line of a file, or typed.
+pub(super) fn passphrase(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
+    match file {
+        Some(file) => first_line(file),
+        None => typed("Passphrase of the key file: "),
+    }
+}
+
 /// The first line of a file, as secret stores mount them.
 pub(super) fn first_line(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let text = fs::read_to_string(file)
-        .with_context(|| format!("the password in {} cannot be read", file.display()))?;
+        .with_context(|| format!("the secret in {} cannot be read", file.display()))?;
     let text = Zeroizing::new(text);
     let line = text.lines().next().unwrap_or_default();
     Ok(Zeroizing::new(line.to_owned()))
@@ -40,7 +64,8 @@ fn typed_twice(name: &str) -> anyhow::Result<Zeroizing<String>> {
 
 pub(super) fn typed(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     let typed = rpassword::prompt_password(prompt);
-    let typed = typed.context("there is no terminal to ask at; give --password-file FILE");
+    let typed = typed
+        .context("there is no terminal to ask at; give --password-file or --passphrase-file FILE");
     Ok(Zeroizing::new(typed?))
 }
 

@@ -165,6 +165,12 @@ fn text(status: &Json, style: Style) -> String {
     for node in edge::nodes(status, style) {
         line("edge", node);
     }
+    let escrow = status.get("escrow").and_then(Json::as_array);
+    for name in escrow.into_iter().flatten().filter_map(Json::as_str) {
+        let said =
+            format!("every key is wrapped to {name} as well: its owner can open what is recorded");
+        line("escrow", style.yellow(&said));
+    }
     let dropped = number("/dropped");
     let dropped_text = format!("{dropped:.0} dropped");
     let dropped_text = if dropped > 0.0 {

@@ -265,6 +265,16 @@ fn report_text(
     if let Some(key) = &report.key {
         text += &format!("  begun under the key {key}\n");
     }
+    for to in &report.recipients {
+        let removed = match to.removed {
+            0 => String::new(),
+            removed => format!(", {removed} wraps overwritten"),
+        };
+        text += &format!(
+            "  {} keys are wrapped to {} as well{removed}; recorded in block {}\n",
+            to.wraps, to.name, to.height
+        );
+    }
     for erasure in &report.erasures {
         text += &format!(
             "  erased: {} before {}, {} batches ({}), by {} in block {}\n",

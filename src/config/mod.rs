@@ -127,6 +127,7 @@ impl HubConfig {
 
     fn resolve(&mut self, base: &Path) {
         self.hub.resolve(base);
+        self.ledger.resolve(base);
         self.http.resolve(base, &self.hub.id);
         self.ledger.retention.resolve(base);
         let server = &mut self.opcua_server;

@@ -87,6 +87,17 @@ pub struct LedgerConfig {
     pub max_delay_ms: u64,
     /// How long what is recorded is kept.
     pub retention: RetentionConfig,
+    /// File with a public key that the key of every epoch is wrapped to as well, in PEM form or as it is
+    /// printed: who holds its private half can open what is recorded from then on. On record, and shown by
+    /// `status` and `verify`; `None`: nobody besides the hub and its readers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escrow: Option<PathBuf>,
+}
+
+impl LedgerConfig {
+    pub(super) fn resolve(&mut self, base: &Path) {
+        self.escrow = self.escrow.take().map(|file| base.join(file));
+    }
 }
 
 impl Default for LedgerConfig {
@@ -97,6 +108,7 @@ impl Default for LedgerConfig {
             max_records: 64,
             max_delay_ms: 100,
             retention: RetentionConfig::default(),
+            escrow: None,
         }
     }
 }

@@ -72,6 +72,10 @@ fn what_the_example_calls_a_default_is_one() {
     (config.http.certificate, config.http.key) = (None, None);
     let retention = std::mem::take(&mut config.ledger.retention);
     assert_eq!(retention.interval, default.ledger.retention.interval);
+    assert_eq!(
+        config.ledger.escrow.take(),
+        Some("keys/owner.pub.pem".into())
+    );
     assert_eq!(config.hub, default.hub);
     assert_eq!(config.ledger, default.ledger);
     assert_eq!(config.http, default.http);
@@ -237,7 +241,7 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
         // Paths: any text is one.
         (
             "data" | "profiles" | "credentials" | "authority" | "signing_key" | "sealing_key"
-            | "pki_dir" | "password_file",
+            | "escrow" | "pki_dir" | "password_file",
             _,
         ) => {
             return None;

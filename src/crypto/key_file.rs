@@ -38,6 +38,22 @@ pub enum KeyFileError {
         /// Which.
         path: PathBuf,
     },
+    /// It is encrypted, and the passphrase is missing or another.
+    #[error("the key file {path} is encrypted, and {what}")]
+    Passphrase {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It holds no public key.
+    #[error(
+        "{path} holds no P-256 or SM2 public key, neither in PEM form nor as 66 hexadecimal digits"
+    )]
+    NoPublicKey {
+        /// Which.
+        path: PathBuf,
+    },
     /// It holds no key of either suite.
     #[error("the key file {path} holds no P-256 or SM2 private key in PKCS#8 PEM form")]
     Form {

@@ -16,6 +16,7 @@ pub mod pinned_tls;
 pub mod possession;
 mod salts;
 pub mod sealing;
+mod sealing_files;
 pub mod signer;
 mod symmetric;
 pub mod tls;

@@ -7,15 +7,12 @@
 
 use super::envelope::{EpochKey, OpenError};
 use super::guomi::wrap;
-use super::key_file::{self, KeyFileError};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::DhP256HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use p256::elliptic_curve::Generate;
 use p256::elliptic_curve::sec1::ToSec1Point;
-use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
-use std::path::Path;
 use weighbridge_verifier::{PublicKey, Suite, encode};
 use zeroize::Zeroizing;
 
@@ -25,11 +22,11 @@ const INFO: &[u8] = b"weighbridge/wrap/v1";
 
 /// A reader's private key; wiped from memory when dropped.
 pub struct SealingKey {
-    secret: Secret,
+    pub(super) secret: Secret,
     public: SealingPublicKey,
 }
 
-enum Secret {
+pub(super) enum Secret {
     P256 {
         secret: p256::SecretKey,
         private: Box<<Kem256 as Kem>::PrivateKey>,
@@ -70,7 +67,7 @@ impl SealingKey {
         }
     }
 
-    fn p256(secret: p256::SecretKey) -> Self {
+    pub(super) fn p256(secret: p256::SecretKey) -> Self {
         let bytes = Zeroizing::new(<[u8; 32]>::from(secret.to_bytes()));
         let Ok(private) = <Kem256 as Kem>::PrivateKey::from_bytes(bytes.as_slice()) else {
             unreachable!("a P-256 secret key is a DHKEM(P-256) private key");
@@ -83,36 +80,10 @@ impl SealingKey {
         }
     }
 
-    fn sm2(secret: sm2::SecretKey) -> Self {
+    pub(super) fn sm2(secret: sm2::SecretKey) -> Self {
         let public = SealingPublicKey(Public::Sm2(Box::new(secret.public_key())));
         let secret = Secret::Sm2(secret);
         Self { secret, public }
-    }
-
-    /// Reads the key from a PKCS#8 PEM file of mode 0600. The curve that the file names tells the suite.
-    pub fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let pem = key_file::read(path)?;
-        if let Ok(secret) = p256::SecretKey::from_pkcs8_pem(&pem) {
-            return Ok(Self::p256(secret));
-        }
-        match sm2::SecretKey::from_pkcs8_pem(&pem) {
-            Ok(secret) => Ok(Self::sm2(secret)),
-            Err(_) => Err(KeyFileError::Form {
-                path: path.to_owned(),
-            }),
-        }
-    }
-
-    /// Writes the key to a new file of mode 0600.
-    pub fn save(&self, path: &Path) -> Result<(), KeyFileError> {
-        let pem = match &self.secret {
-            Secret::P256 { secret, .. } => secret.to_pkcs8_pem(LineEnding::LF),
-            Secret::Sm2(secret) => secret.to_pkcs8_pem(LineEnding::LF),
-        };
-        let pem = pem.map_err(|_| KeyFileError::Form {
-            path: path.to_owned(),
-        })?;
-        key_file::write(path, &pem)
     }
 
     /// The public half.

@@ -2,9 +2,10 @@
 
 use super::{Hub, HubError};
 use crate::access::{
-    AccessState, Caller, Change, Declared, Entry, Gate, Role, Side, Subject, reconcile,
+    AccessState, Caller, Change, Declared, Entry, Gate, Role, Side, Subject, escrow_name, reconcile,
 };
 use crate::actors::access::{AccessDesk, By, entry_act, entry_words, recorded_entry};
+use crate::crypto::SealingPublicKey;
 use crate::ledger::Ledger;
 use crate::ledger::act::ActSealer;
 use crate::ledger::opening::Opener;
@@ -12,7 +13,7 @@ use crate::ledger::words::ACCESS_OBJECT;
 use crate::model::now;
 use crate::protocols::ports::{AccessError, AccessPort};
 use std::collections::BTreeSet;
-use weighbridge_verifier::IdentityKind;
+use weighbridge_verifier::{IdentityKind, PublicKey, Suite};
 
 /// Records of one block, at most.
 const CHUNK: usize = 4_096;
@@ -48,15 +49,54 @@ pub(super) fn recorded_access(ledger: &Ledger, opener: &Opener) -> Result<Access
     Ok(state)
 }
 
-/// Brings machines that the configuration names into force, durably.
+/// The changes after which `wanted` alone is the key of escrow.
+pub(super) fn escrow(
+    state: &AccessState,
+    wanted: Option<&SealingPublicKey>,
+    suite: Suite,
+) -> Result<Vec<Change>, HubError> {
+    let wanted = wanted.map(SealingPublicKey::compressed);
+    if let Some(key) = wanted.filter(|key| key.suite() != suite) {
+        return Err(HubError::Access {
+            entry: escrow_name(&key),
+            reason: format!("the key is not of the chain's suite `{suite}`"),
+        });
+    }
+    let ended = state.escrow().map(|(_, key)| *key);
+    let ended = ended.filter(|key| Some(*key) != wanted);
+    let known = |key: &PublicKey| state.escrow().any(|(_, known)| known == key);
+    let begun = wanted.filter(|key| !known(key));
+    if let Some(key) = wanted {
+        tracing::warn!(
+            escrow = escrow_name(&key),
+            "every key is wrapped to the key of escrow as well: its owner can open what is recorded"
+        );
+    }
+    let ended = ended.map(|key| Change::Escrow(key, false));
+    let begun = begun.map(|key| Change::Escrow(key, true));
+    Ok(ended.chain(begun).collect())
+}
+
+/// The state after these changes.
+pub(super) fn with(state: &AccessState, changes: &[Change]) -> Result<AccessState, HubError> {
+    let mut after = state.clone();
+    for change in changes {
+        let made = after.apply(change.clone());
+        made.map_err(|error| not_declared(change, &error.to_string()))?;
+    }
+    Ok(after)
+}
+
+/// Brings machines that the configuration names, and the changes of escrow, into force, durably.
 pub(super) fn declare(
     ledger: &mut Ledger,
     sealer: &ActSealer,
     state: &mut AccessState,
-    (hub, declared): (&str, &Declared),
+    (hub, declared, escrow): (&str, &Declared, Vec<Change>),
 ) -> Result<(), HubError> {
     let mut recorded = Vec::new();
-    for wanted in reconcile(state, &MACHINES, declared) {
+    let machines = reconcile(state, &MACHINES, declared);
+    for wanted in escrow.into_iter().chain(machines) {
         for change in state.unfold(wanted) {
             let made = state.apply(change.clone());
             made.map_err(|error| not_declared(&change, &error.to_string()))?;

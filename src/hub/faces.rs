@@ -298,6 +298,7 @@ impl Hub {
                     history: Some(self.past().clone()),
                     checkpoints: self.checkpoints().map(|c| c as _),
                     eraser: Some(self.eraser.clone()),
+                    readers: Some(Arc::new(self.readers.clone())),
                     edges: Some(self.edges.clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),

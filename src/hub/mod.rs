@@ -15,6 +15,7 @@ mod error;
 mod faces;
 mod history;
 mod plan;
+mod readers;
 mod recorded;
 mod retention;
 mod setup;
@@ -30,6 +31,7 @@ pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, LogInFiles, OpenFaces, device_info};
 pub use history::HubHistory;
+pub use readers::{NotSettled, Readers};
 pub use retention::{Retainer, RetentionSetup};
 
 use crate::access::{AccessConfig, Gate};
@@ -42,7 +44,7 @@ use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHeal
 use crate::actors::session::{Book, SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
-use crate::crypto::{Identity, SealingKey, Signer};
+use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::act::ActSealer;
 use crate::ledger::facts::Word;
 use crate::ledger::head::HeadSlot;
@@ -63,7 +65,8 @@ use crate::validation::ChartHistory;
 use actix::prelude::*;
 use edges::{Admission, Edges, gates, strangers};
 use parking_lot::Mutex;
-use plan::{Planner, new_key, plan};
+use plan::{Planner, plan};
+use readers::KeyMaker;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -129,6 +132,7 @@ pub struct HubBuilder {
     buffer: Option<(PathBuf, SpoolLimits)>,
     checkpoint_key: Option<PathBuf>,
     retention: Option<RetentionSetup>,
+    escrow: Option<SealingPublicKey>,
     shutdown_wait: Duration,
 }
 
@@ -164,6 +168,7 @@ impl HubBuilder {
             buffer: None,
             checkpoint_key: None,
             retention: None,
+            escrow: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -222,6 +227,13 @@ impl HubBuilder {
         self
     }
 
+    /// Wraps the key of every epoch to this key as well, from now on and on record: whoever holds it can open
+    /// what is recorded.
+    pub fn escrow(mut self, key: SealingPublicKey) -> Self {
+        self.escrow = Some(key);
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -276,13 +288,17 @@ impl HubBuilder {
         let totals = ledger.state().totals();
         let stored = totals.accepted + totals.out_of_control;
         let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
+        let mut access = access::recorded_access(&ledger, &opener)?;
+        let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite())?;
+        let gate = Gate::new(signer.id(), access::with(&access, &escrow)?);
+        let chain = ledger.state().chain().to_owned();
+        let own = sealing.public().clone();
         let planner = Planner {
+            keys: KeyMaker::new(&chain, own, signer.clone(), gate.clone()),
             archive: Archive::new(store.clone(), opener.clone()),
             indexed: indexed.clone(),
-            chain: ledger.state().chain().to_owned(),
             opener: opener.clone(),
             signer: signer.clone(),
-            reader: sealing.public().clone(),
             live: live.clone(),
             history: history.clone(),
         };
@@ -294,11 +310,10 @@ impl HubBuilder {
             plans.push(plan(device, recorded, intake, &planner)?);
         }
         let gates = gates(plans.iter().map(|plan| &plan.intake));
-        let acts = act_sealers(&ledger, &planner)?;
-        let mut access = access::recorded_access(&ledger, &planner.opener)?;
-        let gate = Gate::new(signer.id(), access.clone());
+        let acts = act_sealers(&planner)?;
         let machines = access::machines(&gate, ids.iter().map(|id| &**id), admission.ids());
-        access::declare(&mut ledger, &acts.1.1, &mut access, (gate.hub(), &machines))?;
+        let declared = (gate.hub(), &machines, escrow);
+        access::declare(&mut ledger, &acts.1.1, &mut access, declared)?;
         gate.set(Arc::new(access));
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
         let recorded = (ledger.tip().height, indexed.clone());
@@ -324,6 +339,16 @@ impl HubBuilder {
         let (past, planner) = (Arc::new(past), Arc::new(planner));
         let changing = Arc::new(tokio::sync::Mutex::new(()));
         let kept = store.clone();
+        let readers = Readers::new(
+            (store.clone(), runtime.clone(), changing.clone()),
+            (actors.hub.clone(), actors.ledger.clone()),
+            (
+                planner.clone(),
+                gate.clone(),
+                actors.doors.journal().clone(),
+            ),
+        );
+        readers.follow(actors.access.changes());
         let eraser = Eraser::new(
             (store, runtime.clone(), changing.clone()),
             (actors.hub.clone(), actors.ledger.clone()),
@@ -350,6 +375,7 @@ impl HubBuilder {
             edges: Arc::new(edges),
             changing,
             eraser: Arc::new(eraser),
+            readers,
             past,
             id: signer.id().to_owned(),
             started: now(),
@@ -367,21 +393,17 @@ impl HubBuilder {
 }
 
 /// Makes the sealers of what users do, from the first key epoch on that was never used.
-fn act_sealers(
-    ledger: &Ledger,
-    planner: &Planner,
-) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
+fn act_sealers(planner: &Planner) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
     let object = hub_object(planner.signer.id());
     let epoch = planner.opener.next_key_epoch(&object);
     let epoch = epoch.map_err(|source| HubError::Settings {
         device: object.clone(),
         source,
     })?;
-    let (chain, signer) = (ledger.state().chain().to_owned(), planner.signer.clone());
-    let reader = planner.reader.clone();
+    let keys = planner.keys.clone();
     let make: MakeActSealer = Arc::new(move |epoch| {
-        let (key, wrap) = new_key(&chain, (&object, epoch), &reader, signer.as_ref())?;
-        Ok(ActSealer::new(key, wrap))
+        let (key, wraps) = keys.make((&object, epoch))?;
+        Ok(ActSealer::new(key, wraps))
     });
     let first = make(epoch).map_err(HubError::Journal)?;
     Ok((make, (epoch, first)))
@@ -464,7 +486,7 @@ impl Actors {
         (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
         (gate, access): (Gate, &AccessConfig),
     ) -> Result<Self, HubError> {
-        let config_of_access = access.clone();
+        let (config_of_access, suite) = (access.clone(), ledger.state().suite());
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
@@ -478,7 +500,8 @@ impl Actors {
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
                 let usage = config_of_access.usage();
-                let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
+                let access =
+                    AccessDesk::new(gate.clone(), journal.clone(), config_of_access, suite);
                 let book = Book::new(journal.clone(), access.clone());
                 let sessions = SessionRegistry::open(&id, Some(book), usage);
                 let seen = (status, (committed, first), sessions);
@@ -525,6 +548,7 @@ pub struct Hub {
     /// Held while devices and edge nodes change.
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
+    readers: Readers,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -593,6 +617,11 @@ impl Hub {
     /// Erases what was recorded, for those who may.
     pub fn eraser(&self) -> &Arc<Eraser> {
         &self.eraser
+    }
+
+    /// Those who open what was recorded by themselves.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     /// Blocks and records.

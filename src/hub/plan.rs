@@ -1,15 +1,14 @@
 //! How a device goes on from what the ledger holds: its limits, its keys, its settings.
 
+use super::readers::KeyMaker;
 use super::recorded::DeviceRecorded;
 use super::{DeviceSetup, HubError};
 use crate::actors::hub::{DevicePlan, Intake};
-use crate::crypto::{EpochKey, SealingPublicKey, Signer};
+use crate::crypto::Signer;
 use crate::ledger::facts::Document;
 use crate::ledger::history::reader::Archive;
-use crate::ledger::key_wrap::KeyWrap;
 use crate::ledger::opening::Opener;
 use crate::ledger::seal::{BatchSealer, InForce};
-use crate::ledger::store::{Put, Space};
 use crate::live_view::LiveView;
 use crate::protocols::Recorded;
 use crate::validation::{ChartHistory, DeviceValidator};
@@ -19,10 +18,9 @@ use std::sync::atomic::AtomicBool;
 
 /// What all devices are planned from.
 pub(super) struct Planner {
-    pub chain: String,
     pub opener: Opener,
     pub signer: Arc<dyn Signer>,
-    pub reader: SealingPublicKey,
+    pub keys: KeyMaker,
     pub live: LiveView,
     pub history: Arc<ChartHistory>,
     pub archive: Archive,
@@ -52,26 +50,6 @@ impl Planner {
             }
         }
     }
-}
-
-/// A new epoch key of `object`, and its wrap to the hub itself.
-pub(super) fn new_key(
-    chain: &str,
-    (object, epoch): (&str, u64),
-    reader: &SealingPublicKey,
-    signer: &dyn Signer,
-) -> Result<(EpochKey, Put), String> {
-    let key = EpochKey::generate(reader.suite(), object, epoch).map_err(|e| e.to_string())?;
-    let wrapped = reader.wrap(&key).map_err(|e| e.to_string())?;
-    let wrapped = (wrapped.enc, wrapped.ciphertext);
-    // The hub is the reader: it judges again what it has sealed.
-    let wrap = KeyWrap::sign(chain, object, epoch, signer.id(), wrapped, signer);
-    let put = Put {
-        space: Space::Keys,
-        key: wrap.key(),
-        value: wrap.to_bytes(),
-    };
-    Ok((key, put))
 }
 
 /// How one device goes on from the settings that the ledger holds for it.
@@ -114,23 +92,20 @@ pub(super) fn plan(
     let key_epoch = opener.next_key_epoch(&id).map_err(wrong)?;
     planner.history.register(id.clone());
     let in_force = Arc::new(Mutex::new(in_force));
-    let (grade, signer) = (device.grade, planner.signer.clone());
-    let (reader, chain) = (planner.reader.clone(), planner.chain.clone());
+    let (grade, keys) = (device.grade, planner.keys.clone());
     let attester = device.attester.clone();
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
-            let (key, wrap) = new_key(&chain, (&id, epoch), &reader, signer.as_ref())?;
-            Ok(
-                BatchSealer::new(&id, grade, key, vec![wrap], in_force.clone())
-                    .attested_by(attester.clone()),
-            )
+            let (key, wraps) = keys.make((&id, epoch))?;
+            Ok(BatchSealer::new(&id, grade, key, wraps, in_force.clone())
+                .attested_by(attester.clone()))
         }
     };
     let device = Arc::new(device);
     Ok(DevicePlan {
         binding: device.binding.clone(),
-        chain: planner.chain.clone(),
+        chain: planner.keys.chain().to_owned(),
         attester: device.attester.clone(),
         live: planner.live.register(id, device.tags.clone()),
         intake,

@@ -4,7 +4,7 @@ use super::{DeviceSetup, EdgesSetup, HubBuilder, HubError, HubKeys, RetentionSet
 use crate::actors::ledger::BlockLimits;
 use crate::actors::reading::BatchLimits;
 use crate::config::{DeviceConfig, HubConfig, TagConfig};
-use crate::crypto::{Identity, SealingKey, Signer};
+use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::ChainConfig;
 use crate::model::{TagSpec, ValueKind};
 use crate::protocols::Source;
@@ -46,6 +46,9 @@ impl HubBuilder {
                 records: config.ledger.max_records,
                 age: Duration::from_millis(config.ledger.max_delay_ms),
             });
+        if let Some(file) = &config.ledger.escrow {
+            builder = builder.escrow(SealingPublicKey::load(file)?);
+        }
         if let Some(buffer) = &config.buffer {
             builder = builder.buffer(&buffer.dir, SpoolLimits::of(buffer.bytes()));
         }

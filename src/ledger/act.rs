@@ -69,16 +69,20 @@ impl SealedAct {
 /// Seals acts under one epoch key of the hub.
 pub struct ActSealer {
     key: EpochKey,
-    wrap: Put,
+    wraps: Vec<Put>,
     wrapped: AtomicBool,
 }
 
 impl ActSealer {
-    /// A sealer under `key`, whose object is [`hub_object`](super::key_wrap::hub_object); its `wrap` is written with every act
+    /// A sealer under `key`, whose object is [`hub_object`](super::key_wrap::hub_object); its `wraps` are written with every act
     /// until one of them is known to be durable.
-    pub fn new(key: EpochKey, wrap: Put) -> Self {
+    pub fn new(key: EpochKey, wraps: Vec<Put>) -> Self {
         let wrapped = AtomicBool::new(false);
-        Self { key, wrap, wrapped }
+        Self {
+            key,
+            wraps,
+            wrapped,
+        }
     }
 
     /// Messages counted under the key.
@@ -127,7 +131,7 @@ impl ActSealer {
         };
         let mut puts = Vec::with_capacity(2);
         if !self.wrapped.load(Ordering::Acquire) {
-            puts.push(self.wrap.clone());
+            puts.extend(self.wraps.iter().cloned());
         }
         puts.push(Put {
             space: Space::Sealed,

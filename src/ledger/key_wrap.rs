@@ -124,13 +124,36 @@ pub fn wrap_prefix(device: &str, key_epoch: u64) -> Vec<u8> {
     key
 }
 
-/// Device and key epoch of a wrap, from the key under which it is kept.
-pub fn read_wrap_key(key: &[u8]) -> Option<(String, u64)> {
+/// Device, key epoch and recipient of a wrap, from the key under which it is kept.
+pub fn read_wrap_key(key: &[u8]) -> Option<(String, u64, String)> {
     let (length, rest) = key.split_first_chunk::<4>()?;
     let (device, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    let (epoch, _) = rest.split_first_chunk()?;
-    let device = String::from_utf8(device.to_vec()).ok()?;
-    Some((device, u64::from_be_bytes(*epoch)))
+    let (epoch, recipient) = rest.split_first_chunk()?;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some((text(device)?, u64::from_be_bytes(*epoch), text(recipient)?))
+}
+
+/// Under which name a key is wrapped to reader `id`, who has `key`: with the beginning of its digits, so that
+/// a wrap to a key that they had before is told from one to this.
+pub fn reader_recipient(id: &str, key: &PublicKey) -> String {
+    let digits = key.suite().hash(&[b"weighbridge/reader/v1\0", &key.0]);
+    let digits = digits.to_string();
+    format!("{id}/{}", digits.get(..16).unwrap_or(&digits))
+}
+
+/// Whether a wrap of this name is for a reader or for escrow, and not for a hub. No hub has an id with a colon
+/// in it.
+pub fn is_of_reader(recipient: &str) -> bool {
+    recipient.contains(':')
+}
+
+/// Of whom the record of access must tell to whom a wrap of this name is: of the reader, without the digits of
+/// their key; or of the key of escrow.
+pub fn told_as(recipient: &str) -> &str {
+    match recipient.starts_with("user:") {
+        true => recipient.rsplit_once('/').map_or(recipient, |(id, _)| id),
+        false => recipient,
+    }
 }
 
 /// A wrap that is there, or was.

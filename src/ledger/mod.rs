@@ -16,6 +16,7 @@ mod number_stream;
 pub mod opening;
 pub mod proof;
 pub mod query;
+pub mod reading;
 pub mod replay;
 pub mod report;
 pub mod retention;

@@ -179,7 +179,8 @@ impl Opener {
         found.ok_or(OpeningError::Missing(sealed.hash))
     }
 
-    pub(super) fn epoch_key(&self, device: &str, key_epoch: u64) -> Result<EpochKey, OpeningError> {
+    /// The key of epoch `key_epoch` of `device`.
+    pub fn epoch_key(&self, device: &str, key_epoch: u64) -> Result<EpochKey, OpeningError> {
         let at = wrap_key(device, key_epoch, &self.recipient);
         let no_key = || OpeningError::NoKey {
             device: device.to_owned(),

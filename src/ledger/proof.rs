@@ -223,7 +223,7 @@ fn proven(
 }
 
 /// The leaves of `batch`, if they are those that `record` answers for.
-fn inner_leaves(
+pub(super) fn inner_leaves(
     record: &Record,
     batch: &Batch,
     salt: &mut impl FnMut(u64) -> Salt,

@@ -129,6 +129,21 @@ pub struct RetirementFound {
     pub pending: bool,
 }
 
+/// Somebody besides the hub to whom keys are wrapped, or were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecipientFound {
+    /// Who: a reader, `user:anna`, or a key of escrow, `escrow:` and the beginning of its digits.
+    pub name: String,
+    /// Keys that are wrapped to them.
+    pub wraps: u64,
+    /// Wraps of theirs that were overwritten.
+    pub removed: u64,
+    /// Height of the first block that tells of them.
+    pub height: u64,
+    /// Which record of the block, from 0.
+    pub index: usize,
+}
+
 /// How far a clean ledger can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,6 +179,8 @@ pub struct Report {
     pub wraps: u64,
     /// Wrapped keys that were destroyed.
     pub destroyed_keys: u64,
+    /// To whom keys are wrapped besides the hub, up to [`MAX_FINDINGS`].
+    pub recipients: Vec<RecipientFound>,
     /// What was erased, up to [`MAX_FINDINGS`].
     pub erasures: Vec<ErasureFound>,
     /// How many erasures there were in all.
@@ -196,6 +213,7 @@ impl Report {
             sealed_bytes: 0,
             wraps: 0,
             destroyed_keys: 0,
+            recipients: Vec::new(),
             erasures: Vec::new(),
             erasure_count: 0,
             erased_batches: 0,

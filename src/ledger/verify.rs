@@ -6,17 +6,19 @@
 //! what records name, and the signed head must agree. What an erasure took must be gone instead.
 
 mod erasures;
+mod recipients;
 mod retirement;
 
 use super::head::{Head, HeadReading};
 use super::history::index;
-use super::key_wrap::{KeyWrap, read_wrap_key, sealing_key, wrap_prefix};
+use super::key_wrap::{KeyWrap, is_of_reader, read_wrap_key, sealing_key, wrap_prefix};
 use super::keys::height_of;
 use super::replay::{FollowError, Follower};
 use super::report::{Progress, Report, Where};
 use super::retention::is_stripped;
 use super::store::{Space, Store, StoreError};
 use erasures::Erasures;
+use recipients::Recipients;
 use retirement::Retirement;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weighbridge_verifier::block::BlockError;
@@ -56,6 +58,7 @@ pub fn verify_store_with(
         wraps: BTreeMap::new(),
         erasures: Erasures::default(),
         retirement: Retirement::default(),
+        recipients: Recipients::default(),
         head_blocks: BTreeMap::new(),
     };
     let heads = verification.read_heads(head);
@@ -68,6 +71,7 @@ pub fn verify_store_with(
     verification.list_retirements();
     verification.sealed()?;
     verification.wraps()?;
+    verification.list_recipients();
     verification.history()?;
     verification.heads(&heads, head);
     Ok(verification.report)
@@ -121,6 +125,8 @@ struct Verification<'a> {
     erasures: Erasures,
     /// What was retired.
     retirement: Retirement,
+    /// To whom keys are wrapped besides the hub.
+    recipients: Recipients,
     /// Hashes of the blocks that the heads name.
     head_blocks: BTreeMap<u64, Option<Hash>>,
 }
@@ -186,6 +192,7 @@ impl Verification<'_> {
         self.name_sealed(height, &block);
         self.name_erasures(height, &block);
         self.name_retirements(height, &block);
+        self.name_recipients(height, &block);
         let hash = block.header.hash();
         if let Some(slot) = self.head_blocks.get_mut(&height) {
             *slot = Some(hash);
@@ -408,7 +415,11 @@ impl Verification<'_> {
                     None => self
                         .report
                         .find(place, "it is no key that a wrap is kept under"),
-                    Some((device, epoch)) => {
+                    // Whoever reads no more loses their wraps: what is sealed stays with the hub's.
+                    Some((_, _, name)) if is_of_reader(&name) => {
+                        self.recipient(&key, &name, false);
+                    }
+                    Some((device, epoch, _)) => {
                         if self.erasures.takes_key(&device, epoch).is_none() {
                             let what = "it was overwritten, and no record says so";
                             self.report.find(place, what);
@@ -424,7 +435,12 @@ impl Verification<'_> {
                         let what = "it is there although its erasure is recorded: it was put back";
                         self.report.find(Where::Keys { key: hex(&key) }, what);
                     }
-                    seen.insert(wrap_prefix(&wrap.device, wrap.key_epoch));
+                    match is_of_reader(&wrap.recipient) {
+                        true => self.recipient(&key, &wrap.recipient, true),
+                        false => {
+                            seen.insert(wrap_prefix(&wrap.device, wrap.key_epoch));
+                        }
+                    }
                 }
                 Ok(None) => {}
                 Err(what) => self.report.find(Where::Keys { key: hex(&key) }, what),
@@ -507,7 +523,8 @@ impl Verification<'_> {
         Ok(())
     }
 
-    /// Checks one wrap and returns it if it is wrapped to a hub; what is wrong with it is the error.
+    /// Checks one wrap and returns it if it is wrapped to a hub, a reader or escrow; what is wrong with it is the
+    /// error.
     fn wrap(&self, key: &[u8], value: &[u8]) -> Result<Option<KeyWrap>, String> {
         let wrap = KeyWrap::from_bytes(value).map_err(|e| e.to_string())?;
         if wrap.key() != key {
@@ -525,7 +542,8 @@ impl Verification<'_> {
         let signer = signer.ok_or_else(|| format!("`{}` is not an enrolled hub", wrap.hub))?;
         wrap.verify(&signer, self.check)
             .map_err(|e| e.to_string())?;
-        Ok(hub(&wrap.recipient).is_some().then_some(wrap))
+        let known = is_of_reader(&wrap.recipient) || hub(&wrap.recipient).is_some();
+        Ok(known.then_some(wrap))
     }
 
     /// Reads the heads, and reports what is damaged.

@@ -38,6 +38,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("p256", &["crypto"]),
     ("aes_gcm", &["crypto"]),
     ("hpke", &["crypto"]),
+    ("pkcs8", &["crypto"]),
     ("tokio_serial", &["protocols/modbus"]),
     ("rcgen", &["crypto"]),
     ("argon2", &["crypto"]),

@@ -45,6 +45,7 @@ mod outage;
 mod panics;
 mod plc;
 mod raw_opcua;
+mod readers;
 mod recovery;
 mod release;
 mod reload;

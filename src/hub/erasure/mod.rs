@@ -10,7 +10,8 @@ mod tests;
 pub use stopped::StoppedErasure;
 
 use super::HubHistory;
-use super::plan::{Planner, new_key};
+use super::plan::Planner;
+use super::readers::KeyMaker;
 use crate::access::{Caller, Denied, Gate, Right};
 use crate::actors::access::log_denied;
 use crate::actors::hub::{HubActor, SealerOf};
@@ -18,7 +19,6 @@ use crate::actors::journal::Journal;
 use crate::actors::ledger::{Append, LedgerActor, RecordedSettings};
 use crate::actors::sealer::{RenewFault, RenewKey};
 use crate::api::{EraseFault, ErasePort, EraseRequest, EraseStatus};
-use crate::crypto::{SealingPublicKey, Signer};
 use crate::ledger::act::{Act, name};
 use crate::ledger::erasure::ErasureError;
 use crate::ledger::erasure::plan::{Plan, plan};
@@ -58,20 +58,19 @@ fn allowed(gate: &Gate, caller: &Caller, device: &str) -> Result<(), Denied> {
 
 /// The settings of `device` recorded again under its next key: that key's epoch, and what becomes durable.
 fn renewed(
-    (opener, chain): (&Opener, &str),
-    (reader, signer): (&SealingPublicKey, &dyn Signer),
+    (opener, keys): (&Opener, &KeyMaker),
     (device, document): (&str, &Document),
     time: Nanos,
 ) -> Result<(u64, Draft, Vec<Put>), ErasureError> {
     let settings = opener.open_document(device, &document.sealed)?;
     let epoch = opener.next_key_epoch(device)?;
-    let made = new_key(chain, (device, epoch), reader, signer);
-    let (key, wrap) = made.map_err(crate::ledger::store::StoreError::Io)?;
+    let made = keys.make((device, epoch));
+    let (key, wraps) = made.map_err(crate::ledger::store::StoreError::Io)?;
     let in_force = Arc::new(Mutex::new(InForce {
         commitment: document.commitment,
         version: document.version,
     }));
-    let mut sealer = BatchSealer::new(device, 0, key, vec![wrap], in_force);
+    let mut sealer = BatchSealer::new(device, 0, key, wraps, in_force);
     let (draft, puts) = sealer.seal_document("validation", &settings, time);
     Ok((epoch, draft, puts))
 }
@@ -260,9 +259,8 @@ impl Eraser {
             (None, Some(document)) => {
                 let (planner, device) = (self.planner.clone(), device.to_owned());
                 let renewed = move || {
-                    let ledger = (&planner.opener, &*planner.chain);
-                    let keys = (&planner.reader, &*planner.signer);
-                    renewed(ledger, keys, (&device, &document), now())
+                    let keys = (&planner.opener, &planner.keys);
+                    renewed(keys, (&device, &document), now())
                 };
                 let (epoch, draft, puts) = self.blocking(renewed).await?;
                 let append = Append {

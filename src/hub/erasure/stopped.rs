@@ -1,7 +1,10 @@
 //! Erasing in the directory of a stopped hub, with its keys.
 
+use super::super::access::recorded_access;
+use super::super::readers::KeyMaker;
 use super::super::{HubError, HubKeys};
 use super::renewed;
+use crate::access::Gate;
 use crate::crypto::Signer;
 use crate::ledger::erasure::plan::{Plan, plan};
 use crate::ledger::erasure::work;
@@ -21,7 +24,7 @@ pub struct StoppedErasure {
     store: Arc<dyn Store>,
     opener: Opener,
     signer: Arc<dyn Signer>,
-    reader: crate::crypto::SealingPublicKey,
+    keys: KeyMaker,
 }
 
 impl StoppedErasure {
@@ -54,12 +57,16 @@ impl StoppedErasure {
             Ok(())
         };
         complete()?;
+        // A new key is for whoever may read, as at a running hub.
+        let gate = Gate::new(signer.id(), recorded_access(&ledger, &opener)?);
+        let chain = ledger.state().chain();
+        let keys = KeyMaker::new(chain, reader, signer.clone(), gate);
         Ok(Self {
             ledger,
             store,
             opener,
             signer,
-            reader,
+            keys,
         })
     }
 
@@ -89,9 +96,8 @@ impl StoppedErasure {
         let (mut drafts, mut puts) = (Vec::new(), Vec::new());
         let mut current = u64::MAX;
         if let Some(document) = state.device_settings(device) {
-            let ledger = (&self.opener, state.chain());
-            let keys = (&self.reader, &*self.signer);
-            let (epoch, draft, more) = renewed(ledger, keys, (device, document), time)?;
+            let keys = (&self.opener, &self.keys);
+            let (epoch, draft, more) = renewed(keys, (device, document), time)?;
             (current, puts) = (epoch, more);
             drafts.push(draft);
         }

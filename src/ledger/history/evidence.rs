@@ -207,7 +207,11 @@ fn retired(explorer: &Explorer, stripped: Option<u64>) -> Option<PastError> {
 }
 
 /// The block with the record of a batch, and which record it is.
-fn record_of(explorer: &Explorer, device: &str, span: &Span) -> Result<(Block, usize), PastError> {
+pub(in crate::ledger) fn record_of(
+    explorer: &Explorer,
+    device: &str,
+    span: &Span,
+) -> Result<(Block, usize), PastError> {
     // Blocks are in the order of their times, and a block is not older than its records.
     let from = explorer.height_at(span.recorded)?.unwrap_or(1).max(1);
     let mut stripped = None;

@@ -10,7 +10,7 @@ use crate::validation::Verdict;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use weighbridge_verifier::decode;
+use weighbridge_verifier::{DecodeError, decode};
 
 /// Most samples of one page.
 pub const MAX_PAGE: usize = 100_000;
@@ -322,26 +322,8 @@ impl TagArchive {
         }
         let key = self.archive.key(&self.device, span.sealed.key_epoch)?;
         let content = self.archive.opener.open_content(&key, &span.sealed)?;
-        let verdict: Verdict = decode("verdict", &content.verdict)
+        let samples = samples_of(&content.batch, &content.verdict, &self.tag)
             .map_err(crate::ledger::opening::OpeningError::from)?;
-        let batch = &content.batch;
-        let judged = verdict.qualities(batch.tags.len());
-        let column = batch.tags.iter().position(|t| *t.name == *self.tag);
-        let mut samples = Vec::new();
-        if let Some(at) = column
-            && let Some(column) = batch.columns.get(at)
-        {
-            let judged = judged.get(at).copied().unwrap_or(Quality::GOOD);
-            let times = batch.times(column).iter().enumerate();
-            samples.extend(times.filter_map(|(index, time)| {
-                let sample = PastSample {
-                    time: *time,
-                    value: column.values.get(index)?,
-                    quality: column.quality.get(index).worse(judged),
-                };
-                Some((at, sample))
-            }));
-        }
         let samples = Arc::new(samples);
         if kept.len() == KEPT {
             kept.pop_front();
@@ -349,6 +331,34 @@ impl TagArchive {
         kept.push_back((number, samples.clone()));
         Ok(samples)
     }
+}
+
+/// The samples of a tag in a batch, each with its column; their quality is worsened by the batch's verdict, as it
+/// was encoded.
+pub fn samples_of(
+    batch: &Batch,
+    verdict: &[u8],
+    tag: &str,
+) -> Result<Vec<(usize, PastSample)>, DecodeError> {
+    let verdict: Verdict = decode("verdict", verdict)?;
+    let judged = verdict.qualities(batch.tags.len());
+    let column = batch.tags.iter().position(|t| *t.name == *tag);
+    let mut samples = Vec::new();
+    if let Some(at) = column
+        && let Some(column) = batch.columns.get(at)
+    {
+        let judged = judged.get(at).copied().unwrap_or(Quality::GOOD);
+        let times = batch.times(column).iter().enumerate();
+        samples.extend(times.filter_map(|(index, time)| {
+            let sample = PastSample {
+                time: *time,
+                value: column.values.get(index)?,
+                quality: column.quality.get(index).worse(judged),
+            };
+            Some((at, sample))
+        }));
+    }
+    Ok(samples)
 }
 
 /// As a time; what is beyond all times is the last one.

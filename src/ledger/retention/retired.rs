@@ -163,7 +163,7 @@ pub fn reaches(store: &dyn Store, device: &str) -> Result<BTreeMap<u64, Nanos>, 
             break;
         };
         match (read_wrap_key(&prefix), value.try_into()) {
-            (Some((of, epoch)), Ok(last)) if of == device => {
+            (Some((of, epoch, _)), Ok(last)) if of == device => {
                 found.insert(epoch, Nanos::from_be_bytes(last));
             }
             _ => break,

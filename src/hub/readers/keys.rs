@@ -1,0 +1,142 @@
+//! New keys, and to whom they are wrapped: the hub, the readers who were granted their device, and the keys of
+//! escrow. One place, so that no key is ever made without those who have a right to it.
+
+use crate::access::{AccessState, Gate};
+use crate::crypto::{EpochKey, SealingPublicKey, Signer};
+use crate::ledger::key_wrap::{KeyWrap, reader_recipient};
+use crate::ledger::store::{Put, Space};
+use crate::model::{Nanos, now};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use weighbridge_verifier::PublicKey;
+
+/// A key seals samples of one day (UTC) at most.
+pub(super) const DAY: Nanos = 24 * 3600 * 1_000_000_000;
+
+/// To whom a key is wrapped besides the hub: names as wraps have them, and public keys.
+pub(in crate::hub) type Recipients = BTreeSet<(String, PublicKey)>;
+
+/// The newest keys that were made: of each device the epoch, and to whom it is wrapped.
+type Made = BTreeMap<String, (u64, Recipients)>;
+
+/// Makes keys of epochs. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::hub) struct KeyMaker {
+    chain: String,
+    hub: SealingPublicKey,
+    signer: Arc<dyn Signer>,
+    gate: Gate,
+    made: Arc<Mutex<Made>>,
+}
+
+impl KeyMaker {
+    /// For a hub whose own wraps are for the holder of `hub`.
+    pub(in crate::hub) fn new(
+        chain: &str,
+        hub: SealingPublicKey,
+        signer: Arc<dyn Signer>,
+        gate: Gate,
+    ) -> Self {
+        Self {
+            chain: chain.to_owned(),
+            hub,
+            signer,
+            gate,
+            made: Arc::default(),
+        }
+    }
+
+    /// Id of the chain.
+    pub(in crate::hub) fn chain(&self) -> &str {
+        &self.chain
+    }
+
+    /// A new key of `object`, a device or what the hub's own keys belong to, and its wraps.
+    pub(in crate::hub) fn make(
+        &self,
+        (object, epoch): (&str, u64),
+    ) -> Result<(EpochKey, Vec<Put>), String> {
+        let key = EpochKey::generate(self.hub.suite(), object, epoch).map_err(|e| e.to_string())?;
+        // The hub is a reader, too: it judges again what it has sealed.
+        let own = self.wrap(&key, self.signer.id(), &self.hub);
+        let mut wraps = vec![own.map_err(|e| e.to_string())?];
+        let recipients = self.remember((object, epoch));
+        wraps.extend(recipients.iter().filter_map(|to| self.wrap_to(&key, to)));
+        Ok((key, wraps))
+    }
+
+    /// To whom a new key is wrapped. The state is read and noted as one: whoever changes it and then looks finds
+    /// either this key noted, or that it is made by the new state.
+    fn remember(&self, (object, epoch): (&str, u64)) -> Recipients {
+        let mut made = self.made.lock();
+        let by = (self.gate.hub(), now());
+        let recipients = recipients(&self.gate.state(), object, by);
+        made.insert(object.to_owned(), (epoch, recipients.clone()));
+        recipients
+    }
+
+    /// A wrap of `key` for a recipient; nothing for one whose key cannot be wrapped to.
+    pub(super) fn wrap_to(
+        &self,
+        key: &EpochKey,
+        (name, public): &(String, PublicKey),
+    ) -> Option<Put> {
+        let public = SealingPublicKey::from_compressed(public);
+        let wrapped = public.and_then(|public| self.wrap(key, name, &public));
+        wrapped
+            .inspect_err(|error| tracing::error!(name, %error, "a key cannot be wrapped"))
+            .ok()
+    }
+
+    fn wrap(
+        &self,
+        key: &EpochKey,
+        name: &str,
+        public: &SealingPublicKey,
+    ) -> Result<Put, crate::crypto::OpenError> {
+        let wrapped = public.wrap(key)?;
+        let wrapped = (wrapped.enc, wrapped.ciphertext);
+        let (of, signer) = ((key.object(), key.epoch()), &*self.signer);
+        let wrap = KeyWrap::sign(&self.chain, of.0, of.1, name, wrapped, signer);
+        Ok(Put {
+            space: Space::Keys,
+            key: wrap.key(),
+            value: wrap.to_bytes(),
+        })
+    }
+
+    /// The hub, as the state of access names it.
+    pub(super) fn hub(&self) -> &str {
+        self.gate.hub()
+    }
+
+    /// The newest keys that were made in this process.
+    pub(super) fn made(&self) -> Made {
+        self.made.lock().clone()
+    }
+}
+
+/// To whom a key of `object` that begins at `time` is wrapped by `hub`.
+pub(super) fn recipients(
+    state: &AccessState,
+    object: &str,
+    (hub, time): (&str, Nanos),
+) -> Recipients {
+    let escrow = state.escrow().map(|(name, key)| (name.clone(), *key));
+    let mut all: Recipients = escrow.collect();
+    // What users did is the hub's own record, and nobody is granted that.
+    if object.contains(':') {
+        return all;
+    }
+    let object = format!("device:{object}");
+    let day_ends = time.div_euclid(DAY).saturating_add(1).saturating_mul(DAY);
+    for (id, reader) in state.readers_in(time) {
+        let reaches = |(from, until): (Nanos, Nanos)| from < day_ends && until > time;
+        let spans = state.spans_by(reader, &object, (hub, time));
+        if spans.into_iter().any(reaches) {
+            all.insert((reader_recipient(id, &reader.key), reader.key));
+        }
+    }
+    all
+}

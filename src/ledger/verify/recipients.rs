@@ -1,0 +1,110 @@
+//! The part of readers and escrow in the verification of a ledger: every wrap is for somebody of whom a record
+//! tells, so that nobody reads along whom the chain does not name.
+
+use super::Verification;
+use crate::access::{ESCROW_ENTRY, READER_ENTRY};
+use crate::ledger::key_wrap::{read_wrap_key, told_as};
+use crate::ledger::report::{MAX_FINDINGS, RecipientFound, Where};
+use crate::ledger::words::ACCESS_OBJECT;
+use std::collections::BTreeMap;
+use weighbridge_verifier::{Block, Response};
+
+/// To whom keys are wrapped besides the hub.
+#[derive(Default)]
+pub(super) struct Recipients {
+    /// Of whom records tell, with the first one.
+    told: BTreeMap<String, (u64, usize)>,
+    /// The wraps of each, and those that were overwritten.
+    found: BTreeMap<String, (u64, u64)>,
+}
+
+impl Recipients {
+    /// A wrap to `recipient`, or the place of one that was overwritten. What is wrong with that is the error.
+    pub(super) fn see(&mut self, recipient: &str, live: bool) -> Result<(), String> {
+        let told = told_as(recipient);
+        let (wraps, removed) = self.found.entry(told.to_owned()).or_default();
+        match live {
+            true => *wraps += 1,
+            false => *removed += 1,
+        }
+        match self.told.contains_key(told) {
+            true => Ok(()),
+            false => Err(format!(
+                "it is wrapped to `{told}`, of whom no record tells"
+            )),
+        }
+    }
+}
+
+impl Verification<'_> {
+    /// Notes the records in a block that tell to whom keys are wrapped.
+    pub(super) fn name_recipients(&mut self, height: u64, block: &Block) {
+        for (index, record) in block.records.iter().enumerate() {
+            let entry = record.body.object.strip_prefix(ACCESS_OBJECT);
+            let told = entry.and_then(|entry| {
+                let prefixes = [READER_ENTRY, ESCROW_ENTRY];
+                prefixes.iter().find_map(|p| entry.strip_prefix(p))
+            });
+            if let Some(told) = told
+                && record.body.response == Response::Accepted
+            {
+                let told = self.recipients.told.entry(told.to_owned());
+                told.or_insert((height, index));
+            }
+        }
+    }
+
+    /// Whether `recipient` is one according to the newest state.
+    pub(super) fn still_reads(&self, recipient: &str) -> bool {
+        let state = self.follower.as_ref().map(|f| f.state());
+        let told = told_as(recipient);
+        state.is_some_and(|state| {
+            [READER_ENTRY, ESCROW_ENTRY].iter().any(|entry| {
+                let object = format!("{ACCESS_OBJECT}{entry}{told}");
+                state.access().contains_key(&object)
+            })
+        })
+    }
+
+    /// Lists those to whom keys are wrapped, and those of whom records tell that they were.
+    pub(super) fn list_recipients(&mut self) {
+        let Recipients { told, found } = &self.recipients;
+        for (name, (height, index)) in told {
+            if self.report.recipients.len() == MAX_FINDINGS {
+                break;
+            }
+            let (wraps, removed) = found.get(name).copied().unwrap_or_default();
+            self.report.recipients.push(RecipientFound {
+                name: name.clone(),
+                wraps,
+                removed,
+                height: *height,
+                index: *index,
+            });
+        }
+    }
+
+    /// A wrap to somebody else than a hub: names what is wrong with it.
+    pub(super) fn recipient(&mut self, key: &[u8], recipient: &str, live: bool) {
+        // What an unreadable block tells is not known. And a wrap is written before the block that needs it: one
+        // of a key under which nothing is sealed wraps nothing.
+        let needed = read_wrap_key(key)
+            .is_some_and(|(device, epoch, _)| self.wraps.contains_key(&(device, epoch)));
+        if self.unreadable || !needed {
+            return;
+        }
+        let seen = self.recipients.see(recipient, live);
+        let what = match seen {
+            Err(what) => what,
+            Ok(()) if live && !self.still_reads(recipient) => format!(
+                "it is wrapped to `{}`, which is over; the hub removes it when it starts",
+                told_as(recipient)
+            ),
+            Ok(()) => return,
+        };
+        let place = Where::Keys {
+            key: super::hex(key),
+        };
+        self.report.find(place, what);
+    }
+}
