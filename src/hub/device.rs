@@ -10,6 +10,7 @@ use crate::protocols::Source;
 use crate::validation::{DeviceValidator, Limits, TagValidation, ValidationConfig};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use weighbridge_verifier::settings::Origin;
 
 /// Where a device's batches come from.
 pub(super) enum Feed {
@@ -31,6 +32,8 @@ pub struct DeviceSetup {
     pub validation: ValidationConfig,
     /// Validation of each tag, in the order of the tags; what is missing is as the device's.
     pub tag_validation: Vec<TagValidation>,
+    /// The files that these settings were made from, such as a device profile: recorded with them.
+    pub origins: Vec<Origin>,
     /// Privacy grade of its data (Yang et al. 2024, "Egrade").
     pub grade: u8,
     /// The device's own key, where it has one: it signs what the hub read, beside the hub. Its id must
@@ -62,6 +65,7 @@ impl DeviceSetup {
             batch: BatchLimits::default(),
             validation: ValidationConfig::default(),
             tag_validation: Vec::new(),
+            origins: Vec::new(),
             grade: 0,
             attester: None,
             feed,
@@ -83,6 +87,7 @@ impl DeviceSetup {
             &self.tag_validation,
             limits,
         )
+        .map(|validator| validator.made_from(&self.origins))
         .map_err(|source| HubError::Validation {
             device: self.id.to_string(),
             source,

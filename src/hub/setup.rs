@@ -91,6 +91,7 @@ impl DeviceSetup {
             age: Duration::from_millis(device.batch.milliseconds),
         };
         setup.grade = device.grade;
+        setup.origins = device.origins.0.clone();
         setup.validation = device.validation.clone();
         setup.tag_validation = device.tags.iter().map(|t| t.validation.clone()).collect();
         Ok(setup)
