@@ -1,4 +1,4 @@
-//! One HTTP/1.1 GET or POST to a hub or a witness on this machine: enough for their APIs, and nothing else. No TLS,
+//! One HTTP/1.1 GET or POST to a hub or a witness on this machine, or to a time stamp authority: enough for them, and nothing else. No TLS,
 //! no redirects, no compression; every step and every size is bounded.
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -120,11 +120,18 @@ pub(super) fn get_text(
 
 /// POSTs a text to `path` at `url`; status and body of the answer, whatever the status.
 pub(super) fn post_text(url: &HubUrl, path: &str, text: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-    let body = Body {
-        kind: "text/plain; charset=utf-8",
-        text: text.to_owned(),
-    };
-    let answer = ask(url, path, Some(&body))?;
+    post_bytes(url, path, "text/plain; charset=utf-8", text.as_bytes())
+}
+
+/// The same for bytes of any kind.
+pub(super) fn post_bytes(
+    url: &HubUrl,
+    path: &str,
+    kind: &'static str,
+    bytes: &[u8],
+) -> anyhow::Result<(u16, Vec<u8>)> {
+    let bytes = bytes.to_vec();
+    let answer = ask(url, path, Some(&Body { kind, bytes }))?;
     Ok((answer.status, answer.body))
 }
 
@@ -161,14 +168,14 @@ pub(super) fn post(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<(u16
 /// What is POSTed.
 struct Body {
     kind: &'static str,
-    text: String,
+    bytes: Vec<u8>,
 }
 
 impl Body {
     fn json(json: &Json) -> Self {
         Self {
             kind: "application/json",
-            text: json.to_string(),
+            bytes: json.to_string().into_bytes(),
         }
     }
 }
@@ -248,19 +255,20 @@ async fn exchange(
     let (host, port) = (&url.host, url.port);
     let method = if body.is_some() { "POST" } else { "GET" };
     let mut request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json, text/plain\r\n\
+        "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json, text/plain, application/timestamp-reply\r\n\
          User-Agent: weighbridge/{}\r\nConnection: close\r\n",
         env!("CARGO_PKG_VERSION")
     );
-    if let Some(Body { kind, text }) = body {
-        let length = text.len();
+    if let Some(Body { kind, bytes }) = body {
+        let length = bytes.len();
         request.push_str(&format!(
             "Content-Type: {kind}\r\nContent-Length: {length}\r\n"
         ));
     }
     request.push_str("\r\n");
-    request.push_str(body.map_or("", |body| &body.text));
-    stream.write_all(request.as_bytes()).await?;
+    let mut request = request.into_bytes();
+    request.extend_from_slice(body.map_or(&[], |body| &body.bytes));
+    stream.write_all(&request).await?;
     read_answer(&mut BufReader::new(stream)).await
 }
 

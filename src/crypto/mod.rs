@@ -18,6 +18,7 @@ mod salts;
 pub mod sealing;
 pub mod signer;
 mod symmetric;
+pub mod timestamp;
 pub mod tls;
 pub mod totp;
 

@@ -42,6 +42,7 @@ import opcua_history
 import opcua_many
 import opcua_open62541
 import opcua_servers
+import timestamps
 
 HERE = Path(__file__).resolve().parent
 USER, PASSWORD = "scada", "interop-only"
@@ -553,6 +554,7 @@ def main():
             guomi,
             https_users,
             identities,
+            timestamps,
         )
         for suite in suites:
             place = folder.resolve() / suite.__name__

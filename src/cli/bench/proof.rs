@@ -93,10 +93,9 @@ const RUNS: usize = 5_000;
 
 pub(super) fn run(args: &ProofArgs) -> anyhow::Result<Proof> {
     let (dir, _temporary) = given_or_temporary(args.dir.as_deref(), "bench-proof")?;
-    std::fs::create_dir_all(&dir)?;
     let hub: Arc<dyn Signer> = Arc::new(Identity::generate_of(args.suite, "hub-1"));
     let sealing = Arc::new(SealingKey::generate_of(args.suite));
-    let store = Arc::new(FjallStore::open(&dir)?);
+    let store = Arc::new(FjallStore::create_or_open(&dir)?);
     let chain = ChainConfig {
         id: "main".to_owned(),
     };
