@@ -17,6 +17,7 @@ an option and for a choice). docs/evidence.md says what the fields mean.
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import re
@@ -228,11 +229,25 @@ def check_record(shown, header, hubs):
         need(opened.hex() == commitment, "what is shown in the clear is not what the record commits to")
 
 
-def check_block(block, validators, hubs):
-    header, records = block["header"], block["records"]
+def key_change(body, hubs):
+    """The hub whose key the record changes, with the old key and the new one."""
+    hub = body["content"].get("identity") or {}
+    said = body["action"] == "membership" and body["response"] == "accepted" and hub.get("kind") == "hub" and hub["key"]
+    changed = said and hub["id"] in hubs and hub["key"] != hubs[hub["id"]]
+    return (hub["id"], hubs[hub["id"]], hub["key"]) if changed else None
+
+
+def check_block(block, validators):
+    """Checks it under the set that signs it; the keys that signed, and the changes of the set."""
+    header, records, changes = block["header"], block["records"], []
     need(header["version"] == 1, "a block of an unknown version")
+    hubs = {hub["id"]: hub["key"] for hub in validators["validators"]}
+    now = dict(hubs)  # a change is in force for the records after it, and for the blocks after its own
     for shown in records:
-        check_record(shown, header, hubs)
+        check_record(shown, header, now)
+        if change := key_change(shown["record"]["body"], now):
+            now[change[0]] = change[2]
+            changes.append(change)
     leaves = [(shown["position"], sha256(b"\0", RECORD(shown["record"]))) for shown in records]
     need(root(leaves, header["record_count"], block["path"]).hex() == header["merkle_root"], "records that are not in the block")
     if header["height"] == "1" and records[0]["position"] == 0:  # the chain's first record enrols the hub that signs
@@ -249,27 +264,51 @@ def check_block(block, validators, hubs):
     need(len(signers) >= validators["threshold"], "too few signatures")
     for one in block["certificate"]["signatures"]:
         check_signature(hubs[one["validator"]], message, one["signature"])
-    return [hubs[signer] for signer in signers]
+    return {hubs[signer] for signer in signers}, changes
+
+
+def check_set(validators):
+    ids, keys = ([hub[name] for hub in validators["validators"]] for name in ("id", "key"))
+    need(all(a.encode() < b.encode() for a, b in zip(ids, ids[1:])) and len(set(keys)) == len(keys)
+         and 1 <= validators["threshold"] <= len(ids), "the validator set is malformed")
+
+
+def check_judges(blocks):
+    """What is shown of what judged a batch is a document about its device from before it."""
+    places = [(n, shown["record"]["body"]) for n, shown in enumerate(s for block in blocks for s in block["records"])]
+    judges = {}
+    for place, body in places:
+        if document := body["content"].get("document"):
+            judges.setdefault(document["commitment"], (place, body["object"]))
+    for place, body in places:
+        batch = body["content"].get("batch")
+        if batch and batch["judged_by"] in judges:
+            at, about = judges[batch["judged_by"]]
+            need(at < place and about == "device:" + batch["device"], "what judged the batch is not of its device, or later")
 
 
 def verify(data, trusted):
     """The verdict over a file; raises Wrong."""
     evidence = read(data)
-    validators, blocks = evidence["validators"], evidence["blocks"]
-    listed, threshold = validators["validators"], validators["threshold"]
-    ids, keys = [v["id"] for v in listed], [v["key"] for v in listed]
-    need(all(a.encode() < b.encode() for a, b in zip(ids, ids[1:])) and len(set(keys)) == len(keys)
-         and 1 <= threshold <= len(ids), "the validator set is malformed")
+    blocks, validators, believed = evidence["blocks"], copy.deepcopy(evidence["validators"]), set(trusted)
     need(blocks, "the evidence shows nothing")
     for before, after in zip(blocks, blocks[1:]):
         a, b = before["header"], after["header"]
         need(int(a["height"]) < int(b["height"]) and int(a["time"]) < int(b["time"]) and a["chain"] == b["chain"], "order")
         neighbours = int(a["height"]) + 1 == int(b["height"])
         need(not neighbours or b["previous_hash"] == block_hash(a).hex(), "two blocks that are not linked")
-    signers = [check_block(block, validators, dict(zip(ids, keys))) for block in blocks]
+    all_trusted = True
+    for block in blocks:
+        check_set(validators)
+        signers, changes = check_block(block, validators)
+        all_trusted &= len(signers & believed) >= validators["threshold"]
+        for hub, old, new in changes:
+            believed |= {new} if old in believed else set()  # a believed block says that it is the same hub
+            next(one for one in validators["validators"] if one["id"] == hub)["key"] = new
+    check_judges(blocks)
     if not trusted:
         return evidence, "proven, self-consistent only"
-    need(all(len(set(keys) & trusted) >= threshold for keys in signers), "too few of the trusted keys signed it")
+    need(all_trusted, "too few of the trusted keys signed it")
     return evidence, "proven, under the trusted key"
 
 

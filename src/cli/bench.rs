@@ -3,6 +3,7 @@
 mod http;
 mod opcua;
 mod outage;
+mod proof;
 mod release;
 mod requests;
 mod write;
@@ -40,6 +41,8 @@ enum What {
     Ingest(IngestArgs),
     /// A hub that is away for an hour: what is lost, what is there twice, and the memory it takes
     Outage(outage::OutageArgs),
+    /// The proof of one sample in a ledger of many records: its bytes, and the time to verify it
+    Proof(proof::ProofArgs),
     /// Writes to devices under load: from the call to the value read back
     Write(write::WriteArgs),
     /// What it costs that everything is recorded before it is released
@@ -120,6 +123,13 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
             match args.json {
                 true => println!("{}", serde_json::to_string(&result)?),
                 false => write::print_table(&result),
+            }
+        }
+        What::Proof(args) => {
+            let result = proof::run(&args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&result)?),
+                false => proof::print_table(&result),
             }
         }
         What::Outage(args) => {

@@ -1,5 +1,5 @@
-//! One HTTP/1.1 GET or POST to a hub or a witness, in plain or by TLS: enough for their APIs, and nothing else.
-//! No redirects, no compression; every step and every size is bounded. Whoever logged in at the hub
+//! One HTTP/1.1 GET or POST to a hub, a witness or a time stamp authority, in plain or by TLS: enough for their APIs, and nothing
+//! else. No redirects, no compression; every step and every size is bounded. Whoever logged in at the hub
 //! (`weighbridge login`) is who asks.
 
 use super::session;
@@ -201,11 +201,18 @@ pub(super) fn post_as(
 
 /// POSTs a text to `path` at `url`; status and body of the answer, whatever the status.
 pub(super) fn post_text(url: &HubUrl, path: &str, text: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-    let body = Body {
-        kind: "text/plain; charset=utf-8",
-        text: text.to_owned(),
-    };
-    let answer = ask(url, path, Some(&body))?;
+    post_bytes(url, path, "text/plain; charset=utf-8", text.as_bytes())
+}
+
+/// The same for bytes of any kind.
+pub(super) fn post_bytes(
+    url: &HubUrl,
+    path: &str,
+    kind: &'static str,
+    bytes: &[u8],
+) -> anyhow::Result<(u16, Vec<u8>)> {
+    let bytes = bytes.to_vec();
+    let answer = ask(url, path, Some(&Body { kind, bytes }))?;
     Ok((answer.status, answer.body))
 }
 
@@ -242,14 +249,14 @@ pub(super) fn post(url: &HubUrl, path: &str, body: &Json) -> anyhow::Result<(u16
 /// What is POSTed.
 struct Body {
     kind: &'static str,
-    text: String,
+    bytes: Vec<u8>,
 }
 
 impl Body {
     fn json(json: &Json) -> Self {
         Self {
             kind: "application/json",
-            text: json.to_string(),
+            bytes: json.to_string().into_bytes(),
         }
     }
 }
@@ -264,7 +271,7 @@ pub(super) fn post_with(
 ) -> anyhow::Result<(u16, Json)> {
     let body = Body {
         kind: "application/json",
-        text: json.to_owned(),
+        bytes: json.as_bytes().to_vec(),
     };
     let answer = ask_with(url, path, Some(&body), credentials)?;
     let json = serde_json::from_slice(&answer.body).with_context(|| {
@@ -406,22 +413,23 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let (host, port) = (&url.host, url.port);
     let method = if body.is_some() { "POST" } else { "GET" };
     let mut request = Zeroizing::new(format!(
-        "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json, text/plain\r\n\
+        "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json, text/plain, application/timestamp-reply\r\n\
          User-Agent: weighbridge/{}\r\nConnection: close\r\n",
         env!("CARGO_PKG_VERSION")
     ));
     if let Some(token) = token {
         request.push_str(&format!("Authorization: Bearer {token}\r\n"));
     }
-    if let Some(Body { kind, text }) = body {
-        let length = text.len();
+    if let Some(Body { kind, bytes }) = body {
+        let length = bytes.len();
         request.push_str(&format!(
             "Content-Type: {kind}\r\nContent-Length: {length}\r\n"
         ));
     }
     request.push_str("\r\n");
-    request.push_str(body.map_or("", |body| &body.text));
-    stream.write_all(request.as_bytes()).await?;
+    let mut request = Zeroizing::new(request.as_bytes().to_vec());
+    request.extend_from_slice(body.map_or(&[], |body| &body.bytes));
+    stream.write_all(&request).await?;
     read_answer(&mut BufReader::new(stream)).await
 }
 

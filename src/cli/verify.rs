@@ -2,6 +2,7 @@
 
 mod buffer;
 
+use super::checkpoint::timestamp;
 use super::data_dir::{data_dir, open_store};
 use super::output::{self, Style};
 use super::verify_evidence;
@@ -36,6 +37,8 @@ Examples:
   weighbridge verify plant --buffer /mnt/other/buffer         with the blocks that wait in its buffer
   weighbridge verify cell-a                                   what waits at an edge node
   weighbridge verify sample.evidence --trust KEYFILE          samples that somebody handed you
+  weighbridge verify 102.note --trust KEYFILE --timestamp 102.tst --tsa-ca FILE
+                                                              when a checkpoint was there
   weighbridge verify new.proof --checkpoint 102.note --trust KEYFILE
                                                               that one checkpoint extends another
 
@@ -59,6 +62,12 @@ pub(super) struct VerifyArgs {
     /// A witness that must have cosigned the checkpoint, NAME+ID+BASE64; can be given several times
     #[arg(long, value_name = "KEY")]
     witness_key: Vec<NoteKey>,
+    /// A time stamp of the checkpoint (RFC 3161), which must hold
+    #[arg(long, value_name = "FILE", requires = "tsa_ca")]
+    timestamp: Option<PathBuf>,
+    /// The certificates of time stamp authorities that you trust, as PEM
+    #[arg(long, value_name = "FILE", requires = "timestamp")]
+    tsa_ca: Option<PathBuf>,
     /// The hub's buffer; by default `buffer` beside its data, if it is there
     #[arg(long, value_name = "DIR")]
     buffer: Option<PathBuf>,
@@ -108,6 +117,7 @@ fn file(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCode> {
         let keys = note_keys(args, trusted)?;
         return verify_note::run(&bytes, args.checkpoint.as_ref(), &keys, args.json);
     }
+    no_timestamp(args)?;
     verify_evidence::run(&bytes, trusted, args.json)
 }
 
@@ -138,9 +148,15 @@ fn directory(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCod
         bar.show(progress);
     })?;
     bar.end();
+    let mut stamped = None;
     let missed = match &args.checkpoint {
-        Some(earlier) => verify_note::missed(store, earlier, &note_keys(args, trusted)?)?,
-        None => None,
+        Some(earlier) => {
+            verify_note::missed(store, earlier, &note_keys(args, trusted)?, &mut stamped)?
+        }
+        None => {
+            no_timestamp(args)?;
+            None
+        }
     };
     let whole = buffered.as_ref().is_none_or(|b| b.is_clean());
     let clean = report.is_clean() && missed.is_none() && whole;
@@ -149,12 +165,17 @@ fn directory(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCod
         if let Some(object) = json.as_object_mut() {
             object.insert("clean".to_owned(), clean.into());
             object.insert("checkpoint_missed".to_owned(), missed.into());
+            let stamped = stamped.as_ref().map(timestamp::as_json);
+            object.insert("timestamp".to_owned(), stamped.into());
             object.insert("buffer".to_owned(), json!(buffered.map(|b| b.json())));
         }
         output::print_json(&json)?;
     } else {
         if let Some(buffered) = &buffered {
             output::print(&buffered.text(Style::stdout()))?;
+        }
+        if let Some(stamp) = &stamped {
+            output::print(&format!("the checkpoint\n{}", timestamp::as_text(stamp)))?;
         }
         output::print(&report_text(
             &report,
@@ -199,10 +220,21 @@ fn note_keys<'a>(args: &'a VerifyArgs, trusted: &'a [PublicKey]) -> anyhow::Resu
     if trusted.len() > 1 {
         anyhow::bail!("a checkpoint is signed under one hub's key: give `--trust` one");
     }
+    let both = args.timestamp.as_deref().zip(args.tsa_ca.as_deref());
     Ok(Trusted {
         hub: trusted.first(),
         witnesses: &args.witness_key,
+        timestamp: both,
     })
+}
+
+/// A time stamp is one of a checkpoint.
+fn no_timestamp(args: &VerifyArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        args.timestamp.is_none(),
+        "a time stamp is one of a checkpoint: name that with --checkpoint, or verify it by itself"
+    );
+    Ok(())
 }
 
 fn exit_code(clean: bool) -> ExitCode {

@@ -2,12 +2,14 @@
 
 use super::evidence::Counts;
 use super::output::{self, Style};
-use crate::ledger::evidence::{Evidence, ProvenBlock, ProvenRecord, ProvenSample, Trust};
+use crate::ledger::evidence::{Evidence, Judge, ProvenBlock, ProvenRecord, ProvenSample, Trust};
 use crate::model::rfc3339;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use weighbridge_verifier::PublicKey;
+use weighbridge_verifier::settings::{Origin, origins};
+use weighbridge_verifier::succession::{KeyChange, key_change};
+use weighbridge_verifier::{Content, PublicKey};
 
 /// Samples that are listed for people: `--json` has all.
 const LISTED: usize = 20;
@@ -33,6 +35,7 @@ pub(super) fn run(bytes: &[u8], trusted: &[PublicKey], json: bool) -> anyhow::Re
 }
 
 fn as_json(evidence: &Evidence, trust: Trust) -> Json {
+    let judges = evidence.judges();
     let sample = |(block, record, sample): (&ProvenBlock, &ProvenRecord, &ProvenSample)| {
         let body = &record.record.body;
         let batch = body.batch();
@@ -45,6 +48,7 @@ fn as_json(evidence: &Evidence, trust: Trust) -> Json {
             "quality": sample.quality.to_string(),
             "verdict": batch.map(|b| b.verdict.class.name()),
             "judged_by": batch.map(|b| b.judged_by),
+            "judge": batch.and_then(|b| judges.get(&b.judged_by)).map(judge_json),
             "height": block.header.height,
             "block_hash": block.header.hash(),
             "hub": body.hub,
@@ -61,6 +65,12 @@ fn as_json(evidence: &Evidence, trust: Trust) -> Json {
         "chain": evidence.blocks.first().map(|b| &b.header.chain),
         "suite": evidence.suite(),
         "genesis": genesis(evidence),
+        "key_changes": key_changes(evidence).iter().map(|(height, change)| json!({
+            "height": height,
+            "hub": change.hub,
+            "old": change.old,
+            "new": change.new,
+        })).collect::<Vec<_>>(),
         "blocks": evidence.blocks.len(),
         "records": counts.records,
         "settings": counts.settings,
@@ -72,6 +82,72 @@ fn as_json(evidence: &Evidence, trust: Trust) -> Json {
 fn genesis(evidence: &Evidence) -> Option<weighbridge_verifier::Hash> {
     let first = evidence.blocks.first().filter(|_| evidence.from_genesis());
     first.map(|block| block.header.hash())
+}
+
+/// The changes of the set of hubs that are shown, with the heights of their blocks.
+fn key_changes(evidence: &Evidence) -> Vec<(u64, KeyChange)> {
+    let mut set = evidence.validators.clone();
+    let mut changes = Vec::new();
+    for (block, shown) in evidence.records() {
+        if let Some(change) = key_change(&set, &shown.record.body) {
+            set.change(&change);
+            changes.push((block.header.height, change));
+        }
+    }
+    changes
+}
+
+/// The document that judged a batch, and if it is shown in the clear what it was made from.
+fn judge_json(judge: &Judge<'_>) -> Json {
+    let body = &judge.shown.record.body;
+    let version = match &body.content {
+        Content::Document(document) => Some(document.version),
+        _ => None,
+    };
+    let origin =
+        |o: &Origin| json!({"kind": o.kind, "id": o.id, "version": o.version, "sha256": o.sha256});
+    json!({
+        "version": version,
+        "height": judge.block.header.height,
+        "recorded": rfc3339(body.time),
+        "made_from": made_from(judge).map(|origins| origins.iter().map(origin).collect::<Vec<_>>()),
+    })
+}
+
+/// The files that it says it was made from; `None` where it is not shown in the clear, or cannot be read.
+fn made_from(judge: &Judge<'_>) -> Option<Vec<Origin>> {
+    let opened = judge.shown.opened.as_ref()?;
+    origins(&opened.content).ok()
+}
+
+/// A line for each document that judged.
+fn judges_text(evidence: &Evidence) -> String {
+    let judges = evidence.judges();
+    let judged = evidence.samples().filter_map(|(_, record, _)| {
+        let batch = record.record.body.batch()?;
+        Some((&*batch.device, judges.get(&batch.judged_by)?))
+    });
+    let mut lines: BTreeMap<(u64, u32), String> = BTreeMap::new();
+    for (device, judge) in judged {
+        let place = (judge.block.header.height, judge.shown.position);
+        lines.entry(place).or_insert_with(|| {
+            let made_from = made_from(judge).unwrap_or_default();
+            let files = made_from.iter();
+            let files = files.map(|o| {
+                format!(
+                    "\n  from the {} {} {}, SHA-256 {}",
+                    o.kind, o.id, o.version, o.sha256
+                )
+            });
+            format!(
+                "{device} was judged by the settings of block {}, recorded at {}{}\n",
+                place.0,
+                rfc3339(judge.shown.record.body.time),
+                files.collect::<String>(),
+            )
+        });
+    }
+    lines.into_values().collect()
 }
 
 fn as_text(evidence: &Evidence, trust: Trust) -> String {
@@ -122,6 +198,11 @@ fn as_text(evidence: &Evidence, trust: Trust) -> String {
         evidence.blocks.len(),
         counts.settings
     );
+    text += &judges_text(evidence);
+    for (height, change) in key_changes(evidence) {
+        let KeyChange { hub, old, new } = change;
+        text += &format!("block {height}: the key of {hub} was {old} and is {new} from then on\n");
+    }
     if let Some(hash) = genesis(evidence) {
         text += &format!("the chain's first block is {hash}\n");
     }

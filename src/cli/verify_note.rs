@@ -1,8 +1,10 @@
 //! The part of `weighbridge verify` that is about checkpoints: whether a ledger extends one, and
 //! whether one extends another.
 
+use super::checkpoint::timestamp;
 use super::output::{self, Style};
 use crate::crypto::ed25519_holds;
+use crate::crypto::timestamp::Timestamp;
 use crate::ledger::checkpoint::{LedgerTree, hub_key};
 use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
@@ -63,6 +65,8 @@ pub(super) fn read_note(path: &Path) -> anyhow::Result<(Note, Checkpoint)> {
 pub(super) struct Trusted<'a> {
     pub(super) hub: Option<&'a PublicKey>,
     pub(super) witnesses: &'a [NoteKey],
+    /// A time stamp that must hold, and the authorities that may have made it.
+    pub(super) timestamp: Option<(&'a Path, &'a Path)>,
 }
 
 /// Who signed a note: name, and of a witness when, in seconds since 1970.
@@ -86,16 +90,31 @@ impl Trusted<'_> {
         }
         Ok(signers)
     }
+
+    /// What the time stamp says, if one was given. It says when the note was there, not whose it is: so
+    /// it is no signature.
+    fn stamp(&self, note: &Note) -> anyhow::Result<Option<Timestamp>> {
+        let stamp = self
+            .timestamp
+            .map(|(file, trusted)| timestamp::check(&note.text, file, trusted));
+        stamp.transpose()
+    }
 }
 
-/// Why the ledger in `store` does not go on from `earlier`; `None` when it does.
+/// Why the ledger in `store` does not go on from `earlier`; `None` when it does. What a time stamp says
+/// goes to `stamped`.
 pub(super) fn missed(
     store: Arc<dyn Store>,
     earlier: &Earlier,
     trusted: &Trusted<'_>,
+    stamped: &mut Option<Timestamp>,
 ) -> anyhow::Result<Option<String>> {
     let file = match earlier {
         Earlier::Block(height, hash) => {
+            anyhow::ensure!(
+                trusted.timestamp.is_none(),
+                "a time stamp is one of a checkpoint, not of a block: name the note with --checkpoint"
+            );
             let block = Explorer::new(store).block(*height)?;
             let there = block.is_some_and(|block| block.header.hash() == *hash);
             return Ok(
@@ -113,9 +132,14 @@ pub(super) fn missed(
     let trusted = Trusted {
         hub: trusted.hub.or(Some(&hub)),
         witnesses: trusted.witnesses,
+        timestamp: trusted.timestamp,
     };
     if let Err(error) = trusted.signers(&note, &checkpoint) {
         return Ok(Some(format!("the checkpoint {}: {error}", file.display())));
+    }
+    match trusted.stamp(&note) {
+        Err(error) => return Ok(Some(format!("{error:#}"))),
+        Ok(stamp) => *stamped = stamp,
     }
     if checkpoint.origin != tree.origin() {
         return Ok(Some(format!(
@@ -165,6 +189,7 @@ struct Checked {
     /// Size of the tree that it was shown to extend.
     since: Option<u64>,
     signers: Signers,
+    stamp: Option<Timestamp>,
 }
 
 fn check(
@@ -184,6 +209,7 @@ fn check(
         !signers.is_empty() || trusted.hub.is_none(),
         "it is not signed by the trusted key"
     );
+    let stamp = trusted.stamp(&note)?;
     let since = match earlier {
         None => None,
         Some(Earlier::Block(..)) => anyhow::bail!(
@@ -196,6 +222,7 @@ fn check(
             let hub = Trusted {
                 hub: trusted.hub,
                 witnesses: &[],
+                timestamp: None,
             };
             hub.signers(&note, &before).with_context(cannot)?;
             anyhow::ensure!(
@@ -227,6 +254,7 @@ fn check(
         checkpoint,
         since,
         signers,
+        stamp,
     })
 }
 
@@ -255,6 +283,7 @@ impl Checked {
                 "root": root,
                 "extends": self.since,
                 "signed": signers.collect::<Vec<_>>(),
+                "timestamp": self.stamp.as_ref().map(timestamp::as_json),
             }));
         }
         let style = Style::stdout();
@@ -266,6 +295,10 @@ impl Checked {
             let at = time(at).map_or(String::new(), |at| format!(" at {at}"));
             text += &format!("  signed by {name}{at}\n");
         }
+        text += &self
+            .stamp
+            .as_ref()
+            .map_or_else(String::new, timestamp::as_text);
         text += &if self.signers.is_empty() {
             style.yellow("self-consistent only: name keys with --trust or --witness-key")
         } else {

@@ -11,6 +11,7 @@ use crate::validation::{TagValidation, ValidationConfig};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::Path;
+use weighbridge_verifier::settings::Origin;
 
 /// One machine: how it is reached, and what is read from it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -22,6 +23,9 @@ pub struct DeviceConfig {
     /// The profile that it was made from, for people: what it said stands in the other keys.
     #[serde(default, skip_serializing)]
     pub profile: Option<String>,
+    /// The files of that profile and of those that it extends.
+    #[serde(skip)]
+    pub origins: Origins,
     /// The group it belongs to, for people.
     #[serde(
         default,
@@ -59,6 +63,19 @@ pub struct DeviceConfig {
     /// What is read from it.
     #[serde(default, rename = "tag")]
     pub tags: Vec<TagConfig>,
+}
+
+/// The files that a device was made from, as they were when they were read.
+///
+/// They do not count when two configurations are compared: devices that mean the same are the same,
+/// and no connection is dropped for a comment in a profile.
+#[derive(Clone, Debug, Default)]
+pub struct Origins(pub Vec<Origin>);
+
+impl PartialEq for Origins {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl DeviceConfig {

@@ -234,7 +234,11 @@ impl<'a> Reader<'_, 'a> {
         self.reading.mistakes = mistakes;
         let filled = self.reading.mistakes.len();
         let parameters = chain.names();
+        let others = into.len();
         self.plain(table, Some(used.at.clone()), &parameters, into);
+        for read in into.iter_mut().skip(others) {
+            read.config.origins = chain.origins();
+        }
         drop_consequences(&mut self.reading.mistakes, before, filled);
         once_for_each_argument(&used, before, &mut self.reading.mistakes);
         for mistake in self.reading.mistakes.iter_mut().skip(before) {

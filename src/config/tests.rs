@@ -443,6 +443,30 @@ fn forty_equal_machines_are_forty_short_lines() {
 }
 
 #[test]
+fn a_device_knows_the_files_that_it_was_made_from() {
+    let device = |profile: &str| {
+        let text = format!(
+            "[hub]\nid = \"h\"\n[[device]]\nid = \"r\"\nprofile = \"{profile}\"\naddress = \"192.0.2.1\"\n"
+        );
+        let loaded = parse(&text, "hub.toml").unwrap_or_else(|found| fail(&found));
+        loaded.config.devices[0].clone()
+    };
+    let cycle = device("universal-robots-cycle");
+    let files = ["universal-robots", "universal-robots-cycle"];
+    assert_eq!(cycle.origins.0.len(), files.len());
+    for (origin, file) in cycle.origins.0.iter().zip(files) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/profiles");
+        let bytes = std::fs::read(folder.join(format!("{file}.toml"))).unwrap();
+        assert_eq!((&*origin.kind, &*origin.id), ("profile", file));
+        assert_eq!(origin.sha256, weighbridge_verifier::sha256(&[&bytes]));
+    }
+    // They are no difference between two devices that mean the same.
+    let mut other = cycle.clone();
+    other.origins.0.clear();
+    assert_eq!(other, cycle);
+}
+
+#[test]
 fn what_a_device_says_itself_counts() {
     let text = r#"
 [hub]

@@ -19,6 +19,7 @@ pub mod sealing;
 mod sealing_files;
 pub mod signer;
 mod symmetric;
+pub mod timestamp;
 pub mod tls;
 pub mod totp;
 

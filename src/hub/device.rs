@@ -11,6 +11,7 @@ use crate::protocols::Source;
 use crate::validation::{DeviceValidator, Limits, TagValidation, ValidationConfig};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use weighbridge_verifier::settings::Origin;
 
 /// Where a device's batches come from.
 pub(super) enum Feed {
@@ -32,6 +33,8 @@ pub struct DeviceSetup {
     pub validation: ValidationConfig,
     /// Validation of each tag, in the order of the tags; what is missing is as the device's.
     pub tag_validation: Vec<TagValidation>,
+    /// The files that these settings were made from, such as a device profile: recorded with them.
+    pub origins: Vec<Origin>,
     /// Privacy grade of its data (Yang et al. 2024, "Egrade").
     pub grade: u8,
     /// What it is said to be known by; what is not said is learned when it first answers.
@@ -65,6 +68,7 @@ impl DeviceSetup {
             batch: BatchLimits::default(),
             validation: ValidationConfig::default(),
             tag_validation: Vec::new(),
+            origins: Vec::new(),
             grade: 0,
             binding: DeclaredBinding::default(),
             attester: None,
@@ -87,6 +91,7 @@ impl DeviceSetup {
             &self.tag_validation,
             limits,
         )
+        .map(|validator| validator.made_from(&self.origins))
         .map_err(|source| HubError::Validation {
             device: self.id.to_string(),
             source,

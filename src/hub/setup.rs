@@ -109,6 +109,7 @@ impl DeviceSetup {
         };
         setup.grade = device.grade;
         setup.binding = device.binding.clone();
+        setup.origins = device.origins.0.clone();
         setup.validation = device.validation.clone();
         setup.tag_validation = device.tags.iter().map(|t| t.validation.clone()).collect();
         Ok(setup)

@@ -68,7 +68,7 @@ pub fn last_sample(batch: &Batch, tag: &str, time: Nanos) -> Option<SampleAt> {
     Some(SampleAt { column, index })
 }
 
-/// The hub that a chain's first block enrols, as the set that signs its blocks.
+/// The hub that a chain's first block enrols, as the set that signs that block.
 pub fn genesis_validators(genesis: &Block) -> Option<ValidatorSet> {
     evidence::genesis_set(genesis.records.first()?)
 }
@@ -105,12 +105,17 @@ struct Exhibit {
 }
 
 impl Exhibits {
-    /// Nothing yet, of a chain whose blocks `validators` sign.
+    /// Nothing yet; `validators` sign the first of the blocks to come.
     pub fn new(validators: ValidatorSet) -> Self {
         Self {
             validators,
             blocks: BTreeMap::new(),
         }
+    }
+
+    /// Heights of the blocks of which something is shown, ascending.
+    pub fn heights(&self) -> Vec<u64> {
+        self.blocks.keys().copied().collect()
     }
 
     /// Shows the record at `index` of `block`.

@@ -1,12 +1,13 @@
-//! What the ledger's tests are made of: a signer with a fixed key, drafts, and a small store.
+//! What the ledger's tests are made of: a signer with a fixed key, drafts, and a store in memory.
 
 use super::draft::Draft;
 use super::history::index::Span;
 use super::key_wrap::KeyWrap;
-use super::store::{Put, Space};
+use super::store::{Entry, Pair, Put, Space, Store, StoreError};
 use crate::crypto::{Identity, Signer};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use weighbridge_verifier::{
     BatchContent, Content, Hash, PublicKey, SealedRef, Signature, SignatureCheck, SignatureError,
     Suite, VerdictClass, VerdictSummary,
@@ -162,5 +163,60 @@ impl SignatureCheck for RememberingCheck {
         let mut answers = self.answers.lock();
         let answer = || key.verify(message, signature);
         *answers.entry(question).or_insert_with(answer)
+    }
+}
+
+pub(crate) type Values = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
+
+/// A store in memory that counts what is read of it.
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) values: Mutex<Values>,
+    pub(crate) reads: AtomicUsize,
+}
+
+impl Store for Memory {
+    fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
+        let mut values = self.values.lock();
+        for put in puts {
+            values.insert((put.space, put.key.clone()), put.value.clone());
+        }
+        Ok(())
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        Ok(self.values.lock().get(&(space, key.to_vec())).cloned())
+    }
+
+    fn last(&self, space: Space) -> Result<Option<Pair>, StoreError> {
+        let values = self.values.lock();
+        let mut of_space = values.iter().filter(|((s, _), _)| *s == space);
+        Ok(of_space
+            .next_back()
+            .map(|((_, k), v)| (k.clone(), v.clone())))
+    }
+
+    fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a> {
+        let mut at = Some(from.to_vec());
+        Box::new(std::iter::from_fn(move || {
+            let from = (space, at.take()?);
+            let values = self.values.lock();
+            let ((_, key), value) = values.range(from..).find(|((s, _), _)| *s == space)?;
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            at = Some([key.as_slice(), &[0]].concat());
+            Some(Ok((key.clone(), value.clone())))
+        }))
+    }
+
+    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        let mut values = self.values.lock();
+        keys.iter()
+            .for_each(|key| drop(values.remove(&(space, key.clone()))));
+        Ok(())
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }

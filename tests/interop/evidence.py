@@ -115,7 +115,9 @@ class Evidence:
                 raise Failed(f"{name}: {said}")
         made, self.made_keys = evidence_made.evidence(self.second)
         (self.folder / "made.json").write_bytes(made)
-        for name in ("one", *wanted, "made"):
+        turned, self.turned_keys = evidence_made.turned(self.second)
+        (self.folder / "turned.json").write_bytes(turned)
+        for name in ("one", *wanted, "made", "turned"):
             self.files[name] = (self.folder / f"{name}.json").read_bytes()
 
     def small(self):
@@ -130,13 +132,19 @@ class Evidence:
             for error in validator.iter_errors(json.loads(data)):
                 raise Failed(f"{name}: {error.json_path}: {error.message}")
 
+    def own(self, name):
+        """The keys that a file is to be trusted under."""
+        return {"made": self.made_keys, "turned": self.turned_keys}.get(name, [self.key])
+
     def agree(self):
         stranger = evidence_made.public(evidence_made.private(99))
         for name in self.files:
-            own = self.made_keys if name == "made" else [self.key]
+            own = self.own(name)
             cases = [(own, "proven, under the trusted key"), ([], "proven, self-consistent only"), ([stranger], None)]
             if name == "made":
                 cases.append((own[:1], None))  # two of three are needed
+            if name == "turned":
+                cases.append(([evidence_made.public(evidence_made.LATER)], None))  # it says nothing of what was before it
             for keys, expected in cases:
                 options = [str(self.folder / f"{name}.json")] + [part for key in keys for part in ("--trust", key)]
                 second = [sys.executable, DOCS / "verify.py"]
@@ -149,7 +157,7 @@ class Evidence:
     def forged(self):
         for name, data in self.files.items():
             forged = evidence_made.signed_anew(self.second, json.loads(data))
-            own = self.made_keys if name == "made" else [self.key]
+            own = self.own(name)
             for keys, taken in ([], True), (own, False):
                 ours = Stream(self.verifier, keys)
                 ours.ask(forged)
@@ -160,14 +168,15 @@ class Evidence:
 
     def resigned(self):
         """Whether signatures hold decides nothing here, so everything else that is checked does."""
-        mutations = evidence_mutations.Mutations(random.Random(self.seed), [self.files["made"]])
+        files = [self.files["made"], self.files["turned"]]
+        mutations = evidence_mutations.Mutations(random.Random(self.seed), files)
         ways = [mutations.entry, mutations.leaf, mutations.leaf, mutations.transplant]
         hubs = {hub: evidence_made.private(number) for hub, number in evidence_made.HUBS.items()}
         ours = Stream(self.verifier, self.made_keys)
         taken = refused = 0
         try:
             while taken + refused < self.count // 4:
-                value = json.loads(mutations.random.choice(ways)(self.files["made"]))
+                value = json.loads(mutations.random.choice(ways)(mutations.random.choice(files)))
                 try:
                     evidence_made.sign_all(self.second, value, hubs, evidence_made.private(21))
                     data = evidence_made.written(value)
@@ -188,7 +197,7 @@ class Evidence:
     def mutated(self):
         honest = set().union(*(evidence_mutations.claims(json.loads(data)) for data in self.files.values()))
         mutations = evidence_mutations.Mutations(random.Random(self.seed), list(self.files.values()))
-        trusted = [self.key, *self.made_keys]
+        trusted = [self.key, *self.made_keys, *self.turned_keys]
         sides = [(keys, Stream(self.verifier, keys)) for keys in (trusted, [])]
         self.taken, self.refused, began = 0, 0, time.monotonic()
         try:

@@ -15,6 +15,9 @@ def private(number):
     return ec.derive_private_key(number, ec.SECP256R1())
 
 
+LATER = private(14)  # what the key of a hub is changed to
+
+
 def public(key):
     form = serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
     return key.public_key().public_bytes(*form).hex()
@@ -95,6 +98,44 @@ def evidence(verify):
     return written(made), [public(key) for key in keys.values()]
 
 
+def turned(verify):
+    """Of a hub that changed its key in block 7, with what judged its batch; and the key that the chain began with."""
+    hub, later = {"hub-a": private(HUBS["hub-a"])}, public(LATER)
+    identity = {"id": "hub-a", "kind": "hub", "key": public(hub["hub-a"])}
+    opened = {"salt": hash_of(6)[:32], "content": b"\1settings".hex()}
+    commitment = verify.sha256(b"\0", bytes.fromhex(opened["salt"]), bytes.fromhex(opened["content"])).hex()
+    sealed = {"hash": hash_of(3), "length": "77", "key_epoch": "1"}
+    sample = {"position": 0, "tag": "force", "index": 0, "time": "9", "value": {"bool": True}, "quality": 0, "salt": hash_of(8)[:32]}
+    batch = {
+        "device": "press-1", "epoch": "1", "sequence": "1", "samples": 1, "grade": 0, "inner_root": "", "sealed": sealed,
+        "verdict": {"class": "accepted", "chart": "", "rule": ""}, "judged_by": commitment, "attester": None,
+    }
+    document = {"kind": "validation", "version": "1", "commitment": commitment, "sealed": sealed}
+    told = {
+        1: [({"identity": identity}, "enrol")],
+        6: [({"document": document}, "configure")],
+        # What comes after the change is signed by the new key already, and the block still by the old one.
+        7: [({"identity": identity | {"key": later}}, "membership"), ({"commitment": hash_of(5)}, "read")],
+        8: [({"batch": batch}, "store")],
+        9: [({"batch": batch}, "store"), ({"identity": identity | {"key": None}}, "membership")],
+    }
+    blocks = []
+    for height, records in told.items():
+        shown = [{"position": at, "record": {"body": body("hub-a", at + 1, content, action), "signature": ""},
+                  "samples": [sample] if "batch" in content else [], "path": [],
+                  "opened": opened if "document" in content else None} for at, (content, action) in enumerate(records)]
+        header = {
+            "version": 1, "chain": "made\t\"up\"", "height": str(height), "previous_hash": "00" * 32 if height == 1 else hash_of(7),
+            "time": str(height), "record_count": len(shown), "merkle_root": "", "state_hash": hash_of(8), "validators_hash": "",
+            "proposer": "hub-a",
+        }
+        blocks.append({"header": header, "certificate": {"signatures": []}, "records": shown, "path": []})
+    validators = {"validators": [{"id": "hub-a", "key": ""}], "threshold": 1}
+    made = copy.deepcopy({"format": "weighbridge-evidence/2", "validators": validators, "blocks": blocks})
+    sign_all(verify, made, hub, private(21))
+    return written(made), [identity["key"]]
+
+
 def signed_anew(verify, evidence):
     """The evidence as a stranger would have made it, who says that a record's object was another."""
     evidence = copy.deepcopy(evidence)
@@ -115,8 +156,11 @@ def sign_all(verify, evidence, keys, attester):
     validators = evidence["validators"]
     for hub in validators["validators"]:
         hub["key"] = public(keys[hub["id"]])
-    before = None
+    before, keys = None, dict(keys)
     for block in evidence["blocks"]:
+        # Of the block: a change in it is for the next one.
+        signers = [(hub["id"], keys[hub["id"]]) for hub in validators["validators"]]
+        signed_by = validators | {"validators": [hub | {"key": public(keys[hub["id"]])} for hub in validators["validators"]]}
         for shown in block["records"]:
             record = shown["record"]
             batch = record["body"]["content"].get("batch")
@@ -131,13 +175,15 @@ def sign_all(verify, evidence, keys, attester):
                 batch["attester"] = {"key": public(attester), "signature": signature}
             key = keys[record["body"]["hub"]]
             record["signature"] = sign(verify, key, b"weighbridge/record/v1\0", verify.BODY(record["body"]))
+            hubs = {hub["id"]: public(keys[hub["id"]]) for hub in validators["validators"]}
+            if change := verify.key_change(record["body"], hubs):
+                keys[change[0]] = {public(LATER): LATER}[change[2]]
         header = block["header"]
         leaves = [(s["position"], verify.sha256(b"\0", verify.RECORD(s["record"]))) for s in block["records"]]
         header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"]).hex()
-        header["validators_hash"] = verify.sha256(b"weighbridge/validators/v1\0", verify.VALIDATORS(validators)).hex()
+        header["validators_hash"] = verify.sha256(b"weighbridge/validators/v1\0", verify.VALIDATORS(signed_by)).hex()
         if before and int(before["height"]) + 1 == int(header["height"]):
             header["previous_hash"] = verify.block_hash(before).hex()
-        signers = list(keys.items())
         block["certificate"]["signatures"] = [
             {"validator": hub, "signature": sign(verify, key, b"weighbridge/commit/v1\0", verify.block_hash(header))}
             for hub, key in signers

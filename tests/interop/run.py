@@ -45,6 +45,7 @@ import opcua_many
 import opcua_open62541
 import opcua_servers
 import readers
+import timestamps
 
 HERE = Path(__file__).resolve().parent
 USER, PASSWORD = "scada", "interop-only"
@@ -558,6 +559,7 @@ def main():
             one_login,
             identities,
             readers,
+            timestamps,
         )
         for suite in suites:
             place = folder.resolve() / suite.__name__

@@ -46,6 +46,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rpassword", &["cli"]),
     ("ring", &["crypto"]),
     ("rustls", &["crypto"]),
+    ("webpki", &["crypto"]),
+    ("cms", &["crypto"]),
     ("notify", &["cli"]),
 ];
 
@@ -128,7 +130,7 @@ fn every_test_that_the_table_of_attacks_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = std::fs::read_to_string(root.join("docs/attacks.md")).unwrap();
     let mut files = Vec::new();
-    for folder in ["src", "tests/it", "verifier/src"] {
+    for folder in ["src", "tests/it", "verifier/src", "verifier/tests"] {
         sources(&root.join(folder), &mut files);
     }
     let texts = files

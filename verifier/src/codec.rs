@@ -32,3 +32,14 @@ pub fn decode<T: BorshDeserialize>(what: &'static str, bytes: &[u8]) -> Result<T
         reason: e.to_string(),
     })
 }
+
+/// Reads a `T` that `bytes` begin with; `what` names the whole in the error.
+pub fn decode_first<T: BorshDeserialize>(
+    what: &'static str,
+    mut bytes: &[u8],
+) -> Result<T, DecodeError> {
+    T::deserialize(&mut bytes).map_err(|e| DecodeError {
+        what,
+        reason: e.to_string(),
+    })
+}

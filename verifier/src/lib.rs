@@ -18,7 +18,9 @@ pub mod merkle;
 pub mod note;
 pub mod record;
 pub mod sample;
+pub mod settings;
 pub mod signature;
+pub mod succession;
 pub mod suite;
 pub mod tree;
 

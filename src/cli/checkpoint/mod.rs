@@ -2,6 +2,7 @@
 
 mod kept;
 mod source;
+pub(super) mod timestamp;
 mod witness;
 
 use super::http_get::HubUrl;
@@ -10,7 +11,7 @@ use super::verify_note::read_note;
 use crate::crypto::ed25519_holds;
 use crate::model::{Nanos, rfc3339};
 use anyhow::{Context, bail, ensure};
-use clap::Args;
+use clap::{Args, Subcommand};
 use kept::Kept;
 use serde_json::json;
 use source::Source;
@@ -23,7 +24,9 @@ use witness::{Answer, WitnessUrl};
 
 /// What `weighbridge checkpoint` is told.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   weighbridge checkpoint                                the newest one, of the hub on this machine
   weighbridge checkpoint --dir plant                    of a stopped hub; its keys are in plant/keys
@@ -31,13 +34,17 @@ Examples:
   weighbridge checkpoint --witness http://127.0.0.1:7380 --witness-key w.example/1+0a1b2c3d+BAAA… --keep notes
   weighbridge checkpoint --since notes/00000000000000000102.note -o new.proof
   weighbridge verify plant --checkpoint notes/00000000000000000102.note
+  weighbridge checkpoint timestamp held.note --tsa http://tsa.example/tsr --tsa-ca tsa-ca.pem
 
 A checkpoint is a note of c2sp.org/tlog-checkpoint. Who has one can tell later whether history was
 rewritten or cut short; a witness (c2sp.org/tlog-witness) cosigns only what extends all it has seen.
 Witnesses on other machines are reached through a tunnel or a TLS proxy on this one.
 
-Exit codes: 0 made, 1 not made or refused by a witness, 69 no hub answers.")]
+Exit codes: 0 made, 1 not made or refused by a witness, 69 no hub answers."
+)]
 pub(super) struct CheckpointArgs {
+    #[command(subcommand)]
+    what: Option<What>,
     /// A running hub
     #[arg(
         long,
@@ -75,7 +82,16 @@ pub(super) struct CheckpointArgs {
     json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Have a time stamp authority say when a checkpoint was there (RFC 3161)
+    Timestamp(timestamp::TimestampArgs),
+}
+
 pub(super) fn run(args: CheckpointArgs) -> anyhow::Result<ExitCode> {
+    if let Some(What::Timestamp(args)) = &args.what {
+        return timestamp::run(args);
+    }
     let mut source = Source::open(&args.url, args.dir.as_deref(), args.buffer.as_deref())?;
     if args.keys {
         return keys(&source, args.json);

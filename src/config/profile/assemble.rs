@@ -3,12 +3,14 @@
 use super::argument::{Argument, NoValue, evaluate};
 use super::fill::{Filling, Values};
 use super::template::{Block, Over, Parameter, Template, argument};
+use crate::config::device::Origins;
 use crate::config::explain::nearest;
 use crate::config::mistake::Mistake;
 use crate::config::source::{Sources, Span};
 use crate::config::tree::{self, Entry, Node, Value};
 use std::collections::HashMap;
 use std::rc::Rc;
+use weighbridge_verifier::settings::Origin;
 
 /// Most tags that the profiles of one device may make.
 const MAX_TAGS: usize = 20_000;
@@ -28,6 +30,17 @@ impl Chain {
     pub fn id(&self) -> &str {
         let last = self.templates.last();
         last.map_or("", |template| &template.header.id)
+    }
+
+    /// Its files, the first ancestor first.
+    pub fn origins(&self) -> Origins {
+        let origin = |template: &Rc<Template>| Origin {
+            kind: "profile".to_owned(),
+            id: template.header.id.clone(),
+            version: template.header.version.clone(),
+            sha256: template.sha256,
+        };
+        Origins(self.templates.iter().map(origin).collect())
     }
 
     /// Names of its parameters.

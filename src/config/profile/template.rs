@@ -10,6 +10,7 @@ use crate::config::tree::{self, Node, Value};
 use crate::config::value;
 use serde::Deserialize;
 use toml::de::DeTable;
+use weighbridge_verifier::{Hash, sha256};
 
 /// What a profile says of itself: `[profile]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -178,6 +179,8 @@ pub struct Template {
     pub head: Node<'static>,
     /// Its own parameters, each with its table.
     parameters: Vec<(String, Node<'static>, ParameterText)>,
+    /// SHA-256 of the file.
+    pub sha256: Hash,
     /// What stands in a `[[device]]`, without its tags.
     pub body: Node<'static>,
     /// Its tags in the order of the file.
@@ -202,6 +205,7 @@ impl Template {
         // `text` goes to the sources, so nothing may be borrowed from it.
         let mut root = Node::file(root).into_owned();
         let error = errors.first().cloned();
+        let sha256 = sha256(&[text.as_bytes()]);
         let base = sources.add(name, text.into());
         root.shift(base);
         if let Some(error) = error {
@@ -232,6 +236,7 @@ impl Template {
             header: header.filter(|_| right)?,
             head: head?,
             parameters,
+            sha256,
             body: root,
             blocks,
             cases,

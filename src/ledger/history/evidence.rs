@@ -3,6 +3,7 @@
 use super::PastError;
 use super::index::{Span, overlapping};
 use super::reader::Archive;
+use super::succession::Succession;
 use crate::ledger::proof::{self, Exhibits, SampleAt};
 use crate::ledger::query::Explorer;
 use crate::ledger::retention::is_stripped;
@@ -26,9 +27,9 @@ pub fn evidence(
     let Some(found) = found.find_before(time.saturating_add(1))? else {
         return Ok(None);
     };
-    let genesis = explorer.genesis()?.ok_or(PastError::Genesis)?;
-    let validators = proof::genesis_validators(&genesis).ok_or(PastError::Genesis)?;
     let (block, index) = record_of(explorer, device, &found.span)?;
+    let mut succession = Succession::begin(explorer)?;
+    succession.until(block.header.height)?;
     let opened = archive.opener().open_batch(device, &found.span.sealed)?;
     let at = SampleAt {
         column: found.column,
@@ -39,7 +40,7 @@ pub fn evidence(
     Ok(Some(proof::prove(
         &block,
         index,
-        &validators,
+        succession.set(),
         batch,
         at,
         salt,
@@ -63,12 +64,14 @@ pub struct Wanted<'a> {
     pub range: (Nanos, Nanos),
     /// Samples at most; never more than [`MOST_SAMPLES`].
     pub limit: usize,
-    /// Whether to show the settings and limits that judged the batches. They tell a lot about a machine.
+    /// Whether to show what is in the documents that judged the batches: settings, limits, and the
+    /// profiles that they came from. They tell a lot about a machine.
     pub settings: bool,
 }
 
-/// The evidence of all samples that are `wanted`, with the chain's first record. `progress` is told how
-/// many batches are done, of how many.
+/// The evidence of all samples that are `wanted`, with the records of the documents that judged them, and
+/// all that made the sets of hubs that signed, from the chain's first record on. `progress` is told how many
+/// batches are done, of how many.
 pub fn evidence_of(
     archive: &Archive,
     explorer: &Explorer,
@@ -77,8 +80,8 @@ pub fn evidence_of(
 ) -> Result<Evidence, PastError> {
     let device = wanted.device;
     let genesis = explorer.genesis()?.ok_or(PastError::Genesis)?;
-    let validators = proof::genesis_validators(&genesis).ok_or(PastError::Genesis)?;
-    let mut exhibits = Exhibits::new(validators);
+    let mut succession = Succession::begin(explorer)?;
+    let mut exhibits = Exhibits::new(succession.set().clone());
     exhibits.show_record(&genesis, 0)?;
     let spans = overlapping(archive.store(), device, wanted.range, BATCHES)?;
     let too_many = || PastError::TooMuch(format!("there are over {BATCHES} batches in that time"));
@@ -117,8 +120,11 @@ pub fn evidence_of(
     if count == 0 {
         return Err(PastError::NoSamples(device.to_owned()));
     }
-    if wanted.settings {
-        judges.show(&mut exhibits, archive, explorer, device)?;
+    judges.show(&mut exhibits, archive, explorer, wanted)?;
+    for height in exhibits.heights() {
+        for (block, index) in succession.until(height)? {
+            exhibits.show_record(&block, index)?;
+        }
     }
     let evidence = exhibits.into_evidence()?;
     let bytes = evidence.to_bytes().len();
@@ -173,26 +179,35 @@ impl Judges {
         exhibits: &mut Exhibits,
         archive: &Archive,
         explorer: &Explorer,
-        device: &str,
+        wanted: &Wanted<'_>,
     ) -> Result<(), PastError> {
-        let oldest = self.newest.saturating_sub(BLOCKS);
+        let device = wanted.device;
+        // They may be as old as the ledger: who asks what is in them waits for it.
+        let oldest = match wanted.settings {
+            true => 0,
+            false => self.newest.saturating_sub(BLOCKS),
+        };
         let mut height = self.newest;
         let mut stripped = None;
         while !self.commitments.is_empty() && height > oldest {
             let block = explorer.block(height)?;
-            let block = block.ok_or_else(|| PastError::NoSettings(device.to_owned()))?;
+            let Some(block) = block else { break };
             stripped = stripped.or_else(|| is_stripped(&block).then_some(height));
             for (index, record) in block.records.iter().enumerate() {
                 if let Content::Document(document) = &record.body.content
                     && self.commitments.remove(&document.commitment)
                 {
-                    let opened = archive.opener().open_to_show(device, &document.sealed)?;
-                    exhibits.show_opened(&block, index, opened)?;
+                    if wanted.settings {
+                        let opened = archive.opener().open_to_show(device, &document.sealed)?;
+                        exhibits.show_opened(&block, index, opened)?;
+                    } else {
+                        exhibits.show_record(&block, index)?;
+                    }
                 }
             }
             height -= 1;
         }
-        match self.commitments.is_empty() {
+        match self.commitments.is_empty() || !wanted.settings {
             true => Ok(()),
             false => Err(retired(explorer, stripped)
                 .unwrap_or_else(|| PastError::NoSettings(device.to_owned()))),

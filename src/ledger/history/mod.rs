@@ -10,6 +10,7 @@ pub mod index;
 mod newest;
 pub mod reader;
 pub mod rebuild;
+pub mod succession;
 
 // The same tests, once for each suite.
 #[cfg(test)]
@@ -89,6 +90,9 @@ pub enum PastError {
     /// The ledger does not begin with its hub's enrolment.
     #[error("the ledger does not begin with its hub's enrolment")]
     Genesis,
+    /// A block's set of hubs is not the one that the records before it make.
+    #[error("who signs block {0} does not follow from the records before it")]
+    Succession(u64),
     /// A sample cannot be proven.
     #[error(transparent)]
     Proof(#[from] ProofError),

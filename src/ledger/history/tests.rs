@@ -12,72 +12,15 @@ use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::seal::{BatchSealer, Judged};
 use crate::ledger::state::State;
-use crate::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
-use crate::ledger::testing::TestSigner;
+use crate::ledger::store::{Put, Space, Store};
+use crate::ledger::testing::{Memory, TestSigner};
 use crate::model::{BatchBuilder, Nanos, Quality, TagSpec, Value, ValueKind, VerdictClass};
 use crate::validation::Verdict;
-use parking_lot::Mutex;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use weighbridge_verifier::evidence::{Evidence, Trust};
 use weighbridge_verifier::{IdentityContent, IdentityKind, encode};
-
-type Values = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
-
-/// A store in memory that counts what is read of it.
-#[derive(Default)]
-struct Memory {
-    values: Mutex<Values>,
-    reads: AtomicUsize,
-}
-
-impl Store for Memory {
-    fn commit(&self, puts: &[Put]) -> Result<(), StoreError> {
-        let mut values = self.values.lock();
-        for put in puts {
-            values.insert((put.space, put.key.clone()), put.value.clone());
-        }
-        Ok(())
-    }
-
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        Ok(self.values.lock().get(&(space, key.to_vec())).cloned())
-    }
-
-    fn last(&self, space: Space) -> Result<Option<Pair>, StoreError> {
-        let values = self.values.lock();
-        let mut of_space = values.iter().filter(|((s, _), _)| *s == space);
-        Ok(of_space
-            .next_back()
-            .map(|((_, k), v)| (k.clone(), v.clone())))
-    }
-
-    fn scan<'a>(&'a self, space: Space, from: &[u8]) -> Box<dyn Iterator<Item = Entry> + 'a> {
-        let mut at = Some(from.to_vec());
-        Box::new(std::iter::from_fn(move || {
-            let from = (space, at.take()?);
-            let values = self.values.lock();
-            let ((_, key), value) = values.range(from..).find(|((s, _), _)| *s == space)?;
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            at = Some([key.as_slice(), &[0]].concat());
-            Some(Ok((key.clone(), value.clone())))
-        }))
-    }
-
-    fn remove(&self, space: Space, keys: &[Vec<u8>]) -> Result<(), StoreError> {
-        let mut values = self.values.lock();
-        keys.iter()
-            .for_each(|key| drop(values.remove(&(space, key.clone()))));
-        Ok(())
-    }
-
-    fn reclaim(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-}
 
 /// A ledger of sealed batches, and every sample that should be found again.
 struct Plant {
@@ -448,6 +391,10 @@ fn evidence_of_a_time_has_all_its_samples_and_the_settings_that_judged() {
     assert_eq!(opened.len(), 1);
     assert_eq!(opened[0].content, b"settings and limits");
     wanted.settings = false;
+    let less = evidence_of(&archive, &explorer, &wanted, |_, _| ()).unwrap();
+    let judge = less.judges()[&settings];
+    assert_eq!(judge.shown.opened, None);
+    assert!(judge.block.header.height < less.blocks[2].header.height);
     wanted.limit = 18;
     let refused = |wanted: &Wanted<'_>| evidence_of(&archive, &explorer, wanted, |_, _| ());
     assert!(matches!(refused(&wanted), Err(PastError::TooMuch(_))));

@@ -19,9 +19,13 @@ use crate::validation::settings::TagSettings;
 use crate::validation::state::{self, TagState};
 use crate::validation::verdict::Verdict;
 use std::sync::Arc;
+use weighbridge_verifier::decode;
+use weighbridge_verifier::settings::{Origin, WITH_ORIGINS};
 
-/// Version of the state and settings documents.
-const DOCUMENT_VERSION: u8 = 1;
+/// Version of the charts' state.
+const STATE_VERSION: u8 = 1;
+/// Version of a settings document that does not say what it was made from. It is read, not written.
+const WITHOUT_ORIGINS: u8 = 1;
 
 /// What came of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +48,7 @@ pub struct DeviceValidator {
     clock_recovery: u32,
     on_clock: Consequence,
     baselines: Vec<Option<Baseline>>,
+    origins: Arc<[Origin]>,
     limits: Arc<Limits>,
     armed: Vec<Armed>,
     states: Vec<TagState>,
@@ -91,6 +96,7 @@ impl DeviceValidator {
             tags,
             clock_recovery: device.clock_recovery.get(),
             on_clock: device.on_clock,
+            origins: Arc::default(),
             limits: Arc::new(Limits {
                 version: LIMITS_VERSION,
                 tags: Vec::new(),
@@ -106,6 +112,12 @@ impl DeviceValidator {
         };
         validator.arm_all();
         Ok(validator)
+    }
+
+    /// Names the files that its settings were made from. They change no verdict, only what is said of it.
+    pub fn made_from(mut self, origins: &[Origin]) -> Self {
+        self.origins = origins.into();
+        self
     }
 
     /// The validator as it was when [`state`](Self::state) gave `bytes`, under the same settings and
@@ -151,7 +163,7 @@ impl DeviceValidator {
     /// with it into the sealed batch.
     pub fn state(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + 24 * self.states.len());
-        out.push(DOCUMENT_VERSION);
+        out.push(STATE_VERSION);
         put_count(&mut out, self.states.len() as u32);
         put_count(&mut out, self.clocks.len() as u32);
         for clock in &self.clocks {
@@ -164,10 +176,12 @@ impl DeviceValidator {
         out
     }
 
-    /// Canonical bytes of the settings and limits in force: what judges the next batch.
+    /// Canonical bytes of the settings and limits in force, behind the files they were made from: what
+    /// judges the next batch.
     pub fn settings_document(&self) -> Vec<u8> {
         weighbridge_verifier::encode(&(
-            DOCUMENT_VERSION,
+            WITH_ORIGINS,
+            &*self.origins,
             self.clock_recovery,
             self.on_clock,
             &self.settings,
@@ -177,23 +191,32 @@ impl DeviceValidator {
 
     /// The limits in a [`settings_document`](Self::settings_document).
     pub fn limits_of_document(bytes: &[u8]) -> Result<Limits, ValidationError> {
-        type Document = (u8, u32, Consequence, Vec<TagSettings>, Limits);
-        let decoded: Result<Document, _> = weighbridge_verifier::decode("settings", bytes);
-        match decoded {
-            Ok((DOCUMENT_VERSION, .., limits)) => Ok(limits),
-            Ok((version, ..)) => Err(ValidationError::State(format!(
-                "the version {version} of the settings is not known here, only {DOCUMENT_VERSION}"
-            ))),
-            Err(error) => Err(ValidationError::State(error.to_string())),
-        }
+        type Judging = (u32, Consequence, Vec<TagSettings>, Limits);
+        let what = "settings";
+        let limits = match bytes.split_first() {
+            Some((&WITHOUT_ORIGINS, rest)) => {
+                decode::<Judging>(what, rest).map(|(.., limits)| limits)
+            }
+            Some((&WITH_ORIGINS, rest)) => {
+                decode::<(Vec<Origin>, Judging)>(what, rest).map(|(_, (.., limits))| limits)
+            }
+            version => {
+                let version = version.map_or(0, |(version, _)| *version);
+                return Err(ValidationError::State(format!(
+                    "the version {version} of the settings is not known here, only {WITHOUT_ORIGINS} \
+                     and {WITH_ORIGINS}"
+                )));
+            }
+        };
+        limits.map_err(|error| ValidationError::State(error.to_string()))
     }
 
     fn read_state(&mut self, bytes: &[u8]) -> Result<(), ValidationError> {
         let mut from = Reader(bytes);
         let version = from.u8()?;
-        if version != DOCUMENT_VERSION {
+        if version != STATE_VERSION {
             return Err(ValidationError::State(format!(
-                "its version {version} is not known here, only {DOCUMENT_VERSION}"
+                "its version {version} is not known here, only {STATE_VERSION}"
             )));
         }
         let tags = from.count()? as usize;

@@ -8,6 +8,8 @@ use crate::validation::{
     Behaviour, Chart, DeviceValidator, Limits, Rule, TagValidation, ValidationConfig, Verdict,
 };
 use std::sync::Arc;
+use weighbridge_verifier::settings::{Origin, origins};
+use weighbridge_verifier::sha256;
 
 fn noise(seed: u64, count: usize) -> Vec<f64> {
     let normal = Normal::new();
@@ -309,6 +311,33 @@ fn learned_limits_are_used_again_after_a_restart() {
     assert_eq!(again.limits(), validator.limits());
     assert_eq!(again.settings_document(), validator.settings_document());
     assert_eq!(first(&judge(&mut again, at, &[70.0])).1, Chart::Individuals);
+}
+
+#[test]
+fn a_settings_document_names_the_files_it_was_made_from() {
+    let (validator, _) = learned(own(""));
+    let origin = Origin {
+        kind: "profile".to_owned(),
+        id: "pump".to_owned(),
+        version: "1.0".to_owned(),
+        sha256: sha256(&[b"a profile"]),
+    };
+    let document = validator
+        .clone()
+        .made_from(&[origin.clone()])
+        .settings_document();
+    assert_eq!(origins(&document).unwrap(), [origin]);
+    let read = DeviceValidator::limits_of_document(&document).unwrap();
+    assert_eq!(read, **validator.limits());
+    // A document of an earlier version of the program, which did not name them.
+    let without = validator.settings_document();
+    assert_eq!(origins(&without).unwrap(), []);
+    let old = [&[1], &without[5..]].concat();
+    assert_eq!(DeviceValidator::limits_of_document(&old).unwrap(), read);
+    assert_eq!(origins(&old).unwrap(), []);
+    for damaged in [&document[..document.len() - 1], &[3], &[]] {
+        assert!(DeviceValidator::limits_of_document(damaged).is_err());
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! two files that differ never say the same and two readers never differ.
 
 mod form;
+mod judged;
 mod v1;
 mod verify;
 
@@ -26,6 +27,7 @@ use crate::signature::SignatureError;
 use crate::suite::Suite;
 use serde::{Deserialize, Serialize};
 
+pub use judged::Judge;
 pub use verify::genesis_set;
 
 /// What the file calls itself.
@@ -104,7 +106,8 @@ pub struct ProvenBlock {
 /// Proof of records and samples of one chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
-    /// The hubs that may sign. A chain of this version has one set from its first block on.
+    /// The hubs that sign the first of the blocks. Who signs the later ones follows from it and from the
+    /// records shown that change it ([`crate::succession`]).
     pub validators: ValidatorSet,
     /// The blocks, by ascending height. The first record of that of height 1 proves which hub began the
     /// chain.
@@ -156,6 +159,9 @@ pub enum EvidenceError {
     /// What is shown in the clear is not what the record commits to.
     #[error("what is shown in the clear is not what the record commits to")]
     Opened,
+    /// The document that is said to have judged a batch is shown, and is of something else or later.
+    #[error("the document that judged the batch is not one of its device from before it")]
+    Judge,
     /// The records are not in the block.
     #[error("the records are not under the block's Merkle root")]
     Record,
@@ -252,10 +258,7 @@ impl Evidence {
 
     /// Every sample that is shown, with its block and record.
     pub fn samples(&self) -> impl Iterator<Item = (&ProvenBlock, &ProvenRecord, &ProvenSample)> {
-        let records = self
-            .blocks
-            .iter()
-            .flat_map(|block| block.records.iter().map(move |record| (block, record)));
+        let records = self.records();
         records.flat_map(|(block, record)| record.samples.iter().map(move |s| (block, record, s)))
     }
 }

@@ -9,10 +9,13 @@ use crate::record::{
 };
 use crate::sample::TagDigest;
 use crate::signature::{KeyCache, PublicKey, SignatureCheck};
+use crate::succession::{KeyChange, key_change};
+use std::borrow::Cow;
 
 impl Evidence {
     /// Checks every step from the samples to the certificates. With `trusted` keys, each block must have
-    /// as many signatures of them as its validator set needs.
+    /// as many signatures as its validator set needs that are of them, or of keys that took their place
+    /// in a block before.
     pub fn verify(&self, trusted: &[PublicKey]) -> Result<Trust, EvidenceError> {
         self.verify_with(trusted, &KeyCache::default())
     }
@@ -27,21 +30,26 @@ impl Evidence {
             return Err(EvidenceError::Empty);
         }
         self.verify_order()?;
+        let mut set = Cow::Borrowed(&self.validators);
+        let mut believed = trusted.to_vec();
+        let mut all_trusted = true;
         for block in &self.blocks {
-            self.verify_block(block, check)?;
+            let changes = Self::verify_block(block, &set, check)?;
+            all_trusted &= is_signed_by(block, &set, &believed);
+            for change in changes {
+                // A block with enough believed signatures says that it is the same hub.
+                if believed.contains(&change.old) {
+                    believed.push(change.new);
+                }
+                set.to_mut().change(&change);
+            }
         }
-        if trusted.is_empty() {
-            return Ok(Trust::SelfConsistentOnly);
+        self.verify_judges()?;
+        match (trusted.is_empty(), all_trusted) {
+            (true, _) => Ok(Trust::SelfConsistentOnly),
+            (false, true) => Ok(Trust::Key),
+            (false, false) => Err(EvidenceError::Untrusted),
         }
-        // With fewer than the set needs the others could be strangers.
-        let enough = |block: &ProvenBlock| {
-            let signers = block.certificate.signatures.iter();
-            let known = signers.filter_map(|s| self.validators.get(&s.validator));
-            let known = known.filter(|v| trusted.contains(&v.key)).count();
-            known as u64 >= u64::from(self.validators.threshold)
-        };
-        let all = self.blocks.iter().all(enough);
-        all.then_some(Trust::Key).ok_or(EvidenceError::Untrusted)
     }
 
     /// Whether the chain's first record is shown, and so which hub began it.
@@ -69,11 +77,12 @@ impl Evidence {
         Ok(())
     }
 
+    /// `set` is the one that signs this block; what the block changes about it is returned.
     fn verify_block(
-        &self,
         block: &ProvenBlock,
+        set: &ValidatorSet,
         check: &dyn SignatureCheck,
-    ) -> Result<(), EvidenceError> {
+    ) -> Result<Vec<KeyChange>, EvidenceError> {
         let header = &block.header;
         header
             .check_version()
@@ -81,8 +90,14 @@ impl Evidence {
         if block.records.is_empty() {
             return Err(EvidenceError::Empty);
         }
+        // A change is in force for the records after it, and for the blocks after its own.
+        let (mut hubs, mut changes) = (Cow::Borrowed(set), Vec::new());
         for record in &block.records {
-            self.verify_record(block, record, check)?;
+            verify_record(block, record, &hubs, check)?;
+            if let Some(change) = key_change(&hubs, &record.record.body) {
+                hubs.to_mut().change(&change);
+                changes.push(change);
+            }
         }
         let leaf = |r: &ProvenRecord| (u64::from(r.position), r.record.leaf());
         let leaves: Vec<_> = block.records.iter().map(leaf).collect();
@@ -91,41 +106,45 @@ impl Evidence {
         if root != Some(header.merkle_root) {
             return Err(EvidenceError::Record);
         }
-        if block.shows_beginning() && !self.begins(block) {
+        if block.shows_beginning() && !block.begins(set) {
             return Err(EvidenceError::Genesis);
         }
-        let certificate = &block.certificate;
-        Ok(certificate.verify_with(header, &self.validators, check)?)
+        block.certificate.verify_with(header, set, check)?;
+        Ok(changes)
     }
+}
 
-    /// Whether `block` begins a chain of this validator set.
-    fn begins(&self, block: &ProvenBlock) -> bool {
-        let set = block.records.first().and_then(|r| genesis_set(&r.record));
-        block.header.previous_hash == Hash::ZERO && set.as_ref() == Some(&self.validators)
-    }
+/// Whether as many of the `believed` keys signed `block` as `set` needs: with fewer the others could be
+/// strangers.
+fn is_signed_by(block: &ProvenBlock, set: &ValidatorSet, believed: &[PublicKey]) -> bool {
+    let signers = block.certificate.signatures.iter();
+    let known = signers.filter_map(|s| set.get(&s.validator));
+    let known = known.filter(|v| believed.contains(&v.key)).count();
+    known as u64 >= u64::from(set.threshold)
+}
 
-    fn verify_record(
-        &self,
-        block: &ProvenBlock,
-        shown: &ProvenRecord,
-        check: &dyn SignatureCheck,
-    ) -> Result<(), EvidenceError> {
-        let (body, header) = (&shown.record.body, &block.header);
-        if body.version != header.suite().marked(RECORD_VERSION) {
-            return Err(EvidenceError::Version(body.version));
-        }
-        if body.chain != header.chain {
-            return Err(EvidenceError::Mismatch("it was made for another chain"));
-        }
-        if body.time > header.time {
-            return Err(EvidenceError::Mismatch("it is younger than the block"));
-        }
-        shown.verify_samples()?;
-        shown.verify_opened()?;
-        let hub = self.validators.get(&body.hub);
-        let hub = hub.ok_or_else(|| EvidenceError::Hub(body.hub.clone()))?;
-        Ok(shown.record.verify_with(&hub.key, check)?)
+/// `hubs` are those that may make the record.
+fn verify_record(
+    block: &ProvenBlock,
+    shown: &ProvenRecord,
+    hubs: &ValidatorSet,
+    check: &dyn SignatureCheck,
+) -> Result<(), EvidenceError> {
+    let (body, header) = (&shown.record.body, &block.header);
+    if body.version != header.suite().marked(RECORD_VERSION) {
+        return Err(EvidenceError::Version(body.version));
     }
+    if body.chain != header.chain {
+        return Err(EvidenceError::Mismatch("it was made for another chain"));
+    }
+    if body.time > header.time {
+        return Err(EvidenceError::Mismatch("it is younger than the block"));
+    }
+    shown.verify_samples()?;
+    shown.verify_opened()?;
+    let hub = hubs.get(&body.hub);
+    let hub = hub.ok_or_else(|| EvidenceError::Hub(body.hub.clone()))?;
+    Ok(shown.record.verify_with(&hub.key, check)?)
 }
 
 /// The set of a chain whose first record is `record`: the hub that it enrols.
@@ -145,6 +164,12 @@ impl ProvenBlock {
     fn shows_beginning(&self) -> bool {
         let first = self.records.first().map(|r| r.position);
         self.header.height == 1 && first == Some(0)
+    }
+
+    /// Whether it begins a chain of this validator set.
+    fn begins(&self, set: &ValidatorSet) -> bool {
+        let first = self.records.first().and_then(|r| genesis_set(&r.record));
+        self.header.previous_hash == Hash::ZERO && first.as_ref() == Some(set)
     }
 }
 
