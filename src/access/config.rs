@@ -1,5 +1,6 @@
 //! Configuration of access.
 
+use super::usage::UsageLimits;
 use crate::model::Nanos;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -19,6 +20,10 @@ pub struct AccessConfig {
     pub flood_requests: u32,
     /// Floods are counted over so many seconds.
     pub flood_seconds: u32,
+    /// Sessions at once of one user, over all faces together.
+    pub sessions_per_user: u32,
+    /// Requests a second of one user, over all faces together; twice as many at a time.
+    pub requests_per_second: u32,
 }
 
 impl Default for AccessConfig {
@@ -29,6 +34,8 @@ impl Default for AccessConfig {
             flood_factor: 20,
             flood_requests: 10_000,
             flood_seconds: 10,
+            sessions_per_user: 128,
+            requests_per_second: 1_000,
         }
     }
 }
@@ -59,11 +66,26 @@ impl AccessConfig {
 
     /// What is wrong with it: the key, and why.
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
-        let hours = (1..=87_600).contains(&self.permit_hours);
-        let seconds = (1..=3_600).contains(&self.flood_seconds);
-        let hours =
-            (!hours).then_some(("permit_hours", "give 1 to 87600 hours, which is ten years"));
-        hours.or((!seconds).then_some(("flood_seconds", "give 1 to 3600 seconds")))
+        if !(1..=87_600).contains(&self.permit_hours) {
+            return Some(("permit_hours", "give 1 to 87600 hours, which is ten years"));
+        }
+        if !(1..=3_600).contains(&self.flood_seconds) {
+            return Some(("flood_seconds", "give 1 to 3600 seconds"));
+        }
+        if !(1..=10_000).contains(&self.sessions_per_user) {
+            return Some(("sessions_per_user", "give 1 to 10000"));
+        }
+        let requests = 1..=1_000_000;
+        (!requests.contains(&self.requests_per_second))
+            .then_some(("requests_per_second", "give 1 to 1000000"))
+    }
+
+    /// What one user may use.
+    pub fn usage(&self) -> UsageLimits {
+        UsageLimits {
+            sessions: usize::try_from(self.sessions_per_user).unwrap_or(usize::MAX),
+            requests_per_second: self.requests_per_second,
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use crate::crypto::{Authorities, Certificate, CertificateKind, PasswordHash, pos
 use crate::model::Nanos;
 use weighbridge_verifier::{Hash, PublicKey};
 
+/// Digits of a one-time code.
+const CODE_DIGITS: usize = 6;
+
 /// What somebody shows.
 #[derive(Clone, Copy)]
 pub enum Attempt<'a> {
@@ -17,6 +20,8 @@ pub enum Attempt<'a> {
         /// The code; asked for when the user has one-time codes.
         code: Option<&'a str>,
     },
+    /// A password, and behind it and a space the code of those who have one-time codes.
+    OneField(&'a str),
     /// Certificates, their own first, whose key the channel has proven: TLS by its handshake, OPC UA by the
     /// signature of the identity token. Never what somebody merely sent.
     Certificate {
@@ -132,6 +137,13 @@ pub fn verify_login(
 ) -> Result<Proved, Refused> {
     match attempt {
         Attempt::Password { password, code } => by_password(credentials, password, *code, now),
+        Attempt::OneField(field) => {
+            let (password, code) = match credentials.and_then(|c| c.totp.as_ref()) {
+                Some(_) => split_code(field),
+                None => (*field, None),
+            };
+            by_password(credentials, password.as_bytes(), code, now)
+        }
         Attempt::Certificate { chain, authorities } => {
             let credentials = credentials.ok_or(Refused::Unknown)?;
             by_certificate(credentials, chain, *authorities, now)
@@ -146,6 +158,20 @@ pub fn verify_login(
             let credentials = credentials.ok_or(Refused::Unknown)?;
             by_signature(credentials, challenge, key, right, now)
         }
+    }
+}
+
+/// A password and the code behind it. The last space divides them, and only before six digits: so every password
+/// can be written, one that ends in a space or in digits, too, and a forgotten code is not taken from the
+/// password's own digits.
+fn split_code(field: &str) -> (&str, Option<&str>) {
+    match field.rsplit_once(' ') {
+        Some((password, code))
+            if code.len() == CODE_DIGITS && code.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            (password, Some(code))
+        }
+        _ => (field, None),
     }
 }
 

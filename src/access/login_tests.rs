@@ -69,6 +69,66 @@ fn passwords_and_codes() {
 }
 
 #[test]
+fn a_password_and_a_code_in_one_field() {
+    let code = secret().shown(NOW);
+    let field = |password: &str| format!("{password} {}", *code);
+    let with = |password: &str| {
+        let mut ann = ann(true);
+        ann.password = Some(PasswordHash::with_salt(password.as_bytes(), &[7; 16]).unwrap());
+        ann
+    };
+    let plain = ann(false);
+    let table = [
+        (
+            with("open sesame"),
+            field("open sesame"),
+            Ok(Method::PasswordAndCode),
+        ),
+        (
+            with("ends in one "),
+            field("ends in one "),
+            Ok(Method::PasswordAndCode),
+        ),
+        (
+            with("ends in 123456"),
+            field("ends in 123456"),
+            Ok(Method::PasswordAndCode),
+        ),
+        (
+            with("open sesame"),
+            "open sesame".to_owned(),
+            Err(Refused::NoCode),
+        ),
+        (
+            with("open sesame"),
+            format!("open sesame{}", *code),
+            Err(Refused::Password),
+        ),
+        (
+            with("open sesame"),
+            format!("open sesame {}0", *code),
+            Err(Refused::Password),
+        ),
+        (
+            with("open sesame"),
+            field("open sesam"),
+            Err(Refused::Password),
+        ),
+        (with("open sesame"), field(""), Err(Refused::Password)),
+        (
+            plain.clone(),
+            "open sesame".to_owned(),
+            Ok(Method::Password),
+        ),
+        (plain, field("open sesame"), Err(Refused::Password)),
+    ];
+    for (credentials, field, wanted) in table {
+        let got = verify_login(Some(&credentials), &Attempt::OneField(&field), NOW);
+        assert_eq!(got.map(|p| p.method), wanted, "{field}");
+    }
+}
+
+#[test]
 fn a_code_is_good_once() {
     let mut ann = ann(true);
     let code = secret().shown(NOW);

@@ -34,6 +34,7 @@ mod renewal;
 mod role;
 mod rules;
 mod state;
+mod usage;
 mod window;
 
 pub use binding::{Binding, DeclaredBinding, Stranger};
@@ -55,6 +56,7 @@ pub use renewal::{RENEWAL_OPEN_FOR, RenewalChallenge, RenewalError, Renewals};
 pub use role::{Caller, Right, Role};
 pub use rules::{Rule, Rules};
 pub use state::{AccessState, Change, ChangeError, Subject};
+pub use usage::{Usage, UsageLimits};
 pub use window::{Window, WindowError};
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod edge_intake;
 pub mod hub;
 pub mod journal;
 pub mod ledger;
+pub mod log_in;
 pub mod possession;
 pub mod reading;
 

@@ -10,7 +10,7 @@ use super::access::AccessDesk;
 use super::allowance::Allowance;
 use super::journal::Journal;
 use super::sums::Sums;
-use crate::access::{Caller, FloodGauge, Side};
+use crate::access::{Caller, FloodGauge, Side, Usage, UsageLimits};
 use crate::ledger::act::{Act, name};
 use crate::model::{Nanos, now};
 use crate::protocols::ports::{AccessPort, NotRecorded, SessionPort};
@@ -262,13 +262,13 @@ impl Handler<End> for SessionActor {
 }
 
 /// Holds the sessions of all faces.
-#[derive(Default)]
 pub struct SessionRegistry {
     sessions: HashMap<String, Addr<SessionActor>>,
     open: Arc<AtomicUsize>,
     begun: Begun,
     sums: Arc<Sums>,
     hub: String,
+    usage: Arc<Mutex<Usage>>,
     book: Option<Book>,
 }
 
@@ -294,21 +294,31 @@ impl SessionRegistry {
     }
 
     /// Starts the registry of hub `hub`; what it returns is given to the faces. Sessions are told to
-    /// `book`.
-    pub fn open(hub: &str, book: Option<Book>) -> Arc<SessionDoor> {
+    /// `book`, and each user has so many.
+    pub fn open(hub: &str, book: Option<Book>, limits: UsageLimits) -> Arc<SessionDoor> {
+        let hub = name("hub", hub);
+        let usage = Arc::new(Mutex::new(Usage::new(limits)));
+        let (open, begun, sums) = (
+            Arc::<AtomicUsize>::default(),
+            Begun::default(),
+            Arc::<Sums>::default(),
+        );
         let registry = Self {
-            hub: name("hub", hub),
+            sessions: HashMap::new(),
+            open: open.clone(),
+            begun: begun.clone(),
+            sums: sums.clone(),
+            hub: hub.clone(),
+            usage: usage.clone(),
             book: book.clone(),
-            ..Self::default()
         };
-        let (open, begun) = (registry.open.clone(), registry.begun.clone());
-        let (sums, hub) = (registry.sums.clone(), registry.hub.clone());
         Arc::new(SessionDoor {
             registry: registry.start(),
             open,
             begun,
             sums,
             hub,
+            usage,
             book,
             untold: AtomicU64::new(0),
         })
@@ -356,6 +366,8 @@ impl Handler<Ended> for SessionRegistry {
     type Result = ();
 
     fn handle(&mut self, Ended(session): Ended, _: &mut Self::Context) {
+        // Also of one that rested too long, of which no face told.
+        self.usage.lock().ended(&session);
         if let Some(actor) = self.sessions.remove(&session) {
             actor.do_send(End);
         }
@@ -371,6 +383,7 @@ pub struct SessionDoor {
     begun: Begun,
     sums: Arc<Sums>,
     hub: String,
+    usage: Arc<Mutex<Usage>>,
     book: Option<Book>,
     untold: AtomicU64,
 }
@@ -431,6 +444,7 @@ impl SessionPort for SessionDoor {
     }
 
     fn asked_times(&self, session: &str, user: &str, times: u64) {
+        self.usage.lock().began(session, user);
         let asked = Asked {
             session: session.to_owned(),
             user: user.to_owned(),
@@ -442,12 +456,22 @@ impl SessionPort for SessionDoor {
     }
 
     fn ended(&self, session: &str) {
+        self.usage.lock().ended(session);
         // Sessions end rarely, and each once: the bound of the mailbox need not hold for them.
         self.registry.do_send(Ended(session.to_owned()));
     }
 
     fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    fn admits(&self, user: &str) -> bool {
+        self.usage.lock().admits(user)
+    }
+
+    fn spend(&self, user: &str) -> Result<(), Duration> {
+        let spent = self.usage.lock().spend(user, now());
+        spent.map_err(|wait| Duration::from_nanos(u64::try_from(wait).unwrap_or_default()))
     }
 }
 
@@ -457,7 +481,8 @@ mod tests {
 
     #[actix::test]
     async fn a_session_is_there_from_its_first_request_to_its_end() {
-        let door = SessionRegistry::open("hub-1", None);
+        let limits = crate::access::AccessConfig::default().usage();
+        let door = SessionRegistry::open("hub-1", None, limits);
         door.asked("opc.tcp 1", "anna");
         door.asked("opc.tcp 1", "anna");
         door.asked("http 1", "local");

@@ -59,6 +59,12 @@ async fn onlooker(api: &Api, request: &ServiceRequest) -> Result<Option<Caller>,
             };
             let token = log_in.shown(request.headers()).ok_or_else(stranger)?;
             let session = log_in.asked(&token).ok_or_else(stranger)?;
+            if let Err(wait) = api.context.sessions.spend(&session.user) {
+                let seconds = wait.as_secs().saturating_add(1);
+                let detail = "you ask too often: wait, and ask for less at a time";
+                let seconds = u16::try_from(seconds).unwrap_or(u16::MAX);
+                return Err(Problem::too_early(detail, seconds));
+            }
             if !is_admitted(api.context.access.gate(), &session.user) {
                 log_in.end(&token);
                 // They were put out. That they came again is recorded; what they are told is the same.

@@ -7,6 +7,7 @@ use super::ports::{ChartReader, CheckpointPort, ErasePort, LedgerReader};
 use super::problem::Problem;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
+use crate::protocols::log_in::LogInPort;
 use crate::protocols::opcua::server::Machine;
 use crate::protocols::ports::{AccessPort, AlarmPort, ControlPort, HistoryPort, SessionPort};
 use crate::stats::Stats;
@@ -72,6 +73,8 @@ pub struct ApiContext {
     pub alarms: Arc<dyn AlarmPort>,
     /// Says what users may.
     pub access: Arc<dyn AccessPort>,
+    /// Says who somebody is; without it nobody logs in.
+    pub log_in: Option<Arc<dyn LogInPort>>,
     /// Who is told of the people at the dashboard.
     pub sessions: Arc<dyn SessionPort>,
     /// What was recorded; without it there is no history.

@@ -310,6 +310,7 @@ impl FakeHub {
             control: None,
             alarms: FakeAlarms::new(),
             access: access_as(Role::Engineer),
+            log_in: None,
             history: None,
             checkpoints: None,
             eraser: None,

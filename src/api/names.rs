@@ -2,7 +2,6 @@
 
 use super::guard::is_loopback;
 use crate::crypto::TlsServerConfig;
-use crate::store::CredentialFiles;
 use actix_web::http::uri::Authority;
 use std::net::IpAddr;
 
@@ -13,8 +12,6 @@ pub struct Front {
     pub hosts: Vec<String>,
     /// TLS; plain without it.
     pub tls: Option<TlsServerConfig>,
-    /// The users who log in; without it nobody does.
-    pub users: Option<CredentialFiles>,
 }
 
 /// What a request's `Host` and `Origin` are compared with.

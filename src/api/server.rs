@@ -135,7 +135,7 @@ pub(super) struct Api {
 /// When the address is not a loopback address and `front` has not both TLS and users, when it is taken, or
 /// the operating system refuses.
 pub fn start(bind: SocketAddr, front: Front, context: ApiContext) -> Result<Running, ApiError> {
-    if !bind.ip().is_loopback() && (front.tls.is_none() || front.users.is_none()) {
+    if !bind.ip().is_loopback() && (front.tls.is_none() || context.log_in.is_none()) {
         return Err(ApiError::NotLoopback(bind));
     }
     let scheme = if front.tls.is_some() { "https" } else { "http" };
@@ -222,9 +222,9 @@ async fn serve(
     let ticker = actix_web::rt::spawn(feed.clone().run(context.clone(), stopped));
     let sessions = context.sessions.clone();
     let names = Names::new(&front, address);
-    let log_in = front.users.map(|users| {
+    let log_in = context.log_in.clone().map(|desk| {
         let (limits, port) = (SessionLimits::default(), context.sessions.clone());
-        LogIn::new(users, &context.hub_id, names.tls, limits, port)
+        LogIn::new(desk, names.tls, limits, port)
     });
     let api = web::Data::new(Api {
         context,
@@ -236,6 +236,7 @@ async fn serve(
     let server = match front.tls {
         None => bounded!(server, listener),
         Some(tls) => bounds!(server)
+            .on_connect(log_in::keep_shown)
             .listen_rustls_0_23(listener, tls)
             .map(HttpServer::run),
     };

@@ -2,7 +2,8 @@
 
 mod bindings;
 
-use super::http_get::{HubUrl, get_json, post_json};
+use super::http_get::{get_json, post_json};
+use super::hub_args::HubArgs;
 use super::output::{self, Align, Style, cell};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -24,22 +25,12 @@ Examples:
   weighbridge access bindings                           what the devices are known by
   weighbridge access bind press-1                       the machine that answers now is press-1
 
-Every change is a record before it is in force. Whoever asks here is the user `local`, with the roles that
-`roles` in [http] gives: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
+Every change is a record before it is in force. Who asks is whoever logged in (`weighbridge login`), or
+the user `local` with the `roles` of [http] where nobody does: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
 Exit codes: 0 listed or done, 1 refused, 69 no hub answers.")]
 pub(super) struct AccessArgs {
-    /// A running hub
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080",
-        env = "WEIGHBRIDGE_URL",
-        global = true
-    )]
-    url: HubUrl,
-    /// Print one JSON object
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
     #[command(subcommand)]
     act: Option<Act>,
 }
@@ -135,15 +126,15 @@ struct Listed {
 pub(super) fn run(args: AccessArgs) -> anyhow::Result<ExitCode> {
     const PATH: &str = "/api/v1/access";
     let answer = match &args.act {
-        None | Some(Act::Bindings) => get_json(&args.url, PATH, &[])?,
+        None | Some(Act::Bindings) => get_json(&args.hub.url, PATH, &[])?,
         Some(Act::Bind { device }) => {
-            let seen = get_json(&args.url, PATH, &[])?;
+            let seen = get_json(&args.hub.url, PATH, &[])?;
             let wish = bindings::accept(&seen, device)?;
-            post_json(&args.url, PATH, &wish)?
+            post_json(&args.hub.url, PATH, &wish)?
         }
-        Some(act) => post_json(&args.url, PATH, &wish(act)?)?,
+        Some(act) => post_json(&args.hub.url, PATH, &wish(act)?)?,
     };
-    match args.json {
+    match args.hub.json {
         true => output::print_json(&answer)?,
         false => {
             let text = match args.act {

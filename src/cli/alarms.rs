@@ -1,6 +1,7 @@
 //! `weighbridge alarms`: what is wrong now, and what is done about it.
 
-use super::http_get::{HubUrl, get_json, post_json};
+use super::http_get::{get_json, post_json};
+use super::hub_args::HubArgs;
 use super::output::{self, Align, Style, cell};
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
@@ -16,21 +17,11 @@ Examples:
   weighbridge alarms confirm plc-1/temperature
   weighbridge alarms shelve plc-1/temperature --minutes 30
 
-Whoever asks here is the user `local`, with the roles that `roles` in [http] gives.
+Who asks is whoever logged in (`weighbridge login`), or the user `local` with the `roles` of [http].
 Exit codes: 0 listed or done, 1 refused, 69 no hub answers.")]
 pub(super) struct AlarmsArgs {
-    /// A running hub
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080",
-        env = "WEIGHBRIDGE_URL",
-        global = true
-    )]
-    url: HubUrl,
-    /// Print one JSON object
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
     #[command(subcommand)]
     act: Option<Act>,
 }
@@ -73,7 +64,7 @@ struct Of {
 
 pub(super) fn run(args: AlarmsArgs) -> anyhow::Result<ExitCode> {
     let answer = match &args.act {
-        None => get_json(&args.url, "/api/v1/alarms", &[])?,
+        None => get_json(&args.hub.url, "/api/v1/alarms", &[])?,
         Some(act) => {
             let (action, of, minutes) = match act {
                 Act::Ack(of) => ("acknowledge", of, None),
@@ -92,14 +83,14 @@ pub(super) fn run(args: AlarmsArgs) -> anyhow::Result<ExitCode> {
                 body["minutes"] = json!(minutes);
             }
             let path = format!("/api/v1/alarms/{action}");
-            let alarm = post_json(&args.url, &path, &body)?;
-            match args.json {
+            let alarm = post_json(&args.hub.url, &path, &body)?;
+            match args.hub.json {
                 true => alarm,
                 false => json!({ "alarms": [alarm] }),
             }
         }
     };
-    match args.json {
+    match args.hub.json {
         true => output::print_json(&answer)?,
         false => output::print(&text(&answer, Style::stdout()))?,
     }

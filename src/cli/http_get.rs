@@ -1,11 +1,18 @@
-//! One HTTP/1.1 GET or POST to a hub or a witness on this machine: enough for their APIs, and nothing else. No TLS,
-//! no redirects, no compression; every step and every size is bounded.
+//! One HTTP/1.1 GET or POST to a hub or a witness, in plain or by TLS: enough for their APIs, and nothing else.
+//! No redirects, no compression; every step and every size is bounded. Whoever logged in at the hub
+//! (`weighbridge login`) is who asks.
 
+use super::session;
+use crate::crypto::tls;
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value as Json;
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -34,9 +41,52 @@ impl Unreachable {
     }
 }
 
-/// An address of a hub: `http://HOST[:PORT]`.
+/// Names a file with the authority of a hub's certificate, for those who are not logged in.
+const CA_VARIABLE: &str = "WEIGHBRIDGE_CA";
+
+/// By what somebody is known to a hub, and it to them.
+#[derive(Default)]
+pub(super) struct Credentials {
+    /// That of a session.
+    pub(super) token: Option<Zeroizing<String>>,
+    /// The authority of the hub's certificate, in PEM.
+    pub(super) ca: Option<String>,
+    /// The files of a certificate and its key.
+    pub(super) pair: Option<(PathBuf, PathBuf)>,
+}
+
+impl Credentials {
+    /// Those of the session at a hub, if there is one.
+    fn kept(url: &HubUrl) -> anyhow::Result<Self> {
+        let kept = session::at(url)?;
+        Ok(kept.map_or_else(Self::default, |kept| Self {
+            token: kept.is_open().then(|| Zeroizing::new(kept.token.clone())),
+            ca: kept.ca.clone(),
+            pair: None,
+        }))
+    }
+
+    fn tls(&self, url: &HubUrl) -> anyhow::Result<TlsConnector> {
+        let named = || std::env::var_os(CA_VARIABLE).filter(|v| !v.is_empty());
+        let pem = match (&self.ca, named()) {
+            (Some(pem), _) => pem.clone(),
+            (None, Some(file)) => std::fs::read_to_string(&file)
+                .with_context(|| format!("{} cannot be read", PathBuf::from(file).display()))?,
+            (None, None) => bail!(
+                "nothing is known by which the certificate of {url} could be checked: log in with \
+                 `weighbridge login {url} --user NAME --ca pki/authority.crt`, or name the site's authority by \
+                 {CA_VARIABLE}=FILE"
+            ),
+        };
+        let pair = self.pair.as_ref().map(|(c, k)| (c.as_path(), k.as_path()));
+        Ok(TlsConnector::from(tls::client_trusting(&pem, pair)?))
+    }
+}
+
+/// An address of a hub: `http://HOST[:PORT]` or `https://HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HubUrl {
+    tls: bool,
     host: String,
     port: u16,
 }
@@ -45,18 +95,16 @@ impl std::str::FromStr for HubUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix("http://").ok_or_else(|| {
-            if text.starts_with("https://") {
-                "a hub speaks plain HTTP on its own machine: write http://".to_owned()
-            } else {
-                format!(
-                    "expected http://HOST:PORT, for example http://127.0.0.1:8080, not `{text}`"
-                )
-            }
+        let plain = text.strip_prefix("http://").map(|rest| (false, rest));
+        let either = plain.or_else(|| Some((true, text.strip_prefix("https://")?)));
+        let (tls, rest) = either.ok_or_else(|| {
+            format!(
+                "expected http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080, not `{text}`"
+            )
         })?;
         let authority = rest.trim_end_matches('/');
         if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
-            return Err("expected only http://HOST:PORT, without a path".to_owned());
+            return Err("expected only the address, without a path: https://HOST:PORT".to_owned());
         }
         let bracket_end = authority.rfind(']').map_or(0, |i| i + 1);
         let colon = authority
@@ -64,7 +112,7 @@ impl std::str::FromStr for HubUrl {
             .and_then(|tail| tail.rfind(':'))
             .map(|i| bracket_end + i);
         let (host, port) = match colon {
-            None => (authority, 80),
+            None => (authority, if tls { 443 } else { 80 }),
             Some(colon) => {
                 let (host, port) = authority.split_at(colon);
                 let port = port.trim_start_matches(':');
@@ -74,12 +122,18 @@ impl std::str::FromStr for HubUrl {
                 (host, port)
             }
         };
-        let host = host.to_owned();
-        Ok(Self { host, port })
+        // A name is the same in whichever letters it is written, and so is the session there.
+        let host = host.to_ascii_lowercase();
+        Ok(Self { tls, host, port })
     }
 }
 
 impl HubUrl {
+    /// Whether TLS is spoken.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// Its host, an IPv6 address in brackets.
     pub(super) fn host(&self) -> &str {
         &self.host
@@ -88,7 +142,8 @@ impl HubUrl {
 
 impl std::fmt::Display for HubUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -173,12 +228,50 @@ impl Body {
     }
 }
 
+/// POSTs JSON to `path` of the hub at `url` as somebody who is not logged in there; status and JSON of the answer,
+/// whatever the status.
+pub(super) fn post_with(
+    url: &HubUrl,
+    path: &str,
+    json: &str,
+    credentials: &Credentials,
+) -> anyhow::Result<(u16, Json)> {
+    let body = Body {
+        kind: "application/json",
+        text: json.to_owned(),
+    };
+    let answer = ask_with(url, path, Some(&body), credentials)?;
+    let json = serde_json::from_slice(&answer.body).with_context(|| {
+        let status = answer.status;
+        format!("{url}{path} answered {status} without JSON; is it a Weighbridge hub?")
+    })?;
+    Ok((answer.status, json))
+}
+
 fn ask(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Result<Answer> {
+    let credentials = Credentials::kept(url)?;
+    let answer = ask_with(url, target, body, &credentials)?;
+    let log_in = format!("`weighbridge login {url} --user NAME`");
+    match (answer.status, &credentials.token) {
+        (401, Some(_)) => bail!(
+            "your session at {url} is over: it ended by rest or age, or the hub was started again; log in again by {log_in}"
+        ),
+        (401, None) => bail!("{url} wants to know who you are: log in by {log_in}"),
+        _ => Ok(answer),
+    }
+}
+
+fn ask_with(
+    url: &HubUrl,
+    target: &str,
+    body: Option<&Body>,
+    credentials: &Credentials,
+) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the asynchronous runtime cannot be started")?;
-    runtime.block_on(request(url, target, body))
+    runtime.block_on(request(url, target, body, credentials))
 }
 
 /// An absolute path of these segments, whatever is in them.
@@ -218,7 +311,12 @@ struct Answer {
     body: Vec<u8>,
 }
 
-async fn request(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Result<Answer> {
+async fn request(
+    url: &HubUrl,
+    target: &str,
+    body: Option<&Body>,
+    credentials: &Credentials,
+) -> anyhow::Result<Answer> {
     let unreachable = |reason: String| Unreachable {
         address: url.to_string(),
         reason,
@@ -233,25 +331,41 @@ async fn request(url: &HubUrl, target: &str, body: Option<&Body>) -> anyhow::Res
         Ok(Err(e)) => bail!(unreachable(e.to_string())),
         Ok(Ok(stream)) => stream,
     };
-    tokio::time::timeout(ANSWER, exchange(stream, url, target, body))
+    let token = credentials.token.as_ref().map(|token| token.as_str());
+    let unread = || format!("the answer of {url} cannot be read");
+    let exchanged = async {
+        if !url.tls {
+            let plain = exchange(stream, url, (target, token), body).await;
+            return plain.with_context(unread);
+        }
+        let (connector, name) = (credentials.tls(url)?, tls::server_name(&url.host)?);
+        let stream = connector.connect(name, stream).await.with_context(|| {
+            format!("{url} did not show a certificate for this name by the authority that is trusted here")
+        })?;
+        let secure = exchange(stream, url, (target, token), body).await;
+        secure.with_context(unread)
+    };
+    tokio::time::timeout(ANSWER, exchanged)
         .await
         .map_err(|_| anyhow!("{url} did not answer within {} s", ANSWER.as_secs()))?
-        .with_context(|| format!("the answer of {url} cannot be read"))
 }
 
-async fn exchange(
-    mut stream: TcpStream,
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     url: &HubUrl,
-    target: &str,
+    (target, token): (&str, Option<&str>),
     body: Option<&Body>,
 ) -> anyhow::Result<Answer> {
     let (host, port) = (&url.host, url.port);
     let method = if body.is_some() { "POST" } else { "GET" };
-    let mut request = format!(
+    let mut request = Zeroizing::new(format!(
         "{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: application/json, text/plain\r\n\
          User-Agent: weighbridge/{}\r\nConnection: close\r\n",
         env!("CARGO_PKG_VERSION")
-    );
+    ));
+    if let Some(token) = token {
+        request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+    }
     if let Some(Body { kind, text }) = body {
         let length = text.len();
         request.push_str(&format!(
@@ -374,10 +488,16 @@ mod tests {
         let url: HubUrl = "http://[::1]:81".parse().unwrap();
         assert_eq!((url.host.as_str(), url.port), ("[::1]", 81));
         let url: HubUrl = "http://[::1]".parse().unwrap();
-        assert_eq!(url.port, 80);
+        assert_eq!((url.port, url.is_tls()), (80, false));
+        let url: HubUrl = "https://Plant.Example/".parse().unwrap();
+        assert_eq!(
+            (url.to_string().as_str(), url.is_tls()),
+            ("https://plant.example:443", true)
+        );
         for bad in [
             "127.0.0.1:8080",
-            "https://127.0.0.1",
+            "ftp://127.0.0.1",
+            "https://",
             "http://",
             "http://h:99999",
             "http://h/api",

@@ -21,11 +21,13 @@ mod erase;
 mod evidence;
 mod history;
 mod http_get;
+mod hub_args;
 mod import;
 mod init;
 mod ledger_from;
 mod live;
 mod log;
+mod login;
 mod output;
 mod private_process;
 mod profile;
@@ -38,6 +40,7 @@ mod replay;
 mod run;
 mod scan;
 mod secret_input;
+mod session;
 mod sim;
 mod status;
 mod stopped_hub;
@@ -96,6 +99,10 @@ enum Command {
     Certs(certs::CertsArgs),
     /// Add, list and remove users: passwords, one-time codes, keys
     User(user::UserArgs),
+    /// Log in at a hub, for the commands below
+    Login(login::LoginArgs),
+    /// Log out
+    Logout(login::LogoutArgs),
     /// Show how a running hub is
     Status(status::StatusArgs),
     /// Show the newest values of a device's tags
@@ -167,6 +174,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Profile(args) => profile::run(args),
         Command::Certs(args) => certs::run(args),
         Command::User(args) => user::run(args),
+        Command::Login(args) => login::run(args),
+        Command::Logout(args) => login::log_out(args),
         Command::Status(args) => status::run(args),
         Command::Read(args) => read::run(args),
         Command::Write(args) => write::run(args),

@@ -21,7 +21,7 @@ pub(super) fn new_password(
 }
 
 /// The first line of a file, as secret stores mount them.
-fn first_line(file: &Path) -> anyhow::Result<Zeroizing<String>> {
+pub(super) fn first_line(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let text = fs::read_to_string(file)
         .with_context(|| format!("the password in {} cannot be read", file.display()))?;
     let text = Zeroizing::new(text);
@@ -38,7 +38,7 @@ fn typed_twice(name: &str) -> anyhow::Result<Zeroizing<String>> {
     }
 }
 
-fn typed(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
+pub(super) fn typed(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     let typed = rpassword::prompt_password(prompt);
     let typed = typed.context("there is no terminal to ask at; give --password-file FILE");
     Ok(Zeroizing::new(typed?))

@@ -145,10 +145,15 @@ fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>)
             ConfigError::Closed => &["allow_none_loopback"],
             ConfigError::TrustAny(_) => &["trust"],
             ConfigError::ZeroLimit(limit) => &["limits", limit],
-            ConfigError::LogIn { .. } | ConfigError::Name { .. } => &["users"],
+            ConfigError::LogIn { .. }
+            | ConfigError::Name { .. }
+            | ConfigError::TwoSources { .. } => &["users"],
+            ConfigError::TwoFolders => &["user_certificates"],
         };
         let span = match &error {
-            ConfigError::LogIn { index, .. } | ConfigError::Name { index, .. } => {
+            ConfigError::LogIn { index, .. }
+            | ConfigError::Name { index, .. }
+            | ConfigError::TwoSources { index, .. } => {
                 input.element(&["opcua_server", "users"], *index, "name")
             }
             _ => input.spot(&[&["opcua_server"], key].concat()).value,

@@ -114,10 +114,14 @@ pub struct HttpConfig {
     pub log_in: bool,
     /// The users of whom the configuration says the roles; others are enrolled while the hub runs.
     pub users: Vec<HttpUser>,
-    /// Directory of the users' credentials, as `weighbridge user` keeps them.
+    /// Directory of the users' credentials, as `weighbridge user` keeps them; of the users of all faces.
     pub credentials: PathBuf,
+    /// The authorities that may issue certificates for users, in PEM; for all faces.
+    pub authority: PathBuf,
     /// Whether it speaks TLS, and only that.
     pub tls: bool,
+    /// Whether it asks those who connect by TLS for a certificate, by which users may log in.
+    pub client_certificates: bool,
     /// Names and addresses that it is asked for by, besides loopback and the address that it listens on.
     pub hosts: Vec<String>,
     /// Its certificate, and those between it and its authority, in PEM; `None`: what the site's
@@ -153,7 +157,9 @@ impl Default for HttpConfig {
             log_in: false,
             users: Vec::new(),
             credentials: "users".into(),
+            authority: "pki/authority.crt".into(),
             tls: false,
+            client_certificates: false,
             hosts: Vec::new(),
             certificate: None,
             key: None,
@@ -211,6 +217,15 @@ impl HttpConfig {
                     .to_owned(),
             ));
         }
+        if self.client_certificates && !guarded {
+            return Some((
+                "client_certificates",
+                "nobody can log in by certificate where there is no TLS, or nobody logs in"
+                    .to_owned(),
+                "add `log_in = true` and `tls = true`, or leave `client_certificates` out"
+                    .to_owned(),
+            ));
+        }
         if self.certificate.is_some() != self.key.is_some() {
             let (key, other) = match self.key {
                 Some(_) => ("key", "certificate"),
@@ -238,6 +253,7 @@ impl HttpConfig {
         let issued = || format!("pki/issued/hub/{hub}.crt").into();
         let own = |path: Option<PathBuf>, default| base.join(path.unwrap_or(default));
         self.credentials = base.join(&self.credentials);
+        self.authority = base.join(&self.authority);
         self.certificate = Some(own(self.certificate.take(), issued()));
         self.key = Some(own(self.key.take(), "keys/https.key".into()));
     }

@@ -236,8 +236,8 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
         ("unit" | "description" | "host" | "user", _) => return None,
         // Paths: any text is one.
         (
-            "data" | "profiles" | "credentials" | "signing_key" | "sealing_key" | "pki_dir"
-            | "password_file",
+            "data" | "profiles" | "credentials" | "authority" | "signing_key" | "sealing_key"
+            | "pki_dir" | "password_file",
             _,
         ) => {
             return None;

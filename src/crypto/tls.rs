@@ -5,11 +5,14 @@
 use super::key_file::{self, KeyFileError};
 pub use rustls::ServerConfig as TlsServerConfig;
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore};
+use rustls::{ServerConfig, SignatureScheme};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -115,6 +118,36 @@ impl TlsFiles {
     }
 }
 
+/// Settings of a side that connects, and takes certificates by the authorities in `pem`; it shows a
+/// certificate of its own (and key), in PEM files, if there is one.
+///
+/// # Errors
+/// When there is no certificate in `pem`, or the files cannot be used.
+pub fn client_trusting(
+    pem: &str,
+    own: Option<(&Path, &Path)>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let given = Path::new("what was given as authority");
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|e| unusable(given, e))?;
+        roots.add(certificate).map_err(|e| unusable(given, e))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(given, "there is none in it"));
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| unusable(given, e))?
+        .with_root_certificates(roots);
+    Ok(Arc::new(match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => builder
+            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+            .map_err(|e| unlike(certificate, key, &e))?,
+    }))
+}
+
 /// The files of a server that shows who it is, and asks for no certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsPair {
@@ -137,6 +170,79 @@ impl TlsPair {
             .with_no_client_auth()
             .with_single_cert(certificates(&self.certificate)?, private_key(&self.key)?)
             .map_err(pair)
+    }
+
+    /// The same, but who connects may show a certificate. Whoever's it is, TLS proves only that they have its
+    /// key: whether it is worth anything is for the log-in to say. Browsers are told that one of the
+    /// authorities in the file `hint` is wanted, if there is one, and so do not offer others.
+    ///
+    /// # Errors
+    /// As for [`TlsPair::server`].
+    pub fn server_asking(&self, hint: Option<&Path>) -> Result<TlsServerConfig, TlsError> {
+        let pair = |e| unlike(&self.certificate, &self.key, &e);
+        let provider = provider();
+        let mut authorities = RootCertStore::empty();
+        if let Some(found) = hint.and_then(|file| certificates(file).ok()) {
+            authorities.add_parsable_certificates(found);
+        }
+        let shown = Arc::new(AnyClient {
+            algorithms: provider.signature_verification_algorithms,
+            hints: authorities.subjects(),
+        });
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(pair)?
+            .with_client_cert_verifier(shown)
+            .with_single_cert(certificates(&self.certificate)?, private_key(&self.key)?)
+            .map_err(pair)
+    }
+}
+
+/// Takes any certificate, or none, from who proves to have its key.
+#[derive(Debug)]
+struct AnyClient {
+    algorithms: WebPkiSupportedAlgorithms,
+    hints: Vec<DistinguishedName>,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, shown, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, shown, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 

@@ -5,6 +5,7 @@ use super::retention::{Retainer, RetentionView};
 use super::{Hub, HubError};
 use crate::access::{Caller, Role};
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
+use crate::actors::log_in::LogInDesk;
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, Front,
     LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, RetentionStatus, Standing,
@@ -17,6 +18,7 @@ use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
 use crate::model::DeviceId;
 use crate::protocols::edge::NodeStatus;
+use crate::protocols::log_in::LogInPort;
 use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
 use crate::protocols::ports::{AccessError, AccessPort, LedgerPort, SessionPort};
@@ -29,6 +31,15 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use weighbridge_verifier::Hash;
 
+/// The files in which users are.
+#[derive(Clone, Debug)]
+pub struct LogInFiles {
+    /// The directory of their credentials, as `weighbridge user` keeps it.
+    pub credentials: PathBuf,
+    /// The authorities that may issue certificates for them; PEM.
+    pub authority: Option<PathBuf>,
+}
+
 /// Which faces a hub opens.
 #[derive(Clone, Debug, Default)]
 pub struct Faces {
@@ -38,10 +49,14 @@ pub struct Faces {
     pub http_roles: Vec<Role>,
     /// The users of whom the configuration says the roles, where they log in.
     pub http_users: Vec<(String, Vec<Role>)>,
-    /// The directory of the credentials of those who log in at HTTP; nobody does when `None`.
-    pub http_log_in: Option<PathBuf>,
+    /// Whether users log in at HTTP.
+    pub http_log_in: bool,
+    /// Where it is looked up who somebody is, for all faces.
+    pub log_in: Option<LogInFiles>,
     /// The files of HTTP's TLS; plain when `None`.
     pub http_tls: Option<TlsPair>,
+    /// Whether HTTP asks those who connect by TLS for a certificate.
+    pub http_client_certificates: bool,
     /// Names that HTTP is asked for by, besides loopback and its own address.
     pub http_hosts: Vec<String>,
     /// The OPC UA server; none when `None`.
@@ -57,8 +72,13 @@ impl Faces {
             http: Some(config.http.bind),
             http_roles: config.http.roles.clone(),
             http_users: users_of(&config.http),
-            http_log_in: config.http.log_in.then(|| config.http.credentials.clone()),
+            http_log_in: config.http.log_in,
+            log_in: Some(LogInFiles {
+                credentials: config.http.credentials.clone(),
+                authority: Some(config.http.authority.clone()),
+            }),
             http_tls: config.http.tls_pair(),
+            http_client_certificates: config.http.client_certificates,
             http_hosts: config.http.hosts.clone(),
             opcua: Some(config.opcua_server.clone()),
             devices: config.devices.iter().map(device_info).collect(),
@@ -71,10 +91,11 @@ impl Faces {
             Some(config) => ScadaServer::users(config)?,
             None => Vec::new(),
         };
-        match (self.http, &self.http_log_in) {
-            (Some(_), None) => users.push((api::LOCAL.to_owned(), self.http_roles.clone())),
-            (Some(_), Some(_)) => users.extend(self.http_users.iter().cloned()),
-            (None, _) => {}
+        if self.http.is_some() && !self.http_log_in {
+            users.push((api::LOCAL.to_owned(), self.http_roles.clone()));
+        }
+        if self.http.is_some() && self.http_log_in || self.hubs_users_at_opcua() {
+            users.extend(self.http_users.iter().cloned());
         }
         // Whoever is named at two faces is one user, with the roles of both.
         let mut merged: BTreeMap<String, Vec<Role>> = BTreeMap::new();
@@ -84,13 +105,34 @@ impl Faces {
         Ok(merged.into_iter().collect())
     }
 
+    fn hubs_users_at_opcua(&self) -> bool {
+        self.opcua.as_ref().is_some_and(|config| config.log_in)
+    }
+
+    /// Where users log in at hub `hub`, whichever face they come to.
+    fn desk(&self, hub: &str) -> Arc<dyn LogInPort> {
+        Arc::new(match &self.log_in {
+            Some(files) => {
+                let credentials = CredentialFiles::new(&files.credentials);
+                LogInDesk::new(hub, credentials, files.authority.clone())
+            }
+            None => LogInDesk::without_users(hub),
+        })
+    }
+
     /// How HTTP is reached. Reads the files of its TLS.
     fn front(&self) -> Result<Front, HubError> {
-        let tls = self.http_tls.as_ref().map(TlsPair::server);
+        let authority = self.log_in.as_ref().and_then(|l| l.authority.as_deref());
+        let tls = self
+            .http_tls
+            .as_ref()
+            .map(|pair| match self.http_client_certificates {
+                true => pair.server_asking(authority),
+                false => pair.server(),
+            });
         Ok(Front {
             hosts: self.http_hosts.clone(),
             tls: tls.transpose().map_err(HubError::HttpTls)?,
-            users: self.http_log_in.as_deref().map(CredentialFiles::new),
         })
     }
 }
@@ -204,7 +246,7 @@ impl Hub {
         let control = self.control();
         self.runtime().block_on(self.name_users(&faces.users()?))?;
         let access: Arc<dyn AccessPort> = Arc::new(self.access().clone());
-        if faces.http.is_some() && faces.http_log_in.is_none() {
+        if faces.http.is_some() && !faces.http_log_in {
             // Whoever is on this machine is in from now on, also when nothing can be recorded later. Who may
             // not come in is told so when they ask.
             let local = Caller::new(api::LOCAL, api::FACE);
@@ -217,6 +259,7 @@ impl Hub {
                 tracing::warn!(%error, "users of this machine are not let in");
             }
         }
+        let desk = faces.desk(self.id());
         let opcua = match &faces.opcua {
             Some(config) => {
                 machines.set(machines_of(&faces.devices));
@@ -226,6 +269,7 @@ impl Hub {
                     history: Some(self.past().clone()),
                     machines: machines.clone(),
                     access: Some(access.clone()),
+                    log_in: Some(desk.clone()),
                     ..ScadaPorts::new(self.live().clone(), view.clone(), self.sessions().clone())
                 };
                 let server = ScadaServer::start(config.clone(), ports);
@@ -249,6 +293,7 @@ impl Hub {
                     control: Some(control),
                     alarms: Arc::new(self.alarms().clone()),
                     access,
+                    log_in: faces.http_log_in.then_some(desk),
                     sessions: self.sessions().clone(),
                     history: Some(self.past().clone()),
                     checkpoints: self.checkpoints().map(|c| c as _),

@@ -28,7 +28,7 @@ pub(crate) use device::check as check_devices;
 pub use edges::EdgesSetup;
 pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
-pub use faces::{Faces, OpenFaces, device_info};
+pub use faces::{Faces, LogInFiles, OpenFaces, device_info};
 pub use history::HubHistory;
 pub use retention::{Retainer, RetentionSetup};
 
@@ -477,9 +477,10 @@ impl Actors {
                 let status = ledger.status();
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
+                let usage = config_of_access.usage();
                 let access = AccessDesk::new(gate.clone(), journal.clone(), config_of_access);
                 let book = Book::new(journal.clone(), access.clone());
-                let sessions = SessionRegistry::open(&id, Some(book));
+                let sessions = SessionRegistry::open(&id, Some(book), usage);
                 let seen = (status, (committed, first), sessions);
                 let asked = (gate, journal.clone());
                 let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);

@@ -62,7 +62,11 @@ impl HubBuilder {
                 batches: retention.batches.map(|age| age.0),
                 bodies: retention.bodies.map(|age| age.0),
                 max_bytes: retention.max_mb.map(|mb| mb.saturating_mul(1_000_000)),
-                archive: retention.archive.clone(),
+                // As notices have it, for whoever reads them elsewhere.
+                archive: retention
+                    .archive
+                    .as_ref()
+                    .map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone())),
                 interval: retention.interval.0.0,
             });
         }

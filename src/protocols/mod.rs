@@ -5,6 +5,8 @@ pub mod edge;
 #[cfg(test)]
 pub(crate) mod fake_alarms;
 mod fixed_access;
+mod fixed_log_in;
+pub mod log_in;
 pub mod modbus;
 pub mod neighbour;
 pub mod opcua;
@@ -13,4 +15,5 @@ pub mod preprocess;
 pub mod source;
 
 pub use fixed_access::FixedAccess;
+pub use fixed_log_in::FixedLogIn;
 pub use source::{Mode, Recorded, Sent, Source, SourceError};

@@ -68,6 +68,19 @@ pub trait SessionPort: Send + Sync + 'static {
 
     /// How many sessions there are.
     fn open(&self) -> usize;
+
+    /// Whether `user` may begin one more, with those at all faces.
+    fn admits(&self, user: &str) -> bool {
+        let _ = user;
+        true
+    }
+
+    /// `user`, who logged in, asks for something; an error is how long they have to wait, because they asked too
+    /// often at all faces together.
+    fn spend(&self, user: &str) -> Result<(), Duration> {
+        let _ = user;
+        Ok(())
+    }
 }
 
 /// Why somebody was not let in, or a change of access was not made.

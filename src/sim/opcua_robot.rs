@@ -274,9 +274,13 @@ async fn tend_door(first: TcpListener, inner: SocketAddr, faults: super::fault::
         let away = faults.disconnects() || faults.corrupts();
         let guard = match listener.take() {
             _ if away => None,
-            Some(listener) => Guard::start(listener, inner, rules.clone(), Arc::default()).ok(),
+            Some(listener) => {
+                Guard::start(listener, inner, rules.clone(), Arc::default(), None).ok()
+            }
             None => match TcpListener::bind(address).await {
-                Ok(listener) => Guard::start(listener, inner, rules.clone(), Arc::default()).ok(),
+                Ok(listener) => {
+                    Guard::start(listener, inner, rules.clone(), Arc::default(), None).ok()
+                }
                 Err(error) => {
                     tracing::warn!(%address, "a simulated robot cannot come back yet: {error}");
                     None

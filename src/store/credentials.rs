@@ -7,11 +7,15 @@
 use super::small_file;
 use crate::access::credentials::MAX_TEXT;
 use crate::access::{Credentials, CredentialsError, user_name};
+use crate::crypto::Certificate;
+use crate::crypto::certificate::MAX_CERTIFICATE;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// The folder of the certificates that users were bound to.
+const CERTIFICATES: &str = "certificates";
 /// Name of the lock file.
 const LOCK_FILE: &str = ".lock";
 /// What the files' names end with.
@@ -163,6 +167,37 @@ impl CredentialFiles {
             other => other.map_err(|e| self.io(&path, e))?,
         }
         small_file::sync_directory(&self.dir).map_err(|e| self.io(&self.dir, e))
+    }
+
+    /// Keeps a certificate that a user was bound to, for protocols that show no more than the hash of one
+    /// (OPC UA). It says nothing of whom it belongs to: the credentials do.
+    pub fn keep_certificate(&self, certificate: &Certificate) -> Result<(), CredentialStoreError> {
+        let folder = self.dir.join(CERTIFICATES);
+        small_file::make_directory(&folder, true).map_err(|e| self.io(&folder, e))?;
+        let path = folder.join(format!("{}.der", certificate.fingerprint()));
+        small_file::replace(&path, certificate.der(), 0o600).map_err(|e| self.io(&path, e))
+    }
+
+    /// The certificates (DER) that are kept.
+    pub fn certificates(&self) -> Result<Vec<Vec<u8>>, CredentialStoreError> {
+        let folder = self.dir.join(CERTIFICATES);
+        let failed = |e| self.io(&folder, e);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed(e)),
+        };
+        let mut found = Vec::new();
+        for entry in entries.take(MAX_USERS) {
+            let path = entry.map_err(failed)?.path();
+            let mut der = Vec::new();
+            if path.extension().is_some_and(|e| e == "der")
+                && small_file::read_bounded(&path, MAX_CERTIFICATE, &mut der).map_err(failed)?
+            {
+                found.push(der);
+            }
+        }
+        Ok(found)
     }
 
     /// The names of all users, in order.

@@ -18,7 +18,7 @@ pub mod spool;
 
 pub use archive::{ArchiveDir, ArchiveError};
 pub use buffered::{BufferStatus, BufferedStore, buffered_puts};
-pub use credentials::{CredentialFiles, CredentialStoreError};
+pub use credentials::{CredentialFiles, CredentialStoreError, MAX_USERS};
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;
 pub use head::HeadFile;

@@ -9,7 +9,8 @@ the hub read, write and call asyncua, node-opcua and open62541 servers under eve
 opcua_open62541.py has open62541's client do so with the hub; opcua_many.py measures 10,000 items. Then the hub is
 stopped, its ledger verified, and a sample proven. evidence.py compares our verifier of evidence files with
 docs/verify.py, on thousands of changed files; guomi.py checks suite guomi with OpenSSL's SM2 and SM3; checkpoints.py has
-aics-witness cosign a ledger; https_users.py has Python log in over HTTPS; identities.py has OpenSSL and others look at
+aics-witness cosign a ledger; https_users.py has Python log in over HTTPS; one_login.py has asyncua and curl log in as the same
+users; identities.py has OpenSSL and others look at
 certificates. Everything is bounded in time, listens on loopback, and is ended by the process that started it. The last
 line says `N passed, N failed`.
 """
@@ -36,6 +37,7 @@ import guomi
 import https_users
 import identities
 import modbus
+import one_login
 import opcua_alarms
 import opcua_clients
 import opcua_history
@@ -552,6 +554,7 @@ def main():
             evidence,
             guomi,
             https_users,
+            one_login,
             identities,
         )
         for suite in suites:

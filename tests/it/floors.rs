@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("actix", &["actors", "hub"]),
     ("actix_web", &["api"]),
+    ("actix_tls", &["api"]),
     ("fjall", &["store"]),
     ("tokio_modbus", &["protocols/modbus", "sim"]),
     ("opcua", &["protocols/opcua", "sim"]),

@@ -17,12 +17,17 @@ const HTTP: &str = "[http]\nbind = \"127.0.0.1:0\"\n";
 
 /// A plant whose HTTP face speaks TLS and asks who somebody is.
 pub fn plant() -> Plant {
+    plant_with("")
+}
+
+/// The same, with more in `[http]`.
+pub fn plant_with(more: &str) -> Plant {
     let plant = Plant::without_machines();
     let file = plant.path("hub.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let secure = format!(
         "{HTTP}log_in = true\ntls = true\nhosts = [\"plant.example\"]\n\
-         users = [{{ name = \"ann\", roles = [\"supervisor\"] }}, {{ name = \"bob\" }}]\n"
+         users = [{{ name = \"ann\", roles = [\"supervisor\"] }}, {{ name = \"bob\" }}, {{ name = \"kim\" }}]\n{more}"
     );
     assert!(text.contains(HTTP), "{text}");
     std::fs::write(&file, text.replace(HTTP, &secure)).unwrap();

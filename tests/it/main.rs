@@ -32,6 +32,7 @@ mod https;
 mod identities;
 mod kill;
 mod lifecycle;
+mod log_in;
 mod machines;
 mod mistakes;
 mod modbus_device;

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 use weighbridge::access::{Caller, Change, Pattern, Right, Role, Rule};
 use weighbridge::actors::access::By;
-use weighbridge::hub::{Faces, Hub, OpenFaces};
+use weighbridge::hub::{Faces, Hub, LogInFiles, OpenFaces};
 use weighbridge::model::{TagSpec, Value, ValueKind};
 use weighbridge::protocols::Source;
 use weighbridge::protocols::control::TagWrite;
@@ -193,7 +193,11 @@ fn strangers_are_recorded_in_sums() {
     let hub = site.hub().start().unwrap();
     let faces = Faces {
         http: Some(ANY_PORT),
-        http_log_in: Some(users.path().to_owned()),
+        http_log_in: true,
+        log_in: Some(LogInFiles {
+            credentials: users.path().to_owned(),
+            authority: None,
+        }),
         ..Faces::default()
     };
     let faces = hub.open_faces(&faces).unwrap();

@@ -1,11 +1,11 @@
-//! People and programs log in: by a password and a code, or by signing a challenge.
+//! People and programs log in: by a password and a code, by a certificate, or by signing a challenge.
 //!
-//! Every attempt goes through [`LoginGuard`] before anything is computed; those outside learn from a refusal
-//! nothing but that it is one. Whoever proved who they are is let in durably in the record, and gets a
-//! token of which the hub keeps the hash.
+//! Who somebody is, the hub's log-in desk says ([`LogInPort`]); whoever proved it is let in durably in the record,
+//! and gets a token of which the hub keeps the hash.
 
 mod routes;
 mod sessions;
+mod shown;
 mod token;
 
 #[cfg(test)]
@@ -13,125 +13,56 @@ mod tests;
 
 pub(super) use routes::{acts, is_open, routes};
 pub(super) use sessions::{Session, SessionLimits};
+pub(super) use shown::keep_shown;
 
+use super::caller::FACE;
 use super::problem::Problem;
-use crate::access::{
-    Attempt, Challenge, Challenges, GuardLimits, LoginGuard, Nonce, Proved, Refused, TooEarly,
-    verify_login,
-};
+use crate::access::{Challenge, Proved};
 use crate::model::{Nanos, now};
+use crate::protocols::log_in::{LogInPort, NotIn, Proof};
 use crate::protocols::ports::SessionPort;
-use crate::store::CredentialFiles;
 use actix_web::http::header::HeaderMap;
 use parking_lot::Mutex;
 use sessions::Sessions;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
-use weighbridge_verifier::{Hash, PublicKey};
+use weighbridge_verifier::Hash;
 use zeroize::Zeroizing;
-
-/// Hashes of passwords that are computed at a time: each takes 19 MiB, and anybody may ask for one.
-const HASHES_AT_A_TIME: usize = 2;
-/// How long somebody waits for their turn.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What somebody shows; owned, because it is looked at on another thread.
-pub(super) enum Shown {
-    /// A password, and a code.
-    Password(Zeroizing<String>, Option<String>),
-    /// A signature: over which challenge, by which key.
-    Signature(Nonce, PublicKey, Vec<u8>),
-}
-
-/// Why somebody has no session.
-#[derive(Debug)]
-pub(super) enum NotIn {
-    /// They have to wait.
-    TooEarly(TooEarly),
-    /// They did not prove who they are.
-    Refused,
-    /// Too much is going on.
-    Busy,
-}
 
 /// Who is logged in, and how others are.
 pub(super) struct LogIn {
-    files: CredentialFiles,
+    desk: Arc<dyn LogInPort>,
     tls: bool,
-    turns: Arc<Semaphore>,
     sessions: Mutex<Sessions>,
-    guard: Mutex<LoginGuard>,
-    challenges: Mutex<Challenges>,
     port: Arc<dyn SessionPort>,
 }
 
 impl LogIn {
-    /// Nobody yet, at `hub`; by TLS or not.
+    /// Nobody yet; by TLS or not.
     pub(super) fn new(
-        files: CredentialFiles,
-        hub: &str,
+        desk: Arc<dyn LogInPort>,
         tls: bool,
         limits: SessionLimits,
         port: Arc<dyn SessionPort>,
     ) -> Self {
         Self {
-            files,
+            desk,
             tls,
-            turns: Arc::new(Semaphore::new(HASHES_AT_A_TIME)),
             sessions: Mutex::new(Sessions::new(limits)),
-            guard: Mutex::new(LoginGuard::new(GuardLimits::default())),
-            challenges: Mutex::new(Challenges::new(hub)),
             port,
         }
     }
 
     /// A challenge to user `user`, whether there is one or not.
     fn challenge(&self, user: &str, from: IpAddr) -> Result<Challenge, Problem> {
-        let mut nonce = [0; 32];
-        let random = getrandom::fill(&mut nonce);
-        random.map_err(|e| Problem::internal(format!("there is no randomness: {e}")))?;
-        let mut challenges = self.challenges.lock();
-        let opened = challenges.open(&format!("user:{user}"), from, nonce, now());
+        let opened = self.desk.challenge(user, from);
         opened.map_err(|e| Problem::body(e.to_string()))
     }
 
-    /// Whether `shown` proves that somebody at `from` is `user`.
-    async fn prove(&self, user: &str, shown: Shown, from: IpAddr) -> Result<Proved, NotIn> {
-        let begun = self.guard.lock().begin(user, from, now());
-        if let Err(early) = begun {
-            // Not logged: whoever floods the hub would flood the log.
-            return Err(NotIn::TooEarly(early));
-        }
-        // Taken whatever comes of it, so that one challenge is one attempt.
-        let challenge = match &shown {
-            Shown::Signature(nonce, ..) => self.challenges.lock().take(nonce, now()),
-            Shown::Password(..) => None,
-        };
-        let turn = self.turns.clone().acquire_owned();
-        let turn = tokio::time::timeout(PATIENCE, turn).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(NotIn::Busy);
-        };
-        let (files, name) = (self.files.clone(), user.to_owned());
-        let look = move || {
-            // Held here, so that whoever hangs up does not make room for one more.
-            let _turn = turn;
-            verify(&files, &name, &shown, challenge.as_ref(), now())
-        };
-        match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(proved)) => {
-                self.guard.lock().succeeded(user, from, now());
-                Ok(proved)
-            }
-            Ok(Err(why)) => {
-                let user = super::query::shortened(user);
-                tracing::warn!(user, %from, %why, "wrong log-in at the HTTP face");
-                Err(NotIn::Refused)
-            }
-            Err(_) => Err(NotIn::Busy),
-        }
+    /// Who `proof` shows somebody at `from` to be.
+    async fn prove(&self, user: Option<&str>, proof: Proof, from: IpAddr) -> Result<Proved, NotIn> {
+        self.desk.log_in(FACE, user, proof, from).await
     }
 
     /// Opens a session for who was proven and let in; its token, which is nowhere else. That it began is
@@ -149,9 +80,20 @@ impl LogIn {
             method: proved.method.name(),
             since: now(),
             began,
+            life: self.life(proved),
             asked: began,
         };
         let mut ended = Vec::new();
+        // With those at other faces, which this one cannot end.
+        if !self.port.admits(&proved.user) {
+            let rested = self.sessions.lock().make_room(&proved.user);
+            let Some(rested) = rested else {
+                let detail =
+                    "the user has too many sessions, at other faces of this hub: end one there";
+                return Err(Problem::too_early(detail, 60));
+            };
+            self.port.ended(&rested.name);
+        }
         let hash = token::hash(&token);
         let opened = self.sessions.lock().open(hash, session.clone(), &mut ended);
         for ended in ended {
@@ -186,47 +128,17 @@ impl LogIn {
         Some(session)
     }
 
+    /// How long a session lives: no longer than what was shown for it.
+    fn life(&self, proved: &Proved) -> Duration {
+        let life = self.sessions.lock().limits().life;
+        let shown = proved.until.map(|until| until.saturating_sub(now()).max(0));
+        let shown = shown.and_then(|left| u64::try_from(left).ok());
+        shown.map_or(life, |left| life.min(Duration::from_nanos(left)))
+    }
+
     /// When a session ends at the latest.
     fn until(&self, session: &Session) -> Nanos {
-        let life = self.sessions.lock().limits().life.as_nanos();
-        let life = Nanos::try_from(life).unwrap_or(Nanos::MAX);
+        let life = Nanos::try_from(session.life.as_nanos()).unwrap_or(Nanos::MAX);
         session.since.saturating_add(life)
     }
-}
-
-/// Reads the user's credentials, compares, and remembers a code as used. Blocking.
-fn verify(
-    files: &CredentialFiles,
-    user: &str,
-    shown: &Shown,
-    challenge: Option<&Challenge>,
-    now: Nanos,
-) -> Result<Proved, Refused> {
-    let credentials = files.load(user).unwrap_or_else(|error| {
-        tracing::error!(%error, "a user's credentials cannot be read");
-        None
-    });
-    let attempt = match (shown, challenge) {
-        (Shown::Password(password, code), _) => Attempt::Password {
-            password: password.as_bytes(),
-            code: code.as_deref(),
-        },
-        (Shown::Signature(_, key, signature), Some(challenge)) => Attempt::Signature {
-            challenge,
-            key,
-            signature,
-        },
-        (Shown::Signature(..), None) => return Err(Refused::Challenge),
-    };
-    let proved = verify_login(credentials.as_ref(), &attempt, now)?;
-    if let Some(step) = proved.step {
-        let new = files.use_step(user, step).unwrap_or_else(|error| {
-            tracing::error!(%error, "that a code was used cannot be written, so nobody is let in");
-            false
-        });
-        if !new {
-            return Err(Refused::Code);
-        }
-    }
-    Ok(proved)
 }

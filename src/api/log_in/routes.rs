@@ -1,12 +1,13 @@
 //! `/api/v1/login`, `/api/v1/challenge`, `/api/v1/logout`, `/api/v1/session`.
 
-use super::{LogIn, NotIn, Session, Shown, token};
+use super::{LogIn, Session, shown, token};
 use crate::access::Caller;
 use crate::access::Refused;
 use crate::api::caller::{FACE, LOCAL, let_in, name_of};
 use crate::api::problem::Problem;
 use crate::api::server::Api;
 use crate::model::{now, rfc3339};
+use crate::protocols::log_in::{NotIn, Proof};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -49,32 +50,51 @@ pub(in crate::api) fn is_open(path: &str) -> bool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
-    user: String,
+    user: Option<String>,
     password: Option<String>,
     code: Option<String>,
     challenge: Option<String>,
     key: Option<String>,
     signature: Option<String>,
+    /// By the certificate that the connection showed.
+    #[serde(default)]
+    certificate: bool,
     /// Whether the token is to be in the answer.
     #[serde(default)]
     token: bool,
 }
 
 const EXAMPLE: &str = "{\"user\": \"ann\", \"password\": \"…\", \"code\": \"123456\"}, or \
-     {\"user\": \"ann\", \"challenge\": \"…\", \"key\": \"…\", \"signature\": \"…\"} after POST /api/v1/challenge";
+     {\"user\": \"ann\", \"challenge\": \"…\", \"key\": \"…\", \"signature\": \"…\"} after POST /api/v1/challenge, or \
+     {\"certificate\": true} over a connection that shows one";
 
 impl Wish {
-    fn shown(self) -> Result<(String, Shown), Problem> {
+    /// Who they say they are, and what they show; `certificates` are those that their connection did.
+    fn shown(self, certificates: Option<&[Vec<u8>]>) -> Result<(Option<String>, Proof), Problem> {
         let password = self.password.map(Zeroizing::new);
+        if self.certificate {
+            let alone = password.is_none() && self.code.is_none() && self.signature.is_none();
+            return match certificates {
+                Some(chain) if alone => Ok((self.user, Proof::Certificate(chain.to_vec()))),
+                Some(_) => Err(Problem::body(format!("write {EXAMPLE}"))),
+                None => Err(Problem::body(
+                    "this connection shows no certificate: give your browser or program one, and see that \
+                     `client_certificates = true` stands in [http]",
+                )),
+            };
+        }
+        if self.user.is_none() {
+            return Err(Problem::body(format!("write {EXAMPLE}")));
+        }
         match (password, self.challenge, self.key, self.signature) {
             (Some(password), None, None, None) if password.len() <= MAX_PASSWORD => {
-                Ok((self.user, Shown::Password(password, self.code)))
+                Ok((self.user, Proof::Password(password, self.code)))
             }
             (None, Some(challenge), Some(key), Some(signature)) if self.code.is_none() => {
                 let bytes = |text: &str| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
                 let shown = bytes(&challenge).and_then(|nonce| {
                     let (nonce, key) = (nonce.try_into().ok()?, bytes(&key)?.try_into().ok()?);
-                    Some(Shown::Signature(nonce, PublicKey(key), bytes(&signature)?))
+                    Some(Proof::Signature(nonce, PublicKey(key), bytes(&signature)?))
                 });
                 let shown = shown.ok_or_else(|| {
                     Problem::body(
@@ -130,6 +150,8 @@ struct SessionView<'a> {
     since: Option<String>,
     /// When it ends at the latest.
     expires: Option<String>,
+    /// Whether this connection showed a certificate, by which somebody might log in.
+    certificate: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
@@ -143,6 +165,7 @@ impl<'a> SessionView<'a> {
             method: Some(session.method),
             since: Some(rfc3339(session.since)),
             expires: Some(rfc3339(log_in.until(session))),
+            certificate: false,
             token: None,
         }
     }
@@ -158,15 +181,10 @@ async fn login(
     let wants_token = wish.token;
     let named = request.headers().get("x-request-id");
     let named = name_of(named.map(|value| value.as_bytes()))?;
-    let (user, shown) = wish.shown()?;
-    let proved = log_in.prove(&user, shown, from(&request)).await;
+    let (user, proof) = wish.shown(shown::shown(&request))?;
+    let proved = log_in.prove(user.as_deref(), proof, from(&request)).await;
     let proved = proved.inspect_err(|not_in| {
-        let why = match not_in {
-            NotIn::TooEarly(_) => "too early after a wrong log-in",
-            NotIn::Refused => "wrong log-in",
-            NotIn::Busy => "too many log in",
-        };
-        api.context.sessions.turned_away(FACE, why);
+        api.context.sessions.turned_away(FACE, not_in.in_short());
     });
     let proved = proved.map_err(|not_in| match not_in {
         NotIn::TooEarly(early) => {
@@ -241,6 +259,7 @@ async fn session(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
             method: None,
             since: None,
             expires: None,
+            certificate: false,
             token: None,
         });
     };
@@ -255,6 +274,7 @@ async fn session(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
             method: None,
             since: None,
             expires: None,
+            certificate: shown::shown(&request).is_some(),
             token: None,
         },
     };

@@ -42,6 +42,8 @@ pub(in crate::api) struct Session {
     pub(in crate::api) since: Nanos,
     /// When, on a clock that nobody sets.
     pub(in crate::api) began: Instant,
+    /// Whatever is done in it, it ends after this time: that of all sessions, or sooner with the certificate.
+    pub(in crate::api) life: Duration,
     /// When something was asked last.
     pub(in crate::api) asked: Instant,
 }
@@ -67,7 +69,7 @@ impl Sessions {
 
     fn is_over(&self, session: &Session, now: Instant) -> bool {
         let since = |then| now.saturating_duration_since(then);
-        since(session.began) >= self.limits.life || since(session.asked) >= self.limits.idle
+        since(session.began) >= session.life || since(session.asked) >= self.limits.idle
     }
 
     /// Opens `session` by the token of this hash; `false` when there is no room. `ended` is told of those
@@ -88,6 +90,13 @@ impl Sessions {
         }
         self.open.insert(token, session);
         true
+    }
+
+    /// Ends the session of `user` that rested longest; it, if there was one.
+    pub(super) fn make_room(&mut self, user: &str) -> Option<Session> {
+        let own = self.open.iter().filter(|(_, s)| s.user == user);
+        let oldest = own.min_by_key(|(_, s)| s.asked).map(|(token, _)| *token);
+        self.open.remove(&oldest?)
     }
 
     /// Something is asked by the token of this hash: its session, if it has one that is not over.
@@ -136,6 +145,7 @@ mod tests {
             method: "password",
             since: 0,
             began: now,
+            life: LIMITS.life,
             asked: now,
         }
     }
@@ -165,6 +175,13 @@ mod tests {
         assert_eq!((ended.len(), sessions.count()), (1, 1));
         assert_eq!(sessions.end(&other).unwrap().user, "ann");
         assert!(sessions.asked(&other, at(100)).is_none());
+        // One by a certificate that ends sooner.
+        let short = Session {
+            life: Duration::from_secs(5),
+            ..session("kim", at(100))
+        };
+        assert!(sessions.open(other, short, &mut ended));
+        assert!(sessions.holds(&other, at(104)) && !sessions.holds(&other, at(105)));
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Log-ins as their clients see them.
 
 use super::*;
-use crate::access::{Caller, Change, Credentials, Pattern, Right, Role, Rule, Totp};
+use crate::access::{Caller, Change, Credentials, Pattern, Refused, Right, Role, Rule, Totp};
+use crate::actors::log_in::LogInDesk;
 use crate::api::fakes::{FakeHub, FakeSessions};
 use crate::api::names::{Front, Names};
 use crate::api::server::{Api, app};
 use crate::crypto::{Identity, PasswordHash, Signer, TotpHash, TotpSecret, possession};
 use crate::protocols::FixedAccess;
+use crate::store::CredentialFiles;
 use actix_web::http::header;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::web;
 use serde_json::{Value as Json, json};
 use std::net::SocketAddr;
+use std::time::Duration;
 use weighbridge_verifier::sha256;
 
 const PASSWORD: &str = "open sesame";
@@ -84,7 +87,8 @@ impl Site {
         let mut names = Names::new(&front, [192, 0, 2, 7].into());
         names.tls = tls;
         let sessions = std::sync::Arc::new(FakeSessions);
-        let log_in = LogIn::new(files, "hub-1", tls, limits, sessions);
+        let desk = std::sync::Arc::new(LogInDesk::new("hub-1", files, None));
+        let log_in = LogIn::new(desk, tls, limits, sessions);
         let api = hub.api();
         let api = web::Data::new(Api {
             context: api.context.clone(),
@@ -371,6 +375,9 @@ async fn pages_of_others_and_odd_bodies_are_refused_before_anything_is_looked_at
         json!({}),
         json!([]),
         json!({"user": "bob"}),
+        json!({"password": PASSWORD}),
+        json!({"certificate": true}),
+        json!({"user": "bob", "certificate": true, "password": PASSWORD}),
         json!({"user": "bob", "password": PASSWORD, "challenge": "00"}),
         json!({"user": "bob", "challenge": "00", "key": "00", "signature": "zz"}),
         json!({"user": "bob", "password": "x".repeat(1025)}),

@@ -14,7 +14,7 @@ export async function entered() {
     session = await ask("/api/v1/session").catch(() => pause(RETRY));
   }
   if (!session.user) {
-    return new Promise((resolve) => offer(resolve));
+    return new Promise((resolve) => offer(session, resolve));
   }
   show(session);
 }
@@ -40,36 +40,85 @@ function show(session) {
   find("user").title = session.roles.join(", ");
 }
 
-function offer(resolve) {
+function offer(session, resolve) {
   const form = find("login");
   const problem = find("login-problem");
+  const { user, password, code, send, certificate } = form.elements;
+  let busy = false;
   form.hidden = false;
+  certificate.hidden = !session.certificate;
   document.body.setAttribute("data-out", "");
   say(find("link"), "not logged in");
-  form.elements.user.focus();
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const { user, password, code, send } = form.elements;
-    const body = { user: user.value, password: password.value };
-    if (code.value.trim()) {
-      body.code = code.value.trim();
+  user.focus();
+
+  // Not disabled while something is under way: a button that is loses the keyboard's focus.
+  function occupy(is) {
+    busy = is;
+    for (const button of [send, certificate]) {
+      button.setAttribute("aria-disabled", String(is));
     }
-    send.disabled = true;
+  }
+
+  function complain(text) {
+    say(problem, text);
+    problem.hidden = !text;
+  }
+
+  async function attempt(body) {
+    if (busy) {
+      return;
+    }
+    occupy(true);
     try {
-      const session = await act("/api/v1/login", body);
+      const entered = await act("/api/v1/login", body);
       form.reset();
-      problem.hidden = true;
-      show(session);
+      complain("");
+      show(entered);
       resolve();
+      find("devices").focus({ preventScroll: true });
     } catch (error) {
-      say(problem, error.message);
-      problem.hidden = false;
       code.value = "";
       password.select();
+      complain(sentence(error.message));
+      await countDown(error.wait ?? 0);
     } finally {
-      send.disabled = false;
+      occupy(false);
     }
+  }
+
+  /** Says when the next attempt is taken; it is read out once, and shown each second. */
+  async function countDown(seconds) {
+    const text = problem.textContent;
+    for (let left = seconds; left > 0; left -= 1) {
+      problem.setAttribute("aria-live", left === seconds ? "assertive" : "off");
+      complain(`${text} Next attempt in ${left} s.`);
+      await pause(1000);
+    }
+    problem.removeAttribute("aria-live");
+    if (seconds > 0) {
+      complain("You can try again now.");
+    }
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const body = { user: user.value.trim(), password: password.value };
+    if (code.value.trim()) {
+      body.code = code.value.replaceAll(" ", "");
+    }
+    attempt(body);
   });
+  certificate.addEventListener("click", () => {
+    attempt(user.value.trim() ? { user: user.value.trim(), certificate: true } : { certificate: true });
+  });
+  password.addEventListener("keyup", (event) => {
+    find("login-caps").hidden = !event.getModifierState("CapsLock");
+  });
+}
+
+/** The hub's words as a sentence. */
+function sentence(text) {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 find("logout").addEventListener("click", async () => {

@@ -54,7 +54,9 @@ export async function act(address, body) {
 async function read(response) {
   const body = await response.json();
   if (!response.ok) {
-    throw new Error(body.detail ?? response.statusText);
+    const error = new Error(body.detail ?? response.statusText);
+    error.wait = Number(response.headers.get("retry-after")) || 0;
+    throw error;
   }
   return body;
 }

@@ -1,12 +1,12 @@
 //! `weighbridge user key`: keys by which a user logs in.
 
 use super::Done;
-use crate::crypto::possession;
+use crate::crypto::{Certificate, possession};
 use crate::store::{CredentialFiles, site_certificates};
 use anyhow::{Context, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use weighbridge_verifier::{Hash, PublicKey};
+use weighbridge_verifier::PublicKey;
 
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = false)]
@@ -36,12 +36,15 @@ impl KeyArgs {
         let name = &self.name;
         let (what, hash) = files.change(name, |credentials| -> anyhow::Result<_> {
             if let Some(key) = &self.what.add {
-                let hash = key_hash(key)?;
+                let hash = match key.parse::<PublicKey>() {
+                    Ok(key) => possession::key_hash(&key).context("it is not a P-256 public key")?,
+                    Err(_) => shown(files, Path::new(key))?.key_hash(),
+                };
                 credentials.add_key(hash)?;
                 return Ok(("key added", hash));
             }
             if let Some(file) = &self.what.pin {
-                let hash = first(file)?.fingerprint();
+                let hash = shown(files, file)?.fingerprint();
                 credentials.pin(hash)?;
                 return Ok(("certificate pinned", hash));
             }
@@ -63,17 +66,11 @@ impl KeyArgs {
     }
 }
 
-fn key_hash(text: &str) -> anyhow::Result<Hash> {
-    if let Ok(key) = text.parse::<PublicKey>() {
-        return possession::key_hash(&key).context("it is not a P-256 public key");
-    }
-    Ok(first(Path::new(text))?.key_hash())
-}
-
-fn first(file: &Path) -> anyhow::Result<crate::crypto::Certificate> {
+/// The first certificate in a file, which is kept: OPC UA shows no more of it than a hash.
+fn shown(files: &CredentialFiles, file: &Path) -> anyhow::Result<Certificate> {
     let found = site_certificates::read(file)?;
-    found
-        .into_iter()
-        .next()
-        .context("there is no certificate in it")
+    let first = found.into_iter().next();
+    let first = first.context("there is no certificate in it")?;
+    files.keep_certificate(&first)?;
+    Ok(first)
 }

@@ -1,5 +1,6 @@
 //! `weighbridge user`: who can log in, and by what. What they may do is not said here.
 
+mod adopt;
 mod key;
 mod totp;
 
@@ -22,6 +23,7 @@ Examples:
   weighbridge user totp ann                          a QR code for an authenticator app
   weighbridge user passwd ann --config plant/hub.toml
   weighbridge user key ann --add ann.crt             logs in by certificate or by signing a challenge
+  weighbridge user adopt --config plant/hub.toml     the OPC UA server's own users become the hub's
   weighbridge user list
   weighbridge user remove ann
 
@@ -69,6 +71,8 @@ enum Act {
     Totp(totp::TotpArgs),
     /// Let a user log in by a key: its certificate, or a signed challenge
     Key(key::KeyArgs),
+    /// Take over the users that the OPC UA server has of its own
+    Adopt,
     /// List users
     List,
     /// Take a user's credentials away
@@ -118,6 +122,7 @@ pub(super) fn run(args: UserArgs) -> anyhow::Result<ExitCode> {
         } => passwd(&files, &name, &password, remove)?,
         Act::Totp(totp) => totp.run(&files, args.json, style)?,
         Act::Key(key) => key.run(&files)?,
+        Act::Adopt => adopt::run(&args.config, &files)?,
         Act::List => list(&files, style)?,
         Act::Remove { name } => {
             files.remove(&name)?;

@@ -11,7 +11,7 @@ use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::report::Progress;
 use crate::ledger::store::{Space, Store};
-use crate::ledger::{ChainConfig, Ledger};
+use crate::ledger::{ChainConfig, Ledger, LedgerError, retention};
 use crate::model::{Nanos, now};
 use std::sync::Arc;
 
@@ -40,6 +40,8 @@ impl StoppedErasure {
         };
         let ledger = Ledger::open(store.clone(), head, chain, signer.clone(), now())?;
         work::resume(&*store)?;
+        let retired = retention::work::resume(&*store, &mut |_| true);
+        retired.map_err(LedgerError::Retention)?;
         let opener = Opener::new(store.clone(), sealing, signer.id());
         let totals = ledger.state().totals();
         let stored = totals.accepted + totals.out_of_control;

@@ -1,7 +1,7 @@
 //! What a retirement takes: what is older than two horizons.
 
 use super::RetentionError;
-use super::notice::{ErasureRecord, Kept, Notice};
+use super::notice::{ErasureRecord, Kept, Notice, of_record};
 use super::retired::{Retired, whole_block_at};
 use super::snapshot::Snapshot;
 use crate::ledger::erasure::erased::Erased;
@@ -60,11 +60,16 @@ pub fn plan(
     if (bodies, batches) == (notice.bodies_before, notice.batches_before) || batches < 2 {
         return Ok(None);
     }
+    let mut others = 0;
     let snapshot = match bodies > notice.bodies_before {
-        true => Some(follow(store, &retired, &mut notice)?),
+        true => Some(follow(store, &retired, &mut notice, &mut others)?),
         false => None,
     };
     take_values(store, &retired, state, &mut notice)?;
+    // The record of one retirement alone is no reason for the next.
+    if others == 0 && notice.values == 0 {
+        return Ok(None);
+    }
     let from = notice.bodies_before.min(notice.batches_before) + 1;
     let archived = retired.archived();
     let unarchived = (from..=batches).filter(|height| {
@@ -78,11 +83,12 @@ pub fn plan(
     }))
 }
 
-/// Follows the blocks whose bodies go, to the state after them.
+/// Follows the blocks whose bodies go, to the state after them; counts records that are not of retirements.
 fn follow(
     store: &dyn Store,
     retired: &Retired,
     notice: &mut Notice,
+    others: &mut u64,
 ) -> Result<Snapshot, RetentionError> {
     let mut follower = None;
     if let Some((state, tip)) = retired.start(store)? {
@@ -98,7 +104,9 @@ fn follow(
             .follow(&block, None)
             .map_err(|why| RetentionError::Follow { height, why })?;
         if height > 1 {
+            let records = block.records.iter().map(|r| of_record(&r.body).is_none());
             notice.records += block.records.len() as u64;
+            *others += records.map(u64::from).sum::<u64>();
             note_erasures(&block, notice);
         }
     }

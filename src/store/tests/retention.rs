@@ -122,6 +122,10 @@ fn headers_stay_and_the_chain_goes_on_from_the_state_that_is_kept() {
     let notice = notice.newest().unwrap();
     assert_eq!(notice.kept.len(), 2, "{:?}", notice.kept);
     assert_eq!(sealed, 3, "those, and the newest settings");
+    assert!(retire(&mut ledger, (35, 35)));
+    let why = "only the record of a retirement is left";
+    assert!(!retire(&mut ledger, (36, 36)), "{why}");
+    assert_eq!(verify(&disk).findings, []);
     let state = ledger.state().clone();
     drop(ledger);
     assert_eq!(*open(&disk, 99_000).unwrap().state(), state);

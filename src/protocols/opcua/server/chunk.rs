@@ -168,6 +168,11 @@ pub(super) fn ends_answer(chunk: &[u8]) -> bool {
     chunk.starts_with(b"MSGF") || chunk.starts_with(b"MSGA")
 }
 
+/// Whether a client's message is given up with this chunk.
+pub(super) fn is_aborted(chunk: &[u8]) -> bool {
+    chunk.starts_with(b"MSGA")
+}
+
 /// Whether a chunk of the stack says that it has not the keys of a message any more: they are of a
 /// token from before the channel was renewed, and it forgets them too early.
 pub(super) fn lost_its_keys(chunk: &[u8]) -> bool {

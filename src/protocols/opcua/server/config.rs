@@ -1,6 +1,6 @@
 //! Configuration of the OPC UA server.
 
-use crate::access::Role;
+use crate::access::{Role, user_name};
 use crate::protocols::opcua::security::Trust;
 use opcua::server::ANONYMOUS_USER_TOKEN_ID;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,10 @@ pub struct OpcUaServerConfig {
     pub allow_none_loopback: bool,
     /// What users are who did not log in.
     pub anonymous_roles: Vec<Role>,
-    /// Users with passwords.
+    /// Whether the users of the hub log in here, as at its other faces: those of `weighbridge user`. If not,
+    /// it knows only users of its own.
+    pub log_in: bool,
+    /// Users: with `log_in` the roles of some of the hub's; without it, users of its own with passwords.
     pub users: Vec<UserConfig>,
     /// Folder of user certificates (DER, `*.der`): who proves to hold one of their keys is let in
     /// as the certificate's common name.
@@ -43,6 +46,7 @@ impl Default for OpcUaServerConfig {
             host: None,
             allow_none_loopback: true,
             anonymous_roles: vec![Role::Observer],
+            log_in: false,
             users: Vec::new(),
             user_certificates: None,
             pki_dir: "pki/opcua".into(),
@@ -125,12 +129,12 @@ impl Default for ServerLimits {
 pub enum ConfigError {
     /// Nobody could log in.
     #[error(
-        "the OPC UA server at {0} can be reached from beyond this machine and knows no user: add [[opcua_server.users]] with name and password_file, or user_certificates, or bind it to 127.0.0.1"
+        "the OPC UA server at {0} can be reached from beyond this machine and knows no user: add `log_in = true` to [opcua_server], with which those of `weighbridge user` are, or bind it to 127.0.0.1"
     )]
     NoUsers(SocketAddr),
     /// Nobody could log in on loopback either.
     #[error(
-        "the OPC UA server lets nobody in: allow_none_loopback is false and there is no user; add [[opcua_server.users]] or user_certificates"
+        "the OPC UA server lets nobody in: allow_none_loopback is false and there is no user; add `log_in = true`"
     )]
     Closed,
     /// Trusting everybody.
@@ -148,9 +152,24 @@ pub enum ConfigError {
         /// Their name.
         name: String,
     },
+    /// A user of the hub with a password of the server's own.
+    #[error(
+        "user {name:?} of the OPC UA server has log_in = true, with which the users are those of `weighbridge user`, and a password_file or certificate that would count for nothing: `weighbridge user adopt` takes them over; then leave only name and roles here"
+    )]
+    TwoSources {
+        /// Which one, in the order of the file.
+        index: usize,
+        /// Their name.
+        name: String,
+    },
+    /// The hub's users, and a folder of others.
+    #[error(
+        "with log_in = true the users of the OPC UA server are those of `weighbridge user`, and user_certificates would count for nothing: `weighbridge user adopt` takes them over; then leave it out"
+    )]
+    TwoFolders,
     /// A name that means something else.
     #[error(
-        "{name:?} cannot be the name of a user of the OPC UA server: choose one that is not ANONYMOUS and has no colon"
+        "{name:?} cannot be the name of a user of the OPC UA server: choose one that is not ANONYMOUS and has no colon; with log_in, one that `weighbridge user add` takes"
     )]
     Name {
         /// Which one, in the order of the file.
@@ -174,9 +193,14 @@ impl OpcUaServerConfig {
         self.allow_none_loopback && self.is_loopback()
     }
 
+    /// The folder of user certificates, of a server with users of its own.
+    pub(super) fn own_certificates(&self) -> Option<&PathBuf> {
+        self.user_certificates.as_ref().filter(|_| !self.log_in)
+    }
+
     /// Refuses what would leave the server open, or useless.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let no_users = self.users.is_empty() && self.user_certificates.is_none();
+        let no_users = !self.log_in && self.users.is_empty() && self.user_certificates.is_none();
         if no_users && !self.is_loopback() {
             return Err(ConfigError::NoUsers(self.bind));
         }
@@ -186,8 +210,26 @@ impl OpcUaServerConfig {
         if self.trust == Trust::Any && !self.is_loopback() {
             return Err(ConfigError::TrustAny(self.bind));
         }
+        if self.log_in && self.user_certificates.is_some() {
+            return Err(ConfigError::TwoFolders);
+        }
         for (index, user) in self.users.iter().enumerate() {
             let name = || user.name.clone();
+            if self.log_in {
+                if user.certificate || user.password_file.is_some() {
+                    return Err(ConfigError::TwoSources {
+                        index,
+                        name: name(),
+                    });
+                }
+                if user_name(&user.name).is_err() {
+                    return Err(ConfigError::Name {
+                        index,
+                        name: name(),
+                    });
+                }
+                continue;
+            }
             let by_certificate = user.certificate && self.user_certificates.is_some();
             if by_certificate == user.password_file.is_some() || by_certificate != user.certificate
             {
@@ -240,7 +282,7 @@ mod tests {
         assert!(!beyond.allows_none());
         let error = beyond.check().unwrap_err();
         assert_eq!(error, ConfigError::NoUsers(beyond.bind));
-        assert!(error.to_string().contains("add [[opcua_server.users]]"));
+        assert!(error.to_string().contains("add `log_in = true`"));
 
         let with_user = OpcUaServerConfig {
             users: vec![UserConfig {
@@ -274,6 +316,29 @@ mod tests {
         assert_eq!(check(both), refused);
         let reserved = check("name = \"ANONYMOUS\"\npassword_file = \"x\"");
         assert!(matches!(reserved, Err(ConfigError::Name { .. })));
+    }
+
+    #[test]
+    fn users_are_the_hubs_or_its_own_and_never_both() {
+        let check = |text: &str| {
+            let text = format!("log_in = true\nbind = \"0.0.0.0:4840\"\n{text}");
+            toml::from_str::<OpcUaServerConfig>(&text).unwrap().check()
+        };
+        assert_eq!(check(""), Ok(()));
+        assert_eq!(check("[[users]]\nname = \"a\""), Ok(()));
+        let (index, name) = (0, "a".to_owned());
+        let both = Err(ConfigError::TwoSources { index, name });
+        assert_eq!(
+            check("[[users]]\nname = \"a\"\npassword_file = \"x\""),
+            both
+        );
+        assert_eq!(check("[[users]]\nname = \"a\"\ncertificate = true"), both);
+        assert_eq!(
+            check("user_certificates = \"x\""),
+            Err(ConfigError::TwoFolders)
+        );
+        let name = check("[[users]]\nname = \"Ada\"");
+        assert!(matches!(name, Err(ConfigError::Name { .. })));
     }
 
     #[test]

@@ -130,6 +130,15 @@ impl Fence {
         admitted
     }
 
+    /// Whether the user asks no more often than they may: counted where the hub's own nodes are, so that a
+    /// request counts once.
+    fn spend(&self, context: &RequestContext) -> Result<(), StatusCode> {
+        match &self.inside {
+            Some(Inside { live: Some(_), .. }) => self.fences.sessions.spend(context),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads as the stack does, and tells of rights.
     async fn pass(
         &self,
@@ -188,6 +197,7 @@ impl NodeManager for Fence {
         timestamps_to_return: TimestampsToReturn,
         nodes: &mut [&mut ReadNode],
     ) -> Result<(), StatusCode> {
+        self.spend(context)?;
         let live = self.inside.as_ref().and_then(|i| i.live.as_ref());
         let Some(live) = live else {
             return self
@@ -216,6 +226,7 @@ impl NodeManager for Fence {
         nodes: &mut [&mut HistoryNode],
         timestamps: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
+        self.spend(context)?;
         let read = self
             .inner
             .history_read_raw_modified(context, details, nodes, timestamps);
@@ -229,6 +240,7 @@ impl NodeManager for Fence {
         nodes: &mut [&mut HistoryNode],
         timestamps: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
+        self.spend(context)?;
         let read = self
             .inner
             .history_read_processed(context, details, nodes, timestamps);
@@ -242,6 +254,7 @@ impl NodeManager for Fence {
         nodes: &mut [&mut HistoryNode],
         timestamps: TimestampsToReturn,
     ) -> Result<(), StatusCode> {
+        self.spend(context)?;
         let read = self
             .inner
             .history_read_at_time(context, details, nodes, timestamps);
@@ -253,6 +266,7 @@ impl NodeManager for Fence {
         context: &RequestContext,
         nodes: &mut [&mut WriteNode],
     ) -> Result<(), StatusCode> {
+        self.spend(context)?;
         self.inner.write(context, nodes).await
     }
 
@@ -332,6 +346,7 @@ impl NodeManager for Fence {
         context: &RequestContext,
         methods: &mut [&mut MethodCall],
     ) -> Result<(), StatusCode> {
+        self.spend(context)?;
         self.inner.call(context, methods).await
     }
 }

@@ -7,11 +7,12 @@
 
 use super::chunk::{
     ChunkError, ChunkHeader, ChunkKind, HEADER, MAX_CHUNK, add_missing_nonce, ends_answer,
-    error_message, granted_by_acknowledge, is_discovery, lost_its_keys, message_type,
+    error_message, granted_by_acknowledge, is_aborted, is_discovery, lost_its_keys, message_type,
     opened_channel, policy_of_open,
 };
 use super::flow::{Inflow, Outflow};
 use super::places::{Place, Places};
+use super::turnstile::{Passenger, Turnstile};
 use crate::protocols::opcua::security::Policy;
 use parking_lot::Mutex;
 use std::io;
@@ -78,12 +79,14 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Guards `listener`, forwarding to the stack at `inner`, and counts in `stats`.
-    pub fn start(
+    /// Guards `listener`, forwarding to the stack at `inner`, and counts in `stats`. The stack's
+    /// authenticator asks `turnstile` where somebody is, if it does.
+    pub(crate) fn start(
         listener: TcpListener,
         inner: SocketAddr,
         rules: GuardRules,
         stats: Arc<GuardStats>,
+        turnstile: Option<Arc<Turnstile>>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
@@ -95,6 +98,7 @@ impl Guard {
             stats: stats.clone(),
             stop: stop.clone(),
             places: places.clone(),
+            turnstile,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(gate.run(listener)));
         Ok(Self {
@@ -143,6 +147,7 @@ struct Gate {
     stats: Arc<GuardStats>,
     stop: CancellationToken,
     places: Arc<Places>,
+    turnstile: Option<Arc<Turnstile>>,
 }
 
 impl Gate {
@@ -181,11 +186,12 @@ impl Gate {
         let displaced = u64::from(displaced);
         self.stats.displaced.fetch_add(displaced, Ordering::Relaxed);
         let (rules, stats) = (self.rules.clone(), self.stats.clone());
+        let turnstile = self.turnstile.clone();
         let mut moved = self.inner.clone();
         let inner = *moved.borrow_and_update();
         connections.spawn(async move {
             let ended = tokio::select! {
-                ended = relay(stream, inner, &rules, &place) => ended,
+                ended = relay((stream, peer), inner, &rules, (&place, turnstile.as_deref())) => ended,
                 () = place.lost() => Ok(()),
                 _ = moved.changed() => Ok(()),
             };
@@ -208,6 +214,8 @@ struct Shared<'a> {
     stalled: AtomicBool,
     /// It takes them again, or took one.
     resumed: Notify,
+    /// Where it passes until the stack's task for it is known.
+    turnstile: Option<(&'a Turnstile, Arc<Passenger>)>,
 }
 
 impl Shared<'_> {
@@ -217,6 +225,33 @@ impl Shared<'_> {
         while self.stalled.load(Ordering::Relaxed) || self.place.waiting() >= MOST_WAITING {
             self.resumed.notified().await;
         }
+    }
+
+    /// Sends a chunk that completes a request to the stack, in a turn of its own until the stack's task is known;
+    /// `false` when the stack does not take it up.
+    async fn pass(&self, chunk: &[u8], server: &mut Outflow) -> bool {
+        let unknown = self.turnstile.as_ref().filter(|(_, own)| !own.is_known());
+        let Some((turnstile, own)) = unknown else {
+            return server.send(chunk).await;
+        };
+        let before = self.place.waiting();
+        let _turn = turnstile.enter(own).await;
+        if !server.send(chunk).await {
+            return false;
+        }
+        let answered = async {
+            // This request is counted already.
+            while self.place.waiting() >= before {
+                self.resumed.notified().await;
+            }
+        };
+        let through = async {
+            tokio::select! {
+                () = own.is_through() => {}
+                () = answered => {}
+            }
+        };
+        tokio::time::timeout(PATIENCE, through).await.is_ok()
     }
 }
 
@@ -237,10 +272,10 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Forwards both ways until one side ends; an error is the client's fault.
 async fn relay(
-    client: TcpStream,
+    (client, peer): (TcpStream, SocketAddr),
     inner: SocketAddr,
     rules: &GuardRules,
-    place: &Place,
+    (place, turnstile): (&Place, Option<&Turnstile>),
 ) -> Result<(), ChunkError> {
     let Ok(server) = TcpStream::connect(inner).await else {
         return Ok(());
@@ -256,6 +291,7 @@ async fn relay(
         agreed: AtomicUsize::new(MAX_CHUNK),
         stalled: AtomicBool::new(false),
         resumed: Notify::new(),
+        turnstile: turnstile.map(|turnstile| (turnstile, Passenger::new(peer.ip()))),
     };
     let verdict = tokio::select! {
         verdict = requests(from_client, to_server, rules, &shared) => verdict,
@@ -327,7 +363,14 @@ async fn requests(
                 shared.place.asked(Instant::now().into_std());
             }
         }
-        if !server.send(client.first(header.size)).await {
+        let chunk = client.first(header.size);
+        // An aborted message is nothing that the stack takes up.
+        let request = header.kind == ChunkKind::Message && header.last && !is_aborted(chunk);
+        let sent = match request {
+            true => shared.pass(chunk, &mut server).await,
+            false => server.send(chunk).await,
+        };
+        if !sent {
             return Ok(());
         }
         client.consume(header.size);

@@ -27,6 +27,7 @@ mod roles;
 mod sessions;
 mod stack;
 mod standard;
+mod turnstile;
 mod units;
 mod users;
 mod writes;
@@ -42,10 +43,11 @@ use super::pki;
 use super::security::{Mode, Policy, Trust};
 use crate::access::Role;
 use crate::live_view::LiveView;
-use crate::protocols::FixedAccess;
+use crate::protocols::log_in::LogInPort;
 use crate::protocols::ports::{
     AccessError, AccessPort, AlarmPort, ControlPort, HistoryPort, LedgerPort, SessionPort,
 };
+use crate::protocols::{FixedAccess, FixedLogIn};
 use budget::Budget;
 use callers::Callers;
 use fence::Fences;
@@ -67,6 +69,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
+use turnstile::Turnstile;
 use users::Users;
 
 /// How often the stack looks whether a subscription has something to publish.
@@ -125,6 +128,8 @@ pub struct ScadaPorts {
     pub machines: Machines,
     /// Says what users may; without it they are what the configuration says, and that is not recorded.
     pub access: Option<Arc<dyn AccessPort>>,
+    /// Says who somebody is; without it nobody is slowed down who guesses passwords.
+    pub log_in: Option<Arc<dyn LogInPort>>,
 }
 
 impl ScadaPorts {
@@ -143,6 +148,7 @@ impl ScadaPorts {
             history: None,
             machines: Machines::default(),
             access: None,
+            log_in: None,
         }
     }
 }
@@ -169,6 +175,8 @@ impl ScadaServer {
             Some(access) => access.clone(),
             None => FixedAccess::new(&Self::users(&config)?)?,
         };
+        let desk = ports.log_in.clone();
+        let desk = desk.unwrap_or_else(|| Arc::new(FixedLogIn));
         let callers = Arc::new(Callers::new(users::certified(&config), access));
         let sessions = Arc::new(Sessions::new(
             ports.sessions.clone(),
@@ -179,7 +187,9 @@ impl ScadaServer {
         let public = guard::listen(config.bind).map_err(|e| failed(config.bind, e))?;
         let address = public.local_addr().map_err(|e| failed(config.bind, e))?;
         let host = host(&config);
-        let users = prepare(config.clone(), callers.clone(), sessions.clone()).await?;
+        let turnstile = Arc::<Turnstile>::default();
+        let of_users = (callers.clone(), sessions.clone());
+        let users = prepare(config.clone(), of_users, (desk, turnstile.clone())).await?;
         let setup = Setup {
             host: host.clone(),
             port: address.port(),
@@ -195,7 +205,7 @@ impl ScadaServer {
         };
         let stack = Stack::start(&setup).await?;
         let (inner, rules) = (stack.address(), rules(&config));
-        let guard = Guard::start(public, inner, rules, setup.stats.clone());
+        let guard = Guard::start(public, inner, rules, setup.stats.clone(), Some(turnstile));
         let guard = Arc::new(guard.map_err(|e| failed(address, e))?);
         let stack = Arc::new(Mutex::new(Arc::new(stack)));
         let renewing = renew_when_worn(setup, stack.clone(), guard.clone());
@@ -286,12 +296,13 @@ async fn renew_when_worn(setup: Setup, stack: Arc<Mutex<Arc<Stack>>>, guard: Arc
 /// Reads the users and sees to the certificate, away from the async threads.
 async fn prepare(
     config: OpcUaServerConfig,
-    callers: Arc<Callers>,
-    sessions: Arc<Sessions>,
+    (callers, sessions): (Arc<Callers>, Arc<Sessions>),
+    (desk, turnstile): (Arc<dyn LogInPort>, Arc<Turnstile>),
 ) -> Result<Users, ScadaError> {
     let work = move || {
         ensure_certificate(&config)?;
-        Ok(Users::load(&config, callers, sessions)?)
+        let how = (desk, turnstile);
+        Ok(Users::load(&config, (callers, sessions), how)?)
     };
     tokio::task::spawn_blocking(work)
         .await

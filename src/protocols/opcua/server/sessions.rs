@@ -105,8 +105,10 @@ impl Sessions {
     pub(super) fn admits(&self, token: &UserToken) -> bool {
         let open = self.open.read();
         let of_user = open.values().filter(|open| open.token == *token);
-        let admitted =
-            of_user.filter(|open| (open.look)().1.is_some()).count() < self.most_per_user;
+        let here = of_user.filter(|open| (open.look)().1.is_some()).count();
+        // With those at other faces. Who did not log in is a user of this one alone.
+        let elsewhere = || token.is_anonymous() || self.port.admits(&self.callers.user(token));
+        let admitted = here < self.most_per_user && elsewhere();
         if !admitted {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -188,6 +190,20 @@ impl Sessions {
         self.open.write().insert(id, open);
         self.port.asked(&caller.session, &caller.user);
         caller
+    }
+
+    /// Whether a user asks no more often than they may, at all faces together. Who did not log in is on this
+    /// machine, and has bounds of another kind.
+    pub(super) fn spend(&self, context: &RequestContext) -> Result<(), StatusCode> {
+        let token = context.user_token();
+        if token.is_anonymous() {
+            return Ok(());
+        }
+        let spent = self.port.spend(&self.callers.user(token));
+        spent.map_err(|_| {
+            context.info.diagnostics.inc_rejected_requests();
+            StatusCode::BadTooManyOperations
+        })
     }
 
     /// Who asks, as [`asked`](Self::asked), and whether they see all live values.

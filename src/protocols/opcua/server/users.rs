@@ -4,8 +4,10 @@
 use super::callers::{ANONYMOUS, Callers, certificate_token};
 use super::config::OpcUaServerConfig;
 use super::sessions::Sessions;
-use crate::access::{Right, Role};
+use super::turnstile::Turnstile;
+use crate::access::{Refused, Right, Role};
 use crate::crypto::PasswordHash;
+use crate::protocols::log_in::{LogInPort, NotIn, Proof};
 use crate::protocols::ports::AccessError;
 use async_trait::async_trait;
 use opcua::crypto::{CertificateStore, SecurityPolicy, Thumbprint, X509};
@@ -18,14 +20,12 @@ use opcua::types::{Error, NodeId, StatusCode, UAString, UserTokenPolicy, UserTok
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-/// Hashes computed at a time: each takes 19 MiB, and anybody may ask for one.
-const HASHES_AT_A_TIME: usize = 2;
 /// How long a wrong log-in waits for its answer.
 const WRONG_LOG_IN_DELAY: Duration = Duration::from_millis(500);
 /// The face's name in records of who came in.
@@ -94,7 +94,7 @@ pub(super) fn users_of(config: &OpcUaServerConfig) -> Result<Vec<(String, Vec<Ro
     if config.allows_none() {
         users.push((ANONYMOUS.to_owned(), config.anonymous_roles.clone()));
     }
-    if let Some(folder) = &config.user_certificates {
+    if let Some(folder) = config.own_certificates() {
         let named = certified(config);
         let holders = certificates(folder)?;
         let holders = holders.iter().map(holder_name);
@@ -111,12 +111,16 @@ pub(super) fn certified(config: &OpcUaServerConfig) -> BTreeSet<String> {
     users.map(|user| user.name.clone()).collect()
 }
 
-/// The users of the server, and what they see of what they may do; no password is kept, only its salted Argon2id hash.
+/// The users of the server, and what they see of what they may do: those of the hub, or those with passwords and
+/// certificates of this server's own. Of those no password is kept, only its salted Argon2id hash.
 pub(super) struct Users {
     anonymous: bool,
-    hashes: Arc<BTreeMap<String, PasswordHash>>,
+    /// Whether users are those of the hub.
+    hubs: bool,
+    hashes: BTreeMap<String, PasswordHash>,
     certificates: Vec<X509>,
-    hashing: Semaphore,
+    desk: Arc<dyn LogInPort>,
+    turnstile: Arc<Turnstile>,
     callers: Arc<Callers>,
     sessions: Arc<Sessions>,
 }
@@ -125,8 +129,8 @@ impl Users {
     /// Reads password files and certificates. Blocking.
     pub(super) fn load(
         config: &OpcUaServerConfig,
-        callers: Arc<Callers>,
-        sessions: Arc<Sessions>,
+        (callers, sessions): (Arc<Callers>, Arc<Sessions>),
+        (desk, turnstile): (Arc<dyn LogInPort>, Arc<Turnstile>),
     ) -> Result<Self, UsersError> {
         let mut hashes = BTreeMap::new();
         for user in &config.users {
@@ -138,15 +142,17 @@ impl Users {
                 return Err(UsersError::Name(user.name.clone()));
             }
         }
-        let certificates = match &config.user_certificates {
+        let certificates = match config.own_certificates() {
             Some(folder) => certificates(folder)?,
             None => Vec::new(),
         };
         Ok(Self {
             anonymous: config.allows_none(),
-            hashes: Arc::new(hashes),
+            hubs: config.log_in,
+            hashes,
             certificates,
-            hashing: Semaphore::new(HASHES_AT_A_TIME),
+            desk,
+            turnstile,
             callers,
             sessions,
         })
@@ -158,7 +164,7 @@ impl Users {
         if !self.sessions.admits(&token) {
             tracing::warn!(
                 user = token.0,
-                "too many sessions of one user at the OPC UA server"
+                "too many sessions of one user at the OPC UA server, or at all faces"
             );
             self.sessions.port().turned_away(FACE, "too many sessions");
             let reason = "the user has too many sessions".to_owned();
@@ -177,19 +183,28 @@ impl Users {
         }
     }
 
-    async fn knows(&self, name: &str, password: &Password) -> bool {
-        let Ok(_turn) = self.hashing.acquire().await else {
-            return false;
-        };
-        let known = self.hashes.contains_key(name);
-        let hashes = self.hashes.clone();
-        let (name, password) = (name.to_owned(), Zeroizing::new(password.get().to_owned()));
-        let check = move || {
-            // A hash is compared for a user who does not exist, too, so that the time tells nothing.
-            let stored = hashes.get(&name).unwrap_or(PasswordHash::nobody());
-            stored.matches(password.as_bytes())
-        };
-        known & tokio::task::spawn_blocking(check).await.unwrap_or(false)
+    /// Who somebody proves to be.
+    async fn prove(&self, user: Option<&str>, proof: Proof) -> Result<String, Error> {
+        let from = self.turnstile.here();
+        let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let proved = self.desk.log_in(FACE, user, proof, from).await;
+        let proved = proved.inspect_err(|not_in| {
+            self.sessions.port().turned_away(FACE, not_in.in_short());
+        });
+        match proved {
+            Ok(proved) => Ok(proved.user),
+            Err(NotIn::Refused) => {
+                tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
+                Err(refusal(Refused::ANSWER))
+            }
+            Err(NotIn::TooEarly(early)) => {
+                Err(Error::new(StatusCode::BadServerTooBusy, early.to_string()))
+            }
+            Err(NotIn::Busy) => {
+                let reason = "too many log in at the same time".to_owned();
+                Err(Error::new(StatusCode::BadServerTooBusy, reason))
+            }
+        }
     }
 }
 
@@ -210,15 +225,18 @@ impl AuthManager for Users {
         username: &str,
         password: &Password,
     ) -> Result<UserToken, Error> {
-        if endpoint.security_policy() != SecurityPolicy::None
-            && self.knows(username, password).await
-        {
-            return self.admit(UserToken(username.to_owned())).await;
+        if endpoint.security_policy() == SecurityPolicy::None {
+            return Err(refusal(
+                "no password is taken over a channel that is not secured",
+            ));
         }
-        self.sessions.port().turned_away(FACE, "wrong log-in");
-        tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
-        tracing::warn!(user = username, "wrong log-in at the OPC UA server");
-        Err(refusal("wrong user name or password"))
+        let password = Zeroizing::new(password.get().to_owned());
+        let proof = match self.hubs {
+            true => Proof::OneField(password),
+            false => Proof::Own(password, self.hashes.get(username).cloned().map(Box::new)),
+        };
+        let user = self.prove(Some(username), proof).await?;
+        self.admit(UserToken(user)).await
     }
 
     async fn authenticate_x509_identity_token(
@@ -226,6 +244,20 @@ impl AuthManager for Users {
         _: &ServerEndpoint,
         signing_thumbprint: &Thumbprint,
     ) -> Result<UserToken, Error> {
+        if self.hubs {
+            let (known, wanted) = (self.desk.certificates().await, signing_thumbprint.clone());
+            // There may be many: not for a thread on which others wait.
+            let look = move || {
+                let is =
+                    |der: &&Vec<u8>| X509::from_der(der).is_ok_and(|c| c.thumbprint() == wanted);
+                known.iter().find(is).cloned()
+            };
+            let shown = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+            // Of one that was never seen nothing is known; the attempt counts all the same.
+            let proof = Proof::Certificate(shown.into_iter().collect());
+            let user = self.prove(None, proof).await?;
+            return self.admit(UserToken(user)).await;
+        }
         let holder = self
             .certificates
             .iter()
@@ -273,6 +305,8 @@ impl AuthManager for Users {
     }
 
     fn user_token_policies(&self, endpoint: &ServerEndpoint) -> Vec<UserTokenPolicy> {
+        // Whoever asks for the first time is known from here on.
+        let _ = self.turnstile.here();
         let policy = endpoint.security_policy();
         let token = |id: UAString, token_type, security: &str| UserTokenPolicy {
             policy_id: id,
@@ -292,11 +326,11 @@ impl AuthManager for Users {
         }
         // A password or a proof of a key never crosses a channel that is not secured.
         if policy != SecurityPolicy::None {
-            if !self.hashes.is_empty() {
+            if self.hubs || !self.hashes.is_empty() {
                 let id = user_pass_security_policy_id(endpoint);
                 policies.push(token(id, UserTokenType::UserName, policy.to_uri()));
             }
-            if !self.certificates.is_empty() {
+            if self.hubs || !self.certificates.is_empty() {
                 let id = X509_POLICY.into();
                 policies.push(token(id, UserTokenType::Certificate, policy.to_uri()));
             }
@@ -388,8 +422,8 @@ fn certificates(folder: &Path) -> Result<Vec<X509>, UsersError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocols::FixedAccess;
     use crate::protocols::opcua::server::config::UserConfig;
+    use crate::protocols::{FixedAccess, FixedLogIn};
     use opcua::types::MessageSecurityMode;
 
     fn config(dir: &Path, content: &str) -> OpcUaServerConfig {
@@ -412,22 +446,19 @@ mod tests {
         let callers = Arc::new(Callers::new([].into(), access));
         let port = Arc::new(super::super::tests::FakeSessions::default());
         let sessions = Arc::new(Sessions::new(port, callers.clone(), 1));
-        Users::load(config, callers, sessions)
+        let how = (Arc::new(FixedLogIn) as _, Arc::<Turnstile>::default());
+        Users::load(config, (callers, sessions), how)
     }
 
-    #[tokio::test]
-    async fn passwords_are_kept_as_hashes_and_compared_as_such() {
+    #[test]
+    fn passwords_are_kept_as_hashes() {
         let dir = tempfile::tempdir().unwrap();
         let users = load(&config(dir.path(), "open sesame\n")).unwrap();
         let stored = users.hashes["scada"].to_phc();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        let password = |text: &str| Password::new(text.into());
-        assert!(users.knows("scada", &password("open sesame")).await);
-        assert!(!users.knows("scada", &password("open sesam")).await);
-        assert!(!users.knows("nobody", &password("nobody's password")).await);
-
         let hashed = load(&config(dir.path(), &stored)).unwrap();
-        assert!(hashed.knows("scada", &password("open sesame")).await);
+        assert!(hashed.hashes["scada"].matches(b"open sesame"));
+        assert!(!hashed.hashes["scada"].matches(b"open sesam"));
     }
 
     #[test]

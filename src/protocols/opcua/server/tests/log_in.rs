@@ -1,7 +1,9 @@
 //! Who is let in, and over which channels.
 
 use super::*;
-use crate::access::Role;
+use crate::access::{Challenge, ChallengeError, Method, Proved, Role, TooEarly};
+use crate::protocols::log_in::{LogInPort, NotIn, Proof};
+use async_trait::async_trait;
 use opcua::client::UARequest;
 use opcua::client::services::{ActivateSession, CreateSession};
 use opcua::client::transport::TcpConnector;
@@ -209,4 +211,189 @@ async fn an_activated_session_without_security_gets_a_nonce_all_the_same() {
         }
     };
     assert_eq!(activated.server_nonce.value.map(|n| n.len()), Some(32));
+}
+
+/// A desk at which `ann` logs in by one field, `kim` by a certificate, and `slow` has to wait; remembers from where
+/// who came.
+#[derive(Default)]
+struct FakeDesk {
+    kims: Vec<u8>,
+    asked: Mutex<Vec<(Option<String>, std::net::IpAddr)>>,
+}
+
+#[async_trait]
+impl LogInPort for FakeDesk {
+    async fn log_in(
+        &self,
+        face: &'static str,
+        user: Option<&str>,
+        proof: Proof,
+        from: std::net::IpAddr,
+    ) -> Result<Proved, NotIn> {
+        assert_eq!(face, "opc.tcp");
+        self.asked.lock().push((user.map(str::to_owned), from));
+        let (user, method) = match (user, proof) {
+            (Some("ann"), Proof::OneField(field)) if *field == "open sesame 123456" => {
+                ("ann", Method::PasswordAndCode)
+            }
+            (None, Proof::Certificate(chain)) if chain == [self.kims.clone()] => {
+                ("kim", Method::Certificate)
+            }
+            (Some("slow"), _) => return Err(NotIn::TooEarly(TooEarly { until: i64::MAX })),
+            _ => return Err(NotIn::Refused),
+        };
+        Ok(Proved {
+            user: user.to_owned(),
+            method,
+            step: None,
+            key: None,
+            until: None,
+        })
+    }
+
+    fn challenge(&self, _: &str, _: std::net::IpAddr) -> Result<Challenge, ChallengeError> {
+        Err(ChallengeError::Subject)
+    }
+
+    async fn certificates(&self) -> Arc<[Vec<u8>]> {
+        [b"no certificate".to_vec(), self.kims.clone()].into()
+    }
+}
+
+#[tokio::test]
+async fn the_hubs_users_log_in_here_and_it_is_known_from_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let dir = folder.path().join(name);
+        let subject = pki::Subject {
+            name: name.into(),
+            application_uri: format!("urn:{name}"),
+            hosts: Vec::new(),
+        };
+        pki::ensure(&dir, &subject).unwrap();
+        let (certificate, key) = (dir.join("own/cert.der"), dir.join("private/private.pem"));
+        let identity = IdentityToken::new_x509_path(&certificate, key).unwrap();
+        (std::fs::read(certificate).unwrap(), identity)
+    };
+    let (kims, kim) = make("kim");
+    let (_, stranger) = make("stranger");
+    let desk = Arc::new(FakeDesk {
+        kims,
+        ..FakeDesk::default()
+    });
+    let hub = hub_with(
+        |_, config| {
+            config.log_in = true;
+            let user = |name: &str| UserConfig {
+                name: name.into(),
+                password_file: None,
+                certificate: false,
+                roles: vec![Role::Operator],
+            };
+            config.users = vec![user("ann"), user("kim"), user("slow")];
+        },
+        |ports| ports.log_in = Some(desk.clone()),
+    )
+    .await;
+    let (policy, mode) = (
+        SecurityPolicy::Basic256Sha256,
+        MessageSecurityMode::SignAndEncrypt,
+    );
+    let password = |user: &str, field: &str| IdentityToken::new_user_name(user, field);
+    for (identity, user) in [(password("ann", "open sesame 123456"), "ann"), (kim, "kim")] {
+        let session = connect(&hub, policy, mode, identity).await.unwrap();
+        let node = tag_node(&session, "setpoint").await;
+        let level = super::write::user_access_level(&session, &node).await;
+        assert_eq!(level, super::write::READ_AND_WRITE);
+        assert!(hub.sessions.users().contains(&user.to_owned()));
+        session.disconnect().await.unwrap();
+    }
+    for (identity, status) in [
+        (
+            password("ann", "open sesame"),
+            StatusCode::BadIdentityTokenRejected,
+        ),
+        (stranger, StatusCode::BadIdentityTokenRejected),
+        (
+            password("slow", "open sesame"),
+            StatusCode::BadServerTooBusy,
+        ),
+    ] {
+        let refused = connect(&hub, policy, mode, identity).await.err().unwrap();
+        assert_eq!(refused.status(), status);
+    }
+    let asked = desk.asked.lock().clone();
+    let here: std::net::IpAddr = [127, 0, 0, 1].into();
+    let name = |user: &str| Some(user.to_owned());
+    let users = [name("ann"), None, name("ann"), None, name("slow")];
+    assert_eq!(asked, users.map(|user| (user, here)));
+}
+
+/// Tells what users do at other faces.
+#[derive(Default)]
+struct Elsewhere {
+    full: std::sync::atomic::AtomicBool,
+    busy: std::sync::atomic::AtomicBool,
+}
+
+impl SessionPort for Elsewhere {
+    fn asked(&self, _: &str, _: &str) {}
+
+    fn ended(&self, _: &str) {}
+
+    fn open(&self) -> usize {
+        0
+    }
+
+    fn admits(&self, user: &str) -> bool {
+        assert_eq!(user, "ann");
+        !self.full.load(Ordering::Relaxed)
+    }
+
+    fn spend(&self, user: &str) -> Result<(), Duration> {
+        assert_eq!(user, "ann");
+        match self.busy.load(Ordering::Relaxed) {
+            true => Err(SECOND),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn bounds_over_all_faces_hold_here() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let hub = hub_with(
+        |_, config| {
+            config.log_in = true;
+            config.users = vec![UserConfig {
+                name: "ann".into(),
+                password_file: None,
+                certificate: false,
+                roles: vec![Role::Observer],
+            }];
+        },
+        |ports| {
+            ports.log_in = Some(Arc::new(FakeDesk::default()));
+            ports.sessions = elsewhere.clone();
+        },
+    )
+    .await;
+    hub.plc.update([(1, good(Value::U64(5)))]);
+    let ann = || IdentityToken::new_user_name("ann", "open sesame 123456");
+    let (policy, mode) = (
+        SecurityPolicy::Basic256Sha256,
+        MessageSecurityMode::SignAndEncrypt,
+    );
+    elsewhere.full.store(true, Ordering::Relaxed);
+    let refused = connect(&hub, policy, mode, ann()).await.err().unwrap();
+    assert_eq!(refused.status(), StatusCode::BadTooManySessions);
+    elsewhere.full.store(false, Ordering::Relaxed);
+    let session = connect(&hub, policy, mode, ann()).await.unwrap();
+    let node = tag_node(&session, "count").await;
+    assert_eq!(read(&session, &node).await.value, Some(Variant::UInt64(5)));
+    elsewhere.busy.store(true, Ordering::Relaxed);
+    let held_up = read(&session, &node).await;
+    assert_eq!(held_up.status, Some(StatusCode::BadTooManyOperations));
+    elsewhere.busy.store(false, Ordering::Relaxed);
+    assert_eq!(read(&session, &node).await.value, Some(Variant::UInt64(5)));
 }
