@@ -98,10 +98,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 /// A plant as of [`plant`] with a press that takes set points, and one that is not there.
 fn with_presses(press: SocketAddr) -> Plant {
     let plant = plant();
-    let tag = format!(
-        "[[device.tag]]\nname = \"setpoint\"\nwritable = true\n\
-         modbus = {{ holding_register = 0, type = \"u64\" }}\n"
-    );
+    let tag = "[[device.tag]]\nname = \"setpoint\"\nwritable = true\n\
+               modbus = { holding_register = 0, type = \"u64\" }\n";
     plant.configure(&format!(
         "\n[[device]]\nid = \"press-1\"\nmodbus = {{ address = \"{press}\", period_ms = 20 }}\n{tag}\
          \n[[device]]\nid = \"press-2\"\nmodbus = {{ address = \"127.0.0.1:9\", period_ms = 20 }}\n{tag}"

@@ -5,7 +5,8 @@
 //! program alone; no configuration and no face has it.
 
 use super::http::Connection;
-use crate::access::Role;
+use crate::access::{AccessConfig, Role};
+use crate::api::process;
 use crate::cli::temporary::given_or_temporary;
 use crate::hub::{DeviceSetup, Faces, Hub, HubBuilder, HubKeys};
 use crate::model::TagSpec;
@@ -83,6 +84,10 @@ struct Release {
     ratio: f64,
     least_ratio: f64,
     most_ratio: f64,
+    /// Processor time of an answer in microseconds, clients and machines included: what is left of a ratio where
+    /// other programs take turns on the machine.
+    recorded_cpu_us: f64,
+    unrecorded_cpu_us: f64,
     /// Records a block of the acts, on average.
     records_a_block: f64,
     commit_ms_p50: f64,
@@ -109,6 +114,10 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
         r.ratio, r.least_ratio, r.most_ratio, r.rounds
     );
     println!(
+        "processor         {:>10.0} us an answer, {:.0} us without recording",
+        r.recorded_cpu_us, r.unrecorded_cpu_us
+    );
+    println!(
         "blocks            {:>10.1} records each, {:.1} ms p50, {:.1} ms p99 to commit",
         r.records_a_block, r.commit_ms_p50, r.commit_ms_p99
     );
@@ -118,7 +127,12 @@ pub(super) fn run(args: &ReleaseArgs) -> anyhow::Result<ExitCode> {
 fn measure(args: &ReleaseArgs) -> anyhow::Result<Release> {
     let (dir, _temporary) = given_or_temporary(args.dir.as_deref(), "release")?;
     let machines = BenchServers::start(DEVICES, TAGS)?;
-    let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir);
+    // What is measured here is a flood.
+    let access = AccessConfig {
+        flood_requests: 0,
+        ..AccessConfig::default()
+    };
+    let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir).access(access);
     for (index, port) in machines.ports().iter().enumerate() {
         builder = builder.device(device(index, *port)?);
     }
@@ -196,6 +210,23 @@ struct Shared {
     stop: AtomicBool,
 }
 
+/// What came of a turn, or of several.
+#[derive(Default)]
+struct Turn {
+    per_second: f64,
+    answered: f64,
+    /// Seconds.
+    cpu: f64,
+}
+
+impl Turn {
+    fn add(&mut self, other: &Self) {
+        self.per_second += other.per_second;
+        self.answered += other.answered;
+        self.cpu += other.cpu;
+    }
+}
+
 async fn rounds(args: &ReleaseArgs, hub: &Hub, http: SocketAddr) -> anyhow::Result<Release> {
     let shared = Arc::new(Shared {
         what: args.what,
@@ -211,9 +242,14 @@ async fn rounds(args: &ReleaseArgs, hub: &Hub, http: SocketAddr) -> anyhow::Resu
         hub.journal().mute(!recorded);
         tokio::time::sleep(SETTLE).await;
         let (began, before) = (Instant::now(), shared.answered.load(Ordering::Relaxed));
+        let cpu = process::cpu_seconds().unwrap_or(f64::NAN);
         tokio::time::sleep(turn).await;
-        let answered = shared.answered.load(Ordering::Relaxed) - before;
-        answered as f64 / began.elapsed().as_secs_f64()
+        let answered = (shared.answered.load(Ordering::Relaxed) - before) as f64;
+        Turn {
+            per_second: answered / began.elapsed().as_secs_f64(),
+            answered,
+            cpu: process::cpu_seconds().unwrap_or(f64::NAN) - cpu,
+        }
     };
     // Connections, caches and the store's tables.
     rate(true).await;
@@ -224,7 +260,7 @@ async fn rounds(args: &ReleaseArgs, hub: &Hub, http: SocketAddr) -> anyhow::Resu
         (records, stats.blocks.load(Ordering::Relaxed))
     };
     let bar = ProgressBar::new(args.rounds.into());
-    let (mut with, mut without, mut ratios) = (0.0, 0.0, Vec::new());
+    let (mut with, mut without, mut ratios) = (Turn::default(), Turn::default(), Vec::new());
     let (mut records, mut blocks) = (0, 0);
     for round in 0..args.rounds {
         let before = count();
@@ -239,9 +275,9 @@ async fn rounds(args: &ReleaseArgs, hub: &Hub, http: SocketAddr) -> anyhow::Resu
         let after = count();
         records += after.0 - before.0;
         blocks += after.1 - before.1;
-        with += recorded;
-        without += unrecorded;
-        ratios.push(recorded / unrecorded);
+        ratios.push(recorded.per_second / unrecorded.per_second);
+        with.add(&recorded);
+        without.add(&unrecorded);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -258,8 +294,10 @@ async fn rounds(args: &ReleaseArgs, hub: &Hub, http: SocketAddr) -> anyhow::Resu
         what: args.what,
         clients: args.clients,
         rounds: args.rounds,
-        recorded_per_second: with / rounds,
-        unrecorded_per_second: without / rounds,
+        recorded_per_second: with.per_second / rounds,
+        unrecorded_per_second: without.per_second / rounds,
+        recorded_cpu_us: with.cpu / with.answered * 1e6,
+        unrecorded_cpu_us: without.cpu / without.answered * 1e6,
         ratio: (at((ratios.len() - 1) / 2) + at(ratios.len() / 2)) / 2.0,
         least_ratio: at(0),
         most_ratio: at(ratios.len() - 1),

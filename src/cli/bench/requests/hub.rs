@@ -56,6 +56,7 @@ impl Plant {
              [[http.users]]\nname = \"{ENGINEER}\"\nroles = [\"engineer\"]\n\
              [[http.users]]\nname = \"{OBSERVER}\"\nroles = [\"observer\"]\n\
              [[http.users]]\nname = \"{VISITOR}\"\nroles = [\"observer\"]\n\
+             [access]\nflood_requests = 0\n\
              [opcua_server]\nbind = \"127.0.0.1:0\"\nanonymous_roles = [\"engineer\"]\n"
         );
         // The discard port (RFC 863), where nobody listens.
