@@ -1,4 +1,4 @@
-//! The state as entries: one a subject, a role, a level, a place on a list, a permit. A change makes one
+//! The state as entries: one a subject, a role, a level, a place on a list, a permit, a binding. A change makes one
 //! entry anew; the newest of each is recorded, and from all of them the state is made up again.
 //!
 //! | name | what it says |
@@ -10,7 +10,9 @@
 //! | `permit/control/user:ann` | from when until when |
 //! | `reader/user:ann` | the public key that keys are wrapped to, and the spans that were granted |
 //! | `escrow/escrow:5f3c…` | a public key that every key is wrapped to as well |
+//! | `binding/device:press-1` | address, MAC address and key that it is known by |
 
+use super::binding::Binding;
 use super::level::{Level, Mode};
 use super::lists::Side;
 use super::permit::Permit;
@@ -79,6 +81,7 @@ impl AccessState {
                 format!("{READER_ENTRY}{id}")
             }
             Change::Escrow(key, _) => format!("{ESCROW_ENTRY}{}", escrow_name(key)),
+            Change::Bind(id, _) => format!("binding/{id}"),
         };
         self.entry_named(&name)
     }
@@ -104,6 +107,7 @@ impl AccessState {
             }
             "reader" => said(self.readers.get(rest)),
             "escrow" => said(self.escrow.get(rest)),
+            "binding" => said(self.bindings.get(rest)),
             _ => Json::Null,
         };
         Entry {
@@ -133,6 +137,11 @@ impl AccessState {
                 self.rules.define(rest, rules.unwrap_or_default());
             }
             "level" => put(&mut self.levels, rest.to_owned(), entry.read::<Level>()?),
+            "binding" => put(
+                &mut self.bindings,
+                rest.to_owned(),
+                entry.read::<Binding>()?,
+            ),
             "list" => {
                 let (name, id) = rest.split_once('/').ok_or_else(unknown)?;
                 let lists = match side(name).ok_or_else(unknown)? {
@@ -203,7 +212,16 @@ mod tests {
     use crate::access::{Pattern, ReadGrant, Right, Window};
     use crate::crypto::SealingKey;
     use std::collections::{BTreeMap, BTreeSet};
-    use weighbridge_verifier::IdentityKind;
+    use weighbridge_verifier::{Hash, IdentityKind};
+
+    fn binding(key: Option<Hash>) -> Binding {
+        Binding {
+            dialled: "plc:502".to_owned(),
+            address: ([192, 0, 2, 7], 502).into(),
+            mac: key.map(|_| crate::model::Mac([2; 6])),
+            key,
+        }
+    }
 
     /// One change of each kind, and what undoes it.
     fn changes() -> Vec<Change> {
@@ -239,6 +257,9 @@ mod tests {
             Change::Grant(ann(), grant),
             Change::Escrow(key, true),
             Change::Escrow(key, false),
+            Change::Bind(ann(), Some(binding(None))),
+            Change::Bind(ann(), None),
+            Change::Bind(ann(), Some(binding(Some(Hash([7; 32]))))),
             Change::Black(Side::Extranet, ann(), false),
             Change::White(Side::Extranet, ann(), false),
             Change::Classify("device:lab/x".into(), None),

@@ -3,8 +3,9 @@
 use super::decide::{Denied, Granted, Request, all_until, decide, decide_passage, somewhere};
 use super::role::Right;
 use super::state::AccessState;
-use crate::model::Nanos;
-use parking_lot::RwLock;
+use crate::model::{Nanos, Peer};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +17,8 @@ struct Inner {
     hub: String,
     state: RwLock<Arc<AccessState>>,
     version: AtomicU64,
+    /// By device, who answered in its place.
+    strangers: Mutex<BTreeMap<String, Peer>>,
 }
 
 /// What a user sees: see [`Gate::sight`].
@@ -39,6 +42,7 @@ impl Gate {
             hub: format!("hub:{hub}"),
             state: RwLock::new(Arc::new(state)),
             version: AtomicU64::new(0),
+            strangers: Mutex::default(),
         }))
     }
 
@@ -61,6 +65,23 @@ impl Gate {
     /// Counts the states that were in force.
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
+    }
+
+    /// Remembers who answers in the place of a device; `None` when it does itself.
+    pub fn note_stranger(&self, device: &str, peer: Option<&Peer>) {
+        let mut strangers = self.0.strangers.lock();
+        match peer {
+            Some(peer) => strangers.insert(device.to_owned(), peer.clone()),
+            None => strangers.remove(device),
+        };
+    }
+
+    /// By device, who answered last in its place.
+    pub fn strangers(&self) -> BTreeMap<String, Peer> {
+        let (state, mut strangers) = (self.state(), self.0.strangers.lock().clone());
+        let there = |id: &str| state.subjects().get(id).is_some_and(|s| !s.revoked);
+        strangers.retain(|device, _| there(device));
+        strangers
     }
 
     /// Whether user `user` may use `right` on a machine's `object` by way of this hub.

@@ -15,12 +15,14 @@
 //! Before that, who it is: [`verify_login`] looks at what somebody shows, [`LoginGuard`] slows down those who
 //! guess, and [`Challenges`] are there to be signed.
 
+mod binding;
 mod challenge;
 mod config;
 pub mod credentials;
 mod decide;
 mod declare;
 mod entry;
+mod flood;
 mod gate;
 mod level;
 mod lists;
@@ -29,17 +31,20 @@ mod login_guard;
 mod pattern;
 mod permit;
 mod reader;
+mod renewal;
 mod role;
 mod rules;
 mod state;
 mod window;
 
+pub use binding::{Binding, DeclaredBinding, Stranger};
 pub use challenge::{Challenge, ChallengeError, Challenges, Nonce};
 pub use config::AccessConfig;
 pub use credentials::{Credentials, CredentialsError, Totp, user_name};
 pub use decide::{Denied, Granted, Passage, Request, decide, decide_passage};
 pub use declare::{Declared, reconcile};
 pub use entry::{ESCROW_ENTRY, Entry, EntryError, READER_ENTRY};
+pub use flood::{Flood, FloodGauge};
 pub use gate::{Gate, Sight};
 pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
@@ -48,6 +53,7 @@ pub use login_guard::{GuardLimits, LoginGuard, TooEarly};
 pub use pattern::{Pattern, PatternError};
 pub use permit::Permit;
 pub use reader::{ReadGrant, Reader, escrow_name};
+pub use renewal::{RENEWAL_OPEN_FOR, RenewalChallenge, RenewalError, Renewals};
 pub use role::{Caller, Right, Role};
 pub use rules::{Rule, Rules};
 pub use state::{AccessState, Change, ChangeError, Subject};

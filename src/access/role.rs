@@ -6,6 +6,7 @@
 use super::level::Mode;
 use borsh::BorshSerialize;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 /// Something that a user may be allowed to do.
 #[derive(
@@ -163,6 +164,27 @@ pub struct Caller {
     pub user: String,
     /// The session, unique among all faces.
     pub session: String,
+    /// What they call this request, where their face has a place for that; it is in the request's record.
+    pub request: Option<String>,
+}
+
+impl Caller {
+    /// Who asks in a session.
+    pub fn new(user: impl Into<String>, session: impl Into<String>) -> Self {
+        Self {
+            user: user.into(),
+            session: session.into(),
+            request: None,
+        }
+    }
+
+    /// Says in the details of a record in which session it was asked, and by which name.
+    pub fn tell(&self, details: &mut Json) {
+        details["session"] = self.session.as_str().into();
+        if let Some(request) = &self.request {
+            details["request_id"] = request.as_str().into();
+        }
+    }
 }
 
 #[cfg(test)]

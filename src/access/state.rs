@@ -1,6 +1,7 @@
 //! What decisions rest on: subjects, lists, roles, levels, permits. Changed only by [`Change`]s, each
 //! of which is a record, so that every hub has the same.
 
+use super::binding::Binding;
 use super::level::{Level, Mode};
 use super::lists::{Lists, Side};
 use super::pattern::Pattern;
@@ -18,6 +19,8 @@ use weighbridge_verifier::{IdentityKind, PublicKey};
 const MAX_ENTRIES: usize = 100_000;
 /// Longest name of a subject, an object or a role.
 const MAX_NAME: usize = 128;
+/// Longest address of a device as a configuration has it.
+const MAX_DIALLED: usize = 4_096;
 
 /// Somebody or something that acts.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize, Deserialize)]
@@ -95,6 +98,8 @@ pub enum Change {
     EndGrant(String, Pattern),
     /// Every epoch's key is wrapped to this key as well from now on, or no more.
     Escrow(PublicKey, bool),
+    /// A device is known by this from now on; `None`: by what answers next.
+    Bind(String, Option<Binding>),
 }
 
 /// Why a change cannot be.
@@ -151,7 +156,7 @@ impl Change {
                 let own = (Right::Enrol, format!("identity:{id}"));
                 std::iter::once(own).chain(roles.map(assign)).collect()
             }
-            Self::Revoke(id) | Self::Renew(id, _) => {
+            Self::Revoke(id) | Self::Renew(id, _) | Self::Bind(id, _) => {
                 vec![(Right::Enrol, format!("identity:{id}"))]
             }
             Self::Assign(id, roles) => {
@@ -182,7 +187,7 @@ impl Change {
 
 impl AccessState {
     /// A change with those that go with it, in the order in which they are to be made and recorded: who is
-    /// withdrawn keeps no permit and no grant, not even for when they come again.
+    /// withdrawn keeps no permit and no grant, not even for when they come again, and is known by nothing any more.
     pub fn unfold(&self, change: Change) -> Vec<Change> {
         let (Change::Revoke(id) | Change::Declare(id, None)) = &change else {
             return vec![change];
@@ -195,7 +200,9 @@ impl AccessState {
             .map(|mode| Change::Permit(id.clone(), mode, None))
             .chain(reads.then(|| Change::ReaderKey(id.clone(), None)))
             .collect();
-        ended.into_iter().chain([change]).collect()
+        let known = self.bindings.get(id);
+        let unbound = known.map(|_| Change::Bind(id.clone(), None));
+        ended.into_iter().chain(unbound).chain([change]).collect()
     }
 }
 
@@ -214,6 +221,7 @@ pub struct AccessState {
     pub(super) permits: BTreeMap<(String, Mode), Permit>,
     pub(super) readers: BTreeMap<String, Reader>,
     pub(super) escrow: BTreeMap<String, PublicKey>,
+    pub(super) bindings: BTreeMap<String, Binding>,
 }
 
 impl AccessState {
@@ -238,6 +246,11 @@ impl AccessState {
     /// The permit of somebody.
     pub fn permit(&self, subject: &str, mode: Mode) -> Option<&Permit> {
         self.permits.get(&(subject.to_owned(), mode))
+    }
+
+    /// What each device is known by.
+    pub fn bindings(&self) -> &BTreeMap<String, Binding> {
+        &self.bindings
     }
 
     /// The level of an object: its own, or that of the device, edge node or hub it belongs to, or low.
@@ -267,6 +280,7 @@ impl AccessState {
                     self.permits.remove(&(id.clone(), mode));
                 }
                 self.readers.remove(&id);
+                self.bindings.remove(&id);
                 Ok(())
             }
             Change::Renew(id, expires) => {
@@ -330,6 +344,19 @@ impl AccessState {
                     false => self.escrow.remove(&escrow_name(&key)),
                 };
                 Ok(())
+            }
+            Change::Bind(id, binding) => {
+                self.subject(&id)?;
+                match binding {
+                    Some(binding) if binding.dialled.len() > MAX_DIALLED => {
+                        Err(ChangeError::Name(binding.dialled))
+                    }
+                    Some(binding) => enter(&mut self.bindings, id, binding),
+                    None => {
+                        self.bindings.remove(&id);
+                        Ok(())
+                    }
+                }
             }
         }
     }
@@ -456,6 +483,7 @@ mod tests {
             Change::Assign("user:bob".into(), roles("operator")),
             Change::Permit(ann(), Mode::Read, Some(permit)),
             Change::Permit("user:bob".into(), Mode::Read, None),
+            Change::Bind("device:press-1".into(), None),
             Change::White(Side::Extranet, String::new(), true),
         ];
         let mut state = with_ann();

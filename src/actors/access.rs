@@ -7,7 +7,7 @@ use super::allowance::Allowance;
 use super::journal::{Journal, JournalError};
 use crate::access::{
     AccessConfig, AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit,
-    Right,
+    Right, Side,
 };
 use crate::ledger::act::{Act, name};
 use crate::ledger::words::{ACCESS, ACCESS_OBJECT, ACCESS_OVER};
@@ -82,11 +82,20 @@ impl AccessDesk {
             let needs = wanted.needs(&after);
             for change in after.unfold(wanted) {
                 let action = action(&change);
-                after.apply(change.clone()).map_err(impossible)?;
+                let made = after.apply(change.clone());
                 let entry = after.entry(&change);
                 if let By::User(caller) = by {
+                    // First: what can be is not for those to know who may not change it.
                     self.check(caller, &needs, (action, &entry)).await?;
+                    if let Err(error) = &made {
+                        let mut details = json!({"why": error.to_string()});
+                        caller.tell(&mut details);
+                        let subject = name("user", &caller.user);
+                        self.refuse((&subject, action), &entry.name, details)
+                            .await?;
+                    }
                 }
+                made.map_err(impossible)?;
                 entries.push((action, entry));
             }
         }
@@ -106,38 +115,67 @@ impl AccessDesk {
         self.0.changes.subscribe()
     }
 
-    /// After how many refused batches in a row a device is cut off; 0: never.
-    pub fn cut_off_after(&self) -> u32 {
-        self.0.config.cut_off_after
+    /// When somebody is cut off.
+    pub fn config(&self) -> &AccessConfig {
+        &self.0.config
+    }
+
+    /// Blacklists somebody by rule, for this reason.
+    pub async fn cut_off(&self, side: Side, who: &str, why: &str) {
+        let black = Change::Black(side, who.to_owned(), true);
+        match self.change(By::Hub(why), vec![black]).await {
+            Ok(()) => tracing::error!(who, why, "cut off"),
+            Err(error) => tracing::error!(who, why, %error, "cannot be cut off yet"),
+        }
+    }
+
+    /// Whether a device has no permit to store, or one that is near its end.
+    pub fn store_ends(&self, device: &str) -> bool {
+        !self.is_fresh(&self.0.gate.state(), (device, Mode::Store), now())
     }
 
     /// Gives a device that is admitted and whose data are good another permit to store, when the one it
     /// has is near its end. It comes into the record before whatever the device stores under it, so
     /// nobody waits for it.
-    pub async fn renew_store(&self, device: &str) {
-        let desk = &*self.0;
+    pub async fn renew_store(&self, device: &str, why: &str) {
         let fresh = |state: &AccessState, time| self.is_fresh(state, (device, Mode::Store), time);
-        if fresh(&desk.gate.state(), now()) {
-            return;
-        }
-        let _one_at_a_time = desk.changing.lock().await;
-        let (before, time) = (desk.gate.state(), now());
-        if fresh(&before, time) || before.admits(device, time).is_err() {
-            return;
-        }
-        let change = Change::Permit(device.to_owned(), Mode::Store, Some(self.permit(time)));
-        let mut after = AccessState::clone(&before);
-        if let Err(error) = after.apply(change.clone()) {
+        let given = self.note(|state| {
+            let time = now();
+            if fresh(state, time) || state.admits(device, time).is_err() {
+                return None;
+            }
+            let permit = Some(self.permit(time));
+            let change = Change::Permit(device.to_owned(), Mode::Store, permit);
+            Some((change, why))
+        });
+        if let Err(error) = given.await {
             tracing::error!(device, %error, "a permit cannot be given");
-            return;
         }
+    }
+
+    /// Makes the change of the hub's own that `wanted` asks for in the state as it is, and why. It comes
+    /// into the record before whatever rests on it, so nobody waits until it is durable.
+    ///
+    /// # Errors
+    /// When it cannot be made or recorded; then it is not in force.
+    pub(super) async fn note<'a>(
+        &self,
+        wanted: impl FnOnce(&AccessState) -> Option<(Change, &'a str)>,
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let _one_at_a_time = desk.changing.lock().await;
+        let before = desk.gate.state();
+        let Some((change, why)) = wanted(&before) else {
+            return Ok(());
+        };
+        let mut after = AccessState::clone(&before);
+        after.apply(change.clone()).map_err(impossible)?;
         let entry = after.entry(&change);
-        let words = entry_words(&entry, "on the whitelist, and its data are good");
+        let words = entry_words(&entry, why);
         let act = entry_act(desk.gate.hub(), &change, &entry, &words);
-        match desk.journal.note(&act).await {
-            Ok(()) => self.put_in_force(after),
-            Err(error) => tracing::error!(device, %error, "a permit cannot be recorded"),
-        }
+        desk.journal.note(&act).await.map_err(not_recorded)?;
+        self.put_in_force(after);
+        Ok(())
     }
 
     fn lifetime(&self) -> Nanos {
@@ -177,12 +215,12 @@ impl AccessDesk {
         };
         let (user, right) = (&caller.user, right.name());
         tracing::warn!(user, right, entry = entry.name, %denied, "a change of access was refused");
-        let details = json!({
+        let mut details = json!({
             "wanted": entry.says,
             "rule": denied.rule(),
             "why": denied.to_string(),
-            "session": caller.session,
         });
+        caller.tell(&mut details);
         self.refuse((&subject, action), &entry.name, details)
             .await?;
         Err(AccessError::Denied(format!(
@@ -190,7 +228,8 @@ impl AccessDesk {
         )))
     }
 
-    async fn refuse(
+    /// Records that something about the entry of this name was refused.
+    pub(super) async fn refuse(
         &self,
         (subject, action): (&str, Action),
         entry: &str,
@@ -222,10 +261,11 @@ impl AccessDesk {
         let desk = &*self.0;
         let (subject, because) = match by {
             By::Hub(why) => (desk.gate.hub().to_owned(), json!({ "why": why })),
-            By::User(caller) => (
-                name("user", &caller.user),
-                json!({ "session": caller.session }),
-            ),
+            By::User(caller) => {
+                let mut asked = json!({});
+                caller.tell(&mut asked);
+                (name("user", &caller.user), asked)
+            }
         };
         let acts: Vec<_> = entries
             .iter()
@@ -271,6 +311,41 @@ impl AccessPort for AccessDesk {
 
     async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), AccessError> {
         AccessDesk::change(self, By::User(caller), changes).await
+    }
+
+    async fn refused(
+        &self,
+        caller: &Caller,
+        right: Right,
+        object: &str,
+    ) -> Result<(), AccessError> {
+        let desk = &*self.0;
+        let Some(unrecorded) = desk.refusals.take(Instant::now()) else {
+            return Ok(());
+        };
+        let time = now();
+        let denied = desk.gate.passage(&caller.user, right, object, time).err();
+        let mut details = json!({
+            "right": right.name(),
+            "rule": denied.as_ref().map(Denied::rule),
+            "denied": denied.as_ref().map(Denied::to_string),
+        });
+        caller.tell(&mut details);
+        if unrecorded > 0 {
+            details["refusals_without_record_before"] = unrecorded.into();
+        }
+        let (prefix, rest) = object.split_once(':').unwrap_or(("object", object));
+        let act = Act {
+            time,
+            subject: &name("user", &caller.user),
+            action: Action::Read,
+            object: &name(prefix, rest),
+            kind: "not-shown",
+            details: &details,
+            response: Response::Refused,
+        };
+        let recorded = desk.journal.record(&act).await;
+        recorded.map(|_| ()).map_err(not_recorded)
     }
 
     async fn admit(&self, user: &str, face: &str) -> Result<(), AccessError> {

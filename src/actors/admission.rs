@@ -2,15 +2,22 @@
 //! permit, which its next good batch renews when it ends. Whose batches are refused again and again is
 //! cut off.
 
-use super::access::{AccessDesk, By};
-use crate::access::{Change, Denied, Permit, Right, Side};
+use super::access::AccessDesk;
+use super::possession::Possession;
+use crate::access::{Denied, FloodGauge, Mode, Permit, Right, Side};
 use crate::ledger::seal::{DROPPED, Origin, RefusedBatch};
 use crate::model::{VerdictClass, now};
+use crate::protocols::Sent;
 use crate::protocols::ports::AccessPort;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use weighbridge_verifier::Hash;
+
+/// How long a batch waits for a signature that its permit is renewed by.
+const PROOF: Duration = Duration::from_secs(10);
 
 /// One device's admission. Clones share what they count.
 #[derive(Clone)]
@@ -21,6 +28,10 @@ pub struct Admission {
     changes: watch::Receiver<u64>,
     /// Refused batches in a row.
     refused: Arc<AtomicU32>,
+    /// What it sent by itself.
+    flood: FloodGauge,
+    /// Who signs for it, where somebody does.
+    possession: Option<Arc<Possession>>,
 }
 
 impl Admission {
@@ -31,6 +42,50 @@ impl Admission {
             device: format!("device:{device}"),
             changes: desk.changes(),
             refused: Arc::default(),
+            flood: FloodGauge::new(desk.config().flood_window(), now()),
+            possession: None,
+        }
+    }
+
+    /// Its permit is renewed only when whoever signs for it has proved to have the key.
+    pub fn proved_by(mut self, possession: Option<Arc<Possession>>) -> Self {
+        self.possession = possession;
+        self
+    }
+
+    /// Whether a proof is wanted: the permit ends soon, and there is none yet.
+    pub fn wants_proof(&self) -> bool {
+        let unproved = |p: &Arc<Possession>| !p.is_proved();
+        self.possession.as_ref().is_some_and(unproved) && self.desk.store_ends(&self.device)
+    }
+
+    /// Whether nothing can be recorded before there is a proof.
+    pub fn waits_for_proof(&self) -> bool {
+        let time = now();
+        let state = self.desk.gate().state();
+        let permit = state.permit(&self.device, Mode::Store);
+        !permit.is_some_and(|permit| permit.holds(time)) && self.wants_proof()
+    }
+
+    /// Renews its permit when that ends soon.
+    async fn renew(&self) {
+        if !self.desk.store_ends(&self.device) {
+            return;
+        }
+        let why = "on the whitelist, and its data are good";
+        match &self.possession {
+            None => self.desk.renew_store(&self.device, why).await,
+            Some(possession) => {
+                // A batch that is under way when the permit ends waits for the answer.
+                if self.waits_for_proof() {
+                    let _ = timeout(PROOF, possession.proved()).await;
+                }
+                if let Some(proof) = possession.spend() {
+                    let (signer, nonce) = (proof.signer, Hash(proof.nonce));
+                    let why = format!("{why}; {signer} has signed {nonce}");
+                    self.desk.renew_store(&self.device, &why).await;
+                }
+            }
         }
     }
 
@@ -64,7 +119,7 @@ impl Admission {
             // It was good, and there was no room for it.
         } else if good {
             self.refused.store(0, Ordering::Relaxed);
-            self.desk.renew_store(&self.device).await;
+            self.renew().await;
         } else {
             self.count_refused().await;
         }
@@ -78,20 +133,30 @@ impl Admission {
         }
     }
 
+    /// Counts what the device sent by itself; a flood cuts it off.
+    pub async fn sent(&mut self, sent: Sent) {
+        let most = self
+            .desk
+            .config()
+            .flood_of_data(sent.per_second, sent.burst);
+        let Some(most) = most else { return };
+        if let Some(flood) = self.flood.count(sent.samples, most, now())
+            && self.bar().is_none()
+        {
+            let why = format!("it floods: {flood} samples");
+            self.desk.cut_off(Side::Intranet, &self.device, &why).await;
+        }
+    }
+
     async fn count_refused(&self) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        let most = self.desk.cut_off_after();
+        let most = self.desk.config().cut_off_after;
         if most == 0 || refused < most || self.bar().is_some() {
             return;
         }
-        let device = &self.device;
         let why = format!("{refused} batches in a row were refused");
-        let black = Change::Black(Side::Intranet, device.clone(), true);
-        match self.desk.change(By::Hub(&why), vec![black]).await {
-            Ok(()) => tracing::error!(device, why, "the device is cut off"),
-            // The next refused batch tries again.
-            Err(error) => tracing::error!(device, why, %error, "the device cannot be cut off yet"),
-        }
+        // If it cannot be, the next refused batch tries again.
+        self.desk.cut_off(Side::Intranet, &self.device, &why).await;
     }
 }
 

@@ -173,6 +173,18 @@ impl AlarmDesk {
     }
 }
 
+impl AlarmDesk {
+    /// Says that another machine answers in the place of a device.
+    pub fn stranger(&self, device: &DeviceId, message: String) {
+        let mut state = self.inner.state.lock();
+        let Some(watched) = state.devices.get_mut(device) else {
+            return;
+        };
+        let edges = watched.watch.stranger(message);
+        self.inner.take(&mut state, device, edges);
+    }
+}
+
 impl Inner {
     fn take(&self, state: &mut State, device: &DeviceId, edges: Vec<Edge>) {
         for edge in edges {
@@ -304,21 +316,20 @@ impl Inner {
 
     async fn refuse(
         &self,
-        caller: &Caller,
-        id: &str,
-        action: AlarmAction,
-        comment: &str,
-        denied: &Denied,
+        (caller, id, action, comment): (&Caller, &str, AlarmAction, &str),
+        denied: Option<&Denied>,
+        why: AlarmError,
     ) -> AlarmError {
-        let (user, asked) = (&caller.user, action.name());
-        let reason = format!("{user} may not {asked} this alarm");
-        let details = json!({
-            "asked": asked,
+        let mut details = json!({
+            "asked": action.name(),
             "comment": comment,
-            "rule": denied.rule(),
-            "denied": denied.to_string(),
-            "session": caller.session,
+            "why": why.to_string(),
         });
+        if let Some(denied) = denied {
+            details["rule"] = denied.rule().into();
+            details["denied"] = denied.to_string().into();
+        }
+        caller.tell(&mut details);
         let act = Act {
             time: now(),
             subject: &name("user", &caller.user),
@@ -329,7 +340,7 @@ impl Inner {
             response: Response::Refused,
         };
         match self.journal.record(&act).await {
-            Ok(_) => AlarmError::Denied(reason),
+            Ok(_) => why,
             Err(error) => AlarmError::NotRecorded(error.to_string()),
         }
     }
@@ -376,17 +387,28 @@ impl AlarmPort for AlarmDesk {
         comment: &str,
     ) -> Result<Alarm, AlarmError> {
         let desk = &*self.inner;
+        let asked = (caller, id, action, comment);
         let about = desk.state.lock().board.get(id).map(thing);
-        let about = about.ok_or_else(|| AlarmError::Unknown(id.to_owned()))?;
+        let Some(about) = about else {
+            let unknown = AlarmError::Unknown(id.to_owned());
+            return Err(desk.refuse(asked, None, unknown).await);
+        };
         let right = right_for(action);
         if let Err(denied) = desk.gate.passage(&caller.user, right, &about, now()) {
             log_denied(caller, right, &about, &denied);
-            return Err(desk.refuse(caller, id, action, comment, &denied).await);
+            let (user, asked_for) = (&caller.user, action.name());
+            let why = AlarmError::Denied(format!("{user} may not {asked_for} this alarm"));
+            return Err(desk.refuse(asked, Some(&denied), why).await);
         }
         let _in_hand = desk.pick_up(id).await?;
         let by = (caller.user.as_str(), comment);
         let time = now();
-        let planned = desk.state.lock().board.plan(id, event, action, by, time)?;
+        let planned = desk.state.lock().board.plan(id, event, action, by, time);
+        let planned = match planned {
+            Ok(planned) => planned,
+            // Not in the state that the alarm is in: a refusal as well.
+            Err(why) => return Err(desk.refuse(asked, None, why).await),
+        };
         let recorded = desk
             .journal
             .record(&Act {
@@ -427,9 +449,9 @@ fn details(
         "did": action.name(),
         "comment": comment,
         "event": event,
-        "session": caller.session,
         "alarm": after,
     });
+    caller.tell(&mut details);
     if let AlarmAction::Shelve(Some(time)) = action {
         details["seconds"] = json!(time.as_secs_f64());
     }

@@ -26,6 +26,11 @@ impl Allowance {
         }))
     }
 
+    /// Something goes without a record whatever there was of late.
+    pub fn leave_out(&self) {
+        self.0.lock().unrecorded += 1;
+    }
+
     /// Leave to record one more, with how many went without a record before it.
     pub fn take(&self, now: Instant) -> Option<u64> {
         let mut counted = self.0.lock();

@@ -2,7 +2,7 @@
 //!
 //! Receives [`Act`], a request that was checked already. Handles one at a time, in the order in which
 //! they came: records the request and waits until it is durable, has the source's [`Control`] touch the
-//! machine, answers, and hands what came of it to the ledger. Its mailbox is the device's queue, and is
+//! machine, records what came of it, and answers when that is durable, too. Its mailbox is the device's queue, and is
 //! bounded. The machine's side runs as a task of its own on the sources' runtime: a slow device delays
 //! nobody else, and a panic in a `Control` ends that task and nothing more. When the device's pipeline
 //! is built anew, so is this actor; requests that waited for the old one are answered by its end.
@@ -223,10 +223,27 @@ impl Turn {
         let began = Instant::now();
         let outcome = self.touch(control, request).await;
         observe(&self.times.touched, began.elapsed());
-        observe(&self.times.whole, asked.elapsed());
         let came = came_of(&details, height, &outcome);
+        let outcome = self.result(&caller, &came).await.and(outcome);
+        observe(&self.times.whole, asked.elapsed());
         let _ = done.send(outcome);
-        self.note(&caller, &came).await;
+    }
+
+    /// Makes durable what came of a request: nobody hears of it before.
+    async fn result(&self, caller: &Caller, came: &Json) -> Result<(), ControlError> {
+        let (subject, object) = names(caller, &self.live.id);
+        let entry = entry((&subject, &object), "control-result", came);
+        let Err(error) = self.journal.record(&entry).await else {
+            return Ok(());
+        };
+        if !error.may_follow() {
+            // The ledger did not take it, so that nobody waits; it must have it all the same.
+            self.note(caller, came).await;
+        }
+        Err(ControlError::Unreachable(format!(
+            "`{}` was asked, but what came of it could not be recorded yet, so it is not told: {error}",
+            self.live.id
+        )))
     }
 
     /// The way to the machine, or why there is none.
@@ -299,7 +316,7 @@ impl Turn {
         }
     }
 
-    /// Hands what came of a request to the ledger.
+    /// Hands what came of a request to the ledger, and waits for nothing.
     async fn note(&self, caller: &Caller, came: &Json) {
         let (subject, object) = names(caller, &self.live.id);
         let entry = entry((&subject, &object), "control-result", came);
@@ -372,7 +389,9 @@ pub fn write_details<'a>(
     let writes: Vec<Json> = writes
         .map(|(tag, value)| json!({"tag": tag, "value": exact(value)}))
         .collect();
-    json!({"user": caller.user, "session": caller.session, "writes": writes})
+    let mut details = json!({"user": caller.user, "writes": writes});
+    caller.tell(&mut details);
+    details
 }
 
 /// A call as its record tells it.

@@ -5,16 +5,19 @@
 //! A batch that does not hold is handed on as refused, so that its record says why.
 
 use super::admission::Admission;
+use super::binding::{Acquaintance, BoundDevice, NotMet};
 use super::credit::{Credit, Credits};
 use super::device::BatchRead;
+use super::possession::Possession;
 use super::reading::CUT_OFF;
 use super::work::Workers;
+use crate::access::Nonce;
 use crate::crypto::SealingKey;
 use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
 use crate::model::{Batch, now};
 use crate::protocols::edge::wire::{DeviceLink, Standing};
-use crate::protocols::edge::{Contact, Gate, Unpacker, Upload};
+use crate::protocols::edge::{Contact, Gate, Said, Unpacker, Upload};
 use actix::Recipient;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,6 +45,14 @@ pub struct EdgeIntake {
     feed: EdgeFeed,
     uploads: mpsc::Receiver<Upload>,
     contact: watch::Receiver<Contact>,
+    /// What the edge node says of who the device is, and who it is itself.
+    said: watch::Receiver<Said>,
+    known: BoundDevice,
+    possession: Arc<Possession>,
+    /// Another one answers in the device's place, and why that is said.
+    stranger: Option<NotMet>,
+    /// The newest answer to a challenge that was looked at.
+    looked_at: Option<Nonce>,
     unpacker: Option<Unpacker>,
     batches: Recipient<BatchRead>,
     live: Arc<DeviceLive>,
@@ -58,9 +69,16 @@ impl EdgeIntake {
         batches: Recipient<BatchRead>,
         live: Arc<DeviceLive>,
         (credits, stop): (Credits, CancellationToken),
-        workers: Workers,
+        (workers, (known, possession)): (Workers, (BoundDevice, Arc<Possession>)),
     ) -> Self {
+        // Before anybody can come in: an edge node that is told of nothing would forget what it knows.
+        feed.gate.ask(|asks| asks.known = known.known());
         Self {
+            said: feed.gate.said(),
+            known,
+            possession,
+            stranger: None,
+            looked_at: None,
             uploads: feed.gate.open(newest, standing),
             contact: feed.gate.contact(),
             feed,
@@ -77,27 +95,103 @@ impl EdgeIntake {
     /// edge node.
     pub async fn run(mut self, mut admission: Admission) {
         self.contact.mark_changed();
+        self.said.mark_changed();
+        let mut held = None;
         loop {
-            while let Some(denied) = admission.bar() {
-                let plain = format!("the hub takes nothing of it: {denied}");
-                self.live.set_down(plain, CUT_OFF, now());
+            self.listen(&admission).await;
+            if let Some((plain, exact)) = self.hindrance(&admission) {
+                self.live.set_down(plain, exact, now());
                 tokio::select! {
                     () = self.stop.cancelled() => return,
-                    () = admission.changed() => self.contact.mark_changed(),
+                    () = admission.changed() => {}
+                    Ok(()) = self.said.changed() => self.said.mark_changed(),
                     () = tokio::time::sleep(LOOK_AGAIN) => {}
                 }
+                self.contact.mark_changed();
+                continue;
             }
-            let Some(credit) = self.credit().await else {
-                return;
+            let credit = match held.take() {
+                Some(credit) => credit,
+                None => match self.credit().await {
+                    Some(credit) => credit,
+                    None => return,
+                },
             };
-            let Some(upload) = self.upload().await else {
-                return;
+            let upload = tokio::select! {
+                () = self.stop.cancelled() => return,
+                upload = self.uploads.recv() => upload,
+                Ok(()) = self.contact.changed() => {
+                    self.show_contact();
+                    held = Some(credit);
+                    continue;
+                }
+                Ok(()) = self.said.changed() => {
+                    self.said.mark_changed();
+                    held = Some(credit);
+                    continue;
+                }
+                () = admission.changed() => {
+                    held = Some(credit);
+                    continue;
+                }
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    held = Some(credit);
+                    continue;
+                }
             };
+            let Some(upload) = upload else { return };
+            self.possession.in_epoch(upload.epoch);
             if !self.take(upload, credit).await {
                 tracing::error!(device = %self.live.id, "nobody takes its batches");
                 return;
             }
         }
+    }
+
+    /// Takes in what the edge node said of who is there, tells it what the device is known by, and asks it to
+    /// sign when the permit ends soon.
+    async fn listen(&mut self, admission: &Admission) {
+        let said = self.said.borrow_and_update().clone();
+        let looked_at = self.looked_at;
+        if let Some((nonce, signature)) = said.proof.filter(|p| looked_at != Some(p.0)) {
+            self.looked_at = Some(nonce);
+            if let Err(error) = self.possession.answer(&nonce, &signature) {
+                let (device, edge) = (&self.live.id, &self.feed.gate.edge);
+                tracing::warn!(%device, edge, %error, "a signature for a renewal proves nothing");
+            }
+        }
+        if admission.bar().is_none()
+            && let Some(peer) = said.answers
+        {
+            self.stranger = self.known.meet(&peer).await.err();
+        }
+        let wanted = admission.wants_proof();
+        let challenge = wanted.then(|| self.possession.ask()).flatten();
+        let known = self.known.known();
+        self.feed.gate.ask(|asks| {
+            asks.known = known;
+            // One that is open stays until it is answered.
+            if challenge.is_some() || !wanted {
+                asks.challenge = challenge;
+            }
+        });
+    }
+
+    /// Why nothing is taken of the device, and what to do.
+    fn hindrance(&self, admission: &Admission) -> Option<(String, String)> {
+        if let Some(denied) = admission.bar() {
+            let plain = format!("the hub takes nothing of it: {denied}");
+            return Some((plain, CUT_OFF.to_owned()));
+        }
+        if let Some(stranger) = &self.stranger {
+            return Some((stranger.plain.clone(), stranger.exact.clone()));
+        }
+        let edge = &self.feed.gate.edge;
+        let away = matches!(&*self.contact.borrow(), Contact::Away(_));
+        (admission.waits_for_proof() && !away).then(|| {
+            let plain = format!("the permit has ended, and `{edge}` has not proved its key yet");
+            (plain, String::new())
+        })
     }
 
     async fn credit(&mut self) -> Option<Credit> {
@@ -108,16 +202,6 @@ impl EdgeIntake {
             tokio::select! {
                 () = stop.cancelled() => return None,
                 credit = &mut credit => return credit,
-                Ok(()) = self.contact.changed() => self.show_contact(),
-            }
-        }
-    }
-
-    async fn upload(&mut self) -> Option<Upload> {
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return None,
-                upload = self.uploads.recv() => return upload,
                 Ok(()) = self.contact.changed() => self.show_contact(),
             }
         }

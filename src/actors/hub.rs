@@ -9,21 +9,26 @@
 use super::access::AccessDesk;
 use super::admission::Admission;
 use super::alarms::AlarmDesk;
+use super::binding::BoundDevice;
 use super::control::ControlDoors;
 use super::credit::Credits;
 use super::device::{DeviceActor, Leave, MakeReading};
 use super::edge_intake::{EdgeFeed, EdgeIntake};
 use super::ledger::{Append, Close, Follow, LedgerActor, NextBatch};
+use super::possession::Possession;
 use super::reading::{BatchLimits, Reading};
 use super::sealer::{MakeSealer, RecordedLimits, SealerActor, SettleWith};
 use super::validator::{MakeValidator, ValidatorActor};
 use super::work::Workers;
+use crate::access::DeclaredBinding;
+use crate::crypto::Signer;
 use crate::ledger::seal::BatchSealer;
 use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
 use crate::protocols::Source;
 use crate::protocols::edge::EdgeControl;
 use crate::protocols::edge::wire::Standing;
+use crate::protocols::ports::AccessPort;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
 use futures_util::FutureExt;
@@ -46,6 +51,12 @@ pub struct DevicePlan {
     pub live: Arc<DeviceLive>,
     /// Where its batches come from.
     pub intake: Intake,
+    /// What the configuration says that it is known by.
+    pub binding: DeclaredBinding,
+    /// The chain that its data are recorded in.
+    pub chain: String,
+    /// Its own key, where the hub can ask it to sign.
+    pub attester: Option<Arc<dyn Signer>>,
     /// When its batches close.
     pub batch: BatchLimits,
     /// Makes its validator.
@@ -185,7 +196,14 @@ impl HubActor {
         if let Some(settings) = plan.settings.take() {
             self.record_settings(&mut sealer, &settings);
         }
-        let admission = Admission::new(&self.access, &plan.live.id);
+        let possession = self.possession(plan, next);
+        let admission = Admission::new(&self.access, &plan.live.id).proved_by(possession.clone());
+        let known = BoundDevice::new(
+            &self.access,
+            &self.alarms,
+            &plan.live.id,
+            plan.binding.clone(),
+        );
         let sealer = SealerActor::new(
             plan.live.id.clone(),
             plan.make_sealer.clone(),
@@ -214,7 +232,8 @@ impl HubActor {
                 Box::new(move |batches| {
                     let (credits, stop) = of_reading;
                     let reading = Reading::new(source, Box::new(batches), live, credits, stop);
-                    reading.admitted_by(admission).run().boxed()
+                    let reading = reading.admitted_by(admission).known_by(Box::new(known));
+                    reading.run().boxed()
                 })
             }
             Intake::Edge(feed) => {
@@ -224,9 +243,11 @@ impl HubActor {
                 let (feed, workers) = (feed.clone(), self.workers.clone());
                 let newest = (next.0, next.1 - 1);
                 let standing = standing.ok_or("nobody watches the ledger for it")?;
+                let possession = possession.ok_or("nobody signs for it")?;
+                let identity = (known, possession);
                 Box::new(move |batches| {
                     let from = (newest, standing);
-                    EdgeIntake::new(feed, from, batches, live, of_reading, workers)
+                    EdgeIntake::new(feed, from, batches, live, of_reading, (workers, identity))
                         .run(admission)
                         .boxed()
                 })
@@ -244,6 +265,24 @@ impl HubActor {
             validator,
             sealer,
         })
+    }
+
+    /// Who signs for a device: the edge node that reads it, or its own key.
+    fn possession(&self, plan: &DevicePlan, (epoch, _): (u64, u64)) -> Option<Arc<Possession>> {
+        let hub = self.access.gate().hub();
+        let at = (plan.chain.as_str(), hub.trim_start_matches("hub:"));
+        let device = &plan.live.id;
+        let possession = match (&plan.intake, &plan.attester) {
+            (Intake::Edge(feed), _) => {
+                Possession::new(at, device, (&feed.gate.edge, feed.key), epoch)
+            }
+            (Intake::Source(_), Some(own)) => {
+                let signer = (own.id(), own.public_key());
+                Possession::new(at, device, signer, epoch).local(own.clone())
+            }
+            (Intake::Source(_), None) => return None,
+        };
+        Some(Arc::new(possession))
     }
 
     fn record_settings(&self, sealer: &mut BatchSealer, settings: &[u8]) {

@@ -9,6 +9,7 @@ use crate::ledger::act::{Act, ActError, ActSealer, SealedAct};
 use actix::Addr;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -53,6 +54,8 @@ pub struct Journal {
     ledger: Addr<LedgerActor>,
     make: MakeActSealer,
     current: Arc<Mutex<Current>>,
+    /// Nothing is recorded; only a measurement of what recording costs ever sets it.
+    muted: Arc<AtomicBool>,
 }
 
 /// The sealer in use.
@@ -78,12 +81,22 @@ impl Journal {
             ledger,
             make,
             current: Arc::new(Mutex::new(current)),
+            muted: Arc::default(),
         }
+    }
+
+    /// Records nothing from now on, and nobody waits; or again. For `weighbridge bench release`, which compares:
+    /// no configuration and no face leads here, and no other program can call it.
+    pub(crate) fn mute(&self, muted: bool) {
+        self.muted.store(muted, Ordering::Relaxed);
     }
 
     /// Records an act and returns the height of its block once it is durable, or within seconds why it
     /// is not.
     pub async fn record(&self, act: &Act<'_>) -> Result<u64, JournalError> {
+        if self.muted.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
         let (sealer, sealed) = self.seal(act)?;
         let written = timeout(PATIENCE, self.ledger.send(Record(sealed))).await;
         let written = written.map_err(|_| JournalError::Timeout)?;

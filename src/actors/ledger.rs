@@ -12,7 +12,7 @@ use super::work::Workers;
 use crate::ledger::act::SealedAct;
 use crate::ledger::facts::{Document, Identity};
 use crate::ledger::store::{Put, StoreError};
-use crate::ledger::{Draft, Ledger, LedgerError, Tip};
+use crate::ledger::{Draft, Ledger, LedgerError, State, Tip};
 use crate::model::{DeviceId, Nanos, VerdictClass, now};
 use crate::protocols::edge::wire::Standing;
 use crate::stats::{Refusal, Stats};
@@ -135,6 +135,11 @@ pub struct RecordedSettings(pub DeviceId);
 #[derive(Message)]
 #[rtype(result = "BTreeMap<String, Identity>")]
 pub struct KnownIdentities(pub Vec<String>);
+
+/// Asks for the state after the newest durable block, and its height; `None` when the ledger broke.
+#[derive(Message)]
+#[rtype(result = "Option<(State, u64)>")]
+pub struct CurrentState;
 
 /// A block is durable: what was acknowledged with it.
 #[derive(Clone, Debug)]
@@ -555,6 +560,15 @@ impl Handler<RecordedSettings> for LedgerActor {
     ) -> Self::Result {
         let wait = self.look(move |ledger| ledger.state().device_settings(&device).cloned());
         Box::pin(async move { wait.await.unwrap_or(None) })
+    }
+}
+
+impl Handler<CurrentState> for LedgerActor {
+    type Result = ResponseFuture<Option<(State, u64)>>;
+
+    fn handle(&mut self, _: CurrentState, _: &mut Self::Context) -> Self::Result {
+        let wait = self.look(|ledger| (ledger.state().clone(), ledger.tip().height));
+        Box::pin(async move { wait.await.ok() })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod access;
 pub mod admission;
 pub mod alarms;
 pub mod allowance;
+pub mod binding;
 pub mod control;
 pub mod credit;
 pub mod device;
@@ -16,10 +17,12 @@ pub mod edge_intake;
 pub mod hub;
 pub mod journal;
 pub mod ledger;
+pub mod possession;
 pub mod reading;
 
 pub mod sealer;
 pub mod session;
+pub mod sums;
 pub mod validator;
 pub mod work;
 

@@ -4,11 +4,12 @@
 //! credit before it begins a batch: without credit it does not read.
 
 use super::admission::Admission;
+use super::binding::{Acquaintance, NotMet};
 use super::credit::{Credit, Credits};
 use super::device::BatchRead;
 use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
-use crate::model::{Batch, BatchBuilder, now, rfc3339};
+use crate::model::{Batch, BatchBuilder, Peer, now, rfc3339};
 use crate::protocols::{Mode, Source, SourceError};
 use actix::Recipient;
 use async_trait::async_trait;
@@ -86,6 +87,9 @@ pub struct Reading {
     stop: CancellationToken,
     contact: Contact,
     admission: Option<Admission>,
+    acquaintance: Option<Box<dyn Acquaintance>>,
+    /// Who answers on the connection that there is.
+    peer: Option<Peer>,
 }
 
 /// What of the batch in the making was shown.
@@ -106,6 +110,8 @@ enum Ended {
     Stopped,
     /// The device may not come in any more.
     Barred,
+    /// Another one answers.
+    NotMet(NotMet),
     Broken(SourceError),
 }
 
@@ -142,6 +148,8 @@ impl Reading {
             stop,
             contact: Contact::Never,
             admission: None,
+            acquaintance: None,
+            peer: None,
         }
     }
 
@@ -149,6 +157,42 @@ impl Reading {
     pub fn admitted_by(mut self, admission: Admission) -> Self {
         self.admission = Some(admission);
         self
+    }
+
+    /// Reads nobody but the device: `acquaintance` tells it from others.
+    pub fn known_by(mut self, acquaintance: Box<dyn Acquaintance>) -> Self {
+        self.acquaintance = Some(acquaintance);
+        self
+    }
+
+    /// Whether the device is who answers, as far as that can be told.
+    async fn meet(&mut self) -> Result<(), NotMet> {
+        match (&mut self.acquaintance, &self.peer) {
+            (Some(acquaintance), Some(peer)) => acquaintance.meet(peer).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The same on a new connection.
+    async fn meet_anew(&mut self) -> Result<(), NotMet> {
+        self.peer = self.source.peer();
+        self.meet().await
+    }
+
+    /// Waits before the device is tried again; false when it is to stop. A stranger may be let in by what
+    /// somebody changes of access.
+    async fn pause(&mut self, wait: Duration, stranger: bool) -> bool {
+        let changed = async {
+            match self.admission.as_mut().filter(|_| stranger) {
+                Some(admission) => admission.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = changed => true,
+            () = tokio::time::sleep(wait) => true,
+        }
     }
 
     /// Waits until the device may come in, and says meanwhile why it may not; false when it is to stop.
@@ -197,39 +241,49 @@ impl Reading {
                 connected = self.source.connect() => connected,
             };
             let ended = match connected {
-                Ok(()) => {
-                    tracing::info!(%device, "connected");
-                    self.live.set_about(self.source.about());
-                    let before = self.live.points.load(Ordering::Relaxed);
-                    let ended = self.read_until_broken(&mut gathered.builder).await;
-                    if self.live.points.load(Ordering::Relaxed) > before {
-                        backoff = Backoff(Backoff::FIRST);
+                Ok(()) => match self.meet_anew().await {
+                    Ok(()) => {
+                        tracing::info!(%device, "connected");
+                        self.live.set_about(self.source.about());
+                        let before = self.live.points.load(Ordering::Relaxed);
+                        let ended = self.read_until_broken(&mut gathered.builder).await;
+                        if self.live.points.load(Ordering::Relaxed) > before {
+                            backoff = Backoff(Backoff::FIRST);
+                        }
+                        ended
                     }
-                    ended
-                }
+                    Err(not) => Ended::NotMet(not),
+                },
                 Err(error) => Ended::Broken(error),
             };
-            let error = match ended {
+            let stranger = matches!(ended, Ended::NotMet(_));
+            let trouble = match ended {
                 Ended::Stopped => break,
                 Ended::Barred => {
                     self.source.close().await;
                     continue;
                 }
-                Ended::Broken(error) => error,
+                Ended::NotMet(not) => {
+                    self.source.turn_away().await;
+                    not
+                }
+                Ended::Broken(error) => NotMet {
+                    plain: error.plain(),
+                    exact: error.exact(),
+                },
             };
             if matches!(self.contact, Contact::There) {
                 self.contact = Contact::Lost;
             }
             let wait = backoff.wait(tried.elapsed());
             let retry_at = now() + wait.as_nanos() as i64;
-            let (plain, exact) = (error.plain(), error.exact());
+            let NotMet { plain, exact } = trouble;
             let last = self.live.heard().map(rfc3339).unwrap_or_default();
             let retry_ms = wait.as_millis() as u64;
             tracing::warn!(%device, plain, exact, last_success = last, retry_ms, "not connected");
             self.live.set_down(plain, exact, retry_at);
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                () = tokio::time::sleep(wait) => {}
+            if !self.pause(wait, stranger).await {
+                break;
             }
         }
         self.source.close().await;
@@ -242,6 +296,10 @@ impl Reading {
             };
             if self.admission.as_ref().is_some_and(|a| a.bar().is_some()) {
                 return Ended::Barred;
+            }
+            // What the device is known by may have changed.
+            if let Err(not) = self.meet().await {
+                return Ended::NotMet(not);
             }
             let ended = self.fill(builder).await;
             // What was read before the connection broke is real, and goes on.
@@ -271,6 +329,13 @@ impl Reading {
         }
     }
 
+    /// A device that sends far more than it was asked for is cut off.
+    async fn count_sent(&mut self) {
+        if let (Some(sent), Some(admission)) = (self.source.sent(), &mut self.admission) {
+            admission.sent(sent).await;
+        }
+    }
+
     fn count_lost(&mut self) {
         let lost = self.source.lost();
         self.live.dropped.fetch_add(lost, Ordering::Relaxed);
@@ -294,6 +359,7 @@ impl Reading {
             let gathered = builder.samples() - before;
             self.live.count_points(gathered as u64);
             self.count_lost();
+            self.count_sent().await;
             if gathered > 0 {
                 self.heard();
             }

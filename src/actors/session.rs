@@ -2,21 +2,27 @@
 //!
 //! A face tells of every request through [`SessionPort`]; the registry starts a [`SessionActor`] for a
 //! session it has not seen, and passes on that something was asked. A session ends when its face says
-//! so, or when it has asked for nothing for a while. Its beginning and its end are in the record, and now
-//! and then how much was asked: live values are read too often for a record each. That a user came in at
-//! all is durable before they are answered ([`AccessPort::admit`](crate::protocols::ports::AccessPort::admit)).
+//! so, or when it has asked for nothing for a while. Live values are read too often for a record each: a
+//! session's beginning is durable before anything is shown in it ([`SessionPort::enter`]), and now and
+//! then, and at its end, it is recorded how much was asked.
 
+use super::access::AccessDesk;
 use super::allowance::Allowance;
 use super::journal::Journal;
+use super::sums::Sums;
+use crate::access::{Caller, FloodGauge, Side};
 use crate::ledger::act::{Act, name};
 use crate::model::{Nanos, now};
-use crate::protocols::ports::SessionPort;
+use crate::protocols::ports::{AccessPort, NotRecorded, SessionPort};
 use actix::prelude::*;
+use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 use weighbridge_verifier::{Action, Response};
 
 /// How often it is recorded how much was asked.
@@ -27,6 +33,11 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 const MOST_SESSIONS: usize = 1024;
 /// Requests told of that may wait for the registry.
 const MAILBOX: usize = 4096;
+/// How often it is recorded how many were refused before they were known.
+const SUMS: Duration = Duration::from_secs(10);
+
+/// Sessions whose beginning is durable, or on its way there.
+type Begun = Arc<Mutex<HashMap<String, Arc<OnceCell<()>>>>>;
 
 /// Something was asked in a session.
 #[derive(Message, Clone, Debug)]
@@ -52,6 +63,9 @@ struct Touch(u64);
 #[rtype(result = "()")]
 struct End;
 
+/// Kind of the record of a session's beginning.
+const SESSION_BEGIN: &str = "session-begin";
+
 /// One user session.
 struct SessionActor {
     session: String,
@@ -62,7 +76,10 @@ struct SessionActor {
     summed: u64,
     idle: Option<SpawnHandle>,
     registry: Addr<SessionRegistry>,
+    /// Whether its beginning is in the record already.
+    told: bool,
     book: Option<Book>,
+    gauge: FloodGauge,
 }
 
 /// Where sessions are recorded. What is not, because there were too many of late, is counted.
@@ -70,13 +87,72 @@ struct SessionActor {
 pub struct Book {
     journal: Journal,
     allowance: Arc<Allowance>,
+    desk: AccessDesk,
 }
 
 impl Book {
-    /// One that writes to `journal`.
-    pub fn new(journal: Journal) -> Self {
+    /// One that writes to `journal`, of users whom `desk` cuts off when they flood.
+    pub fn new(journal: Journal, desk: AccessDesk) -> Self {
         let allowance = Arc::new(Allowance::new(Instant::now()));
-        Self { journal, allowance }
+        Self {
+            journal,
+            allowance,
+            desk,
+        }
+    }
+
+    /// Counts requests of a session; a flood of them cuts the user off.
+    fn count(&self, (session, user): (&str, &str), gauge: &mut FloodGauge, times: u64) {
+        let Some(most) = self.desk.config().flood_of_requests() else {
+            return;
+        };
+        let Some(flood) = gauge.count(times, most, now()) else {
+            return;
+        };
+        let (desk, user) = (self.desk.clone(), name("user", user));
+        let why = format!("session {session} floods: {flood} requests");
+        if desk.gate().state().admits(&user, now()).is_ok() {
+            actix::spawn(async move { desk.cut_off(Side::Extranet, &user, &why).await });
+        }
+    }
+
+    /// Makes it durable that a session began, or somebody proved who they are.
+    async fn begin(
+        &self,
+        (session, user): (&str, &str),
+        kind: &'static str,
+        details: Json,
+    ) -> Result<(), NotRecorded> {
+        let act = Act {
+            time: now(),
+            subject: &name("user", user),
+            action: Action::Session,
+            object: &name("session", session),
+            kind,
+            details: &details,
+            response: Response::Accepted,
+        };
+        let recorded = self.journal.record(&act).await;
+        recorded.map(|_| ()).map_err(|e| NotRecorded(e.to_string()))
+    }
+
+    /// Hands the sums to the ledger, if there is anything to be told.
+    async fn sum_up(&self, sums: &Sums, hub: &str) {
+        let Some(details) = sums.take(now()) else {
+            return;
+        };
+        let act = Act {
+            time: now(),
+            subject: hub,
+            action: Action::Summary,
+            object: hub,
+            kind: "turned-away",
+            details: &details,
+            response: Response::Accepted,
+        };
+        if let Err(error) = self.journal.note(&act).await {
+            tracing::error!(%error, "how many were turned away is not in the record");
+        }
     }
 
     /// Hands what is to be told of a session to the ledger.
@@ -149,7 +225,9 @@ impl Actor for SessionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         tracing::info!(session = self.session, user = self.user, "session began");
-        self.tell(Action::Session, "session-begin", json!({}));
+        if !self.told {
+            self.tell(Action::Session, SESSION_BEGIN, json!({}));
+        }
         ctx.run_interval(SUMMARY, |actor, _| actor.sum());
         self.wait_for_idleness(ctx);
     }
@@ -168,6 +246,9 @@ impl Handler<Touch> for SessionActor {
 
     fn handle(&mut self, Touch(times): Touch, ctx: &mut Self::Context) {
         self.requests += times;
+        if let Some(book) = &self.book {
+            book.count((&self.session, &self.user), &mut self.gauge, times);
+        }
         self.wait_for_idleness(ctx);
     }
 }
@@ -185,6 +266,9 @@ impl Handler<End> for SessionActor {
 pub struct SessionRegistry {
     sessions: HashMap<String, Addr<SessionActor>>,
     open: Arc<AtomicUsize>,
+    begun: Begun,
+    sums: Arc<Sums>,
+    hub: String,
     book: Option<Book>,
 }
 
@@ -193,20 +277,39 @@ impl Actor for SessionRegistry {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(SUMS, |registry, _| {
+            let Some(book) = registry.book.clone() else {
+                return;
+            };
+            let (sums, hub) = (registry.sums.clone(), registry.hub.clone());
+            actix::spawn(async move { book.sum_up(&sums, &hub).await });
+        });
     }
 }
 
 impl SessionRegistry {
-    /// Starts the registry; what it returns is given to the faces. Sessions are told to `book`.
-    pub fn open(book: Option<Book>) -> Arc<SessionDoor> {
+    fn window(&self) -> Nanos {
+        let book = self.book.as_ref();
+        book.map_or(0, |book| book.desk.config().flood_window())
+    }
+
+    /// Starts the registry of hub `hub`; what it returns is given to the faces. Sessions are told to
+    /// `book`.
+    pub fn open(hub: &str, book: Option<Book>) -> Arc<SessionDoor> {
         let registry = Self {
-            book,
+            hub: name("hub", hub),
+            book: book.clone(),
             ..Self::default()
         };
-        let open = registry.open.clone();
+        let (open, begun) = (registry.open.clone(), registry.begun.clone());
+        let (sums, hub) = (registry.sums.clone(), registry.hub.clone());
         Arc::new(SessionDoor {
             registry: registry.start(),
             open,
+            begun,
+            sums,
+            hub,
+            book,
             untold: AtomicU64::new(0),
         })
     }
@@ -226,7 +329,9 @@ impl Handler<Asked> for SessionRegistry {
                 tracing::warn!(session, user, "too many sessions, this one is not followed");
                 return;
             }
+            let begun = self.begun.lock().get(&session).cloned();
             let actor = SessionActor {
+                told: begun.is_some_and(|begun| begun.initialized()),
                 session: session.clone(),
                 user,
                 since: now(),
@@ -234,6 +339,7 @@ impl Handler<Asked> for SessionRegistry {
                 summed: 0,
                 idle: None,
                 registry: ctx.address(),
+                gauge: FloodGauge::new(self.window(), now()),
                 book: self.book.clone(),
             };
             self.sessions.insert(session.clone(), actor.start());
@@ -253,6 +359,7 @@ impl Handler<Ended> for SessionRegistry {
         if let Some(actor) = self.sessions.remove(&session) {
             actor.do_send(End);
         }
+        self.begun.lock().remove(&session);
         self.open.store(self.sessions.len(), Ordering::Relaxed);
     }
 }
@@ -261,10 +368,64 @@ impl Handler<Ended> for SessionRegistry {
 pub struct SessionDoor {
     registry: Addr<SessionRegistry>,
     open: Arc<AtomicUsize>,
+    begun: Begun,
+    sums: Arc<Sums>,
+    hub: String,
+    book: Option<Book>,
     untold: AtomicU64,
 }
 
+impl SessionDoor {
+    /// Hands what was counted to the ledger now; for the end of the hub.
+    pub async fn sum_up(&self) {
+        if let Some(book) = &self.book {
+            book.sum_up(&self.sums, &self.hub).await;
+        }
+    }
+
+    /// Whether the session's beginning is durable; else what makes it so. `None` when there are too many
+    /// sessions to remember this one.
+    fn begun(&self, session: &str) -> Option<Arc<OnceCell<()>>> {
+        let mut begun = self.begun.lock();
+        if let Some(begun) = begun.get(session) {
+            return Some(begun.clone());
+        }
+        let room = begun.len() < MOST_SESSIONS;
+        room.then(|| begun.entry(session.to_owned()).or_default().clone())
+    }
+}
+
+#[async_trait]
 impl SessionPort for SessionDoor {
+    async fn enter(&self, caller: &Caller) -> Result<(), NotRecorded> {
+        let (session, user) = (caller.session.as_str(), caller.user.as_str());
+        if let Some(book) = &self.book {
+            let mut details = json!({});
+            caller.tell(&mut details);
+            let begin = || book.begin((session, user), SESSION_BEGIN, details);
+            match self.begun(session) {
+                Some(begun) => begun.get_or_try_init(begin).await.map(|_| ())?,
+                None => begin().await?,
+            }
+        }
+        self.asked(session, user);
+        Ok(())
+    }
+
+    async fn logged_in(&self, face: &str, user: &str) -> Result<(), NotRecorded> {
+        match &self.book {
+            Some(book) => {
+                book.begin((face, user), "log-in", json!({"face": face}))
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn turned_away(&self, face: &'static str, why: &'static str) {
+        self.sums.count(face, why, now());
+    }
+
     fn asked(&self, session: &str, user: &str) {
         self.asked_times(session, user, 1);
     }
@@ -296,7 +457,7 @@ mod tests {
 
     #[actix::test]
     async fn a_session_is_there_from_its_first_request_to_its_end() {
-        let door = SessionRegistry::open(None);
+        let door = SessionRegistry::open("hub-1", None);
         door.asked("opc.tcp 1", "anna");
         door.asked("opc.tcp 1", "anna");
         door.asked("http 1", "local");

@@ -21,6 +21,8 @@ pub mod severity {
     pub const REFUSED: Severity = 750;
     /// A device that cannot be reached.
     pub const LOST: Severity = 850;
+    /// Another machine answers in the place of a device.
+    pub const STRANGER: Severity = 900;
 }
 
 /// What is wrong.
@@ -137,6 +139,18 @@ impl DeviceWatch {
             };
             self.raise(None, trouble, &mut edges);
         }
+        edges
+    }
+
+    /// Another machine answers in the place of the device; over when its own batches are good again.
+    pub fn stranger(&mut self, message: String) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        let trouble = Trouble {
+            severity: severity::STRANGER,
+            message,
+            exceeded: None,
+        };
+        self.raise(None, trouble, &mut edges);
         edges
     }
 

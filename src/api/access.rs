@@ -1,16 +1,16 @@
 //! `/api/v1/access`: who is in and may what, and the changes of it that people here make.
 
-use super::caller::{caller, problem};
+use super::caller::{caller, problem, refused};
 use super::problem::Problem;
 use super::server::Api;
 use crate::access::{
-    AccessState, Change, Denied, Level, Mode, Pattern, ReadGrant, Reader, Right, Rule, Side,
+    AccessState, Change, Denied, Gate, Level, Mode, Pattern, ReadGrant, Reader, Right, Rule, Side,
     Subject,
 };
 use crate::crypto::SealingPublicKey;
-use crate::model::{Nanos, now, parse_time, rfc3339};
+use crate::model::{Nanos, Peer, now, parse_time, rfc3339};
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use weighbridge_verifier::{IdentityKind, PublicKey};
@@ -87,6 +87,13 @@ enum Wish {
         /// All where it is not said.
         devices: Option<String>,
     },
+    Bind {
+        id: String,
+        peer: Peer,
+    },
+    Unbind {
+        id: String,
+    },
 }
 
 impl Wish {
@@ -157,6 +164,8 @@ impl Wish {
                 let ended = ended.into_iter();
                 ended.map(|of| Change::EndGrant(id.clone(), of)).collect()
             }
+            Self::Bind { id, peer } => vec![Change::Bind(device(id)?, Some(peer.into()))],
+            Self::Unbind { id } => vec![Change::Bind(device(id)?, None)],
         })
     }
 }
@@ -170,6 +179,13 @@ fn kind(id: &str) -> Result<IdentityKind, Problem> {
         _ => Err(Problem::body(
             "an id is `user:NAME`, `device:ID`, `edge:ID` or `hub:ID`",
         )),
+    }
+}
+
+fn device(id: String) -> Result<String, Problem> {
+    match kind(&id)? {
+        IdentityKind::Device => Ok(id),
+        _ => Err(Problem::body("only a device is bound: write `device:ID`")),
     }
 }
 
@@ -218,7 +234,7 @@ async fn change(
     let port = &api.context.access;
     let changes = wish.changes(&port.gate().state())?;
     port.change(&caller, changes).await.map_err(problem)?;
-    let mut view = view(&port.gate().state(), now());
+    let mut view = view(port.gate(), now());
     // Who was granted something can read, and who was put out cannot, when this is answered.
     if let Some(readers) = &api.context.readers {
         view["keys_pending"] = readers.settled().await.err().into();
@@ -239,16 +255,18 @@ async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
     ];
     let may = |right: &Right| gate.somewhere(&caller.user, *right, now());
     if !rights.iter().any(may) {
-        return Err(Problem::forbidden(format!(
+        let why = Problem::forbidden(format!(
             "`{}` may not see who may what: that is for security_admin, configure_admin, supervisor \
              and auditor; `roles` in [http] gives the roles of users of this machine",
             caller.user
-        )));
+        ));
+        return Err(refused(&api, &caller, "access:", why).await);
     }
-    Ok(HttpResponse::Ok().json(view(&gate.state(), now())))
+    Ok(HttpResponse::Ok().json(view(gate, now())))
 }
 
-fn view(state: &AccessState, time: Nanos) -> Json {
+fn view(gate: &Gate, time: Nanos) -> Json {
+    let state = &*gate.state();
     let subjects: Vec<Json> = state
         .subjects()
         .iter()
@@ -286,11 +304,17 @@ fn view(state: &AccessState, time: Nanos) -> Json {
         .escrow()
         .map(|(name, key)| json!({"name": name, "key": key}))
         .collect();
+    let known = state.bindings().iter();
+    let bindings: Vec<Json> = known.map(|(id, b)| named(id, b)).collect();
+    let answered = gate.strangers();
+    let answered: Vec<Json> = answered.iter().map(|(id, peer)| named(id, peer)).collect();
     json!({
         "subjects": subjects,
         "blacklisted_strangers": strangers,
         "roles": roles,
         "escrow": escrow,
+        "bindings": bindings,
+        "answered_in_place_of": answered,
     })
 }
 
@@ -303,6 +327,13 @@ fn reader(reader: &Reader) -> Json {
         })
     });
     json!({"key": reader.key, "grants": grants.collect::<Vec<_>>()})
+}
+
+/// What is said of a device, with its name.
+fn named(id: &str, of: &impl Serialize) -> Json {
+    let mut json = json!(of);
+    json["id"] = id.into();
+    json
 }
 
 fn standing(denied: Option<Denied>) -> &'static str {

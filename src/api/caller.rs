@@ -3,6 +3,7 @@
 //! that `[http]` gives.
 
 use super::problem::Problem;
+use super::query::shortened;
 use super::server::Api;
 use super::{log_in, metrics, page, readers, status};
 use crate::access::{Caller, Gate, Method, Right};
@@ -17,7 +18,11 @@ use weighbridge_verifier::Hash;
 /// The user of a face at which nobody logs in.
 pub const LOCAL: &str = "local";
 /// The face's name in records of who came in.
-const FACE: &str = "http";
+pub const FACE: &str = "http";
+/// Where a client says what it calls its request; that is in the request's record.
+const REQUEST_ID: &str = "x-request-id";
+/// Longest such name.
+const MAX_REQUEST_ID: usize = 64;
 
 /// Whether whoever asks showed more than a password when their session began.
 #[derive(Clone, Copy, Debug)]
@@ -57,37 +62,83 @@ async fn onlooker(
         None if itself => return Ok(None),
         None => {
             let_in(api, LOCAL).await?;
-            Caller {
-                user: LOCAL.to_owned(),
-                session: FACE.to_owned(),
-            }
+            Caller::new(LOCAL, FACE)
         }
         Some(log_in) => {
-            let token = log_in.shown(request.headers()).ok_or_else(nobody)?;
-            let session = log_in.asked(&token).ok_or_else(nobody)?;
+            let stranger = || {
+                api.context.sessions.turned_away(FACE, "no session");
+                nobody()
+            };
+            let token = log_in.shown(request.headers()).ok_or_else(stranger)?;
+            let session = log_in.asked(&token).ok_or_else(stranger)?;
             if !is_admitted(api.context.access.gate(), &session.user) {
                 log_in.end(&token);
-                return Err(nobody());
+                // They were put out. That they came again is recorded; what they are told is the same.
+                return Err(match api.context.access.admit(&session.user, FACE).await {
+                    Err(error @ AccessError::NotRecorded(_)) => problem(error),
+                    _ => nobody(),
+                });
             }
             if !itself {
                 // Within the life of their permits it costs nothing; after it they are renewed.
                 let_in(api, &session.user).await?;
             }
             proven = Proven(session.method != Method::Password.name());
-            Caller {
-                user: session.user,
-                session: session.name,
-            }
+            Caller::new(session.user, session.name)
         }
     };
+    let caller = Caller {
+        request: request_id(request)?,
+        ..caller
+    };
+    let entered = api.context.sessions.enter(&caller).await;
+    entered.map_err(|error| Problem::busy(error.to_string()))?;
     let gate = api.context.access.gate();
     let reads = readers::is_theirs(request.path()) && gate.reads(&caller.user);
     match reads || gate.somewhere(&caller.user, Right::Live, now()) {
         true => Ok(Some((caller, proven))),
-        false => Err(Problem::forbidden(format!(
-            "`{}` may not see this hub: none of the user's roles lets them",
-            caller.user
-        ))),
+        false => {
+            let why = Problem::forbidden(format!(
+                "`{}` may not see this hub: none of the user's roles lets them",
+                caller.user
+            ));
+            Err(refused(api, &caller, gate.hub(), why).await)
+        }
+    }
+}
+
+/// What the client calls its request, if it says so.
+pub(super) fn name_of(header: Option<&[u8]>) -> Result<Option<String>, Problem> {
+    let Some(given) = header else {
+        return Ok(None);
+    };
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:".contains(b);
+    let fits = (1..=MAX_REQUEST_ID).contains(&given.len()) && given.iter().all(plain);
+    let given = String::from_utf8_lossy(given);
+    match fits {
+        true => Ok(Some(given.into_owned())),
+        false => Err(Problem::parameter(
+            "X-Request-Id",
+            format!(
+                "`X-Request-Id` has 1 to {MAX_REQUEST_ID} letters, digits and `-_.:`, and this is `{}`",
+                shortened(&given)
+            ),
+        )),
+    }
+}
+
+fn request_id(request: &ServiceRequest) -> Result<Option<String>, Problem> {
+    let header = request.headers().get(REQUEST_ID);
+    name_of(header.map(|value| value.as_bytes()))
+}
+
+/// Records that something is not shown to somebody, and returns the answer: `why`, unless it cannot be
+/// recorded.
+pub(super) async fn refused(api: &Api, caller: &Caller, object: &str, why: Problem) -> Problem {
+    let recorded = api.context.access.refused(caller, Right::Live, object);
+    match recorded.await {
+        Ok(()) => why,
+        Err(error) => problem(error),
     }
 }
 
@@ -129,27 +180,31 @@ pub(super) fn may_stay(api: &Api, token: Option<&Hash>, user: &str) -> bool {
 #[derive(Clone)]
 pub(super) struct Viewer {
     gate: Gate,
-    user: String,
+    caller: Caller,
     time: Nanos,
     all: bool,
 }
 
 impl Viewer {
-    /// What `user` sees now.
-    pub(super) fn new(gate: &Gate, user: &str) -> Self {
+    /// What `caller` sees now.
+    pub(super) fn new(gate: &Gate, caller: Caller) -> Self {
         let time = now();
         Self {
             gate: gate.clone(),
-            user: user.to_owned(),
             time,
-            all: gate.sight(None, user, Right::Live, time).is_all(),
+            all: gate.sight(None, &caller.user, Right::Live, time).is_all(),
+            caller,
         }
+    }
+
+    /// Records that they do not see `object`, and returns the answer: `why`, unless it cannot be recorded.
+    pub(super) async fn refused(&self, api: &Api, object: &str, why: Problem) -> Problem {
+        refused(api, &self.caller, object, why).await
     }
 
     /// What whoever asks sees.
     pub(super) fn of(request: &HttpRequest, api: &Api) -> Result<Self, Problem> {
-        let caller = caller(request)?;
-        Ok(Self::new(api.context.access.gate(), &caller.user))
+        Ok(Self::new(api.context.access.gate(), caller(request)?))
     }
 
     /// Whether that is everything.
@@ -161,7 +216,7 @@ impl Viewer {
     pub(super) fn sees(&self, object: &str) -> bool {
         let passage = |object| {
             self.gate
-                .passage(&self.user, Right::Live, object, self.time)
+                .passage(&self.caller.user, Right::Live, object, self.time)
         };
         self.all || passage(object).is_ok()
     }

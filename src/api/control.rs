@@ -51,19 +51,13 @@ async fn write(
 ) -> Result<HttpResponse, Problem> {
     let (port, caller) = who(&request, &api).await?;
     let Asked(asked) = read(body, "{\"setpoint\": 4.5}")?;
-    let live = api.context.device(&path)?;
-    let mut writes = Vec::with_capacity(asked.len());
-    for (name, given) in asked {
-        let Some(tag) = live.tags.iter().find(|tag| *tag.name == *name) else {
-            let (id, name) = (&live.id, shortened(&name));
-            return Err(Problem::not_found(format!(
-                "device `{id}` has no tag `{name}`: /api/v1/tags?device={id} lists those it has"
-            )));
-        };
-        let value = of_kind(tag, &given)?;
-        writes.push((name, value));
-    }
-    let names: Vec<String> = writes.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = asked.iter().map(|(name, _)| name.clone()).collect();
+    let live = api.context.device(&path);
+    let fits = live.and_then(|live| Ok((writes_of(&live.tags, &live.id, asked)?, live)));
+    let (writes, live) = match fits {
+        Ok(fits) => fits,
+        Err(why) => return Err(refused(&*port, &caller, (&path, &names), why).await),
+    };
     let written = port.write(&caller, &live.id, writes).await;
     let written = written.map_err(problem)?;
     let all = written.iter().all(Result::is_ok);
@@ -95,6 +89,41 @@ async fn write(
     });
     let detail = faults.collect::<Vec<_>>().join("; ");
     Err(Problem::not_done(detail).with("results", json!(results)))
+}
+
+/// What is asked of a device's tags.
+fn writes_of(
+    tags: &[TagSpec],
+    id: &str,
+    asked: Vec<(String, Json)>,
+) -> Result<Vec<(String, Value)>, Problem> {
+    let mut writes = Vec::with_capacity(asked.len());
+    for (name, given) in asked {
+        let Some(tag) = tags.iter().find(|tag| *tag.name == *name) else {
+            let name = shortened(&name);
+            return Err(Problem::not_found(format!(
+                "device `{id}` has no tag `{name}`: /api/v1/tags?device={id} lists those it has"
+            )));
+        };
+        let value = of_kind(tag, &given)?;
+        writes.push((name, value));
+    }
+    Ok(writes)
+}
+
+/// Has a request refused that fits no machine, and returns the answer: `why`, unless whoever asks may
+/// not write there anyway.
+async fn refused(
+    port: &dyn ControlPort,
+    caller: &Caller,
+    (device, tags): (&str, &[String]),
+    why: Problem,
+) -> Problem {
+    let error = ControlError::Unknown(why.to_string());
+    match port.refuse(caller, device, tags, error).await {
+        ControlError::Unknown(_) => why,
+        other => problem(other),
+    }
 }
 
 /// What came of one write.
@@ -130,12 +159,17 @@ async fn call(
     let (port, caller) = who(&request, &api).await?;
     let example = "{\"object\": \"ns=2;s=Press\", \"method\": \"ns=2;s=Home\", \"arguments\": []}";
     let body: CallBody = read(body, example)?;
-    let live = api.context.device(&path)?;
     let arguments = body.arguments.iter().map(argument);
+    let arguments = arguments.collect::<Result<_, _>>();
+    let live = api.context.device(&path);
+    let (live, arguments) = match live.and_then(|live| Ok((live, arguments?))) {
+        Ok(fits) => fits,
+        Err(why) => return Err(refused(&*port, &caller, (&path, &[]), why).await),
+    };
     let call = MethodCall {
         object: body.object,
         method: body.method,
-        arguments: arguments.collect::<Result<_, _>>()?,
+        arguments,
     };
     let called = port.call(&caller, &live.id, call).await;
     match called.map_err(problem)? {

@@ -98,16 +98,22 @@ pub(super) fn tag_views(
 }
 
 /// Device `id`, when `viewer` sees it.
-fn seen(api: &Api, viewer: &Viewer, id: &str) -> Result<Arc<DeviceLive>, Problem> {
+async fn seen(api: &Api, viewer: &Viewer, id: &str) -> Result<Arc<DeviceLive>, Problem> {
     let live = api.context.device(id)?;
     match viewer.sees_device(id) {
         true => Ok(live),
-        false => Err(no_device(id)),
+        false => Err(hidden(api, viewer, id).await),
     }
 }
 
+/// Who may not see a device is told that there is none.
+async fn hidden(api: &Api, viewer: &Viewer, id: &str) -> Problem {
+    let object = format!("device:{id}");
+    viewer.refused(api, &object, no_device(id)).await
+}
+
 /// Device `id` and which of its tags `name` is, when `viewer` sees that.
-fn seen_tag(
+async fn seen_tag(
     api: &Api,
     viewer: &Viewer,
     (id, name): (&str, &str),
@@ -116,8 +122,11 @@ fn seen_tag(
     match viewer.sees_tag(id, name) {
         true => tag_index(&live, name).map(|index| (live, index)),
         // That the device is there may be all they may know.
-        false if viewer.sees_device(id) => Err(no_tag(id, name)),
-        false => Err(no_device(id)),
+        false if viewer.sees_device(id) => {
+            let object = format!("device:{id}/{name}");
+            Err(viewer.refused(api, &object, no_tag(id, name)).await)
+        }
+        false => Err(hidden(api, viewer, id).await),
     }
 }
 
@@ -156,7 +165,7 @@ async fn device(
 ) -> Result<HttpResponse, Problem> {
     let params = Params::parse(request.query_string(), &["limit"])?;
     let viewer = Viewer::of(&request, &api)?;
-    let live = seen(&api, &viewer, &path)?;
+    let live = seen(&api, &viewer, &path).await?;
     let device = DeviceView::new(&live, api.context.info(&path).as_ref());
     let device = device.fed(api.context.feed(&live));
     let tags = tag_views(&live, 0, params.limit()?, &viewer);
@@ -180,7 +189,7 @@ async fn tags(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
             let live = api.context.device(id)?;
             let any = (0..live.tags.len()).any(|index| sees(&live, index));
             if !any && !viewer.sees_device(id) {
-                return Err(no_device(id));
+                return Err(hidden(&api, &viewer, id).await);
             }
             vec![live]
         }
@@ -229,7 +238,7 @@ async fn tag(
     Params::parse(request.query_string(), &[])?;
     let (device, name) = path.into_inner();
     let viewer = Viewer::of(&request, &api)?;
-    let (live, index) = seen_tag(&api, &viewer, (&device, &name))?;
+    let (live, index) = seen_tag(&api, &viewer, (&device, &name)).await?;
     #[derive(Serialize)]
     struct Whole {
         #[serde(flatten)]
@@ -264,7 +273,7 @@ async fn chart(
     let points = params.number("points", 1..=MAX_POINTS)?;
     let (device, name) = path.into_inner();
     let viewer = Viewer::of(&request, &api)?;
-    let (live, index) = seen_tag(&api, &viewer, (&device, &name))?;
+    let (live, index) = seen_tag(&api, &viewer, (&device, &name)).await?;
     let Some(tag) = live.tags.get(index) else {
         return Err(Problem::internal("the tag is gone"));
     };
@@ -290,7 +299,7 @@ async fn charts(
         return Err(Problem::parameter("points", detail));
     }
     let viewer = Viewer::of(&request, &api)?;
-    let live = seen(&api, &viewer, &path)?;
+    let live = seen(&api, &viewer, &path).await?;
     let tags = live.tags.iter();
     let first = tags.filter(|tag| viewer.sees_tag(&live.id, &tag.name));
     let first = first.take(limit);

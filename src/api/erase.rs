@@ -40,8 +40,10 @@ async fn erase(
     if request.method() != Method::POST {
         let last = port.last().filter(|last| last.plan.notice.device == device);
         let none = || Problem::not_found("nothing was erased of this device since the hub started");
-        if !Viewer::of(&request, &api)?.sees_device(&device) {
-            return Err(none());
+        let viewer = Viewer::of(&request, &api)?;
+        if !viewer.sees_device(&device) {
+            let object = format!("device:{device}");
+            return Err(viewer.refused(&api, &object, none()).await);
         }
         return Ok(HttpResponse::Ok().json(view(&last.ok_or_else(none)?)));
     }

@@ -3,7 +3,7 @@
 //! The first event is `picture`, with everything; then `live`, `blocks`, `verdict` and `refusals`
 //! tell of changes, and `status` comes every second. A client that falls behind gets a new `picture`.
 
-use super::caller::{Viewer, caller, let_in, may_stay};
+use super::caller::{FACE, Viewer, caller, let_in, may_stay};
 use super::feed::Place;
 use super::log_in::LogIn;
 use super::problem::Problem;
@@ -131,7 +131,8 @@ impl Client {
     }
 
     fn viewer(&self) -> Viewer {
-        Viewer::new(self.api.context.access.gate(), &self.user)
+        let session = crate::access::Caller::new(&*self.user, FACE);
+        Viewer::new(self.api.context.access.gate(), session)
     }
 }
 

@@ -9,6 +9,7 @@
 //! without being able to read the answer: only JSON is taken, which a form cannot send, and only from
 //! the hub's own pages or from programs that are no browser.
 
+use super::caller::FACE;
 use super::names::Names;
 use super::problem::Problem;
 use super::query::shortened;
@@ -52,6 +53,10 @@ pub(super) async fn guard(
     let refusal = check_host(host.as_deref(), &names)
         .and_then(|host| check_method(&request, &names.origin(host)))
         .err();
+    if let (Some(_), Some(api)) = (&refusal, request.app_data::<web::Data<Api>>()) {
+        let sessions = &api.context.sessions;
+        sessions.turned_away(FACE, "foreign host, origin or method");
+    }
     let mut response = match refusal {
         Some(problem) => request.error_response(problem).map_into_right_body(),
         None => next.call(request).await?.map_into_left_body(),

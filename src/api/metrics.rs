@@ -136,6 +136,38 @@ fn hub(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
         "When the newest block was made, in seconds since 1970; 0 while there is none.",
         tip.map_or(0.0, |t| t.time as f64 / 1e9),
     )?;
+    if let Some(retention) = context.ledger.retention() {
+        let gauges = [
+            (
+                "weighbridge_retention_bodies_horizon",
+                "Height up to which the bodies of blocks are retired.",
+                retention.bodies_horizon,
+            ),
+            (
+                "weighbridge_retention_batches_horizon",
+                "Height up to which sealed batches are retired.",
+                retention.batches_horizon,
+            ),
+            (
+                "weighbridge_retention_used_bytes",
+                "Bytes of the data directory without the store's journal, when last looked at.",
+                retention.used_bytes,
+            ),
+            (
+                "weighbridge_retention_archived_bytes",
+                "Bytes of the segments of the archive that are on record.",
+                retention.archived_bytes,
+            ),
+            (
+                "weighbridge_retention_up",
+                "1 when retiring goes on as it should, else 0.",
+                u64::from(retention.trouble.is_none()),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            out.gauge(name, help, value as f64)?;
+        }
+    }
     let info = GaugeVec::new(
         Opts::new(
             "weighbridge_info",

@@ -50,7 +50,7 @@ mod stream_tests;
 mod tests;
 
 pub use about::Standing;
-pub use caller::LOCAL;
+pub use caller::{FACE, LOCAL};
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use erase::view as erasure_view;
@@ -60,6 +60,6 @@ pub use names::Front;
 pub use ports::{
     ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, LedgerReadError,
     LedgerReader, NoCheckpoint, ReadersFault, ReadersPort, RecordAt, RecordFilter, RecordPage,
-    ReleaseRequest, SealedRequest, Tip,
+    ReleaseRequest, RetentionStatus, SealedRequest, Tip,
 };
 pub use server::{ApiError, Running, start};

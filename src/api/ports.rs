@@ -9,6 +9,7 @@ use crate::ledger::report::Progress;
 use crate::model::{Nanos, VerdictClass};
 use crate::validation::{ChartHistory, TagChart};
 use async_trait::async_trait;
+use serde::Serialize;
 use weighbridge_verifier::Hash;
 
 /// The newest block.
@@ -56,6 +57,34 @@ pub struct RecordPage {
     pub next: Option<RecordAt>,
 }
 
+/// How retiring is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RetentionStatus {
+    /// The bodies of blocks after the first up to this height are gone.
+    pub bodies_horizon: u64,
+    /// What records up to this height name is gone, but for what is in use.
+    pub batches_horizon: u64,
+    /// Bytes of the data directory, without the store's journal, when it was last looked at.
+    pub used_bytes: u64,
+    /// What they may be.
+    pub max_bytes: Option<u64>,
+    /// Bytes of sealed values that were retired.
+    pub retired_bytes: u64,
+    /// Where it was archived.
+    pub archive: Option<String>,
+    /// Files of the archive that are on record.
+    pub segments: u64,
+    /// Bytes of them.
+    pub archived_bytes: u64,
+    /// When something was retired last.
+    pub last: Option<String>,
+    /// How far what is under way has come.
+    #[serde(skip)]
+    pub progress: Option<Progress>,
+    /// Why nothing is retired for now.
+    pub trouble: Option<String>,
+}
+
 /// The ledger cannot be read; the reason, in plain words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger cannot be read: {0}")]
@@ -66,6 +95,11 @@ pub trait LedgerReader: Send + Sync {
     /// The newest block, also while the ledger is in trouble; `None` while there is none. Never
     /// blocks.
     fn tip(&self) -> Option<Tip>;
+
+    /// How what is old is retired; `None` where everything is kept. Never blocks.
+    fn retention(&self) -> Option<RetentionStatus> {
+        None
+    }
 
     /// What keeps the ledger from taking new blocks, in plain words, for example a full disk;
     /// `None` when all is well. Never blocks.

@@ -1,6 +1,6 @@
 //! Starting and stopping the HTTP server: one worker on a thread of its own.
 
-use super::caller::look;
+use super::caller::{FACE, look};
 use super::context::ApiContext;
 use super::feed::Feed;
 use super::guard::guard;
@@ -220,6 +220,7 @@ async fn serve(
     let feed = Arc::new(Feed::new(stopping));
     let (stop_ticking, stopped) = oneshot::channel();
     let ticker = actix_web::rt::spawn(feed.clone().run(context.clone(), stopped));
+    let sessions = context.sessions.clone();
     let names = Names::new(&front, address);
     let log_in = front.users.map(|users| {
         let (limits, port) = (SessionLimits::default(), context.sessions.clone());
@@ -239,6 +240,7 @@ async fn serve(
             .map(HttpServer::run),
     };
     until_stopped(server, report).await;
+    sessions.ended(FACE);
     drop(stop_ticking);
     let _ = ticker.await;
 }

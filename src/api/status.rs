@@ -6,6 +6,7 @@ use super::context::ApiContext;
 use super::feed::Feed;
 use super::feeds::EdgeNodeView;
 use super::loaded::ConfigState;
+use super::ports::RetentionStatus;
 use super::problem::Problem;
 use super::process;
 use super::query::Params;
@@ -83,6 +84,8 @@ pub(super) struct StatusView {
     pub(super) records: u64,
     /// What keeps the ledger from taking new blocks; `null` when all is well.
     pub(super) ledger_trouble: Option<String>,
+    /// How what is old is retired; `null` where everything is kept.
+    pub(super) retention: Option<RetentionStatus>,
     /// Blocks made since the start.
     pub(super) blocks_since_start: u64,
     /// Points in durable batches since the start.
@@ -143,6 +146,7 @@ impl StatusView {
             last_block_time: tip.map(|tip| rfc3339(tip.time)),
             records: tip.map_or(0, |tip| tip.records),
             ledger_trouble: context.ledger.trouble(),
+            retention: context.ledger.retention(),
             blocks_since_start: read(&stats.blocks),
             points: read(&stats.points),
             points_per_second: feed.points_per_second(),

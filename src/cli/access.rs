@@ -1,5 +1,7 @@
 //! `weighbridge access`: who is in and may what, and changes of it.
 
+mod bindings;
+
 use super::http_get::{HubUrl, get_json, post_json};
 use super::output::{self, Align, Style, cell};
 use crate::crypto::SealingPublicKey;
@@ -17,12 +19,14 @@ Examples:
   weighbridge access enrol user:anna --role operator
   weighbridge access assign user:anna operator auditor
   weighbridge access blacklist device:press-1           cut off at once
-  weighbridge access blacklist device:press-1 --off     and let in again
+  weighbridge access allow device:press-1               and let in again
   weighbridge access revoke user:anna
   weighbridge access role night-shift rules.json        give a role rules of its own
   weighbridge access reader user:anna anna.pub.pem      her public key, as `reader keygen` made it
   weighbridge access grant user:anna 'press-*'          she opens what is recorded of them with her own key
   weighbridge access end-grant user:anna                and no more
+  weighbridge access bindings                           what the devices are known by
+  weighbridge access bind press-1                       the machine that answers now is press-1
 
 Every change is a record before it is in force. Whoever asks here is the user `local`, with the roles that
 `roles` in [http] gives: changing takes \"security_admin\" (who is in) or \"configure_admin\" (roles and levels).
@@ -84,10 +88,27 @@ enum Act {
     Whitelist(Listed),
     /// Put somebody on the blacklist of their side
     Blacklist(Listed),
+    /// Let somebody in again who was cut off: takes them off the blacklist
+    Allow {
+        /// Whom
+        id: String,
+    },
     /// End somebody's permits, so that admission is repeated
     EndPermits {
         /// Whose
         id: String,
+    },
+    /// What the devices are known by, and who answers in their place
+    Bindings,
+    /// Accept who answers in the place of a device: it was replaced, or has moved
+    Bind {
+        /// The device
+        device: String,
+    },
+    /// Forget what a device is known by: who answers next is the device
+    Unbind {
+        /// The device
+        device: String,
     },
     /// Give a role rules, or make it
     Role {
@@ -151,12 +172,23 @@ struct Listed {
 pub(super) fn run(args: AccessArgs) -> anyhow::Result<ExitCode> {
     const PATH: &str = "/api/v1/access";
     let answer = match &args.act {
-        None => get_json(&args.url, PATH, &[])?,
+        None | Some(Act::Bindings) => get_json(&args.url, PATH, &[])?,
+        Some(Act::Bind { device }) => {
+            let seen = get_json(&args.url, PATH, &[])?;
+            let wish = bindings::accept(&seen, device)?;
+            post_json(&args.url, PATH, &wish)?
+        }
         Some(act) => post_json(&args.url, PATH, &wish(act)?)?,
     };
     match args.json {
         true => output::print_json(&answer)?,
-        false => output::print(&text(&answer, Style::stdout()))?,
+        false => {
+            let text = match args.act {
+                Some(Act::Bindings | Act::Bind { .. } | Act::Unbind { .. }) => bindings::text,
+                _ => text,
+            };
+            output::print(&text(&answer, Style::stdout()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -176,7 +208,10 @@ fn wish(act: &Act) -> anyhow::Result<Json> {
         Act::Assign { id, roles } => json!({"do": "assign", "id": id, "roles": roles}),
         Act::Whitelist(of) => json!({"do": "whitelist", "id": of.id, "on": !of.off}),
         Act::Blacklist(of) => json!({"do": "blacklist", "id": of.id, "on": !of.off}),
+        Act::Allow { id } => json!({"do": "blacklist", "id": id, "on": false}),
         Act::EndPermits { id } => json!({"do": "end_permits", "id": id}),
+        Act::Unbind { device } => json!({"do": "unbind", "id": bindings::id(device)}),
+        Act::Bindings | Act::Bind { .. } => anyhow::bail!("this asks for what there is first"),
         Act::Role { role, rules } => {
             let rules: Json = match rules {
                 Some(file) => rules_of(file)?,

@@ -1,7 +1,10 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+mod http;
 mod opcua;
 mod outage;
+mod release;
+mod requests;
 mod write;
 
 use super::temporary::given_or_temporary;
@@ -39,6 +42,10 @@ enum What {
     Outage(outage::OutageArgs),
     /// Writes to devices under load: from the call to the value read back
     Write(write::WriteArgs),
+    /// What it costs that everything is recorded before it is released
+    Release(release::ReleaseArgs),
+    /// Requests of many users at a hub that is killed again and again: whether each answer has its record
+    Requests(requests::RequestsArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
     Opcua(opcua::OpcuaArgs),
 }
@@ -99,6 +106,8 @@ struct Servers {
 pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Opcua(args) => return opcua::run(&args),
+        What::Release(args) => return release::run(&args),
+        What::Requests(args) => return requests::run(&args),
         What::Ingest(args) => {
             let result = ingest(&args)?;
             match args.json {

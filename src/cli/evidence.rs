@@ -52,6 +52,9 @@ pub(super) struct EvidenceArgs {
     /// The hub's configuration, when ledger and keys are not where `init` puts them
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     config: Option<PathBuf>,
+    /// Also read what was retired into this archive
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
     /// The evidence file
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -78,8 +81,10 @@ pub(super) fn run(args: EvidenceArgs) -> anyhow::Result<ExitCode> {
             rfc3339(to)
         );
     }
-    let hub = StoppedHub::open(&args.dir, args.config.as_deref())?;
+    let archive = args.archive.as_deref().map(|a| (a, &*args.device));
+    let hub = StoppedHub::open(&args.dir, args.config.as_deref(), archive)?;
     hub.complete_index()?;
+    let fate = hub.fate(&args.device, from).filter(|_| archive.is_none());
     let wanted = Wanted {
         device: &args.device,
         tags: &args.tags,
@@ -94,20 +99,25 @@ pub(super) fn run(args: EvidenceArgs) -> anyhow::Result<ExitCode> {
     };
     let style = ProgressStyle::with_template("batches {wide_bar} {pos}/{len} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let archive = Archive::new(hub.store.clone(), hub.opener.clone());
-    let evidence = evidence_of(&archive, &hub.explorer, &wanted, |done, of| {
+    let past = Archive::new(hub.store.clone(), hub.opener.clone());
+    let evidence = evidence_of(&past, &hub.explorer, &wanted, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
     let evidence = evidence.with_context(|| {
+        let fate = fate.as_ref().map(|fate| format!(" ({fate})"));
         format!(
-            "no evidence of `{}` from {} to {}",
+            "no evidence of `{}` from {} to {}{}",
             args.device,
             rfc3339(from),
-            rfc3339(to)
+            rfc3339(to),
+            fate.unwrap_or_default(),
         )
     })?;
+    if let Some(fate) = fate {
+        eprintln!("{fate}");
+    }
     let bytes = evidence.to_bytes();
     std::fs::write(&args.output, &bytes)
         .with_context(|| format!("{} cannot be written", args.output.display()))?;

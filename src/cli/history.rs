@@ -51,6 +51,9 @@ pub(super) struct HistoryArgs {
     /// The directory of a stopped hub, instead of a running one
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Also read what was retired into this archive
+    #[arg(long, value_name = "DIR", requires = "dir")]
+    archive: Option<PathBuf>,
     /// Print lines of time, value, quality and status, separated by commas
     #[arg(long, conflicts_with = "json")]
     csv: bool,
@@ -110,8 +113,14 @@ fn asked(args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Vec<J
 /// Of a stopped hub, with its own key. Who holds the key can read without anybody's leave, so there is
 /// nothing to record.
 fn stored(dir: &Path, args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Vec<Json>> {
-    let hub = StoppedHub::open(dir, None)?;
+    let archive = args.archive.as_deref().map(|a| (a, &*args.device));
+    let hub = StoppedHub::open(dir, None, archive)?;
     hub.complete_index()?;
+    if archive.is_none()
+        && let Some(fate) = hub.fate(&args.device, from.min(to))
+    {
+        eprintln!("{fate}");
+    }
     let tag = Archive::new(hub.store, hub.opener).tag(&args.device, &args.tag);
     let (range, direction) = match from <= to {
         true => ((from, to), Direction::Forward),

@@ -8,7 +8,9 @@ use crate::api::views::{BlockView, RecordView};
 use crate::crypto::SealingKey;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::{Explorer, MAX_PAGE, RecordFilter};
+use crate::ledger::retention::retired::Retired;
 use crate::ledger::store::Store;
+use crate::store::ArchiveDir;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -58,16 +60,30 @@ impl Listing {
     }
 
     /// Records of `device`, or of all, newest first; with the sealing key of the hub in file `key`,
-    /// also the details of what users did.
-    pub(super) fn records(&self, device: Option<&str>, key: Option<&Path>) -> anyhow::Result<Json> {
+    /// also the details of what users did; with an archive, also what was retired into it.
+    pub(super) fn records(
+        &self,
+        device: Option<&str>,
+        key: Option<&Path>,
+        archive: Option<&Path>,
+    ) -> anyhow::Result<Json> {
         match &self.dir {
             Some(dir) => {
-                let store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
+                let mut store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
+                if let Some(archive) = archive {
+                    store = Arc::new(ArchiveDir::open(archive)?.over(store)?);
+                }
                 let explorer = Explorer::new(store.clone());
+                let retired = Retired::load(&*store)?.bodies();
                 let opener = key.map(|key| opener(key, store, &explorer)).transpose()?;
-                self.pages(|before, limit| {
+                let found = self.pages(|before, limit| {
                     stored_records((&explorer, opener.as_ref()), before, limit, device)
-                })
+                })?;
+                if archive.is_none() && retired > 1 && found["next"].is_null() {
+                    let fate = explorer.fate(retired)?.unwrap_or_default();
+                    eprintln!("blocks 2 to {retired} have no records here any more; {fate}");
+                }
+                Ok(found)
             }
             None => self.pages(|before, limit| {
                 let mut query = vec![("limit", limit.to_string())];

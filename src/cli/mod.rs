@@ -6,6 +6,7 @@
 
 mod access;
 mod alarms;
+mod archive;
 mod bench;
 mod blocks;
 mod certs;
@@ -26,6 +27,7 @@ mod ledger_from;
 mod live;
 mod log;
 mod output;
+mod private_process;
 mod profile;
 mod prove;
 mod qr;
@@ -129,6 +131,8 @@ enum Command {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Destroy the keys of what was recorded of a device up to a time
     Erase(erase::EraseArgs),
+    /// List, check and read what was retired into an archive
+    Archive(archive::ArchiveArgs),
     /// Check a ledger, an evidence file or a checkpoint, offline
     Verify(verify::VerifyArgs),
     /// Try a validator on history: a CSV in, a label a row out
@@ -141,6 +145,7 @@ enum Command {
 
 /// Runs the program with its command line.
 pub fn main() -> ExitCode {
+    private_process::keep_private();
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -182,6 +187,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Evidence(args) => evidence::run(args),
         Command::Checkpoint(args) => checkpoint::run(args),
         Command::Erase(args) => erase::run(args),
+        Command::Archive(args) => archive::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Bench(args) => bench::run(args),

@@ -2,6 +2,7 @@
 
 use super::output;
 use super::stopped_hub::StoppedHub;
+use crate::ledger::opening::OpeningError;
 use crate::ledger::proof::{self, SampleAt};
 use crate::ledger::query::PlacedRecord;
 use crate::model::{Nanos, parse_time, rfc3339};
@@ -41,6 +42,9 @@ pub(super) struct ProveArgs {
     /// Also look at what was recorded over an hour after the time, as after a long outage
     #[arg(long)]
     late: bool,
+    /// Also read what was retired into this archive
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
     /// The evidence file
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -50,13 +54,17 @@ pub(super) struct ProveArgs {
 }
 
 pub(super) fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
-    let archive = StoppedHub::open(&args.dir, args.config.as_deref())?;
+    let archived = args.archive.as_deref().map(|a| (a, &*args.device));
+    let archive = StoppedHub::open(&args.dir, args.config.as_deref(), archived)?;
+    let fate = archive.fate(&args.device, args.at);
+    let fate = fate.filter(|_| archived.is_none());
     let Some(found) = archive.find(&args)? else {
         bail!(
-            "no stored sample of {}/{} is at or before {}",
+            "no stored sample of {}/{} is at or before {}{}",
             args.device,
             args.tag,
-            rfc3339(args.at)
+            rfc3339(args.at),
+            fate.map(|fate| format!(": {fate}")).unwrap_or_default(),
         );
     };
     let (height, index) = found.record.place;
@@ -161,7 +169,13 @@ impl StoppedHub {
         else {
             return Ok(None);
         };
-        let opened = self.opener.open_batch(&args.device, sealed)?;
+        let opened = match self.opener.open_batch(&args.device, sealed) {
+            // Of what was retired only the record is left here.
+            Err(OpeningError::Missing(_)) if self.fate_of_block(record.place.0).is_some() => {
+                return Ok(None);
+            }
+            opened => opened?,
+        };
         let batch = &opened.content.batch;
         let Some(at) = proof::last_sample(batch, &args.tag, args.at) else {
             return Ok(None);

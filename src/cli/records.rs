@@ -24,15 +24,20 @@ pub(super) struct RecordsArgs {
     /// Only records about this device
     #[arg(long, value_name = "ID")]
     device: Option<String>,
+    /// Also read what was retired into this archive
+    #[arg(long, value_name = "DIR", requires = "dir")]
+    archive: Option<PathBuf>,
     /// The hub's sealing key: shows the details of what users did
     #[arg(long, value_name = "FILE", requires = "dir")]
     key: Option<PathBuf>,
 }
 
 pub(super) fn run(args: RecordsArgs) -> anyhow::Result<ExitCode> {
-    let answer = args
-        .listing
-        .records(args.device.as_deref(), args.key.as_deref())?;
+    let answer = args.listing.records(
+        args.device.as_deref(),
+        args.key.as_deref(),
+        args.archive.as_deref(),
+    )?;
     if args.listing.json {
         output::print_json(&answer)?;
     } else {
@@ -41,7 +46,7 @@ pub(super) fn run(args: RecordsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(answer: &Json, style: Style) -> String {
+pub(super) fn text(answer: &Json, style: Style) -> String {
     let headings = [
         ("block", Align::Right),
         ("#", Align::Right),

@@ -206,6 +206,9 @@ fn text(status: &Json, style: Style) -> String {
         ),
     };
     line("ledger", last);
+    if let Some(kept) = retention(status, style) {
+        line("retention", kept);
+    }
     if let Some(config) = config(status, style) {
         line("config", config);
     }
@@ -221,6 +224,30 @@ fn text(status: &Json, style: Style) -> String {
         );
     }
     out
+}
+
+/// What is kept, where not everything is.
+fn retention(status: &Json, style: Style) -> Option<String> {
+    let retention = status.get("retention").filter(|r| !r.is_null())?;
+    let number = |key: &str| retention.get(key).and_then(Json::as_f64).unwrap_or(0.0);
+    let mut text = format!(
+        "batches after block {}, bodies after block {}; {} used",
+        number("batches_horizon"),
+        number("bodies_horizon"),
+        bytes(number("used_bytes")),
+    );
+    if number("max_bytes") > 0.0 {
+        text += &format!(" of {}", bytes(number("max_bytes")));
+    }
+    if number("segments") > 0.0 {
+        let archived = bytes(number("archived_bytes"));
+        text += &format!(", {archived} archived in {}", cell(retention, "/archive"));
+    }
+    let trouble = cell(retention, "/trouble");
+    if !trouble.is_empty() {
+        text += &style.red(&format!("; {trouble}"));
+    }
+    Some(text)
 }
 
 /// What is to be said of the configuration, if anything.
@@ -286,6 +313,24 @@ mod tests {
     fn durations_as_people_say_them() {
         let texts = [0.4, 61.0, 3_700.0, 200_000.0].map(duration);
         assert_eq!(texts, ["0 s", "1 min 1 s", "1 h 1 min", "2 d 7 h"]);
+    }
+
+    #[test]
+    fn what_is_kept_is_said_where_not_everything_is() {
+        let plain = Style { colour: false };
+        assert_eq!(retention(&json!({"retention": null}), plain), None);
+        let status = json!({"retention": {
+            "bodies_horizon": 7, "batches_horizon": 9, "used_bytes": 1_048_576, "max_bytes": 2_097_152,
+            "segments": 2, "archived_bytes": 1_048_576, "archive": "/a", "trouble": "the archive: no room",
+        }});
+        let text = retention(&status, plain).unwrap();
+        for part in [
+            "batches after block 9, bodies after block 7",
+            "archived in /a",
+            "; the archive: no room",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

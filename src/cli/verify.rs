@@ -290,6 +290,7 @@ fn report_text(
     if unlisted > 0 {
         text += &format!("  and {unlisted} more erasures\n");
     }
+    text += &retired_text(report);
     for finding in &report.findings {
         text += &format!("{} {finding}\n", style.red("×"));
     }
@@ -314,6 +315,37 @@ fn report_text(
         style.yellow("clean, self-consistent only")
     };
     text + "\n"
+}
+
+/// Retirements named in full.
+const RETIREMENTS: usize = 10;
+
+fn retired_text(report: &Report) -> String {
+    let mut text = String::new();
+    for retired in report.retirements.iter().take(RETIREMENTS) {
+        text += &format!(
+            "  retired on record, {}: batches up to block {}, bodies up to block {}; {} values ({}), {}{}\n",
+            rfc3339(retired.time),
+            retired.batches,
+            retired.bodies,
+            retired.values,
+            output::bytes(retired.bytes as f64),
+            match retired.segments.len() {
+                0 => "not archived".to_owned(),
+                files => format!("archived in {} ({files} files)", retired.archive),
+            },
+            match retired.pending {
+                true => "; still being removed, the hub goes on with it",
+                false => "",
+            },
+        );
+    }
+    let listed = report.retirements.len().min(RETIREMENTS) as u64;
+    let unlisted = report.retirement_count.saturating_sub(listed);
+    if unlisted > 0 {
+        text += &format!("  and {unlisted} earlier retirements\n");
+    }
+    text
 }
 
 /// A progress bar that appears when the work takes over a second.

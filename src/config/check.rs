@@ -171,6 +171,12 @@ fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>)
             .push(format!("change `{key}`, or leave it out for its default"));
         found.push(d);
     }
+    if let Some((key, why)) = config.ledger.retention.fault(&config.hub.data) {
+        let spot = input.spot(&["ledger", "retention", key]);
+        let mut d = input.error(&spot.value, format!("`{key}` is no use like this"), why);
+        d.help.push(format!("change `{key}`, or leave it out"));
+        found.push(d);
+    }
     same_port(config, input, found);
 }
 

@@ -1,6 +1,7 @@
 //! `[[device]]` and `[[device.tag]]`.
 
 use super::value::{self, PhysicalRange};
+use crate::access::DeclaredBinding;
 use crate::model::{DeviceId, ValueKind};
 use crate::protocols::modbus::{ModbusConfig, ModbusPoint};
 use crate::protocols::opcua::server::{MachineryConfig, TagRole};
@@ -31,6 +32,9 @@ pub struct DeviceConfig {
     /// Privacy grade of its data, part of every record about it.
     #[serde(default)]
     pub grade: u8,
+    /// What it is known by; what is not said here is learned when it first answers.
+    #[serde(default, skip_serializing_if = "DeclaredBinding::is_empty")]
+    pub binding: DeclaredBinding,
     /// When its batches close.
     #[serde(default)]
     pub batch: BatchConfig,

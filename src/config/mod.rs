@@ -13,6 +13,7 @@ mod mistake;
 pub mod profile;
 mod reader;
 mod reading;
+mod retention;
 mod sections;
 mod source;
 mod tree;
@@ -29,6 +30,7 @@ pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use edge::{
     BufferConfig, EdgeHubConfig, EdgeNodeConfig, EdgeSection, EdgesConfig, WhenFullConfig,
 };
+pub use retention::{Age, Interval, RetentionConfig};
 pub use sections::{
     HttpConfig, HttpUser, HubSection, LedgerConfig, LogConfig, LogFormat, LogLevel,
 };
@@ -127,6 +129,7 @@ impl HubConfig {
         self.hub.resolve(base);
         self.ledger.resolve(base);
         self.http.resolve(base, &self.hub.id);
+        self.ledger.retention.resolve(base);
         let server = &mut self.opcua_server;
         server.pki_dir = base.join(&server.pki_dir);
         if let Some(folder) = &mut server.user_certificates {

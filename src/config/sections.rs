@@ -1,5 +1,6 @@
 //! The sections that belong to no other module: `[hub]`, `[ledger]`, `[http]`, `[log]`.
 
+use super::retention::RetentionConfig;
 use super::value;
 use crate::access::Role;
 use crate::crypto::TlsPair;
@@ -89,6 +90,8 @@ pub struct LedgerConfig {
     /// `status` and `verify`; `None`: nobody besides the hub and its readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escrow: Option<PathBuf>,
+    /// How long what is recorded is kept.
+    pub retention: RetentionConfig,
 }
 
 impl LedgerConfig {
@@ -105,6 +108,7 @@ impl Default for LedgerConfig {
             max_records: 64,
             max_delay_ms: 100,
             escrow: None,
+            retention: RetentionConfig::default(),
         }
     }
 }

@@ -74,6 +74,8 @@ fn what_the_example_calls_a_default_is_one() {
         config.ledger.escrow.take(),
         Some("keys/owner.pub.pem".into())
     );
+    let retention = std::mem::take(&mut config.ledger.retention);
+    assert_eq!(retention.interval, default.ledger.retention.interval);
     assert_eq!(config.hub, default.hub);
     assert_eq!(config.ledger, default.ledger);
     assert_eq!(config.http, default.http);
@@ -245,7 +247,7 @@ fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
             return None;
         }
         // Any name of a unit will do, and any directory.
-        ("to", _) | ("dir", _) => return None,
+        ("to" | "dir" | "archive", _) => return None,
         ("factor", _) => "0.0",
         ("user_certificate" | "user_key" | "user_certificates", _) => return None,
         ("ca" | "certificate" | "key" | "serial", _) => return None,

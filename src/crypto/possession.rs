@@ -4,6 +4,7 @@ use super::pinned_tls::spki;
 use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{Signature, VerifyingKey};
 use weighbridge_verifier::{Hash, PublicKey, sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Whether `signature` is `key`'s over `message`; as `r ‖ s`, or in ASN.1's form.
 ///
@@ -24,6 +25,12 @@ pub fn proves(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
 /// SHA-256 of the key as certificates have it (SubjectPublicKeyInfo); `None` when it is no key.
 pub fn key_hash(key: &PublicKey) -> Option<Hash> {
     spki(key).ok().map(|der| sha256(&[&der]))
+}
+
+/// SHA-256 of the public key in a certificate (DER), as [`key_hash`] has it; `None` when it is none.
+pub fn certified_key_hash(certificate: &[u8]) -> Option<Hash> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(sha256(&[parsed.public_key().raw]))
 }
 
 #[cfg(test)]

@@ -40,6 +40,14 @@ pub enum EdgeError {
         /// Why.
         source: OpenError,
     },
+    /// What a device is known by cannot be read or kept.
+    #[error("what the device is known by, in {}, cannot be read or kept: {source}", dir.display())]
+    Known {
+        /// Where.
+        dir: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The numbering of a lane.
     #[error("the numbering of the batches in {} cannot be kept: {source}", dir.display())]
     Numbering {

@@ -1,11 +1,13 @@
 //! One device's way out of an edge node: its buffer on disk, and the numbers of what is in it.
 
 use super::EdgeError;
+use super::known::Known;
 use super::numbering::{Numbering, Series};
 use super::past::Past;
+use crate::access::{Binding, Nonce, RenewalChallenge};
 use crate::crypto::Signer;
 use crate::live_view::DeviceLive;
-use crate::model::{Batch, DeviceId};
+use crate::model::{Batch, DeviceId, Peer};
 use crate::protocols::control::Control;
 use crate::protocols::edge::wire::{DeviceHello, Standing, WINDOW};
 use crate::protocols::edge::{Content, Packer, Upload, tag_card};
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use weighbridge_verifier::PublicKey;
+use weighbridge_verifier::{PublicKey, Signature};
 
 /// What happens when a buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +86,7 @@ struct Shared {
     /// Wakes the uplink: there is something to send.
     more: Arc<Notify>,
     counts: Counts,
+    known: Known,
     closed: CancellationToken,
     /// Says that all of the above is gone, because it is the last that goes.
     _closes: DropGuard,
@@ -162,6 +165,10 @@ impl Lane {
             dir: dir.clone(),
             source,
         })?;
+        let known = Known::load(&dir).map_err(|source| EdgeError::Known {
+            dir: dir.clone(),
+            source,
+        })?;
         let series = numbering.newest();
         let closed = CancellationToken::new();
         let shared = Shared {
@@ -177,6 +184,7 @@ impl Lane {
             room: Notify::new(),
             more,
             counts: Counts::default(),
+            known,
             _closes: closed.clone().drop_guard(),
             closed,
         };
@@ -215,6 +223,30 @@ impl Lane {
     /// Remembers whether the hub takes its batches, and why not.
     pub(super) fn set_refused(&self, reason: Option<String>) {
         *self.refused.lock() = reason;
+    }
+
+    /// What the device is known by.
+    pub(super) fn known(&self) -> &Known {
+        &self.shared.known
+    }
+
+    /// The hub says what the device is known by. Blocking.
+    pub(super) fn set_known(&self, known: Option<Peer>) -> Result<(), EdgeError> {
+        let set = self.shared.known.set(known.map(Binding::from));
+        set.map_err(|source| EdgeError::Known {
+            dir: self.shared.dir.clone(),
+            source,
+        })
+    }
+
+    /// The edge node's signature over a hub's challenge, where that is about this device and this edge node.
+    pub(super) fn prove(&self, challenge: &RenewalChallenge) -> Option<(Nonce, Signature)> {
+        let signer = &self.shared.signer;
+        let own = challenge.device == *self.live.id && challenge.signer == signer.id();
+        own.then(|| {
+            let signature = signer.sign(&challenge.hash(signer.suite()));
+            (challenge.nonce, signature)
+        })
     }
 
     /// Acts upon the device.

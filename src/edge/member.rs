@@ -1,9 +1,11 @@
 //! One device of an edge node: its reading, its writing to disk, its lane; begun and ended by itself.
 
+use super::known::LaneKnown;
 use super::lane::{Buffer, Lane, WeakBuffer, WhenFull};
 use super::past::LaneRecorded;
 use super::writer::{LaneSink, Writer};
 use super::{EdgeError, MIN_BUFFER};
+use crate::access::DeclaredBinding;
 use crate::actors::credit::Credits;
 use crate::actors::device::BatchRead;
 use crate::actors::hub::MakeSource;
@@ -133,6 +135,7 @@ impl Cell {
             make: ready.make,
             limits: ready.device.batch,
             lane: lane.clone(),
+            declared: ready.device.binding.clone(),
             batches,
             stop: stop.clone(),
         };
@@ -150,6 +153,7 @@ struct Reader {
     make: MakeSource,
     limits: BatchLimits,
     lane: Arc<Lane>,
+    declared: DeclaredBinding,
     batches: mpsc::Sender<BatchRead>,
     stop: CancellationToken,
 }
@@ -170,6 +174,10 @@ impl Reader {
             let source = (source, self.limits);
             let (credits, stop) = (credits.clone(), self.stop.clone());
             let reading = Reading::new(source, sink, live.clone(), credits, stop);
+            let reading = reading.known_by(Box::new(LaneKnown {
+                lane: self.lane.clone(),
+                declared: self.declared.clone(),
+            }));
             let Err(error) = tokio::spawn(reading.run()).await else {
                 break;
             };

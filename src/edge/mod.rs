@@ -7,6 +7,7 @@
 
 mod desk;
 mod error;
+mod known;
 mod lane;
 mod member;
 mod numbering;

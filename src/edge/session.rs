@@ -119,6 +119,22 @@ impl Session {
                         lane.past.answer(number, newest);
                     }
                 }
+                FromHub::Known(device, known) => {
+                    let Some(lane) = self.stays.lane(&device) else {
+                        continue;
+                    };
+                    let set = move |lane: &Lane| lane.set_known(known);
+                    if let Err(reason) = on_disk(&lane, set).await {
+                        return reason;
+                    }
+                }
+                FromHub::Prove(challenge) => {
+                    if challenge.hub != self.hub {
+                        return format!("it asks in the name of `{}`", challenge.hub);
+                    }
+                    self.stays.prove(&challenge);
+                    self.more.notify_one();
+                }
                 FromHub::Pong => {}
                 FromHub::Goodbye(reason) => return format!("it ended the connection: {reason}"),
             }

@@ -2,13 +2,16 @@
 //! to enter again, or waits because it was refused. Pure but for its lock.
 
 use super::lane::Lane;
+use crate::access::{Nonce, RenewalChallenge};
 use crate::live_view::Link;
+use crate::model::Peer;
 use crate::protocols::edge::wire::{DeviceLink, FromEdge};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use weighbridge_verifier::Signature;
 
 /// A device that a hub refused asks again after so long, then twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -34,6 +37,10 @@ struct Stay {
     told: (Link, Option<(u64, u64)>),
     /// The question that the hub was asked last.
     asked: Option<u64>,
+    /// Who the hub was told answers as the device.
+    answers: Option<Peer>,
+    /// What the hub wanted signed.
+    proof: Option<(Nonce, Signature)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -55,6 +62,8 @@ impl Stay {
             refused: String::new(),
             told: (Link::Starting, None),
             asked: None,
+            answers: None,
+            proof: None,
         }
     }
 }
@@ -104,6 +113,15 @@ impl Stays {
                         words.extend(told.map(|told| FromEdge::Link(device.clone(), told)));
                         stay.told.0 = link;
                     }
+                    let answers = stay.lane.known().answers();
+                    if answers != stay.answers {
+                        let told = answers.clone();
+                        words.extend(told.map(|peer| FromEdge::Answers(device.clone(), peer)));
+                        stay.answers = answers;
+                    }
+                    if let Some((nonce, signature)) = stay.proof.take() {
+                        words.push(FromEdge::Proof(device.clone(), nonce, signature));
+                    }
                     if let Some((number, uncounted)) = stay.lane.question()
                         && stay.asked != Some(number)
                     {
@@ -141,6 +159,15 @@ impl Stays {
     /// The lane of a device.
     pub(super) fn lane(&self, device: &str) -> Option<Arc<Lane>> {
         self.0.lock().stays.get(device).map(|s| s.lane.clone())
+    }
+
+    /// Signs what the hub wants signed for a device that is in.
+    pub(super) fn prove(&self, challenge: &RenewalChallenge) {
+        let mut inner = self.0.lock();
+        let stay = inner.stays.get_mut(&challenge.device);
+        if let Some(stay) = stay.filter(|stay| stay.state == State::In) {
+            stay.proof = stay.lane.prove(challenge);
+        }
     }
 
     /// The lane of a device that is in.

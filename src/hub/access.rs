@@ -193,10 +193,7 @@ impl Hub {
             access.change(why, changes).await.map_err(failed)?;
         }
         access.admit(user, "program").await.map_err(failed)?;
-        Ok(Caller {
-            user: user.to_owned(),
-            session: "program".to_owned(),
-        })
+        Ok(Caller::new(user, "program"))
     }
 
     /// As when the hub starts, with devices and edge nodes that came and went.

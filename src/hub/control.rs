@@ -80,18 +80,15 @@ impl ControlDesk {
 
     /// Whether a caller may do this to a device, or to all of these tags of it. By which rule not is for
     /// the log and the record; the error is for them.
-    fn check_right(
+    fn check_right<'a>(
         &self,
         caller: &Caller,
         right: Right,
         device: &str,
-        writes: &[(String, Value)],
+        tags: impl Iterator<Item = &'a str>,
     ) -> Result<(), (Denied, ControlError)> {
         let whole = name("device", device);
-        let tags: Vec<_> = writes
-            .iter()
-            .map(|(tag, _)| format!("{whole}/{tag}"))
-            .collect();
+        let tags: Vec<_> = tags.map(|tag| format!("{whole}/{tag}")).collect();
         let objects: Vec<&str> = match tags.is_empty() {
             true => vec![&whole],
             false => tags.iter().map(String::as_str).collect(),
@@ -127,11 +124,19 @@ impl ControlDesk {
             asked: Instant::now(),
             done,
         };
-        self.doors.send(device, act)?;
+        let sent = self.doors.send(device, act);
+        if sent == Err(ControlError::Busy) {
+            self.refusals.leave_out();
+        }
+        sent?;
         let gone = format!(
             "the hub began `{device}` anew or ended; whether the request was done is in the record"
         );
-        answer.await.unwrap_or(Err(ControlError::Unreachable(gone)))
+        let answered = answer.await;
+        if answered == Ok(Err(ControlError::Busy)) {
+            self.refusals.leave_out();
+        }
+        answered.unwrap_or(Err(ControlError::Unreachable(gone)))
     }
 }
 
@@ -144,7 +149,8 @@ impl ControlPort for ControlDesk {
         writes: Vec<(String, Value)>,
     ) -> Result<Written, ControlError> {
         let live = self.device(device);
-        let (checked, denied) = match self.check_right(caller, Right::Write, device, &writes) {
+        let tags = writes.iter().map(|(tag, _)| tag.as_str());
+        let (checked, denied) = match self.check_right(caller, Right::Write, device, tags) {
             Ok(()) => (
                 live.map_err(Refused::Whole)
                     .and_then(|l| check_write(&l, &writes)),
@@ -187,7 +193,8 @@ impl ControlPort for ControlDesk {
         device: &str,
         call: MethodCall,
     ) -> Result<Result<Vec<Value>, WriteFault>, ControlError> {
-        let (denied, checked) = match self.check_right(caller, Right::Call, device, &[]) {
+        let (denied, checked) = match self.check_right(caller, Right::Call, device, [].into_iter())
+        {
             Ok(()) => (None, self.device(device).map(|_| ())),
             Err((denied, error)) => (Some(denied), Err(error)),
         };
@@ -200,6 +207,24 @@ impl ControlPort for ControlDesk {
             Outcome::Called(called) => Ok(called),
             Outcome::Written(_) => unreachable!("a call is answered by its results"),
         }
+    }
+
+    async fn refuse(
+        &self,
+        caller: &Caller,
+        device: &str,
+        tags: &[String],
+        why: ControlError,
+    ) -> ControlError {
+        let tags = || tags.iter().take(MAX_WRITES).map(String::as_str);
+        let (denied, why) = match self.check_right(caller, Right::Write, device, tags()) {
+            Ok(()) => (None, why),
+            Err((denied, error)) => (Some(denied), error),
+        };
+        let mut details = write_details(caller, std::iter::empty());
+        details["tags"] = tags().collect();
+        tell_rule(&mut details, denied.as_ref());
+        ControlDesk::refuse(self, caller, device, details, why).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! One device, as a program that embeds a hub describes it.
 
 use super::HubError;
+use crate::access::DeclaredBinding;
 use crate::actors::hub::MakeSource;
 use crate::actors::reading::BatchLimits;
 use crate::config::id_fault;
@@ -33,6 +34,8 @@ pub struct DeviceSetup {
     pub tag_validation: Vec<TagValidation>,
     /// Privacy grade of its data (Yang et al. 2024, "Egrade").
     pub grade: u8,
+    /// What it is said to be known by; what is not said is learned when it first answers.
+    pub binding: DeclaredBinding,
     /// The device's own key, where it has one: it signs what the hub read, beside the hub. Its id must
     /// be the device's; the key is enrolled in the ledger at the first start.
     pub attester: Option<Arc<dyn Signer>>,
@@ -63,6 +66,7 @@ impl DeviceSetup {
             validation: ValidationConfig::default(),
             tag_validation: Vec::new(),
             grade: 0,
+            binding: DeclaredBinding::default(),
             attester: None,
             feed,
         }

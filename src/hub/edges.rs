@@ -2,18 +2,26 @@
 
 use super::device::Feed;
 use super::{DeviceSetup, HubError};
+use crate::access::Side;
+use crate::actors::access::AccessDesk;
 use crate::actors::edge_intake::EdgeFeed;
 use crate::actors::hub::Intake;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::crypto::{Identity, PeerKey, SealingKey};
-use crate::model::DeviceId;
-use crate::protocols::edge::{EdgeListener, Gate, HubCard, NodeStatus};
+use crate::model::{DeviceId, now};
+use crate::protocols::edge::{EdgeListener, Gate, HubCard, Keeper, NodeStatus};
+use crate::protocols::ports::AccessPort;
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey};
+
+/// How often it is looked whether an edge node's time has come.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where a hub listens for edge nodes, and for which.
 #[derive(Clone, Debug)]
@@ -64,6 +72,13 @@ impl Edges {
             nodes: Mutex::default(),
             listener,
         })
+    }
+
+    /// From now on `desk` says which edge nodes may be there.
+    pub(super) fn kept_by(&self, desk: &AccessDesk) {
+        if let Some(listener) = &self.listener {
+            listener.kept_by(Arc::new(AccessKeeper(desk.clone())));
+        }
     }
 
     pub(super) fn listener(&self) -> Option<&EdgeListener> {
@@ -210,4 +225,43 @@ pub(super) fn gates<'a>(intakes: impl Iterator<Item = &'a Intake>) -> Vec<Arc<Ga
         Intake::Source(_) => None,
     };
     intakes.filter_map(gate).collect()
+}
+
+/// The hub's access, as the door of the edge nodes asks it.
+struct AccessKeeper(AccessDesk);
+
+#[async_trait]
+impl Keeper for AccessKeeper {
+    fn bar(&self, edge: &str) -> Option<String> {
+        let state = self.0.gate().state();
+        let barred = state.admits(&format!("edge:{edge}"), now()).err();
+        barred.map(|denied| denied.to_string())
+    }
+
+    async fn put_out(&self, edge: &str) -> String {
+        let mut changes = self.0.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(why) = self.bar(edge) {
+                return why;
+            }
+            // What expires does so by itself.
+            let look = tokio::time::timeout(LOOK, changes.changed());
+            if let Ok(Err(_)) = look.await {
+                return "the hub is ending".to_owned();
+            }
+        }
+    }
+
+    fn most_words(&self, devices: usize) -> Option<(u64, u32)> {
+        let config = self.0.config();
+        let per_second = devices as f64 + 1.0;
+        let most = config.flood_of_data(per_second, 0)?;
+        Some((most, config.flood_seconds))
+    }
+
+    async fn flooded(&self, edge: &str, why: &str) {
+        let edge = format!("edge:{edge}");
+        self.0.cut_off(Side::Intranet, &edge, why).await;
+    }
 }

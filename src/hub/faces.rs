@@ -1,12 +1,14 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
 use super::edges::Edges;
+use super::retention::{Retainer, RetentionView};
 use super::{Hub, HubError};
-use crate::access::Role;
+use crate::access::{Caller, Role};
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, Front,
-    LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, Standing, Tip,
+    LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, RetentionStatus, Standing,
+    Tip,
 };
 use crate::config::{DeviceConfig, HttpConfig, HubConfig};
 use crate::crypto::TlsPair;
@@ -17,7 +19,7 @@ use crate::model::DeviceId;
 use crate::protocols::edge::NodeStatus;
 use crate::protocols::opcua::server::{Machine, Machines};
 use crate::protocols::opcua::{OpcUaServerConfig, ScadaPorts, ScadaServer};
-use crate::protocols::ports::{AccessPort, LedgerPort};
+use crate::protocols::ports::{AccessError, AccessPort, LedgerPort, SessionPort};
 use crate::store::{BufferedStore, CredentialFiles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -195,6 +197,7 @@ impl Hub {
             status: self.ledger_status(),
             heights: self.heights(),
             buffer: self.buffer.clone(),
+            retention: self.retainer().map(Retainer::view),
         });
         let front = faces.front()?;
         let machines = Machines::default();
@@ -204,7 +207,12 @@ impl Hub {
         if faces.http.is_some() && faces.http_log_in.is_none() {
             // Whoever is on this machine is in from now on, also when nothing can be recorded later. Who may
             // not come in is told so when they ask.
-            let admitted = self.runtime().block_on(access.admit(api::LOCAL, "http"));
+            let local = Caller::new(api::LOCAL, api::FACE);
+            let admitted = self.runtime().block_on(async {
+                access.admit(api::LOCAL, api::FACE).await?;
+                let entered = self.sessions().enter(&local).await;
+                entered.map_err(|error| AccessError::NotRecorded(error.0))
+            });
             if let Err(error) = admitted {
                 tracing::warn!(%error, "users of this machine are not let in");
             }
@@ -300,6 +308,7 @@ struct LedgerView {
     status: watch::Receiver<LedgerStatus>,
     heights: watch::Receiver<u64>,
     buffer: Option<Arc<BufferedStore>>,
+    retention: Option<RetentionView>,
 }
 
 impl LedgerPort for LedgerView {
@@ -349,6 +358,10 @@ impl LedgerReader for LedgerView {
             LedgerHealth::Waiting(why) => Some(format!("the ledger waits: {why}")),
             LedgerHealth::Broken(why) => Some(format!("the ledger is broken: {why}")),
         }
+    }
+
+    fn retention(&self) -> Option<RetentionStatus> {
+        self.retention.as_ref().map(RetentionView::now)
     }
 
     fn block(&self, height: u64) -> Result<Option<Block>, LedgerReadError> {

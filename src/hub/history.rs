@@ -144,7 +144,7 @@ impl HubHistory {
         let objects: Vec<_> = tags.iter().map(|tag| format!("{whole}/{tag}")).collect();
         let objects = objects.iter().map(String::as_str);
         let denied = self.gate.passages(&caller.user, right, objects, time).err();
-        details["session"] = json!(caller.session);
+        caller.tell(&mut details);
         if let Some(denied) = &denied {
             log_denied(caller, right, &whole, denied);
             details["rule"] = json!(denied.rule());

@@ -17,6 +17,7 @@ mod history;
 mod plan;
 mod readers;
 mod recorded;
+mod retention;
 mod setup;
 mod threads;
 
@@ -31,6 +32,7 @@ pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
 pub use readers::{NotSettled, Readers};
+pub use retention::{Retainer, RetentionSetup};
 
 use crate::access::{AccessConfig, Gate};
 use crate::actors::access::AccessDesk;
@@ -130,6 +132,7 @@ pub struct HubBuilder {
     buffer: Option<(PathBuf, SpoolLimits)>,
     checkpoint_key: Option<PathBuf>,
     escrow: Option<SealingPublicKey>,
+    retention: Option<RetentionSetup>,
     shutdown_wait: Duration,
 }
 
@@ -165,6 +168,7 @@ impl HubBuilder {
             buffer: None,
             checkpoint_key: None,
             escrow: None,
+            retention: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -224,6 +228,12 @@ impl HubBuilder {
         self
     }
 
+    /// Retires what is older than this says.
+    pub fn retention(mut self, setup: RetentionSetup) -> Self {
+        self.retention = Some(setup);
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -236,6 +246,10 @@ impl HubBuilder {
         self.keys.check()?;
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
+        let data = match &self.storage {
+            Storage::Given(..) => None,
+            Storage::Directory(data) => Some(data.clone()),
+        };
         let (store, head): (Arc<dyn Store>, Box<dyn HeadSlot>) = match self.storage {
             Storage::Given(store, head) => (store, head),
             Storage::Directory(data) => (
@@ -258,6 +272,7 @@ impl HubBuilder {
         let signer: Arc<dyn Signer> = signing.clone();
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
         erasure::resume(&*store);
+        retention::resume(&*store);
         let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
@@ -282,6 +297,7 @@ impl HubBuilder {
             keys: KeyMaker::new(&chain, own, signer.clone(), gate.clone()),
             archive: Archive::new(store.clone(), opener.clone()),
             indexed: indexed.clone(),
+            chain,
             opener: opener.clone(),
             signer: signer.clone(),
             live: live.clone(),
@@ -301,7 +317,7 @@ impl HubBuilder {
         access::declare(&mut ledger, &acts.1.1, &mut access, declared)?;
         gate.set(Arc::new(access));
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
-        let recorded = (ledger.tip().height, indexed);
+        let recorded = (ledger.tip().height, indexed.clone());
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (ledger, self.blocks, plans),
@@ -318,6 +334,7 @@ impl HubBuilder {
             (gate.clone(), actors.doors.journal().clone()),
             workers,
         );
+        edges.kept_by(&actors.access);
         edges.admit(admission);
         edges.set_gates(&[], &gates);
         let (past, planner) = (Arc::new(past), Arc::new(planner));
@@ -332,13 +349,29 @@ impl HubBuilder {
             ),
         );
         readers.follow(actors.access.changes());
+        let kept = store.clone();
         let eraser = Eraser::new(
             (store, runtime.clone(), changing.clone()),
             (actors.hub.clone(), actors.ledger.clone()),
             (past.clone(), planner.clone()),
             (gate, actors.doors.journal().clone()),
         );
+        let retainer = self.retention.map(|setup| {
+            Retainer::start(
+                setup,
+                (kept, data),
+                (
+                    signer.id(),
+                    actors.ledger.clone(),
+                    actors.doors.journal().clone(),
+                ),
+                (eraser.turn(), indexed),
+                (actors.committed.subscribe(), stats.clone()),
+                runtime,
+            )
+        });
         Ok(Hub {
+            retainer,
             buffer,
             edges: Arc::new(edges),
             changing,
@@ -467,10 +500,11 @@ impl Actors {
                 let status = ledger.status();
                 let ledger = ledger.start();
                 let journal = Journal::new(ledger.clone(), make_act_sealer, first_act_sealer);
-                let sessions = SessionRegistry::open(Some(Book::new(journal.clone())));
-                let seen = (status, (committed, first), sessions);
                 let access =
                     AccessDesk::new(gate.clone(), journal.clone(), config_of_access, suite);
+                let book = Book::new(journal.clone(), access.clone());
+                let sessions = SessionRegistry::open(&id, Some(book));
+                let seen = (status, (committed, first), sessions);
                 let asked = (gate, journal.clone());
                 let alarms = AlarmDesk::open(&id, config, alarms, asked, &runtime);
                 let doors = ControlDoors::new(journal, workers.clone());
@@ -508,6 +542,7 @@ impl Actors {
 
 /// A running hub. Dropping it stops it in good order too, but without a word on what went wrong.
 pub struct Hub {
+    retainer: Option<Retainer>,
     buffer: Option<Arc<BufferedStore>>,
     edges: Arc<Edges>,
     /// Held while devices and edge nodes change.
@@ -572,6 +607,11 @@ impl Hub {
     /// Makes checkpoints of the ledger; `None` when it was given no file for their key.
     pub fn checkpoints(&self) -> Option<Arc<Checkpoints>> {
         self.checkpoints.clone()
+    }
+
+    /// Retires what is older than its policy; `None` when the hub has none.
+    pub fn retainer(&self) -> Option<&Retainer> {
+        self.retainer.as_ref()
     }
 
     /// Erases what was recorded, for those who may.
@@ -643,6 +683,10 @@ impl Hub {
             return Ok(());
         };
         self.past.end();
+        if let Some(retainer) = &mut self.retainer {
+            retainer.end(&threads);
+        }
+        threads.io.block_on(self.actors.sessions.sum_up());
         threads.io.block_on(self.edges.stop());
         let dropped_before = self.dropped();
         let ledger_died = self.actors.status.has_changed().is_err();

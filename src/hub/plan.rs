@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 /// What all devices are planned from.
 pub(super) struct Planner {
+    pub chain: String,
     pub opener: Opener,
     pub signer: Arc<dyn Signer>,
     pub keys: KeyMaker,
@@ -104,6 +105,9 @@ pub(super) fn plan(
     };
     let device = Arc::new(device);
     Ok(DevicePlan {
+        binding: device.binding.clone(),
+        chain: planner.chain.clone(),
+        attester: device.attester.clone(),
         live: planner.live.register(id, device.tags.clone()),
         intake,
         batch: device.batch,

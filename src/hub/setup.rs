@@ -1,6 +1,6 @@
 //! From a configuration to a hub's parts.
 
-use super::{DeviceSetup, EdgesSetup, HubBuilder, HubError, HubKeys};
+use super::{DeviceSetup, EdgesSetup, HubBuilder, HubError, HubKeys, RetentionSetup};
 use crate::actors::ledger::BlockLimits;
 use crate::actors::reading::BatchLimits;
 use crate::config::{DeviceConfig, HubConfig, TagConfig};
@@ -59,6 +59,16 @@ impl HubBuilder {
                 nodes: nodes.collect(),
             });
         }
+        let retention = &config.ledger.retention;
+        if retention.retires() {
+            builder = builder.retention(RetentionSetup {
+                batches: retention.batches.map(|age| age.0),
+                bodies: retention.bodies.map(|age| age.0),
+                max_bytes: retention.max_mb.map(|mb| mb.saturating_mul(1_000_000)),
+                archive: retention.archive.clone(),
+                interval: retention.interval.0.0,
+            });
+        }
         builder = builder.alarms(config.alarms.clone());
         builder = builder.access(config.access.clone());
         for device in &config.devices {
@@ -94,6 +104,7 @@ impl DeviceSetup {
             age: Duration::from_millis(device.batch.milliseconds),
         };
         setup.grade = device.grade;
+        setup.binding = device.binding.clone();
         setup.validation = device.validation.clone();
         setup.tag_validation = device.tags.iter().map(|t| t.validation.clone()).collect();
         Ok(setup)

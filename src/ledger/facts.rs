@@ -1,11 +1,11 @@
 //! The entries of a chain's state.
 
-use borsh::BorshSerialize;
+use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 use weighbridge_verifier::{Hash, IdentityKind, MessageContent, PublicKey, SealedRef};
 
 /// An identity in force.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Identity {
     /// What it is.
     pub kind: IdentityKind,
@@ -16,7 +16,7 @@ pub struct Identity {
 }
 
 /// The end of one hub's own chain of records.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct HubTip {
     /// Number of its newest record.
     pub sequence: u64,
@@ -27,7 +27,9 @@ pub struct HubTip {
 }
 
 /// Where a device's batches stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize,
+)]
 pub struct DeviceTip {
     /// Fencing epoch of its newest batch.
     pub epoch: u64,
@@ -36,7 +38,7 @@ pub struct DeviceTip {
 }
 
 /// A document in force.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Document {
     /// Its version, from 1.
     pub version: u64,
@@ -48,7 +50,7 @@ pub struct Document {
 
 /// The newest record of an object that is remembered: an alarm that is not at rest, an entry about
 /// access.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Word {
     /// The hub that recorded it, whose key it is sealed under.
     pub hub: String,
@@ -57,7 +59,9 @@ pub struct Word {
 }
 
 /// Sums over the whole chain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize,
+)]
 pub struct Totals {
     /// Records.
     pub records: u64,

@@ -10,6 +10,10 @@ use super::head::Head;
 use super::inner_tree::{InnerTree, inner_root};
 use super::key_wrap::KeyWrap;
 use super::proof::{SampleAt, genesis_validators, prove};
+use super::replay::Follower;
+use super::retention::notice::{ErasureRecord, Kept, Notice};
+use super::retention::segment::{SegmentHead, SegmentWriter, read_segment};
+use super::retention::snapshot::Snapshot;
 use super::state::State;
 use super::testing::{TestSigner, batch_content, refuse_draft};
 use super::{Draft, SUITE, inner_tree};
@@ -229,6 +233,78 @@ fn head_and_key_wrap() {
     let stored = golden("key_wrap_v1", &wrap.to_bytes());
     assert_eq!(KeyWrap::from_bytes(&stored).unwrap(), wrap);
     assert_eq!(wrap.to_bytes(), stored);
+}
+
+#[test]
+fn what_retiring_writes() {
+    let block = block();
+    let mut follower = Follower::new(SUITE, "plant");
+    follower.follow(&block, None).unwrap();
+    let state = follower.state();
+    let snapshot = Snapshot::of(state, 1, block.header.hash());
+    let stored = golden("snapshot_v1", &snapshot.to_bytes());
+    let read = Snapshot::from_bytes(&stored).unwrap();
+    assert_eq!((&read, read.to_bytes()), (&snapshot, stored));
+    assert_eq!(read.state(&block.header).unwrap(), *state);
+    let mut other = block.header.clone();
+    other.state_hash = SUITE.hash(&[b"another"]);
+    assert!(read.state(&other).is_err());
+
+    let mut file = SegmentWriter::begin(
+        Vec::new(),
+        &SegmentHead::new(SUITE, "plant", block.header.hash(), 1),
+    )
+    .unwrap();
+    file.block(&block).unwrap();
+    file.value(b"sealed limits").unwrap();
+    let (file, segment) = file.finish().unwrap();
+    let stored = golden("segment_v1", &file);
+    assert_eq!(stored, file);
+    let mut parts = Vec::new();
+    let (_, found) = read_segment(&*stored, |part| parts.push(part)).unwrap();
+    assert_eq!((&found, parts.len()), (&segment, 2));
+    let value = parts[1].at as usize..parts[1].at as usize + parts[1].length as usize;
+    assert_eq!(&stored[value], b"sealed limits");
+    for at in 0..stored.len() {
+        let mut changed = stored.clone();
+        changed[at] ^= 0x10;
+        let read = read_segment(&*changed, |_| ());
+        assert!(read.map_or(true, |(_, read)| read != segment), "byte {at}");
+        assert!(read_segment(&stored[..at], |_| ()).is_err(), "cut at {at}");
+    }
+
+    let mut notice = Notice::after(SUITE, None, 7);
+    (notice.bodies, notice.batches, notice.snapshot) = (1, 2, Some(snapshot.hash()));
+    notice.kept.push(Kept {
+        sealed: SealedRef {
+            hash: SUITE.hash(&[b"sealed limits"]),
+            length: 13,
+            key_epoch: 1,
+        },
+        owner: "press-1".to_owned(),
+        batch: Some((2, 1)),
+        recorded: 5,
+        height: 1,
+        index: 1,
+    });
+    notice.devices.push(("press-1".to_owned(), (2, 1)));
+    notice.erasures.push(ErasureRecord {
+        notice: SUITE.hash(&[b"erased"]),
+        device: "press-1".to_owned(),
+        subject: "user:anna".to_owned(),
+        height: 1,
+        index: 3,
+    });
+    notice.archive = "archive".to_owned();
+    notice.segments.push(segment);
+    let next = Notice::after(SUITE, Some(&notice), 8);
+    for (name, notice) in [("notice", notice), ("notice_next", next)] {
+        let stored = golden(&format!("retention_{name}_v1"), &encode(&notice));
+        assert_eq!(Notice::from_bytes(&stored).unwrap(), notice);
+        assert_eq!(encode(&notice), stored);
+        let hash = golden(&format!("retention_{name}_hash_v1"), &notice.hash().0);
+        assert_eq!(hash, notice.hash().0);
+    }
 }
 
 #[test]

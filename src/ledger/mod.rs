@@ -19,6 +19,7 @@ pub mod query;
 pub mod reading;
 pub mod replay;
 pub mod report;
+pub mod retention;
 pub mod seal;
 mod section;
 pub mod shape;

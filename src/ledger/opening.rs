@@ -62,6 +62,36 @@ pub struct OpenedBatch {
     pub salts: Vec<Salt>,
 }
 
+/// Opens the acts of one hub, one after the other: keeps the key of the epoch that was opened last.
+pub struct ActOpener {
+    opener: Opener,
+    hub: String,
+    last: Option<(u64, EpochKey)>,
+}
+
+impl ActOpener {
+    /// For the acts of `hub`.
+    pub fn new(opener: Opener, hub: &str) -> Self {
+        Self {
+            opener,
+            hub: hub.to_owned(),
+            last: None,
+        }
+    }
+
+    /// Opens the details of an act.
+    pub fn open(&mut self, message: &MessageContent) -> Result<Json, OpeningError> {
+        let epoch = message.sealed.key_epoch;
+        let key = match self.last.take() {
+            Some((last, key)) if last == epoch => key,
+            _ => self.opener.epoch_key(&hub_object(&self.hub), epoch)?,
+        };
+        let opened = self.opener.open_act_by(&key, message);
+        self.last = Some((epoch, key));
+        opened
+    }
+}
+
 impl Opener {
     /// For reader `recipient`, who has `key`.
     pub fn new(store: Arc<dyn Store>, key: Arc<SealingKey>, recipient: &str) -> Self {
@@ -112,8 +142,12 @@ impl Opener {
 
     /// Opens the details of an act that `hub` recorded.
     pub fn open_act(&self, hub: &str, message: &MessageContent) -> Result<Json, OpeningError> {
+        let key = self.epoch_key(&hub_object(hub), message.sealed.key_epoch)?;
+        self.open_act_by(&key, message)
+    }
+
+    fn open_act_by(&self, key: &EpochKey, message: &MessageContent) -> Result<Json, OpeningError> {
         let sealed = &message.sealed;
-        let key = self.epoch_key(&hub_object(hub), sealed.key_epoch)?;
         let (number, plain) = key.open(&self.ciphertext(sealed)?)?;
         let salts = key.salts(number, 1);
         let salt = salts.first().map_or(&[][..], |salt| &salt[..]);

@@ -2,6 +2,8 @@
 
 use super::assemble::Tip;
 use super::keys::{height_key, height_of};
+use super::retention::RetentionError;
+use super::retention::retired::Retired;
 use super::store::{Space, Store, StoreError};
 use std::sync::Arc;
 use weighbridge_verifier::{Action, BatchContent, Block, BlockHeader, DecodeError, Record, decode};
@@ -174,6 +176,11 @@ impl Explorer {
             }
         }
         Ok((low > 0).then_some(low))
+    }
+
+    /// What became of what the block at `height` recorded, in plain words, where that was retired.
+    pub fn fate(&self, height: u64) -> Result<Option<String>, RetentionError> {
+        Ok(Retired::load(&*self.store)?.fate(height))
     }
 
     /// The value under a hash among the sealed ones.

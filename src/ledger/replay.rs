@@ -67,6 +67,29 @@ impl Follower {
         }
     }
 
+    /// From the block at `tip` on, after which the state is `state`.
+    pub fn from(state: State, tip: Tip) -> Self {
+        Self { state, tip }
+    }
+
+    /// Goes on past a block whose body is gone: its place, its proposer and its certificate are checked, and
+    /// the state stays behind until it is [`adopt`](Self::adopt)ed. After an error nothing has changed.
+    pub fn pass(
+        &mut self,
+        block: &Block,
+        check: Option<&dyn SignatureCheck>,
+    ) -> Result<(), FollowError> {
+        self.check_place(block)?;
+        self.check_commit(block, self.state.validators(), check)?;
+        self.tip = Tip::of(&block.header);
+        Ok(())
+    }
+
+    /// Takes over the state after the newest block followed.
+    pub fn adopt(&mut self, state: State) {
+        self.state = state;
+    }
+
     /// The state after the newest block followed.
     pub fn state(&self) -> &State {
         &self.state

@@ -2,6 +2,7 @@
 
 use super::assemble::Tip;
 use super::facts::Totals;
+use super::retention::segment::SegmentRef;
 use serde::Serialize;
 use std::fmt;
 use weighbridge_verifier::{Hash, PublicKey, Suite};
@@ -114,10 +115,33 @@ pub struct RecipientFound {
     pub wraps: u64,
     /// Wraps of theirs that were overwritten.
     pub removed: u64,
-    /// Height of the first block that tells of them.
+    /// Height of the first block that tells of them; 0 where its body is retired.
     pub height: u64,
     /// Which record of the block, from 0.
     pub index: usize,
+}
+
+/// A retirement that is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RetirementFound {
+    /// When, ns since 1970.
+    pub time: i64,
+    /// After it the bodies of blocks after the first up to this height are gone.
+    pub bodies: u64,
+    /// After it what records up to this height name is gone, but for what is in use.
+    pub batches: u64,
+    /// Records in the bodies that went.
+    pub records: u64,
+    /// Sealed values that went.
+    pub values: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Where it was archived; empty where it was not.
+    pub archive: String,
+    /// The files that it was archived in.
+    pub segments: Vec<SegmentRef>,
+    /// Whether it is still being carried out: a hub goes on with it.
+    pub pending: bool,
 }
 
 /// How far a clean ledger can be trusted.
@@ -163,6 +187,10 @@ pub struct Report {
     pub erasure_count: u64,
     /// Batches that they took.
     pub erased_batches: u64,
+    /// What was retired, the newest first, up to [`MAX_FINDINGS`].
+    pub retirements: Vec<RetirementFound>,
+    /// How many retirements there were in all.
+    pub retirement_count: u64,
     /// How far it can be trusted if there are no findings.
     pub trust: LedgerTrust,
     /// What is wrong, up to [`MAX_FINDINGS`].
@@ -189,6 +217,8 @@ impl Report {
             erasures: Vec::new(),
             erasure_count: 0,
             erased_batches: 0,
+            retirements: Vec::new(),
+            retirement_count: 0,
             trust: match trust {
                 Some(_) => LedgerTrust::Key,
                 None => LedgerTrust::SelfConsistentOnly,

@@ -4,6 +4,8 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
+mod image;
+
 use super::facts::{DeviceTip, Document, HubTip, Identity, Totals, Word};
 use super::seal::TRANSPORT;
 use super::section::Section;

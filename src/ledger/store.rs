@@ -20,16 +20,19 @@ pub enum Space {
     History,
     /// What was erased, by the hash that the record of it names, and what of that is still to be done.
     Erasures,
+    /// What was retired: notices, what of them is still to be done, the state that the newest starts from.
+    Retention,
 }
 
 impl Space {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Blocks,
         Self::Sealed,
         Self::Keys,
         Self::History,
         Self::Erasures,
+        Self::Retention,
     ];
 
     /// Its name on disk.
@@ -40,6 +43,7 @@ impl Space {
             Self::Keys => "keys",
             Self::History => "history",
             Self::Erasures => "erasures",
+            Self::Retention => "retention",
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod erasures;
 mod recipients;
+mod retirement;
 
 use super::head::{Head, HeadReading};
 use super::history::index;
@@ -14,9 +15,11 @@ use super::key_wrap::{KeyWrap, is_of_reader, read_wrap_key, sealing_key, wrap_pr
 use super::keys::height_of;
 use super::replay::{FollowError, Follower};
 use super::report::{Progress, Report, Where};
+use super::retention::is_stripped;
 use super::store::{Space, Store, StoreError};
 use erasures::Erasures;
 use recipients::Recipients;
+use retirement::Retirement;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weighbridge_verifier::block::BlockError;
 use weighbridge_verifier::{
@@ -55,14 +58,17 @@ pub fn verify_store_with(
         wraps: BTreeMap::new(),
         erasures: Erasures::default(),
         recipients: Recipients::default(),
+        retirement: Retirement::default(),
         head_blocks: BTreeMap::new(),
     };
     let heads = verification.read_heads(head);
     verification.notices()?;
+    verification.retirements()?;
     verification.head_blocks = heads.iter().map(|h| (h.height, None)).collect();
     verification.blocks()?;
     verification.trust(trust);
     verification.list_erasures();
+    verification.list_retirements();
     verification.sealed()?;
     verification.wraps()?;
     verification.list_recipients();
@@ -81,6 +87,8 @@ struct Named {
     indexed: Option<(u8, u8)>,
     /// Which erasure took it, or its key.
     erased: Option<u32>,
+    /// Whether it was retired on record.
+    retired: bool,
 }
 
 impl Named {
@@ -117,6 +125,8 @@ struct Verification<'a> {
     erasures: Erasures,
     /// To whom keys are wrapped besides the hub.
     recipients: Recipients,
+    /// What was retired.
+    retirement: Retirement,
     /// Hashes of the blocks that the heads name.
     head_blocks: BTreeMap<u64, Option<Hash>>,
 }
@@ -182,11 +192,19 @@ impl Verification<'_> {
         self.name_sealed(height, &block);
         self.name_erasures(height, &block);
         self.name_recipients(height, &block);
+        self.name_retirements(height, &block);
         let hash = block.header.hash();
         if let Some(slot) = self.head_blocks.get_mut(&height) {
             *slot = Some(hash);
         }
-        if self.broken {
+        if self.retirement.takes_body(height) {
+            self.retired_block(height, &block);
+        } else if is_stripped(&block) {
+            let what = "its body is missing, and no record says that it was retired: it is lost";
+            self.report.find(Where::Block { height }, what);
+            self.broken = true;
+            self.unreadable = true;
+        } else if self.broken {
             self.judge_alone(height, &block);
         } else {
             self.follow(height, &block);
@@ -218,6 +236,15 @@ impl Verification<'_> {
 
     /// A block after one that does not follow: what can be said of it without the state before it.
     fn judge_alone(&mut self, height: u64, block: &Block) {
+        if let Err(e) = block.verify_body() {
+            self.report.find(Where::Block { height }, &e);
+            self.blame_records(height, block);
+        }
+        self.judge_header(height, block);
+    }
+
+    /// The same of its header and certificate.
+    fn judge_header(&mut self, height: u64, block: &Block) {
         let place = Where::Block { height };
         if block.header.height != height {
             let what = format!("it says that its height is {}", block.header.height);
@@ -226,10 +253,6 @@ impl Verification<'_> {
         let before = self.previous.map(|(_, hash)| hash);
         if before.is_some_and(|b| b != Hash::ZERO && b != block.header.previous_hash) {
             self.report.find(place.clone(), FollowError::PreviousHash);
-        }
-        if let Err(e) = block.verify_body() {
-            self.report.find(place.clone(), &e);
-            self.blame_records(height, block);
         }
         let set = self.follower.as_ref().and_then(|f| f.state().validators());
         if let Some(set) = set
@@ -276,9 +299,11 @@ impl Verification<'_> {
                 seen: false,
                 indexed: batch.map(|_| (0, 1)),
                 erased,
+                retired: self.retirement.takes_value(height, &sealed.hash),
             };
+            let retired = named.retired;
             self.sealed.insert(sealed.hash, named);
-            if let Some((device, epoch)) = key {
+            if let Some((device, epoch)) = key.filter(|_| !retired) {
                 let key = (device.into_owned(), epoch);
                 self.wraps.entry(key).or_insert((height, index));
             }
@@ -315,7 +340,7 @@ impl Verification<'_> {
                 }
             }
         }
-        let lost = |n: &Named| !n.seen && !n.is_erased(&self.erasures);
+        let lost = |n: &Named| !n.seen && !n.retired && !n.is_erased(&self.erasures);
         let mut missing: Vec<_> = self.sealed.iter().filter(|(_, n)| lost(n)).collect();
         missing.sort_unstable_by_key(|(_, n)| (n.height, n.index));
         for (hash, named) in missing {
@@ -348,6 +373,11 @@ impl Verification<'_> {
         if named.indexed.is_some() && named.is_gone(&self.erasures) {
             let what =
                 "these bytes are there although their erasure is recorded: they were put back";
+            self.report.find(place.clone(), what);
+        }
+        if named.retired && self.retirement.is_done() {
+            let what =
+                "these bytes are there although their retirement is recorded: they were put back";
             self.report.find(place.clone(), what);
         }
         let of = format!("of block {}, record {}", named.height, named.index);
@@ -449,7 +479,7 @@ impl Verification<'_> {
         }
         let incomplete = |n: &&Named| {
             let lacks = n.indexed.is_some_and(|(there, of)| there < of);
-            lacks && !n.is_erased(&self.erasures)
+            lacks && !n.retired && !n.is_erased(&self.erasures)
         };
         let missing = self.sealed.values().filter(incomplete);
         let missing = missing.count();
@@ -482,6 +512,9 @@ impl Verification<'_> {
         };
         if named.erased.is_some_and(|at| self.erasures.is_done(at)) {
             return Err("the batch that the entry names is erased");
+        }
+        if named.retired && self.retirement.is_done() {
+            return Err("the batch that the entry names is retired");
         }
         if *there > 0 && *of != span.parts || *there >= span.parts {
             return Err("the batch has other entries");

@@ -8,6 +8,9 @@ use super::draft::Draft;
 use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
 use super::keys::height_key;
 use super::replay::{FollowError, Follower};
+use super::retention::RetentionError;
+use super::retention::notice::{Notice, of_record};
+use super::retention::retired::Retired;
 use super::state::State;
 use super::store::{Put, Space, Store, StoreError};
 use crate::crypto::Signer;
@@ -68,6 +71,9 @@ pub enum LedgerError {
         /// Why.
         why: FollowError,
     },
+    /// What was retired is not known, or the state that it left cannot be used.
+    #[error("the ledger is damaged: {0}")]
+    Retention(#[from] RetentionError),
     /// The keyspace of blocks holds a key that is no height.
     #[error("the ledger is damaged: the store holds a block under a key that is no height")]
     Key,
@@ -337,7 +343,7 @@ fn read_head(
     Ok(Some(head))
 }
 
-/// Follows all blocks of `store`, one at a time.
+/// Follows all blocks of `store`, one at a time; where bodies were retired, from the state that they left.
 fn follow_store(
     store: &dyn Store,
     chain: &ChainConfig,
@@ -345,8 +351,21 @@ fn follow_store(
     head: Option<&Head>,
 ) -> Result<(State, Tip), LedgerError> {
     let check = KeyCache::default();
-    let mut follower = Follower::new(suite, &chain.id);
-    for entry in store.scan(Space::Blocks, &[]) {
+    let retired = Retired::load(store)?;
+    let mut follower = match retired.start(store)? {
+        Some((state, tip)) => Follower::from(state, tip),
+        None => Follower::new(suite, &chain.id),
+    };
+    // What vouches for that state, and for what else is gone.
+    let mut unnamed = retired.newest().map(Notice::hash);
+    if follower.state().suite() != suite || follower.state().chain() != chain.id {
+        let other = FollowError::Chain(follower.state().chain().to_owned());
+        return Err(LedgerError::Follow {
+            height: follower.tip().height,
+            why: other,
+        });
+    }
+    for entry in store.scan(Space::Blocks, &height_key(follower.tip().height + 1)) {
         let (key, value) = entry?;
         let height = follower.tip().height + 1;
         if key != height_key(height) {
@@ -364,9 +383,17 @@ fn follow_store(
         follower
             .follow(&block, check)
             .map_err(|why| LedgerError::Follow { height, why })?;
+        let mut named = block.records.iter().filter_map(|r| of_record(&r.body));
+        if named.any(|hash| Some(hash) == unnamed) {
+            unnamed = None;
+        }
         if head.is_some_and(|h| h.height == height && h.block_hash != follower.tip().hash) {
             return Err(LedgerError::Differs(height));
         }
+    }
+    if unnamed.is_some() {
+        let what = "no record names the newest notice of a retirement".to_owned();
+        return Err(RetentionError::Damaged(what).into());
     }
     Ok(follower.into_parts())
 }

@@ -6,10 +6,11 @@ pub mod edge;
 pub(crate) mod fake_alarms;
 mod fixed_access;
 pub mod modbus;
+pub mod neighbour;
 pub mod opcua;
 pub mod ports;
 pub mod preprocess;
 pub mod source;
 
 pub use fixed_access::FixedAccess;
-pub use source::{Mode, Recorded, Source, SourceError};
+pub use source::{Mode, Recorded, Sent, Source, SourceError};

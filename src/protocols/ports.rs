@@ -1,7 +1,7 @@
 //! What the faces need from the floors above: small traits that those implement.
 
 use super::control::{MethodCall, WriteFault, Written};
-use crate::access::{Caller, Change, Gate};
+use crate::access::{Caller, Change, Gate, Right};
 pub use crate::alarms::{Alarm, AlarmAction, AlarmError, Severity};
 pub use crate::ledger::history::reader::{Cursor, Direction, PastPage, PastSample};
 use crate::model::{Nanos, Value};
@@ -26,8 +26,34 @@ pub trait LedgerPort: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
+/// Something could not be made durable in the record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it could not be recorded: {0}")]
+pub struct NotRecorded(pub String);
+
 /// Who uses a face: told of every request, so that each session has an actor of its own.
+#[async_trait]
 pub trait SessionPort: Send + Sync + 'static {
+    /// As [`asked`](Self::asked), before something is shown: that the session began is durable in the
+    /// record when this returns. From then on it costs nothing to ask again.
+    async fn enter(&self, caller: &Caller) -> Result<(), NotRecorded> {
+        self.asked(&caller.session, &caller.user);
+        Ok(())
+    }
+
+    /// A user proved to `face` who they are, and has no session with a name yet; durable in the record
+    /// when this returns.
+    async fn logged_in(&self, face: &str, user: &str) -> Result<(), NotRecorded> {
+        let _ = (face, user);
+        Ok(())
+    }
+
+    /// `face` refused somebody before it knew who they are, because of `why`. Counted: such refusals are
+    /// recorded in sums, for whoever causes them is bounded by nothing.
+    fn turned_away(&self, face: &'static str, why: &'static str) {
+        let _ = (face, why);
+    }
+
     /// Something was asked in `session` (unique among all faces) by `user`.
     fn asked(&self, session: &str, user: &str);
 
@@ -75,6 +101,18 @@ pub trait AccessPort: Send + Sync + 'static {
     /// Makes all of the changes that a caller asks for, or none; durable when it returns, and so is a
     /// refusal.
     async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), AccessError>;
+
+    /// A face refused to show `object` to somebody who lacks `right`: durable in the record when this
+    /// returns, or, when there were too many refusals of late, counted for the next record of one.
+    async fn refused(
+        &self,
+        caller: &Caller,
+        right: Right,
+        object: &str,
+    ) -> Result<(), AccessError> {
+        let _ = (caller, right, object);
+        Ok(())
+    }
 }
 
 /// Why a user's request on a machine was not done.
@@ -97,8 +135,8 @@ pub enum ControlError {
     Busy,
 }
 
-/// Acts upon machines for users. Every request is durable in the record before a machine is touched,
-/// and so is every refusal before its answer; what came of it is recorded after.
+/// Acts upon machines for users. Every request is durable in the record before a machine is touched; every
+/// refusal, and what came of a request, before its answer.
 #[async_trait]
 pub trait ControlPort: Send + Sync + 'static {
     /// Writes tags of `device`, by name, and reads them back; answers in the order of `writes`.
@@ -116,6 +154,20 @@ pub trait ControlPort: Send + Sync + 'static {
         device: &str,
         call: MethodCall,
     ) -> Result<Result<Vec<Value>, WriteFault>, ControlError>;
+
+    /// A face could not make of a request what [`write`](Self::write) or [`call`](Self::call) takes: there
+    /// is no such device or tag, or a value is of another kind. Records that it is refused because of
+    /// `why`, and returns what to answer: `why`, unless the caller lacks the right anyway.
+    async fn refuse(
+        &self,
+        caller: &Caller,
+        device: &str,
+        tags: &[String],
+        why: ControlError,
+    ) -> ControlError {
+        let _ = (caller, device, tags);
+        why
+    }
 }
 
 /// The alarms of the hub. What users do with them is durable in the record before it is answered.

@@ -1,7 +1,7 @@
 //! What every protocol adapter offers to a device actor.
 
 use super::control::Control;
-use crate::model::{About, BatchBuilder, Nanos, TagSpec};
+use crate::model::{About, BatchBuilder, Nanos, Peer, TagSpec};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -96,6 +96,17 @@ fn hint(reason: &str) -> &'static str {
     }
 }
 
+/// What a device sent by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sent {
+    /// Samples, wanted or not.
+    pub samples: u64,
+    /// What it was asked to send in a second, at most.
+    pub per_second: f64,
+    /// What it may send at once, after a pause.
+    pub burst: u64,
+}
+
 /// What is recorded of a device.
 #[async_trait]
 pub trait Recorded: Send + Sync {
@@ -140,9 +151,21 @@ pub trait Source: Send {
         About::default()
     }
 
+    /// Who answers on the connection that was made last; `None` where there is nobody to tell from another,
+    /// as on a serial line.
+    fn peer(&self) -> Option<Peer> {
+        None
+    }
+
     /// Samples lost since the last call, because nobody took them in time.
     fn lost(&mut self) -> u64 {
         0
+    }
+
+    /// What the device sent by itself since the last call; `None` for one that only answers, or that may
+    /// send as much as it can.
+    fn sent(&mut self) -> Option<Sent> {
+        None
     }
 
     /// Tells it, before the first `connect`, where to learn what is recorded of the device: one that can
@@ -157,6 +180,11 @@ pub trait Source: Send {
 
     /// Ends the connection in good order.
     async fn close(&mut self) {}
+
+    /// Ends the connection because another one than the device answers, whoever else uses it.
+    async fn turn_away(&mut self) {
+        self.close().await;
+    }
 }
 
 #[cfg(test)]

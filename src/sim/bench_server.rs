@@ -31,15 +31,17 @@ const ILLEGAL_DATA_VALUE: u8 = 3;
 struct Registers {
     /// High byte first, as they are sent.
     image: Vec<u8>,
+    writes: Writes,
     /// The registers that were written; empty as long as none was.
     kept: Vec<bool>,
     noise: Noise,
 }
 
 impl Registers {
-    fn new(count: u16, seed: u64) -> Self {
+    fn new(count: u16, seed: u64, writes: Writes) -> Self {
         let mut registers = Self {
             image: vec![0; usize::from(count) * 2],
+            writes,
             kept: Vec::new(),
             noise: Noise::new(seed),
         };
@@ -69,6 +71,9 @@ impl Registers {
 
     /// Writes registers, which keep their values from now on.
     fn keep(&mut self, range: Range<usize>, values: &[u8]) {
+        if let Writes(Some(writes)) = &self.writes {
+            writes.lock().push(values.to_vec());
+        }
         self.kept.resize(self.image.len() / 2, false);
         if let Some(kept) = self.kept.get_mut(range.clone()) {
             kept.fill(true);
@@ -135,6 +140,26 @@ fn level(register: usize) -> u16 {
     1000 + (register * 37 % 20_000) as u16
 }
 
+/// What was written, in the order in which it came, as the devices themselves saw it; nothing is kept where
+/// nobody asked for it.
+#[derive(Clone, Default)]
+pub struct Writes(Option<Arc<parking_lot::Mutex<Vec<Vec<u8>>>>>);
+
+impl Writes {
+    /// None yet.
+    pub fn kept() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// The values of each write, as they were on the wire.
+    pub fn seen(&self) -> Vec<Vec<u8>> {
+        let writes = self.0.as_ref();
+        writes
+            .map(|writes| writes.lock().clone())
+            .unwrap_or_default()
+    }
+}
+
 /// The bytes are no Modbus request of a fixed length; the connection ends.
 #[derive(Debug)]
 struct NotModbus;
@@ -150,6 +175,12 @@ impl BenchServers {
     /// Starts `devices` devices with `registers` holding registers each (the same as input
     /// registers), on free ports of the loopback interface, in a thread of their own.
     pub fn start(devices: usize, registers: u16) -> io::Result<Self> {
+        Self::watched(devices, registers, &Writes::default())
+    }
+
+    /// The same, which tell `writes` of what is written to them.
+    pub fn watched(devices: usize, registers: u16, writes: &Writes) -> io::Result<Self> {
+        let writes = writes.clone();
         let listeners = (0..devices).map(|_| {
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             listener.set_nonblocking(true)?;
@@ -166,7 +197,10 @@ impl BenchServers {
             runtime.block_on(async {
                 for (index, listener) in listeners.into_iter().enumerate() {
                     match TcpListener::from_std(listener) {
-                        Ok(listener) => drop(tokio::spawn(device(listener, registers, index))),
+                        Ok(listener) => {
+                            let registers = Registers::new(registers, index as u64, writes.clone());
+                            drop(tokio::spawn(device(listener, registers, index)));
+                        }
                         Err(error) => tracing::error!(%error, index, "a device cannot listen"),
                     }
                 }
@@ -206,8 +240,7 @@ impl Drop for BenchServers {
     }
 }
 
-async fn device(listener: TcpListener, registers: u16, index: usize) {
-    let registers = Registers::new(registers, index as u64);
+async fn device(listener: TcpListener, registers: Registers, index: usize) {
     let registers = Arc::new(parking_lot::Mutex::new(registers));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -351,7 +384,7 @@ mod tests {
 
     #[test]
     fn every_register_moves_around_its_level() {
-        let mut registers = Registers::new(7, 1);
+        let mut registers = Registers::new(7, 1, Writes::default());
         let mut sum = 0.0;
         for _ in 0..1000 {
             registers.change(6..7);

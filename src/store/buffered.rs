@@ -384,6 +384,7 @@ fn space_code(space: Space) -> u8 {
         Space::Keys => 2,
         Space::History => 3,
         Space::Erasures => 4,
+        Space::Retention => 5,
     }
 }
 

@@ -9,6 +9,7 @@ use super::key_slots::KeySlots;
 use super::legacy_keys::{move_out, scrub_folder};
 use super::lock::DirectoryLock;
 use super::manifest::check_manifests;
+use super::small_file;
 use crate::ledger::store::{Entry, Pair, Put, Space, Store, StoreError};
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
@@ -37,7 +38,7 @@ fn memtable_bytes(space: Space) -> u64 {
     match space {
         Space::Sealed => 4 << 20,
         Space::Blocks => 2 << 20,
-        Space::Keys | Space::History | Space::Erasures => 1 << 20,
+        Space::Keys | Space::History | Space::Erasures | Space::Retention => 1 << 20,
     }
 }
 
@@ -55,12 +56,13 @@ pub(super) struct Inner {
     sealed: Keyspace,
     history: Keyspace,
     erasures: Keyspace,
+    retention: Keyspace,
 }
 
 impl FjallStore {
     /// Opens the store in data directory `dir`, creating both if they are not there.
     pub fn create_or_open(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir)
+        small_file::make_directory(dir, true)
             .map_err(|e| io(&format!("{} cannot be created", dir.display()), &e))?;
         let lock = DirectoryLock::take(dir)?;
         Self::with_lock(dir, lock)
@@ -149,6 +151,7 @@ impl Inner {
                 sealed: keyspace(Space::Sealed)?,
                 history: keyspace(Space::History)?,
                 erasures: keyspace(Space::Erasures)?,
+                retention: keyspace(Space::Retention)?,
                 database,
             })
         };
@@ -163,6 +166,7 @@ impl Inner {
             Space::Keys => None,
             Space::History => Some(&self.history),
             Space::Erasures => Some(&self.erasures),
+            Space::Retention => Some(&self.retention),
         }
     }
 
@@ -177,7 +181,7 @@ impl Inner {
     /// Gives back the room of removed values.
     fn reclaim(&self) -> Result<(), StoreError> {
         self.flush()?;
-        for keyspace in [&self.history, &self.sealed] {
+        for keyspace in [&self.history, &self.blocks, &self.sealed] {
             let mut left = u64::MAX;
             for _ in 0..COMPACTIONS {
                 guarded(|| keyspace.major_compact())?;

@@ -2,6 +2,7 @@
 //! queue for what cannot go on yet; and the small files beside the ledger: users' credentials, the
 //! site's certificates.
 
+pub mod archive;
 mod buffered;
 pub mod credentials;
 mod faulty;
@@ -15,6 +16,7 @@ pub mod site_certificates;
 mod small_file;
 pub mod spool;
 
+pub use archive::{ArchiveDir, ArchiveError};
 pub use buffered::{BufferStatus, BufferedStore, buffered_puts};
 pub use credentials::{CredentialFiles, CredentialStoreError};
 pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};

@@ -157,10 +157,7 @@ impl Control for Valve {
 
 /// An engineer, who is let in by [`start`].
 fn anna() -> Caller {
-    Caller {
-        user: "anna".to_owned(),
-        session: "test 1".to_owned(),
-    }
+    Caller::new("anna", "test 1")
 }
 
 fn setpoint(value: f64) -> Vec<(String, Value)> {
@@ -212,6 +209,9 @@ fn a_write_is_in_the_record_before_the_machine_is_touched_and_what_came_of_it_af
     // The valve itself looks whether it is in the record.
     let written = site::wait(&hub, "a write", write(&control, "valve-1", 42.5));
     assert_eq!(written, Ok(vec![Ok(Value::F64(42.5))]));
+    // Nobody hears what came of it before that is in the record, too.
+    let kinds = site.recorded().acts.into_iter().map(|act| act.kind);
+    assert_eq!(kinds.collect::<Vec<_>>(), ["control", "control-result"]);
     *valve.manner.lock() = Manner::Misreads;
     let written = site::wait(&hub, "a write", write(&control, "valve-1", 43.0));
     assert_eq!(

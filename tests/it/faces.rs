@@ -86,13 +86,17 @@ fn a_full_disk_and_a_device_that_is_down_are_seen_over_http() {
 
 /// A device of a second hub: the tags of `press-1` as the first hub shows them to SCADA.
 pub fn scada(url: &str, press: &DeviceSetup) -> DeviceSetup {
+    scada_with(OpcUaConfig::new(url), press)
+}
+
+/// The same, with other settings.
+pub fn scada_with(mut config: OpcUaConfig, press: &DeviceSetup) -> DeviceSetup {
     let point = |tag: &TagSpec| {
         let name = format!("Weighbridge/Devices/press-1/{}", tag.name);
         let node = NodeAddress::named("urn:weighbridge:hub", &name);
         (tag.clone(), OpcUaPoint::new(node, tag.kind))
     };
     let points: Vec<_> = press.tags.iter().map(point).collect();
-    let mut config = OpcUaConfig::new(url);
     config.publishing_interval_ms = 20;
     config.sampling_interval_ms = 20;
     let make = move || {

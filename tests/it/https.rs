@@ -12,11 +12,11 @@ use std::sync::Arc;
 use weighbridge::model::now;
 use weighbridge::store::CredentialFiles;
 
-const PASSWORD: &str = "open sesame";
+pub const PASSWORD: &str = "open sesame";
 const HTTP: &str = "[http]\nbind = \"127.0.0.1:0\"\n";
 
 /// A plant whose HTTP face speaks TLS and asks who somebody is.
-fn plant() -> Plant {
+pub fn plant() -> Plant {
     let plant = Plant::without_machines();
     let file = plant.path("hub.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -46,7 +46,7 @@ fn plant() -> Plant {
     plant
 }
 
-fn code(plant: &Plant) -> String {
+pub fn code(plant: &Plant) -> String {
     let ann = CredentialFiles::new(&plant.path("users")).load("ann");
     ann.unwrap()
         .unwrap()
@@ -58,20 +58,20 @@ fn code(plant: &Plant) -> String {
 }
 
 /// Trusts the authority in `file`, and nobody else.
-struct Client {
+pub struct Client {
     config: Arc<ClientConfig>,
     port: u16,
 }
 
-struct Answer {
+pub struct Answer {
     version: ProtocolVersion,
-    status: u16,
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Json {
+    pub fn json(&self) -> Json {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
     }
 
@@ -82,7 +82,7 @@ impl Answer {
 }
 
 impl Client {
-    fn new(authority: &Path, hub: &RunningHub) -> Self {
+    pub fn new(authority: &Path, hub: &RunningHub) -> Self {
         Self::with(authority, hub, rustls::DEFAULT_VERSIONS)
     }
 
@@ -129,13 +129,13 @@ impl Client {
         })
     }
 
-    fn get(&self, path: &str, more: &str) -> Answer {
+    pub fn get(&self, path: &str, more: &str) -> Answer {
         let host = format!("Host: plant.example:{}\r\n", self.port);
         let request = format!("GET {path} HTTP/1.1\r\n{host}{more}Connection: close\r\n\r\n");
         self.send(&request).unwrap()
     }
 
-    fn post(&self, path: &str, more: &str, body: &Json) -> Answer {
+    pub fn post(&self, path: &str, more: &str, body: &Json) -> Answer {
         let (host, body) = (format!("plant.example:{}", self.port), body.to_string());
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{more}\
@@ -145,7 +145,7 @@ impl Client {
         self.send(&request).unwrap()
     }
 
-    fn log_in(&self, body: &Json) -> Answer {
+    pub fn log_in(&self, body: &Json) -> Answer {
         let own = format!("Origin: https://plant.example:{}\r\n", self.port);
         self.post("/api/v1/login", &own, body)
     }

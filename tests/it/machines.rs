@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use weighbridge::hub::DeviceSetup;
-use weighbridge::model::{BatchBuilder, Nanos, Quality, TagSpec, Value, ValueKind};
-use weighbridge::protocols::{Mode, Source, SourceError};
+use weighbridge::model::{BatchBuilder, Nanos, Peer, Quality, TagSpec, Value, ValueKind};
+use weighbridge::protocols::{Mode, Sent, Source, SourceError};
 
 /// One millisecond in the machines' own time.
 pub const MS: Nanos = 1_000_000;
@@ -42,6 +42,8 @@ pub struct Scripted {
     id: &'static str,
     tags: Arc<[TagSpec]>,
     steps: mpsc::UnboundedSender<Step>,
+    sent: Arc<AtomicU64>,
+    peer: Arc<std::sync::Mutex<Option<Peer>>>,
     receiver: Arc<Mutex<mpsc::UnboundedReceiver<Step>>>,
 }
 
@@ -53,6 +55,8 @@ impl Scripted {
             id,
             tags: tags.into(),
             steps,
+            peer: Arc::default(),
+            sent: Arc::default(),
             receiver: Arc::new(Mutex::new(receiver)),
         }
     }
@@ -60,10 +64,13 @@ impl Scripted {
     /// As a hub needs it: batches of `scans` scans, no limits and no learning.
     pub fn setup(&self, scans: usize) -> DeviceSetup {
         let (tags, receiver) = (self.tags.clone(), self.receiver.clone());
+        let (peer, sent) = (self.peer.clone(), self.sent.clone());
         let make = move || {
             Box::new(ScriptedSource {
                 tags: tags.clone(),
                 receiver: receiver.clone(),
+                peer: peer.clone(),
+                sent: sent.clone(),
             }) as Box<dyn Source>
         };
         let mut setup = unjudged(DeviceSetup::new(self.id.into(), self.tags.clone(), make));
@@ -71,6 +78,16 @@ impl Scripted {
         // Batches close by size, so that the test decides what is in them.
         setup.batch.age = Duration::from_secs(60);
         setup
+    }
+
+    /// From the next connection on this one answers.
+    pub fn answers_as(&self, peer: Peer) {
+        *self.peer.lock().unwrap() = Some(peer);
+    }
+
+    /// It sends so many samples by itself, where one a second was asked for, or ten at once.
+    pub fn sends(&self, samples: u64) {
+        self.sent.store(samples, Ordering::SeqCst);
     }
 
     /// Tells it the next step.
@@ -95,6 +112,8 @@ fn unjudged(mut setup: DeviceSetup) -> DeviceSetup {
 struct ScriptedSource {
     tags: Arc<[TagSpec]>,
     receiver: Arc<Mutex<mpsc::UnboundedReceiver<Step>>>,
+    peer: Arc<std::sync::Mutex<Option<Peer>>>,
+    sent: Arc<AtomicU64>,
 }
 
 #[async_trait::async_trait]
@@ -105,6 +124,18 @@ impl Source for ScriptedSource {
 
     fn mode(&self) -> Mode {
         Mode::Scanning
+    }
+
+    fn sent(&mut self) -> Option<Sent> {
+        Some(Sent {
+            samples: self.sent.swap(0, Ordering::SeqCst),
+            per_second: 1.0,
+            burst: 10,
+        })
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.peer.lock().unwrap().clone()
     }
 
     async fn connect(&mut self) -> Result<(), SourceError> {

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use weighbridge::crypto::TlsFiles;
+use weighbridge::crypto::possession::certified_key_hash;
+use weighbridge::crypto::{Certificate, TlsFiles};
 use weighbridge::model::{Batch, BatchBuilder, TagSpec, Value};
 use weighbridge::protocols::control::TagWrite;
 use weighbridge::protocols::modbus::{ModbusConfig, ModbusPoint, ModbusSource};
@@ -354,6 +355,17 @@ async fn tls_is_mutual_and_both_certificates_count() {
     let mut trusted = source(&tls_config(address, &hub, named), 0..50);
     trusted.connect().await.unwrap();
     reads(&mut trusted, &memory, 0).await;
+    // It is known by its address and the key of its certificate; another certificate is another key.
+    let peer = trusted.peer().unwrap();
+    assert_eq!((peer.address, peer.mac), (address, None));
+    let other = plant.files(dir.path(), "other", "plc.example", &plant);
+    let key = |files: &TlsFiles| {
+        let pem = std::fs::read(&files.certificate).unwrap();
+        let certificate = Certificate::from_bytes(&pem).unwrap().remove(0);
+        certified_key_hash(certificate.der())
+    };
+    assert!(peer.key.is_some() && peer.key == key(&device));
+    assert_ne!(peer.key, key(&other));
 
     // The certificate is for another name than the address.
     let mut unnamed = source(&tls_config(address, &hub, ""), 0..1);
@@ -384,4 +396,39 @@ async fn tls_is_mutual_and_both_certificates_count() {
         let error = trusted.connect().await.unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_device_that_speaks_tls_1_1_is_left_alone() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let plant = Authority::new();
+    let hub = plant.files(dir.path(), "hub", "hub.example", &plant);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let device = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+        stream.read_exact(&mut hello).await.unwrap();
+        // ServerHello of TLS 1.1 (RFC 4346, 7.4.1.3) with TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA.
+        let mut answer = vec![22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+        answer.extend([7; 32]);
+        answer.extend([0, 0xC0, 0x13, 0]);
+        stream.write_all(&answer).await.unwrap();
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        said
+    });
+    let mut source = source(
+        &tls_config(address, &hub, ", server_name = \"plc.example\""),
+        0..1,
+    );
+    let error = source.connect().await.unwrap_err().to_string();
+    assert!(error.contains("TLS handshake"), "{error}");
+    // A fatal alert, protocol_version (RFC 8446, 6.2).
+    let said = device.await.unwrap();
+    assert_eq!(said.first(), Some(&21), "{said:?}");
+    assert_eq!(said.get(5..), Some(&[2, 70][..]), "{said:?}");
 }

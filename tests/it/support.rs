@@ -240,11 +240,16 @@ impl RunningHub {
 
     /// Starts a hub and waits until it is up, or has ended by itself.
     pub fn try_start(config: &Path) -> Result<Self, Output> {
+        Self::try_start_logging(config, "error", Stdio::piped())
+    }
+
+    /// The same with a log of `level`, which goes to `log`.
+    pub fn try_start_logging(config: &Path, level: &str, log: Stdio) -> Result<Self, Output> {
         let mut child = weighbridge()
             .args(["run", "--json", "--config", config.to_str().unwrap()])
-            .env("RUST_LOG", "error")
+            .env("RUST_LOG", level)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -134,7 +134,8 @@ impl LogIn {
         }
     }
 
-    /// Opens a session for who was proven and let in; its token, which is nowhere else.
+    /// Opens a session for who was proven and let in; its token, which is nowhere else. That it began is
+    /// still to be recorded.
     fn open(&self, proved: &Proved) -> Result<(Zeroizing<String>, Session), Problem> {
         let random = |e| Problem::internal(format!("there is no randomness: {e}"));
         let (token, public) = (
@@ -160,7 +161,6 @@ impl LogIn {
             let detail = "too many users are logged in: one of them has to log out";
             return Err(Problem::busy(detail));
         }
-        self.port.asked(&session.name, &session.user);
         Ok((token, session))
     }
 
@@ -171,9 +171,7 @@ impl LogIn {
 
     /// Something is asked by the token of this hash: its session.
     pub(super) fn asked(&self, token: &Hash) -> Option<Session> {
-        let session = self.sessions.lock().asked(token, Instant::now())?;
-        self.port.asked(&session.name, &session.user);
-        Some(session)
+        self.sessions.lock().asked(token, Instant::now())
     }
 
     /// Whether the token of this hash still has a session.

@@ -1,8 +1,9 @@
 //! `/api/v1/login`, `/api/v1/challenge`, `/api/v1/logout`, `/api/v1/session`.
 
 use super::{LogIn, NotIn, Session, Shown, token};
+use crate::access::Caller;
 use crate::access::Refused;
-use crate::api::caller::{LOCAL, let_in};
+use crate::api::caller::{FACE, LOCAL, let_in, name_of};
 use crate::api::problem::Problem;
 use crate::api::server::Api;
 use crate::model::{now, rfc3339};
@@ -155,8 +156,18 @@ async fn login(
     let log_in = log_in(&api)?;
     let wish: Wish = read(body, EXAMPLE)?;
     let wants_token = wish.token;
+    let named = request.headers().get("x-request-id");
+    let named = name_of(named.map(|value| value.as_bytes()))?;
     let (user, shown) = wish.shown()?;
     let proved = log_in.prove(&user, shown, from(&request)).await;
+    let proved = proved.inspect_err(|not_in| {
+        let why = match not_in {
+            NotIn::TooEarly(_) => "too early after a wrong log-in",
+            NotIn::Refused => "wrong log-in",
+            NotIn::Busy => "too many log in",
+        };
+        api.context.sessions.turned_away(FACE, why);
+    });
     let proved = proved.map_err(|not_in| match not_in {
         NotIn::TooEarly(early) => {
             let wait = early.until.saturating_sub(now()).max(0) / 1_000_000_000 + 1;
@@ -171,6 +182,14 @@ async fn login(
         log_in.end(&before);
     }
     let (token, session) = log_in.open(&proved)?;
+    let caller = Caller {
+        request: named,
+        ..Caller::new(&*session.user, &*session.name)
+    };
+    if let Err(error) = api.context.sessions.enter(&caller).await {
+        log_in.end(&token::hash(&token));
+        return Err(Problem::busy(error.to_string()));
+    }
     let view = SessionView {
         token: wants_token.then_some(&**token),
         ..SessionView::new(&api, log_in, &session)

@@ -1,7 +1,7 @@
 //! Log-ins as their clients see them.
 
 use super::*;
-use crate::access::{Change, Credentials, Pattern, Right, Role, Rule, Totp};
+use crate::access::{Caller, Change, Credentials, Pattern, Right, Role, Rule, Totp};
 use crate::api::fakes::{FakeHub, FakeSessions};
 use crate::api::names::{Front, Names};
 use crate::api::server::{Api, app};
@@ -449,7 +449,7 @@ async fn what_a_user_may_not_see_is_not_there() {
     let hidden = site.get("/api/v1/devices/robot-1", &cookie).await.text;
     let missing = site.get("/api/v1/devices/robot-9", &cookie).await.text;
     assert_eq!(hidden.replace("robot-1", "robot-9"), missing);
-    let viewer = crate::api::caller::Viewer::new(gate, "bob");
+    let viewer = crate::api::caller::Viewer::new(gate, Caller::new("bob", "http"));
     let picture = site.api.feed.picture(&site.api.context, &viewer);
     let picture = String::from_utf8(picture.to_vec()).unwrap();
     assert!(!picture.contains("\"running\"") && picture.contains("\"refusals\":[]"));

@@ -114,6 +114,11 @@ impl Eraser {
         }
     }
 
+    /// Held while something is erased.
+    pub(super) fn turn(&self) -> Arc<Turn<()>> {
+        self.turn.clone()
+    }
+
     /// The parts of it that a task of its own needs.
     fn share(&self) -> Self {
         Self {
@@ -133,13 +138,13 @@ impl Eraser {
 
     /// Records a refusal, and returns what to answer: not the rule.
     async fn refuse(&self, caller: &Caller, request: &EraseRequest, denied: Denied) -> EraseFault {
-        let details = json!({
-            "session": caller.session,
+        let mut details = json!({
             "until": rfc3339(request.until),
             "until_ns": request.until.to_string(),
             "rule": denied.rule(),
             "denied": denied.to_string(),
         });
+        caller.tell(&mut details);
         let act = Act {
             time: now(),
             subject: &name("user", &caller.user),
@@ -348,7 +353,11 @@ impl Eraser {
                 trouble: None,
             });
         }
-        let busy = |_| EraseFault::Busy("another erasure is under way".to_owned());
+        let busy = |_| {
+            EraseFault::Busy(
+                "another erasure is under way, or old blocks are being retired".to_owned(),
+            )
+        };
         let turn = self.turn.clone().try_lock_owned().map_err(busy)?;
         let (answer, answered) = oneshot::channel();
         let (this, caller) = (self.share(), caller.clone());

@@ -30,6 +30,9 @@ pub enum ErasureError {
     /// The settings in force cannot be opened, so they cannot be kept.
     #[error("the settings in force cannot be read, and would be lost: {0}")]
     Settings(#[from] OpeningError),
+    /// What was retired is not known.
+    #[error("{0}")]
+    Retired(String),
     /// More than one notice may hold.
     #[error(
         "the batches to be erased lie in over {0} pieces between others; erase up to an earlier time first"

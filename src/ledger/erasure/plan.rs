@@ -9,6 +9,7 @@ use super::ErasureError;
 use super::notice::{MAX_PIECES, Notice};
 use crate::ledger::history::index::{Span, of_device};
 use crate::ledger::key_wrap::keys_of;
+use crate::ledger::retention::retired::reaches;
 use crate::ledger::store::Store;
 use crate::model::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +48,7 @@ pub fn plan(
     current: u64,
 ) -> Result<Plan, ErasureError> {
     // Who overlaps nothing after the time: the newest time under each key.
-    let mut newest: BTreeMap<u64, Nanos> = BTreeMap::new();
+    let mut newest = retired(store, device)?;
     let mut scattered: BTreeMap<Batch, Scattered> = BTreeMap::new();
     of_device(store, device, |span| {
         let newest = newest.entry(span.sealed.key_epoch).or_insert(span.last);
@@ -118,6 +119,11 @@ pub fn plan(
         return Err(ErasureError::Pieces(MAX_PIECES));
     }
     Ok(plan)
+}
+
+/// What was retired and lies in archives can be opened as long as its keys are there.
+fn retired(store: &dyn Store, device: &str) -> Result<BTreeMap<u64, Nanos>, ErasureError> {
+    reaches(store, device).map_err(|error| ErasureError::Retired(error.to_string()))
 }
 
 /// Batches without their keys that are looked over for pieces, at most: they fit into memory.

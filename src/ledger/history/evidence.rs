@@ -5,6 +5,7 @@ use super::index::{Span, overlapping};
 use super::reader::Archive;
 use crate::ledger::proof::{self, Exhibits, SampleAt};
 use crate::ledger::query::Explorer;
+use crate::ledger::retention::is_stripped;
 use crate::model::{Batch, Nanos};
 use std::collections::BTreeSet;
 use weighbridge_verifier::evidence::{Evidence, MAX_BYTES};
@@ -176,9 +177,11 @@ impl Judges {
     ) -> Result<(), PastError> {
         let oldest = self.newest.saturating_sub(BLOCKS);
         let mut height = self.newest;
+        let mut stripped = None;
         while !self.commitments.is_empty() && height > oldest {
             let block = explorer.block(height)?;
             let block = block.ok_or_else(|| PastError::NoSettings(device.to_owned()))?;
+            stripped = stripped.or_else(|| is_stripped(&block).then_some(height));
             for (index, record) in block.records.iter().enumerate() {
                 if let Content::Document(document) = &record.body.content
                     && self.commitments.remove(&document.commitment)
@@ -191,9 +194,16 @@ impl Judges {
         }
         match self.commitments.is_empty() {
             true => Ok(()),
-            false => Err(PastError::NoSettings(device.to_owned())),
+            false => Err(retired(explorer, stripped)
+                .unwrap_or_else(|| PastError::NoSettings(device.to_owned()))),
         }
     }
+}
+
+/// That what is looked for may have been in a block whose body was retired.
+fn retired(explorer: &Explorer, stripped: Option<u64>) -> Option<PastError> {
+    let fate = explorer.fate(stripped?).ok()??;
+    Some(PastError::Retired(fate))
 }
 
 /// The block with the record of a batch, and which record it is.
@@ -204,10 +214,12 @@ pub(in crate::ledger) fn record_of(
 ) -> Result<(Block, usize), PastError> {
     // Blocks are in the order of their times, and a block is not older than its records.
     let from = explorer.height_at(span.recorded)?.unwrap_or(1).max(1);
+    let mut stripped = None;
     for height in from..from.saturating_add(BLOCKS) {
         let Some(block) = explorer.block(height)? else {
             break;
         };
+        stripped = stripped.or_else(|| is_stripped(&block).then_some(height));
         let records = block.records.iter();
         let at = records.map(|r| r.body.batch()).position(|batch| {
             batch.is_some_and(|b| b.device == device && b.sealed == Some(span.sealed))
@@ -216,9 +228,11 @@ pub(in crate::ledger) fn record_of(
             return Ok((block, at));
         }
     }
-    Err(PastError::NoRecord {
-        device: device.to_owned(),
-        epoch: span.epoch,
-        sequence: span.sequence,
-    })
+    Err(
+        retired(explorer, stripped).unwrap_or_else(|| PastError::NoRecord {
+            device: device.to_owned(),
+            epoch: span.epoch,
+            sequence: span.sequence,
+        }),
+    )
 }

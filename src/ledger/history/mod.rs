@@ -80,6 +80,9 @@ pub enum PastError {
     /// What judged a batch is in no block that was looked through.
     #[error("the settings that judged the batches of `{0}` are in no block near them")]
     NoSettings(String),
+    /// What was retired is not known, or it is what was asked for.
+    #[error("{0}")]
+    Retired(String),
     /// What was erased is not known.
     #[error("{0}")]
     Erasures(String),

@@ -7,6 +7,7 @@ use crate::ledger::erasure::ErasureError;
 use crate::ledger::erasure::erased::Erased;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
+use crate::ledger::retention::retired::Retired;
 use crate::ledger::store::{Put, Store};
 
 /// Entries written at a time.
@@ -16,6 +17,7 @@ const TOGETHER: usize = 256;
 pub fn is_complete(store: &dyn Store, stored: u64) -> Result<bool, PastError> {
     let survey = survey(store)?;
     let there = survey.batches.saturating_add(erased(store)?.batches());
+    let there = there.saturating_add(retired(store)?.gone());
     Ok(survey.damaged.is_empty() && there >= stored)
 }
 
@@ -26,10 +28,15 @@ fn erased(store: &dyn Store) -> Result<Erased, PastError> {
     })
 }
 
-/// How many batches the blocks up to height `tip` store.
-pub fn stored(explorer: &Explorer, tip: u64) -> Result<u64, PastError> {
-    let mut stored = 0;
-    for height in 1..=tip {
+fn retired(store: &dyn Store) -> Result<Retired, PastError> {
+    Retired::load(store).map_err(|error| PastError::Retired(error.to_string()))
+}
+
+/// How many batches the blocks of `store` up to height `tip` store, with those whose bodies are gone.
+pub fn stored(store: &dyn Store, explorer: &Explorer, tip: u64) -> Result<u64, PastError> {
+    let retired = retired(store)?;
+    let mut stored = retired.newest().map_or(0, |n| n.stored);
+    for height in retired.bodies() + 1..=tip {
         let block = explorer.block(height)?;
         let records = block.iter().flat_map(|b| &b.records);
         let batches = records.filter_map(|r| r.body.batch());
@@ -61,7 +68,18 @@ pub fn rebuild(
         puts.clear();
         Ok(())
     };
-    for height in 1..=tip {
+    let retired = retired(store)?;
+    for kept in retired.newest().map_or(&[][..], |n| &n.kept) {
+        let which = kept
+            .batch
+            .filter(|which| !erased.takes_batch(&kept.owner, kept.sealed.key_epoch, *which));
+        if which.is_some() {
+            let opened = opener.open_batch(&kept.owner, &kept.sealed)?;
+            let spans = Span::of(&opened.content.batch, kept.recorded, kept.sealed);
+            puts.extend(spans.iter().map(|span| span.put(&kept.owner)));
+        }
+    }
+    for height in retired.batches() + 1..=tip {
         if !progress(height) {
             break;
         }

@@ -372,6 +372,11 @@ fn who_attested_a_batch_is_remembered_beside_its_number() {
     assert_eq!(attested[&edges[0].public_key()], tip(1, 2));
     assert_eq!(attested[&edges[1].public_key()], tip(2, 1));
     assert_eq!(attested.len(), 2);
+    // It is in the bytes of the whole state, which are read in one way only.
+    let image = state.to_image();
+    assert_eq!(State::of_image(SUITE, &image).unwrap(), state);
+    assert!(State::of_image(SUITE, &image[1..]).is_err());
+    assert!(State::of_image(SUITE, &[&image[..], &[0]].concat()).is_err());
     assert_eq!(state.device("press-1"), tip(3, 1));
 }
 

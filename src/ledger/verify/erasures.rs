@@ -130,18 +130,25 @@ impl Verification<'_> {
             let Some((hash, device)) = of_record(&record.body) else {
                 continue;
             };
-            let at = self.erasures.by_hash.get(&hash).copied();
-            let at = at.and_then(|at| usize::try_from(at).ok());
-            let found = at.and_then(|at| self.erasures.all.get_mut(at));
-            match found.filter(|e| e.notice.device == device) {
-                Some(erasure) => {
-                    let by = record.body.subject.clone();
-                    erasure.record = Some(((height, index), by));
-                }
-                None => {
-                    let what = "the notice of what it erased is missing or changed";
-                    self.report.find(Where::Record { height, index }, what);
-                }
+            self.name_erasure((hash, device), (height, index), &record.body.subject);
+        }
+    }
+
+    /// Notes the record of an erasure, at this place.
+    pub(super) fn name_erasure(
+        &mut self,
+        (hash, device): (Hash, &str),
+        (height, index): (u64, usize),
+        by: &str,
+    ) {
+        let at = self.erasures.by_hash.get(&hash).copied();
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        let found = at.and_then(|at| self.erasures.all.get_mut(at));
+        match found.filter(|e| e.notice.device == device) {
+            Some(erasure) => erasure.record = Some(((height, index), by.to_owned())),
+            None => {
+                let what = "the notice of what it erased is missing or changed";
+                self.report.find(Where::Record { height, index }, what);
             }
         }
     }

@@ -4,11 +4,13 @@
 use super::acting::Orders;
 use super::upload::Upload;
 use super::wire::{DeviceLink, Standing, WINDOW};
-use crate::model::{DeviceId, TagSpec};
+use crate::access::{Nonce, RenewalChallenge};
+use crate::model::{DeviceId, Peer, TagSpec};
 use crate::protocols::Recorded;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
+use weighbridge_verifier::Signature;
 
 /// How an edge-fed device is, as far as the hub can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,26 @@ pub struct Gate {
     /// The way to the edge node, while it has the device.
     orders: Mutex<Option<Arc<Orders>>>,
     recorded: Mutex<Option<Arc<dyn Recorded>>>,
+    said: watch::Sender<Said>,
+    asks: watch::Sender<Asks>,
+}
+
+/// What the edge node said last of who the device is, and who it is itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Who answers as the device.
+    pub answers: Option<Peer>,
+    /// What it signed.
+    pub proof: Option<(Nonce, Signature)>,
+}
+
+/// What the edge node is told of who the device is, and asked to sign.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// What the device is known by.
+    pub known: Option<Peer>,
+    /// To be signed.
+    pub challenge: Option<RenewalChallenge>,
 }
 
 /// The way into a device's pipeline.
@@ -132,6 +154,8 @@ impl Gate {
             backlog: Mutex::new(None),
             orders: Mutex::new(None),
             recorded: Mutex::new(None),
+            said: watch::Sender::default(),
+            asks: watch::Sender::default(),
         }
     }
 
@@ -202,6 +226,36 @@ impl Gate {
     /// The way to act upon the device, while its edge node is here.
     pub(super) fn orders(&self) -> Option<Arc<Orders>> {
         self.orders.lock().clone()
+    }
+
+    /// Who answers as the device.
+    pub(super) fn set_answers(&self, peer: Peer) {
+        self.said.send_modify(|said| said.answers = Some(peer));
+    }
+
+    /// What the edge node signed.
+    pub(super) fn set_proof(&self, nonce: Nonce, signature: Signature) {
+        self.said
+            .send_modify(|said| said.proof = Some((nonce, signature)));
+    }
+
+    /// What the edge node said, to be watched.
+    pub fn said(&self) -> watch::Receiver<Said> {
+        self.said.subscribe()
+    }
+
+    /// From now on the edge node is told and asked this.
+    pub fn ask(&self, change: impl FnOnce(&mut Asks)) {
+        self.asks.send_if_modified(|asks| {
+            let before = asks.clone();
+            change(asks);
+            *asks != before
+        });
+    }
+
+    /// What the edge node is to be told and asked, to be watched.
+    pub(super) fn asks(&self) -> watch::Receiver<Asks> {
+        self.asks.subscribe()
     }
 
     /// Says how the device is.

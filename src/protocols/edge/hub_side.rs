@@ -5,6 +5,7 @@
 //! and which devices they read may change meanwhile: connections that it does not concern stay.
 
 use super::gate::{Contact, Gate};
+use super::keeper::Keeper;
 use super::node::Node;
 use super::talk::Talk;
 use crate::crypto::PeerKey;
@@ -12,7 +13,7 @@ use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::model::Nanos;
 use parking_lot::RwLock;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -84,6 +85,7 @@ impl EdgeListener {
                 nodes: Arc::new([]),
             }),
             hub,
+            keeper: OnceLock::new(),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -95,6 +97,12 @@ impl EdgeListener {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on this decides who may be there; nobody comes in before.
+    pub fn kept_by(&self, keeper: Arc<dyn Keeper>) {
+        // The first one stays.
+        let _ = self.door.keeper.set(keeper);
     }
 
     /// From now on the owners of these keys are let in, by a TLS that takes just them; who is connected
@@ -158,6 +166,7 @@ struct Roster {
 struct Door {
     roster: RwLock<Roster>,
     hub: HubCard,
+    keeper: OnceLock<Arc<dyn Keeper>>,
     strangers: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -222,10 +231,32 @@ impl Door {
         if own.is_cancelled() {
             return;
         }
+        let Some(keeper) = self.keeper.get() else {
+            return;
+        };
         let id = &node.id;
+        if let Some(why) = keeper.bar(id) {
+            tracing::warn!(edge = id, %from, why, "the edge node is not let in");
+            node.ended(&own, &format!("the hub takes nothing of it: {why}"));
+            return;
+        }
         tracing::info!(edge = id, %from, "edge node connected");
-        let talk = Talk::new(node.clone(), self.hub.clone(), own.clone());
-        let reason = talk.run(stream, &self.stop).await;
+        let over = self.stop.child_token();
+        let talk = Talk::new(
+            node.clone(),
+            (self.hub.clone(), keeper.clone()),
+            own.clone(),
+        );
+        let talking = talk.run(stream, &over);
+        tokio::pin!(talking);
+        let reason = tokio::select! {
+            reason = &mut talking => reason,
+            why = keeper.put_out(id) => {
+                over.cancel();
+                talking.await;
+                format!("the hub takes nothing of it: {why}")
+            }
+        };
         tracing::warn!(edge = id, reason, "edge node disconnected");
         node.ended(&own, &reason);
     }

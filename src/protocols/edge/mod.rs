@@ -7,6 +7,7 @@ mod acting;
 mod asking;
 mod gate;
 mod hub_side;
+mod keeper;
 mod node;
 pub mod order;
 mod talk;
@@ -14,8 +15,9 @@ mod upload;
 pub mod wire;
 
 pub use acting::EdgeControl;
-pub use gate::{Backlog, Contact, Entrance, Gate};
+pub use gate::{Asks, Backlog, Contact, Entrance, Gate, Said};
 pub use hub_side::{EdgeListener, HubCard, ListenError, NodeStatus};
+pub use keeper::Keeper;
 pub use upload::{Content, Packer, Unpacker, Upload, UploadError, UploadFault};
 
 /// Name and kind of a tag, as both sides compare them.

@@ -155,7 +155,8 @@ impl Node {
     fn admit(&self, version: u16, device: &DeviceHello) -> Result<Arc<Gate>, String> {
         if version != EDGE_PROTOCOL {
             return Err(format!(
-                "the edge speaks version {version} of the protocol, the hub {EDGE_PROTOCOL}"
+                "the edge speaks version {version} of the protocol, the hub {EDGE_PROTOCOL}: install on \
+                 both the newer of their versions of Weighbridge; what waits at the edge stays there"
             ));
         }
         let gate = self.gate(&device.id).ok_or_else(|| {

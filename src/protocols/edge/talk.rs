@@ -3,14 +3,16 @@
 
 use super::acting::Orders;
 use super::asking::Questions;
-use super::gate::{Backlog, Contact, Entrance, EntranceError, Gate};
+use super::gate::{Asks, Backlog, Contact, Entrance, EntranceError, Gate};
 use super::hub_side::{HubCard, Stream};
+use super::keeper::Keeper;
 use super::node::Node;
 use super::wire::{
     self, DeviceHello, DeviceLink, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello,
     MAX_FRAME, Welcome,
 };
-use crate::model::DeviceId;
+use crate::access::{Flood, FloodGauge};
+use crate::model::{DeviceId, Nanos, now};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +64,7 @@ struct Lane {
 pub(super) struct Talk {
     node: Arc<Node>,
     hub: HubCard,
+    keeper: Arc<dyn Keeper>,
     own: CancellationToken,
     /// What the edge node said it reads.
     places: Mutex<BTreeMap<String, Place>>,
@@ -76,11 +79,16 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    pub(super) fn new(node: Arc<Node>, hub: HubCard, own: CancellationToken) -> Arc<Self> {
+    pub(super) fn new(
+        node: Arc<Node>,
+        (hub, keeper): (HubCard, Arc<dyn Keeper>),
+        own: CancellationToken,
+    ) -> Arc<Self> {
         let (answers, queue) = mpsc::channel(ANSWERS);
         Arc::new(Self {
             node,
             hub,
+            keeper,
             own,
             places: Mutex::default(),
             orders: Arc::new(Orders::new(answers.clone())),
@@ -242,6 +250,7 @@ impl Talk {
             tokio::select! {
                 () = out.cancelled() => return,
                 () = report(&device, entrance, &this.answers) => {}
+                () = ask(&gate, &this.answers) => return,
             }
             {
                 let mut places = this.places.lock();
@@ -310,8 +319,17 @@ impl Talk {
         }
     }
 
+    /// Counts what is said besides batches, which credits bound.
+    fn count_word(&self, gauge: &mut Option<FloodGauge>) -> Option<Flood> {
+        let (most, seconds) = self.keeper.most_words(self.places.lock().len())?;
+        let window = Nanos::from(seconds) * 1_000_000_000;
+        let gauge = gauge.get_or_insert_with(|| FloodGauge::new(window, now()));
+        gauge.count(1, most, now())
+    }
+
     /// Takes what the edge node sends, until it is not what it should be; why it ended.
     async fn receive(self: &Arc<Self>, reader: &mut BufReader<ReadHalf<Stream>>) -> String {
+        let mut words = None;
         loop {
             let frame = timeout(SILENCE, wire::read(reader, "message", MAX_FRAME));
             let frame = match frame.await {
@@ -320,6 +338,16 @@ impl Talk {
                 Err(_) => return format!("nothing was heard for {} s", SILENCE.as_secs()),
             };
             self.node.is_heard();
+            // Batches are bounded by credits, and answers by what was asked.
+            let by_itself = !matches!(
+                frame,
+                FromEdge::Upload(_) | FromEdge::Acted(..) | FromEdge::Proof(..)
+            );
+            if by_itself && let Some(flood) = self.count_word(&mut words) {
+                let why = format!("it floods: {flood} words");
+                self.keeper.flooded(&self.node.id, &why).await;
+                return why;
+            }
             match frame {
                 FromEdge::Upload(upload) => {
                     let places = self.places.lock();
@@ -359,6 +387,12 @@ impl Talk {
                         over.run_until_cancelled(answer).await;
                     });
                 }
+                FromEdge::Answers(device, peer) => {
+                    self.with_gate(&device, |gate| gate.set_answers(peer));
+                }
+                FromEdge::Proof(device, nonce, signature) => {
+                    self.with_gate(&device, |gate| gate.set_proof(nonce, signature));
+                }
                 FromEdge::Ping(number) => {
                     self.orders.heard(number);
                     if self.answers.send(FromHub::Pong).await.is_err() {
@@ -384,6 +418,37 @@ async fn report(device: &str, mut entrance: Entrance, answers: &mpsc::Sender<Fro
             () = entrance.closed() => return,
         }
         entrance.standing = standing;
+    }
+}
+
+/// Tells the edge node what the device is known by, and asks it to sign, whenever that is news. Returns when
+/// nobody hears it.
+async fn ask(gate: &Gate, answers: &mpsc::Sender<FromHub>) {
+    let mut asks = gate.asks();
+    let mut told: Option<Asks> = None;
+    loop {
+        let now = asks.borrow_and_update().clone();
+        let before = told.as_ref();
+        let mut words = Vec::with_capacity(2);
+        // Of nothing it is told only when it is to forget: another hub, or it itself, may know more.
+        let known = before.and_then(|before| before.known.as_ref());
+        if known != now.known.as_ref() {
+            words.push(FromHub::Known(gate.device.to_string(), now.known.clone()));
+        }
+        if let Some(challenge) = &now.challenge
+            && before.is_none_or(|before| before.challenge.as_ref() != Some(challenge))
+        {
+            words.push(FromHub::Prove(challenge.clone()));
+        }
+        told = Some(now);
+        for word in words {
+            if answers.send(word).await.is_err() {
+                return;
+            }
+        }
+        if asks.changed().await.is_err() {
+            return;
+        }
     }
 }
 

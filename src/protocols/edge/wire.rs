@@ -8,13 +8,15 @@
 
 use super::order::{Order, Outcome};
 use super::upload::Upload;
+use crate::access::{Nonce, RenewalChallenge};
+use crate::model::Peer;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use weighbridge_verifier::{PublicKey, decode, encode};
+use weighbridge_verifier::{PublicKey, Signature, decode, encode};
 
 /// Version of what is spoken.
-pub const EDGE_PROTOCOL: u16 = 3;
+pub const EDGE_PROTOCOL: u16 = 4;
 /// Longest frame, in bytes: the largest batch, sealed.
 pub const MAX_FRAME: usize = 64 << 20;
 /// Longest frame of a hub after its [`Welcome`], in bytes: an edge node has little memory.
@@ -105,6 +107,10 @@ pub enum FromEdge {
     /// How far is this device recorded? A number that the answer repeats, the device, and status codes
     /// whose samples do not count, at most [`MAX_UNCOUNTED`].
     Newest(u64, String, Vec<u32>),
+    /// Who answers as this device, since it was connected last; in whose place, if that is another one.
+    Answers(String, Peer),
+    /// The answer to [`FromHub::Prove`]: the device, the random bytes, the signature over the text.
+    Proof(String, Nonce, Signature),
 }
 
 /// From the hub, after [`Welcome`].
@@ -125,6 +131,10 @@ pub enum FromHub {
     /// The answer to [`FromEdge::Newest`]: its number, the device, and for each tag the newest source time
     /// that is recorded, or why that cannot be told.
     Recorded(u64, String, Result<Vec<Option<i64>>, String>),
+    /// What this device is known by from now on: whoever differs is not read. `None`: who answers next.
+    Known(String, Option<Peer>),
+    /// The permit of a device ends soon: sign this.
+    Prove(RenewalChallenge),
 }
 
 /// Why a frame cannot be read.
@@ -220,9 +230,21 @@ mod tests {
         assert!(matches!(error, Err(WireError::Form(_))));
     }
 
+    /// A text, an address with its port, a MAC address, and no key.
+    const PEER: &str = "010000007000c0000207f6010102020202020200";
+
+    fn peer() -> Peer {
+        Peer {
+            dialled: "p".to_owned(),
+            address: ([192, 0, 2, 7], 502).into(),
+            mac: Some(crate::model::Mac([2; 6])),
+            key: None,
+        }
+    }
+
     /// What is said under this version: who changes it gives it another one.
     #[test]
-    fn what_version_3_says_is_what_it_always_said() {
+    fn what_version_4_says_is_what_it_always_said() {
         let words = [
             encode(&Hello {
                 version: EDGE_PROTOCOL,
@@ -241,6 +263,22 @@ mod tests {
                 Ok(vec![Some(-1), None]),
             )),
             encode(&FromHub::Recorded(7, "d".to_owned(), Err("x".to_owned()))),
+            encode(&FromEdge::Answers("d".to_owned(), peer())),
+            encode(&FromEdge::Proof(
+                "d".to_owned(),
+                [7; 32],
+                Signature([8; 64]),
+            )),
+            encode(&FromHub::Known("d".to_owned(), Some(peer()))),
+            encode(&FromHub::Prove(RenewalChallenge {
+                chain: "c".to_owned(),
+                hub: "h".to_owned(),
+                device: "d".to_owned(),
+                signer: "e".to_owned(),
+                epoch: 3,
+                nonce: [7; 32],
+                expires: 5,
+            })),
         ];
         let hex = |bytes: &Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let said: Vec<_> = words.iter().map(hex).collect();
@@ -249,13 +287,22 @@ mod tests {
             hex(&bytes.collect())
         };
         let expected = [
-            "030000000000".to_owned(),
+            "040000000000".to_owned(),
             format!("00{}", long(&[3, 4, 1, 2])),
             "010100000078".to_owned(),
             format!("07{}01000000640100000000003480", long(&[7])),
             format!("000100000064{}", long(&[1, 2])),
             format!("06{}01000000640102000000", long(&[7])) + "01ffffffffffffffff00",
             format!("06{}0100000064000100000078", long(&[7])),
+            format!("080100000064{PEER}"),
+            format!("090100000064{}{}", "07".repeat(32), "08".repeat(64)),
+            format!("07010000006401{PEER}"),
+            format!(
+                "080100000063010000006801000000640100000065{}{}{}",
+                long(&[3]),
+                "07".repeat(32),
+                long(&[5])
+            ),
         ];
         assert_eq!(said, expected);
     }

@@ -10,6 +10,7 @@ use super::point::Table;
 use super::polls::Refusal;
 use super::transport::Transport;
 use super::writes::WriteRequest;
+use crate::model::Peer;
 use crate::protocols::source::SourceError;
 use parking_lot::Mutex as Latch;
 use std::borrow::Cow;
@@ -23,11 +24,16 @@ use tokio_modbus::{ExceptionCode, Request, Response};
 /// this list is, too.
 static SHARED: Latch<Vec<Weak<Bus>>> = Latch::new(Vec::new());
 
+/// Whom a device met when it connected last.
+pub(super) type Met = Arc<Latch<Option<Peer>>>;
+
 /// A connection, or the want of one.
 pub(super) struct Bus {
     transport: Transport,
     shared: bool,
     line: Mutex<Line>,
+    /// Who answered when somebody looked: another one is not asked before somebody looked again.
+    peer: Latch<Option<Peer>>,
 }
 
 #[derive(Default)]
@@ -47,6 +53,7 @@ impl Bus {
                 transport: config.transport.clone(),
                 shared: config.is_shared(),
                 line: Mutex::default(),
+                peer: Latch::default(),
             })
         };
         if !config.is_shared() {
@@ -73,6 +80,7 @@ impl Bus {
                 link: Some(link),
                 last: None,
             }),
+            peer: Latch::default(),
         }
     }
 
@@ -83,15 +91,35 @@ impl Bus {
             return Ok(());
         }
         line.link = None;
-        line.link = Some(Link::open(&self.transport, station.timeout).await?);
+        let link = Link::open(&self.transport, station.timeout).await?;
+        *self.peer.lock() = link.peer().cloned();
+        line.link = Some(link);
         Ok(())
+    }
+
+    /// Who answers on the connection that [`connect`](Self::connect) made last.
+    pub(super) fn peer(&self) -> Option<Peer> {
+        self.peer.lock().clone()
+    }
+
+    /// Whether still answers whom a device met: another device of a shared connection may have connected
+    /// to somebody else since.
+    ///
+    /// # Errors
+    /// When another one answers: then the device has to connect, and be looked at.
+    pub(super) fn still(&self, met: &Met) -> Result<(), SourceError> {
+        same(self.peer.lock().as_ref(), met.lock().as_ref())
     }
 
     /// Ends the connection in good order, unless it is shared.
     pub(super) async fn close(&self, station: &Station) {
-        if self.shared {
-            return;
+        if !self.shared {
+            self.hang_up(station).await;
         }
+    }
+
+    /// Ends the connection in good order, whoever shares it.
+    pub(super) async fn hang_up(&self, station: &Station) {
         let link = self.line.lock().await.link.take();
         if let Some(link) = link {
             link.close(station.timeout).await;
@@ -108,7 +136,11 @@ impl Bus {
         let mut line = self.line.lock().await;
         let mut link = match line.link.take() {
             Some(link) => link,
-            None => Link::open(&self.transport, station.timeout).await?,
+            None => {
+                let link = Link::open(&self.transport, station.timeout).await?;
+                same(link.peer(), self.peer.lock().as_ref())?;
+                link
+            }
         };
         let pause = station.delay.max(link.silence());
         if let Some(last) = line.last
@@ -190,6 +222,17 @@ impl Bus {
             other => Err(unexpected(&other)),
         })
         .await
+    }
+}
+
+/// A connection that nobody looked at leads to whom the one before led to.
+fn same(now: Option<&Peer>, before: Option<&Peer>) -> Result<(), SourceError> {
+    match (now, before) {
+        (Some(now), Some(before)) if now.differs(before) => Err(SourceError::Unreachable {
+            address: before.dialled.clone(),
+            reason: format!("{now} answers, and {before} did before"),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writing to a Modbus device, beside its reading: encoded, sent in as few requests as the order of
 //! the writes allows, and read back. What counts is whether the registers hold the same bits.
 
-use super::bus::Bus;
+use super::bus::{Bus, Met};
 use super::config::{BitWrite, ModbusConfig};
 use super::decode::{Decoder, Reply};
 use super::encode::{Cell, encode};
@@ -23,6 +23,8 @@ pub(super) struct ModbusControl {
     pub device: DeviceId,
     /// The source holds it: when the device is no longer read, nothing is written either.
     pub bus: Weak<Bus>,
+    /// Whom it met: nobody else is written to.
+    pub met: Met,
     pub station: Station,
     pub config: Arc<ModbusConfig>,
     pub tags: Arc<[TagSpec]>,
@@ -50,6 +52,7 @@ impl Control for ModbusControl {
             address: self.config.transport.to_string(),
             reason: "the device is no longer read".into(),
         })?;
+        bus.still(&self.met)?;
         let mut writing = Writing {
             control: self,
             bus,

@@ -3,7 +3,9 @@
 use super::serial::OpenPort;
 use super::transport::{Endpoint, TlsSide, Transport};
 use super::wire::Wire;
-use crate::crypto::tls;
+use crate::crypto::{possession, tls};
+use crate::model::Peer;
+use crate::protocols::neighbour::who_answers;
 use crate::protocols::source::SourceError;
 use std::fmt;
 use std::io;
@@ -15,6 +17,7 @@ use tokio_modbus::client::{Client, Context, rtu, tcp};
 use tokio_modbus::slave::SlaveContext;
 use tokio_modbus::{Error, ExceptionCode, ProtocolError, Request, Response, Slave};
 use tokio_rustls::TlsConnector;
+use weighbridge_verifier::Hash;
 
 /// How one device is asked over a connection that it may share.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Station {
 pub(super) struct Link {
     context: Context,
     address: String,
+    /// Who answers; `None` on a serial line.
+    peer: Option<Peer>,
     /// Of a serial line: the port, and the silence between two frames.
     serial: Option<(OpenPort, Duration)>,
     /// Whether the serial line may still carry something old.
@@ -45,15 +50,22 @@ impl Link {
         let opening = async {
             match transport {
                 Transport::Tcp(endpoint) => {
-                    Ok(Self::tcp(connect(endpoint).await?, address.clone()))
+                    let stream = connect(endpoint).await?;
+                    let peer = answering(endpoint, &stream, None)?;
+                    Ok(Self::tcp(stream, address.clone()).answered_by(peer))
                 }
                 Transport::RtuOverTcp(endpoint) => {
                     let stream = connect(endpoint).await?;
-                    Ok(Self::rtu(stream, address.clone(), None))
+                    let peer = answering(endpoint, &stream, None)?;
+                    Ok(Self::rtu(stream, address.clone(), None).answered_by(peer))
                 }
                 Transport::Tls(endpoint, side) => {
                     let stream = handshake(endpoint, side).await?;
-                    Ok(Self::tcp(stream, address.clone()))
+                    let (tcp, tls) = stream.get_ref();
+                    let shown = tls.peer_certificates().and_then(|chain| chain.first());
+                    let key = shown.and_then(|der| possession::certified_key_hash(der));
+                    let peer = answering(endpoint, tcp, key)?;
+                    Ok(Self::tcp(stream, address.clone()).answered_by(peer))
                 }
                 Transport::Serial(line) => {
                     let port = OpenPort::open(line)?;
@@ -76,6 +88,7 @@ impl Link {
         Self {
             context: tcp::attach(Wire::new(stream)),
             address,
+            peer: None,
             serial: None,
             unsettled: false,
         }
@@ -88,9 +101,20 @@ impl Link {
         Self {
             context: rtu::attach(stream),
             address,
+            peer: None,
             unsettled: serial.is_some(),
             serial,
         }
+    }
+
+    fn answered_by(mut self, peer: Peer) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    /// Who answers.
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref()
     }
 
     /// The least silence before a request.
@@ -181,6 +205,12 @@ impl Link {
             tracing::debug!(address = self.address, %error, "connection did not close in order");
         }
     }
+}
+
+/// Who is at the other end of a stream.
+fn answering(endpoint: &Endpoint, stream: &TcpStream, key: Option<Hash>) -> Result<Peer, String> {
+    let address = stream.peer_addr().map_err(|e| in_plain_words(&e))?;
+    Ok(who_answers(endpoint.to_string(), address, key))
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {

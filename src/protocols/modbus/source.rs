@@ -1,13 +1,13 @@
 //! A Modbus device as a source: polls it at its period, whole scans only.
 
-use super::bus::Bus;
+use super::bus::{Bus, Met};
 use super::config::ModbusConfig;
 use super::control::ModbusControl;
 use super::identify::{self, Identification};
 use super::link::Station;
 use super::point::{ModbusPoint, Table};
 use super::polls::{Polls, RETRY_AFTER};
-use crate::model::{About, BatchBuilder, DeviceId, Nanos, TagSpec, ValueKind, now};
+use crate::model::{About, BatchBuilder, DeviceId, Nanos, Peer, TagSpec, ValueKind, now};
 use crate::protocols::control::Control;
 use crate::protocols::source::{Mode, Source, SourceError};
 use async_trait::async_trait;
@@ -109,6 +109,7 @@ pub struct ModbusSource {
     points: Arc<[ModbusPoint]>,
     bus: Arc<Bus>,
     station: Station,
+    met: Met,
     identity: Identity,
     pace: Option<Interval>,
     session: Option<Box<Session>>,
@@ -184,6 +185,7 @@ impl ModbusSource {
                 true => Identity::Wanted,
                 false => Identity::Known(None),
             },
+            met: Met::default(),
             config: Arc::new(config),
             tags: tags.into(),
             points: points.into(),
@@ -272,6 +274,7 @@ impl Source for ModbusSource {
         self.drop_connection();
         self.bus.connect(&self.station).await?;
         self.identify().await?;
+        *self.met.lock() = self.bus.peer();
         self.open();
         Ok(())
     }
@@ -294,6 +297,7 @@ impl Source for ModbusSource {
         let result = scan.await;
         self.scan = None;
         let (session, time) = result?;
+        self.bus.still(&self.met)?;
         out.begin_scan(time);
         session.polls.write(out);
         self.report_refused(&session.polls);
@@ -309,10 +313,15 @@ impl Source for ModbusSource {
         }
     }
 
+    fn peer(&self) -> Option<Peer> {
+        self.met.lock().clone()
+    }
+
     fn control(&self) -> Option<Arc<dyn Control>> {
         Some(Arc::new(ModbusControl {
             device: self.device.clone(),
             bus: Arc::downgrade(&self.bus),
+            met: self.met.clone(),
             station: self.station,
             config: self.config.clone(),
             tags: self.tags.clone(),
@@ -323,5 +332,10 @@ impl Source for ModbusSource {
     async fn close(&mut self) {
         self.drop_connection();
         self.bus.close(&self.station).await;
+    }
+
+    async fn turn_away(&mut self) {
+        self.drop_connection();
+        self.bus.hang_up(&self.station).await;
     }
 }

@@ -70,15 +70,10 @@ pub struct Subject {
 /// Sees to it that `folder` has its sub-folders, a certificate and a key; makes what is missing.
 /// Blocking, and takes about a second when a key is made.
 pub fn ensure(folder: &Path, subject: &Subject) -> Result<(), PkiError> {
-    for (name, mode) in [
-        ("own", 0o755),
-        ("private", 0o700),
-        (TRUSTED, 0o755),
-        (REJECTED, 0o755),
-    ] {
+    for name in ["own", "private", TRUSTED, REJECTED] {
         let path = folder.join(name);
         fs::create_dir_all(&path)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o700)))
             .map_err(|source| PkiError::Io { path, source })?;
     }
     let certificate = folder.join(CERTIFICATE);

@@ -10,8 +10,8 @@ mod units;
 pub use config::{Convert, CycleConfig, Deadband, Decimate, Keep, ProcessConfig};
 
 use super::control::Control;
-use super::{Mode, Recorded, Source, SourceError};
-use crate::model::{About, BatchBuilder, DeviceId, Nanos, TagSpec, Value};
+use super::{Mode, Recorded, Sent, Source, SourceError};
+use crate::model::{About, BatchBuilder, DeviceId, Nanos, Peer, TagSpec, Value};
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -242,8 +242,16 @@ impl Source for Preprocessed {
         self.inner.about()
     }
 
+    fn peer(&self) -> Option<Peer> {
+        self.inner.peer()
+    }
+
     fn lost(&mut self) -> u64 {
         self.inner.lost()
+    }
+
+    fn sent(&mut self) -> Option<Sent> {
+        self.inner.sent()
     }
 
     fn go_on_from(&mut self, recorded: Arc<dyn Recorded>) {
@@ -256,6 +264,10 @@ impl Source for Preprocessed {
 
     async fn close(&mut self) {
         self.inner.close().await;
+    }
+
+    async fn turn_away(&mut self) {
+        self.inner.turn_away().await;
     }
 }
 

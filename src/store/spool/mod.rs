@@ -17,6 +17,7 @@ pub use audit::{Audit, Damage, Look, audit};
 pub use record::MAX_PAYLOAD;
 
 use super::lock::DirectoryLock;
+use super::small_file;
 use crate::ledger::store::StoreError;
 use position::{Position, PositionFile};
 use record::{HEAD, Read1, Reader, record};
@@ -198,7 +199,7 @@ impl Spool {
             let dir = dir.to_owned();
             move |source| SpoolError::Io { dir, what, source }
         };
-        fs::create_dir_all(dir).map_err(failed("made"))?;
+        small_file::make_directory(dir, true).map_err(failed("made"))?;
         let lock = DirectoryLock::take(dir).map_err(SpoolError::Lock)?;
         let (position, known) = PositionFile::open(dir).map_err(failed("read"))?;
         sweep(dir).map_err(failed("read"))?;

@@ -48,6 +48,8 @@ pub(super) struct Inbox {
     capacity: usize,
     dropped: Arc<AtomicU64>,
     last: LastTimes,
+    /// Samples that the server sent by itself since somebody asked.
+    sent: AtomicU64,
     state: Mutex<State>,
     ready: Notify,
     taken: Notify,
@@ -104,6 +106,7 @@ impl Inbox {
             capacity,
             dropped,
             last,
+            sent: AtomicU64::new(0),
             state: Mutex::default(),
             ready: Notify::new(),
             taken: Notify::new(),
@@ -113,11 +116,12 @@ impl Inbox {
     /// Puts in what the server says. The newest are dropped when it is full, so that what is kept
     /// has no holes.
     pub(super) fn put(&self, arrivals: impl IntoIterator<Item = Arrival>) {
-        let mut lost = 0;
+        let (mut lost, mut sent) = (0, 0);
         {
             let mut state = self.state.lock();
             let mut last = self.last.lock();
             for arrival in arrivals {
+                sent += 1;
                 if state.is_known(&arrival) {
                     continue;
                 }
@@ -141,8 +145,14 @@ impl Inbox {
                 }
             }
         }
+        self.sent.fetch_add(sent, Ordering::Relaxed);
         self.lose(lost);
         self.ready.notify_one();
+    }
+
+    /// Samples that the server sent by itself since the last call, whatever became of them.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.swap(0, Ordering::Relaxed)
     }
 
     /// Puts in what we know ourselves: a variable that cannot be had.
@@ -405,6 +415,11 @@ mod tests {
     fn long_texts_are_bounded_by_their_bytes() {
         let (inbox, dropped) = inbox(1000);
         inbox.put((0..40).map(arrival));
+        assert_eq!(
+            (inbox.sent(), inbox.sent()),
+            (40, 0),
+            "whatever became of them"
+        );
         assert_eq!(inbox.take(1000).len(), 16);
         assert_eq!(dropped.load(Ordering::Relaxed), 24);
         inbox.put([arrival(1)]);

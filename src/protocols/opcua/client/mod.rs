@@ -1,6 +1,7 @@
 //! The client: subscribes to the variables of one OPC UA server, writes them, and calls its methods.
 
 mod about;
+mod answering;
 mod config;
 mod control;
 mod convert;

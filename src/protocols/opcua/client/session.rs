@@ -1,6 +1,7 @@
 //! One connection to a server: opening the session, taking it up again over a new connection, and
 //! noticing its end.
 
+use super::answering::{Answering, Observed};
 use super::config::OpcUaConfig;
 use super::inbox::Inbox;
 use super::refusal::{broken, explain};
@@ -34,6 +35,8 @@ type Events = Pin<Box<dyn Stream<Item = Result<SessionPollResult, StatusCode>> +
 pub(super) struct Connection {
     pub(super) session: Arc<Session>,
     pub(super) endpoint: EndpointDescription,
+    /// Who answers.
+    pub(super) answering: Answering,
     driver: AbortOnDropHandle<Option<Events>>,
 }
 
@@ -41,6 +44,7 @@ pub(super) struct Connection {
 pub(super) struct Parked {
     session: Arc<Session>,
     endpoint: EndpointDescription,
+    answering: Answering,
     events: Events,
 }
 
@@ -80,7 +84,9 @@ impl Connection {
         inbox: Arc<Inbox>,
     ) -> Result<Self, SourceError> {
         let failed = |e: Error| explain(config, Some(&endpoint), &e);
+        let answering = Answering::default();
         let (session, events) = SessionBuilder::new(&with.client)
+            .with_connector(Observed(answering.clone()))
             .connect_to_endpoint_directly(endpoint.clone())
             .map_err(failed)?
             .user_identity_token(with.identity)
@@ -89,6 +95,7 @@ impl Connection {
         let parked = Parked {
             session,
             endpoint: endpoint.clone(),
+            answering,
             events: Box::pin(events.enter()),
         };
         let (connection, _) = parked.drive(inbox).await.map_err(failed)?;
@@ -108,6 +115,7 @@ impl Connection {
         Some(Parked {
             session: self.session,
             endpoint: self.endpoint,
+            answering: self.answering,
             events: driven.ok()?.ok()??,
         })
     }
@@ -143,6 +151,7 @@ impl Parked {
                 let connection = Connection {
                     session: self.session,
                     endpoint: self.endpoint,
+                    answering: self.answering,
                     driver,
                 };
                 Ok((connection, opened))

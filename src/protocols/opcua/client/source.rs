@@ -13,11 +13,13 @@ use super::refusal::explain;
 use super::session::{APPLICATION_URI, Connection, Credentials, Opened, Parked};
 use super::subscription::Subscription;
 use super::wanted::Wanted;
-use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, TagSpec, now};
+use crate::crypto::possession;
+use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, Peer, TagSpec, now};
 use crate::protocols::control::Control;
+use crate::protocols::neighbour::who_answers;
 use crate::protocols::opcua::pki;
 use crate::protocols::opcua::security::Policy;
-use crate::protocols::source::{Mode, Recorded, Source, SourceError};
+use crate::protocols::source::{Mode, Recorded, Sent, Source, SourceError};
 use async_trait::async_trait;
 use opcua::types::{EndpointDescription, Error};
 use parking_lot::Mutex;
@@ -92,6 +94,7 @@ pub struct OpcUaSource {
     was_connected: bool,
     recorded: Option<Arc<dyn Recorded>>,
     about: About,
+    peer: Option<Peer>,
 }
 
 struct Running {
@@ -137,7 +140,23 @@ impl OpcUaSource {
             was_connected: false,
             recorded: None,
             about: About::default(),
+            peer: None,
         })
+    }
+
+    /// The samples that the server is asked for in a second, and those that it may keep for one sending.
+    /// `None` when it may send as fast as it can.
+    fn asked_for(&self) -> Option<(f64, u64)> {
+        let (mut per_second, mut burst) = (0.0, 0_u64);
+        for point in &self.wanted.points {
+            let every = point.sampling_interval_ms;
+            let every = every.unwrap_or(self.config.sampling_interval_ms);
+            let kept = point.queue_size.unwrap_or(self.config.queue_size);
+            per_second += (every > 0).then_some(1_000.0 / f64::from(every))?;
+            // Two sendings: one that waited, and the next.
+            burst = burst.saturating_add(2 * u64::from(kept.max(1)));
+        }
+        Some((per_second, burst))
     }
 
     /// Which endpoint of the server to use; it also shows that the server is there, before a session
@@ -257,6 +276,15 @@ async fn transferred(line: &Line, old: &Subscription) -> bool {
     }
 }
 
+/// Who answers, and the key that the open channel stands on: without security nobody proves one.
+fn who(config: &OpcUaConfig, connection: &Connection) -> Option<Peer> {
+    let address = (*connection.answering.lock())?;
+    let secure = config.security_policy != Policy::None;
+    let shown = secure.then(|| connection.endpoint.server_certificate.as_ref());
+    let key = shown.and_then(possession::certified_key_hash);
+    Some(who_answers(config.url.clone(), address, key))
+}
+
 fn warn_of_expiry(device: &DeviceId, folder: &Path) {
     let (found, _) = pki::list(folder).unwrap_or_default();
     for certificate in found.iter().filter(|c| c.place != pki::Place::Rejected) {
@@ -334,6 +362,7 @@ impl Source for OpcUaSource {
         let last = self.wanted.last.clone();
         let inbox = Arc::new(Inbox::new(self.config.buffer, self.dropped.clone(), last));
         let (connection, opened) = self.open_session(with, endpoint, &inbox).await?;
+        self.peer = who(&self.config, &connection);
         let failed = |e: Error| explain(&self.config, None, &e);
         let line = Line::open(
             connection.session.clone(),
@@ -364,6 +393,10 @@ impl Source for OpcUaSource {
         Ok(())
     }
 
+    fn peer(&self) -> Option<Peer> {
+        self.peer.clone()
+    }
+
     fn about(&self) -> About {
         self.about.clone()
     }
@@ -371,6 +404,16 @@ impl Source for OpcUaSource {
     /// Because the hub or the server's queue was too slow.
     fn lost(&mut self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    fn sent(&mut self) -> Option<Sent> {
+        let samples = self.running.as_ref()?.inbox.sent();
+        let (per_second, burst) = self.asked_for()?;
+        Some(Sent {
+            samples,
+            per_second,
+            burst,
+        })
     }
 
     async fn read(&mut self, out: &mut BatchBuilder) -> Result<(), SourceError> {

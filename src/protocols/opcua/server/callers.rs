@@ -41,10 +41,10 @@ impl Callers {
 
     /// The caller of a request.
     pub(super) fn of(&self, context: &RequestContext) -> Caller {
-        Caller {
-            user: self.user(context.user_token()).into_owned(),
-            session: session_name(context.session_id()),
-        }
+        Caller::new(
+            self.user(context.user_token()).into_owned(),
+            session_name(context.session_id()),
+        )
     }
 
     /// The user of a token. Somebody whose certificate the configuration does not name keeps what tells

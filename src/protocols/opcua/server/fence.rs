@@ -1,7 +1,7 @@
 //! Around each manager of nodes: what its users may have, and what they are shown of what they may do.
 
 use super::budget::Budget;
-use super::nodes::LiveNodes;
+use super::nodes::{LiveNodes, NotShown};
 use super::roles::Roles;
 use super::sessions::Sessions;
 use async_trait::async_trait;
@@ -196,7 +196,10 @@ impl NodeManager for Fence {
         };
         let mut rest = Vec::new();
         let live = live.inner();
-        live.answer(context, timestamps_to_return, nodes, &mut rest);
+        let not_shown = live.answer(context, timestamps_to_return, nodes, &mut rest);
+        if let Some(NotShown { caller, object }) = not_shown {
+            self.fences.sessions.not_shown(&caller, &object).await?;
+        }
         match rest.is_empty() {
             true => Ok(()),
             false => {

@@ -29,6 +29,7 @@ use opcua::types::{
     AttributeId, DataEncoding, DataValue, MonitoringMode, NodeId, NumericRange, ReadAtTimeDetails,
     ReadProcessedDetails, ReadRawModifiedDetails, StatusCode, TimestampsToReturn, Variant,
 };
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -46,6 +47,13 @@ pub(super) struct LiveNodes {
     ports: ScadaPorts,
     sessions: Arc<Sessions>,
     parts: Arc<Parts>,
+}
+
+/// Something was asked for that is not shown to who asked.
+pub(super) struct NotShown {
+    pub(super) caller: Arc<Caller>,
+    /// The first of what they may not see, in the words of access.
+    pub(super) object: String,
 }
 
 /// Which variables there are.
@@ -228,14 +236,24 @@ impl LiveNodes {
         timestamps_to_return: TimestampsToReturn,
         nodes: &'n mut [&mut ReadNode],
         rest: &mut Vec<&'n mut ReadNode>,
-    ) {
+    ) -> Option<NotShown> {
         let is_value = |read: &ReadNode| read.node().attribute_id == AttributeId::Value;
         if !nodes.iter().any(|read| is_value(read)) {
             rest.extend(nodes.iter_mut().map(|read| &mut **read));
-            return;
+            return None;
         }
         let (caller, sees_all) = self.sessions.sees(context);
-        let may = |origin: &Origin, index: usize| sees_all || self.may_see(&caller, origin, index);
+        let hidden = Cell::new(None);
+        let may = |origin: &Origin, index: usize| {
+            let may = sees_all || self.may_see(&caller, origin, index);
+            if !may {
+                let first = hidden.take().or_else(|| origin.thing(index));
+                hidden.set(Some(
+                    first.unwrap_or_else(|| self.sessions.gate().hub().to_owned()),
+                ));
+            }
+            may
+        };
         let groups = self.parts.tags.0.read();
         let mut reader = Reader::new(timestamps_to_return);
         for read in nodes {
@@ -245,6 +263,8 @@ impl LiveNodes {
                 None => rest.push(read),
             }
         }
+        let object = hidden.take()?;
+        Some(NotShown { caller, object })
     }
 
     /// The value of a variable; `None` when the node is none of ours.

@@ -13,7 +13,7 @@ use chrono::Utc;
 use opcua::server::authenticator::UserToken;
 use opcua::server::node_manager::RequestContext;
 use opcua::sync::RwLock;
-use opcua::types::{ApplicationDescription, DateTimeUtc, NodeId, UAString};
+use opcua::types::{ApplicationDescription, DateTimeUtc, NodeId, StatusCode, UAString};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -111,6 +111,20 @@ impl Sessions {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         admitted
+    }
+
+    /// Who is told of users.
+    pub(super) fn port(&self) -> &Arc<dyn SessionPort> {
+        &self.port
+    }
+
+    /// Has it recorded that somebody may not see `object`.
+    pub(super) async fn not_shown(&self, caller: &Caller, object: &str) -> Result<(), StatusCode> {
+        let recorded = self.callers.access().refused(caller, Right::Live, object);
+        recorded.await.map_err(|error| {
+            tracing::warn!(user = caller.user, %error, "a refusal cannot be recorded");
+            StatusCode::BadResourceUnavailable
+        })
     }
 
     /// Sessions that were refused.

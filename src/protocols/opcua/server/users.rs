@@ -160,18 +160,20 @@ impl Users {
                 user = token.0,
                 "too many sessions of one user at the OPC UA server"
             );
+            self.sessions.port().turned_away(FACE, "too many sessions");
             let reason = "the user has too many sessions".to_owned();
             return Err(Error::new(StatusCode::BadTooManySessions, reason));
         }
         let user = self.callers.user(&token).into_owned();
         match self.callers.access().admit(&user, FACE).await {
+            Ok(()) => {}
+            Err(AccessError::Denied(why)) => return Err(refusal(&why)),
+            Err(error) => return Err(not_now(&user, &error.to_string())),
+        }
+        // The session has no name yet; under its name it is told of as soon as something is asked.
+        match self.sessions.port().logged_in(FACE, &user).await {
             Ok(()) => Ok(token),
-            Err(AccessError::Denied(why)) => Err(refusal(&why)),
-            Err(error) => {
-                tracing::warn!(user, %error, "a user cannot be let in now");
-                let status = StatusCode::BadResourceUnavailable;
-                Err(Error::new(status, error.to_string()))
-            }
+            Err(error) => Err(not_now(&user, &error.to_string())),
         }
     }
 
@@ -198,6 +200,7 @@ impl AuthManager for Users {
             let token = UserToken(ANONYMOUS_USER_TOKEN_ID.to_owned());
             return self.admit(token).await.map(|_| ());
         }
+        self.sessions.port().turned_away(FACE, "anonymous");
         Err(refusal("anonymous users are not let in"))
     }
 
@@ -212,6 +215,7 @@ impl AuthManager for Users {
         {
             return self.admit(UserToken(username.to_owned())).await;
         }
+        self.sessions.port().turned_away(FACE, "wrong log-in");
         tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
         tracing::warn!(user = username, "wrong log-in at the OPC UA server");
         Err(refusal("wrong user name or password"))
@@ -233,6 +237,9 @@ impl AuthManager for Users {
                 self.admit(token).await
             }
             None => {
+                self.sessions
+                    .port()
+                    .turned_away(FACE, "unknown certificate");
                 tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
                 tracing::warn!("unknown or expired user certificate at the OPC UA server");
                 Err(refusal("unknown or expired certificate"))
@@ -296,6 +303,11 @@ impl AuthManager for Users {
         }
         policies
     }
+}
+
+fn not_now(user: &str, error: &str) -> Error {
+    tracing::warn!(user, %error, "a user cannot be let in now");
+    Error::new(StatusCode::BadResourceUnavailable, error.to_owned())
 }
 
 fn refusal(reason: &str) -> Error {

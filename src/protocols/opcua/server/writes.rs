@@ -16,6 +16,10 @@ const EXACT: i128 = 1 << 53;
 /// What is written of a device: the places among the nodes that were asked for, and the writes.
 type OfDevice = (Vec<usize>, Vec<(String, Value)>);
 
+/// What cannot be written of a device: the places among the nodes, their tags, and why the last of them
+/// cannot.
+type Refused = (Vec<usize>, Vec<String>, String);
+
 /// Writes what may be written, in one request a device, and sets the status of each node.
 pub(super) async fn write(
     parts: &Parts,
@@ -24,6 +28,7 @@ pub(super) async fn write(
     nodes: &mut [&mut WriteNode],
 ) {
     let mut devices: BTreeMap<_, OfDevice> = BTreeMap::new();
+    let mut refused: BTreeMap<_, Refused> = BTreeMap::new();
     for (place, node) in nodes.iter_mut().enumerate() {
         let asked = node.value();
         let Some((live, tag)) = parts.tags.of(&asked.node_id) else {
@@ -36,12 +41,32 @@ pub(super) async fn write(
                 places.push(place);
                 writes.push((tag.name.to_string(), value));
             }
-            Err(status) => node.set_status(status),
+            Err(status) => {
+                node.set_status(status);
+                let (places, tags, why) = refused.entry(live).or_default();
+                places.push(place);
+                tags.push(tag.name.to_string());
+                *why = format!("{status}");
+            }
         }
     }
     let Some(control) = control else {
         return;
     };
+    for (device, (places, tags, why)) in refused {
+        // What fits no tag is not passed on, but who tried it is on record before they hear of it.
+        let why = ControlError::Unknown(why);
+        match control.refuse(caller, &device, &tags, why).await {
+            ControlError::Unknown(_) => {}
+            other => {
+                for place in places {
+                    if let Some(node) = nodes.get_mut(place) {
+                        node.set_status(refusal(&other));
+                    }
+                }
+            }
+        }
+    }
     let requests = devices
         .into_iter()
         .map(|(device, (places, writes))| async move {
