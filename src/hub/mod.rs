@@ -297,6 +297,7 @@ impl HubBuilder {
             keys: KeyMaker::new(&chain, own, signer.clone(), gate.clone()),
             archive: Archive::new(store.clone(), opener.clone()),
             indexed: indexed.clone(),
+            chain,
             opener: opener.clone(),
             signer: signer.clone(),
             live: live.clone(),

@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 /// What all devices are planned from.
 pub(super) struct Planner {
+    pub chain: String,
     pub opener: Opener,
     pub signer: Arc<dyn Signer>,
     pub keys: KeyMaker,

@@ -6,7 +6,7 @@ use crate::access::{ESCROW_ENTRY, READER_ENTRY};
 use crate::ledger::key_wrap::{read_wrap_key, told_as};
 use crate::ledger::report::{MAX_FINDINGS, RecipientFound, Where};
 use crate::ledger::words::ACCESS_OBJECT;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use weighbridge_verifier::{Block, Response};
 
 /// To whom keys are wrapped besides the hub.
@@ -19,19 +19,12 @@ pub(super) struct Recipients {
 }
 
 impl Recipients {
-    /// A wrap to `recipient`, or the place of one that was overwritten. What is wrong with that is the error.
-    pub(super) fn see(&mut self, recipient: &str, live: bool) -> Result<(), String> {
-        let told = told_as(recipient);
+    /// Counts a wrap to `told`, or the place of one that was overwritten.
+    fn count(&mut self, told: &str, live: bool) {
         let (wraps, removed) = self.found.entry(told.to_owned()).or_default();
         match live {
             true => *wraps += 1,
             false => *removed += 1,
-        }
-        match self.told.contains_key(told) {
-            true => Ok(()),
-            false => Err(format!(
-                "it is wrapped to `{told}`, of whom no record tells"
-            )),
         }
     }
 }
@@ -69,17 +62,16 @@ impl Verification<'_> {
     /// Lists those to whom keys are wrapped, and those of whom records tell that they were.
     pub(super) fn list_recipients(&mut self) {
         let Recipients { told, found } = &self.recipients;
-        for (name, (height, index)) in told {
-            if self.report.recipients.len() == MAX_FINDINGS {
-                break;
-            }
+        let names: BTreeSet<&String> = told.keys().chain(found.keys()).collect();
+        for name in names.into_iter().take(MAX_FINDINGS) {
             let (wraps, removed) = found.get(name).copied().unwrap_or_default();
+            let (height, index) = told.get(name).copied().unwrap_or_default();
             self.report.recipients.push(RecipientFound {
                 name: name.clone(),
                 wraps,
                 removed,
-                height: *height,
-                index: *index,
+                height,
+                index,
             });
         }
     }
@@ -93,14 +85,17 @@ impl Verification<'_> {
         if self.unreadable || !needed {
             return;
         }
-        let seen = self.recipients.see(recipient, live);
-        let what = match seen {
-            Err(what) => what,
-            Ok(()) if live && !self.still_reads(recipient) => format!(
-                "it is wrapped to `{}`, which is over; the hub removes it when it starts",
-                told_as(recipient)
+        let told = told_as(recipient);
+        self.recipients.count(told, live);
+        // What was overwritten gives nothing away. A record may be retired; the state goes on to tell.
+        if !live || self.still_reads(recipient) {
+            return;
+        }
+        let what = match self.recipients.told.contains_key(told) {
+            true => format!(
+                "it is wrapped to `{told}`, which is over; the hub removes it when it starts"
             ),
-            Ok(()) => return,
+            false => format!("it is wrapped to `{told}`, of whom no record tells"),
         };
         let place = Where::Keys {
             key: super::hex(key),
