@@ -3,7 +3,7 @@
 use super::about::Standing;
 use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
-use super::ports::{ChartReader, CheckpointPort, ErasePort, LedgerReader};
+use super::ports::{ChartReader, CheckpointPort, ErasePort, KeyPort, LedgerReader};
 use super::problem::Problem;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
@@ -80,6 +80,8 @@ pub struct ApiContext {
     pub checkpoints: Option<Arc<dyn CheckpointPort>>,
     /// Erases what was recorded; without it nothing can be erased.
     pub eraser: Option<Arc<dyn ErasePort>>,
+    /// Replaces keys; without it none is replaced.
+    pub keys: Option<Arc<dyn KeyPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
     /// The edge nodes; without it there are none.

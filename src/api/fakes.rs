@@ -313,6 +313,7 @@ impl FakeHub {
             history: None,
             checkpoints: None,
             eraser: None,
+            keys: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),
             certificates: None,
         };

@@ -23,6 +23,7 @@ mod feed;
 mod feeds;
 mod guard;
 mod history;
+mod keys;
 mod ledger;
 mod loaded;
 mod log_in;
@@ -57,7 +58,8 @@ pub use feeds::{Feed, FeedReader};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use names::Front;
 pub use ports::{
-    ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, LedgerReadError,
-    LedgerReader, NoCheckpoint, RecordAt, RecordFilter, RecordPage, Tip,
+    ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, KeyFault,
+    KeyPort, KnownKey, LedgerReadError, LedgerReader, NewKey, NoCheckpoint, RecordAt, RecordFilter,
+    RecordPage, Tip,
 };
 pub use server::{ApiError, Running, start};

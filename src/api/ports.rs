@@ -9,7 +9,7 @@ use crate::ledger::report::Progress;
 use crate::model::{Nanos, VerdictClass};
 use crate::validation::{ChartHistory, TagChart};
 use async_trait::async_trait;
-use weighbridge_verifier::Hash;
+use weighbridge_verifier::{Hash, IdentityKind, PublicKey};
 
 /// The newest block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +168,56 @@ pub trait ErasePort: Send + Sync {
 
     /// The erasure that was begun last since the hub started.
     fn last(&self) -> Option<EraseStatus>;
+}
+
+/// A key of the ledger's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// Whose.
+    pub id: String,
+    /// What that is.
+    pub kind: IdentityKind,
+    /// The key in use; `None` for who has none.
+    pub key: Option<PublicKey>,
+    /// Those before it, oldest first.
+    pub former: Vec<PublicKey>,
+    /// Whether it was withdrawn.
+    pub revoked: bool,
+}
+
+/// A key that took the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// The new one.
+    pub key: PublicKey,
+    /// The one before.
+    pub replaces: PublicKey,
+    /// The block that says so.
+    pub height: u64,
+}
+
+/// Why a key was not replaced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// The caller may not.
+    #[error("{0}")]
+    Denied(String),
+    /// Not now.
+    #[error("{0}")]
+    Busy(String),
+    /// It failed; the text says whether it may still follow.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Replaces keys.
+#[async_trait]
+pub trait KeyPort: Send + Sync {
+    /// Gives the hub a new signing key. Answers when that is on record and the hub signs by it.
+    async fn rotate_hub(&self, caller: &Caller) -> Result<NewKey, KeyFault>;
+
+    /// The keys of all identities.
+    async fn keys(&self) -> Vec<KnownKey>;
 }
 
 /// The charts' side of validation.

@@ -22,6 +22,7 @@ mod history;
 mod http_get;
 mod import;
 mod init;
+mod keys;
 mod ledger_from;
 mod live;
 mod log;
@@ -108,6 +109,8 @@ enum Command {
     Records(records::RecordsArgs),
     /// List who may what, and change it
     Access(access::AccessArgs),
+    /// List keys, and give the hub another one
+    Keys(keys::KeysArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
     /// Find out what is there, before anybody has described it
@@ -169,6 +172,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Access(args) => access::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Alarms(args) => alarms::run(args),
         Command::Scan(args) => scan::run(*args),
         Command::Sim(args) => sim::run(args),

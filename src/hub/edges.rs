@@ -5,15 +5,15 @@ use super::{DeviceSetup, HubError};
 use crate::actors::edge_intake::EdgeFeed;
 use crate::actors::hub::Intake;
 use crate::crypto::pinned_tls::{self, ServerConfig};
-use crate::crypto::{Identity, PeerKey, SealingKey};
+use crate::crypto::{HubKey, PeerKey, SealingKey, Signer};
 use crate::model::DeviceId;
-use crate::protocols::edge::{EdgeListener, Gate, HubCard, NodeStatus};
+use crate::protocols::edge::{EdgeListener, Gate, HubCard, Introduction, NodeStatus};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey};
+use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey, Record};
 
 /// Where a hub listens for edge nodes, and for which.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct EdgesSetup {
 
 /// The edge nodes of a hub.
 pub(super) struct Edges {
-    signing: Arc<Identity>,
+    signing: Arc<HubKey>,
     sealing: Arc<SealingKey>,
     nodes: Mutex<Vec<(String, PeerKey)>>,
     /// None for a hub that has no edge nodes.
@@ -43,17 +43,17 @@ impl Edges {
     /// Begins to listen, for nobody yet.
     pub(super) fn listen(
         setup: Option<&EdgesSetup>,
-        signing: &Arc<Identity>,
+        signing: &Arc<HubKey>,
         sealing: &Arc<SealingKey>,
         runtime: &Handle,
     ) -> Result<Self, HubError> {
         let card = HubCard {
-            id: crate::crypto::Signer::id(&**signing).to_owned(),
+            id: signing.id().to_owned(),
             sealing: sealing.public().compressed(),
         };
         let listener = match setup {
             Some(setup) => {
-                let nobody = pinned_tls::server(signing, &[])?;
+                let nobody = pinned_tls::server(&signing.current(), &[])?;
                 Some(runtime.block_on(EdgeListener::start(setup.bind, nobody, card))?)
             }
             None => None,
@@ -90,20 +90,30 @@ impl Edges {
             let reason = "the hub listens for no edge nodes: restart it with `[edges]`";
             return Err(wrong(id, reason));
         }
-        let suite = crate::crypto::Signer::suite(&*self.signing);
+        let suite = self.signing.suite();
         if let Some((id, key)) = nodes.iter().find(|(_, key)| key.own.suite() != suite) {
             let of = key.own.suite();
             let reason = format!("its key is of suite `{of}`, and the ledger of suite `{suite}`");
             return Err(wrong(id, &reason));
         }
         let keys: Vec<_> = nodes.iter().map(|(_, key)| key.link).collect();
-        let tls = pinned_tls::server(&self.signing, &keys)?;
+        let tls = pinned_tls::server(&self.signing.current(), &keys)?;
         Ok(Admission { nodes, tls })
     }
 
     /// The edge nodes as they are, as an admission.
     pub(super) fn unchanged(&self) -> Result<Admission, HubError> {
         self.admission(self.nodes.lock().clone())
+    }
+
+    /// Shows the key that the hub has by now, and says to those who know one before it by which `records`
+    /// it came. Connections stay.
+    pub(super) fn introduce(&self, records: &[Record]) -> Result<(), HubError> {
+        self.admit(self.unchanged()?);
+        if let Some(listener) = &self.listener {
+            listener.introduce(Introduction::of(&self.signing.current(), records));
+        }
+        Ok(())
     }
 
     /// Lets them in, and sends the others away.

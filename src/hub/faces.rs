@@ -245,6 +245,7 @@ impl Hub {
                     history: Some(self.past().clone()),
                     checkpoints: self.checkpoints().map(|c| c as _),
                     eraser: Some(self.eraser.clone()),
+                    keys: Some(self.keys.clone()),
                     edges: Some(self.edges.clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),

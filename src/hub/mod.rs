@@ -14,6 +14,7 @@ mod erasure;
 mod error;
 mod faces;
 mod history;
+mod keys;
 mod plan;
 mod recorded;
 mod setup;
@@ -29,6 +30,7 @@ pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, OpenFaces, device_info};
 pub use history::HubHistory;
+pub use keys::KeyDesk;
 
 use crate::access::{AccessConfig, Gate};
 use crate::actors::access::AccessDesk;
@@ -40,7 +42,7 @@ use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHeal
 use crate::actors::session::{Book, SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
-use crate::crypto::{Identity, SealingKey, Signer};
+use crate::crypto::{HubKey, Identity, SealingKey, Signer};
 use crate::ledger::act::ActSealer;
 use crate::ledger::facts::Word;
 use crate::ledger::head::HeadSlot;
@@ -126,6 +128,7 @@ pub struct HubBuilder {
     edges: Option<EdgesSetup>,
     buffer: Option<(PathBuf, SpoolLimits)>,
     checkpoint_key: Option<PathBuf>,
+    signing_file: Option<PathBuf>,
     shutdown_wait: Duration,
 }
 
@@ -160,6 +163,7 @@ impl HubBuilder {
             edges: None,
             buffer: None,
             checkpoint_key: None,
+            signing_file: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -212,6 +216,13 @@ impl HubBuilder {
         self
     }
 
+    /// The file that the signing key was read from: a key that takes its place goes there. Without it the
+    /// key cannot be replaced while the hub runs.
+    pub fn signing_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.signing_file = Some(file.into());
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -242,13 +253,20 @@ impl HubBuilder {
             None => store,
         };
         let sealing = Arc::new(self.keys.sealing);
-        let signing = Arc::new(self.keys.signing);
+        let signing = Arc::new(match self.signing_file {
+            Some(file) => HubKey::in_file(self.keys.signing, &file)?,
+            None => HubKey::new(self.keys.signing),
+        });
         let signer: Arc<dyn Signer> = signing.clone();
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        // A change of the key that was cut short is on record by now, or came to nothing.
+        signing.settle()?;
+        signing.abandon()?;
         erasure::resume(&*store);
         let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
+        let rotations = ledger.rotations().to_vec();
         let explorer = Explorer::new(store.clone());
         let checkpoints = self.checkpoint_key.map(|file| {
             let (store, signer) = (store.clone(), signer.clone());
@@ -304,9 +322,17 @@ impl HubBuilder {
             workers,
         );
         edges.admit(admission);
+        edges.introduce(&rotations)?;
         edges.set_gates(&[], &gates);
         let (past, planner) = (Arc::new(past), Arc::new(planner));
+        let edges = Arc::new(edges);
         let changing = Arc::new(tokio::sync::Mutex::new(()));
+        let keys = KeyDesk::new(
+            (signing, planner.chain.clone()),
+            (actors.ledger.clone(), actors.status.clone()),
+            (edges.clone(), changing.clone(), runtime.clone()),
+            (gate.clone(), actors.doors.journal().clone()),
+        );
         let eraser = Eraser::new(
             (store, runtime.clone(), changing.clone()),
             (actors.hub.clone(), actors.ledger.clone()),
@@ -315,9 +341,10 @@ impl HubBuilder {
         );
         Ok(Hub {
             buffer,
-            edges: Arc::new(edges),
+            edges,
             changing,
             eraser: Arc::new(eraser),
+            keys: Arc::new(keys),
             past,
             id: signer.id().to_owned(),
             started: now(),
@@ -490,6 +517,7 @@ pub struct Hub {
     /// Held while devices and edge nodes change.
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
+    keys: Arc<KeyDesk>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -553,6 +581,11 @@ impl Hub {
     /// Erases what was recorded, for those who may.
     pub fn eraser(&self) -> &Arc<Eraser> {
         &self.eraser
+    }
+
+    /// Replaces keys, for those who may.
+    pub fn keys(&self) -> &Arc<KeyDesk> {
+        &self.keys
     }
 
     /// Blocks and records.

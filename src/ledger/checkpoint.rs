@@ -14,7 +14,9 @@ use std::sync::Arc;
 use weighbridge_verifier::checkpoint::{Checkpoint, Submission, origin};
 use weighbridge_verifier::note::{Note, NoteKey};
 use weighbridge_verifier::tree::{ConsistencyProver, TreeEdge};
-use weighbridge_verifier::{Block, BlockHeader, DecodeError, Hash, PublicKey, decode};
+use weighbridge_verifier::{
+    Block, BlockHeader, DecodeError, Hash, PublicKey, ValidatorSet, decode, rotation,
+};
 
 /// Earlier trees that are remembered, newest ones: a witness asks from the last one it cosigned.
 const MAX_MARKS: usize = 64;
@@ -93,6 +95,22 @@ impl LedgerTree {
     /// The hub's own key, as one that signs notes.
     pub fn hub_key(&self) -> NoteKey {
         hub_key(&self.origin, self.key)
+    }
+
+    /// Whether the hub signs by `key` after the newest block.
+    pub fn signs_by(&self, key: &PublicKey) -> Result<bool, CheckpointError> {
+        let last = self.store.last(Space::Blocks)?;
+        let (at, value) = last.ok_or(CheckpointError::Empty)?;
+        let height = height_of(&at).ok_or(CheckpointError::Missing(0))?;
+        let why = |why| CheckpointError::Damaged { height, why };
+        let block: Block = decode("block", &value).map_err(why)?;
+        let given = block.records.iter().filter_map(rotation::of_hub).last();
+        if let Some((_, given)) = given {
+            return Ok(given == *key);
+        }
+        let header = &block.header;
+        let alone = ValidatorSet::solo(&header.proposer, *key);
+        Ok(alone.hash(header.suite()) == header.validators_hash)
     }
 
     /// The tree of all blocks that are stored by now.

@@ -4,7 +4,10 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
-use super::facts::{DeviceTip, Document, HubTip, Identity, Totals, Word};
+mod derived;
+mod rotation;
+
+use super::facts::{Derivation, DeviceTip, Document, HubTip, Identity, Totals, Word};
 use super::seal::TRANSPORT;
 use super::section::Section;
 use super::shape::{ApplyError, check_shape};
@@ -13,9 +16,9 @@ use borsh::BorshSerialize;
 use std::collections::BTreeMap;
 use weighbridge_verifier::signature::DirectCheck;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, IdentityKind,
-    MessageContent, PublicKey, Record, RecordBody, SignatureCheck, Suite, ValidatorSet,
-    VerdictClass, encode,
+    Action, BatchContent, CentreShare, Content, DocumentContent, Hash, IdentityContent,
+    IdentityKind, MessageContent, PublicKey, Record, RecordBody, SignatureCheck, Suite,
+    ValidatorSet, VerdictClass, encode,
 };
 
 const STATE_DOMAIN: &[u8] = b"weighbridge/state/v1\0";
@@ -33,6 +36,12 @@ pub struct State {
     alarms: Section<BTreeMap<String, Word>>,
     access: Section<BTreeMap<String, Word>>,
     totals: Section<Totals>,
+    /// Keys that identities had, oldest first, by id.
+    former_keys: Section<BTreeMap<String, Vec<PublicKey>>>,
+    /// The versions of the set of key generation centres.
+    centres: Section<BTreeMap<u32, Vec<CentreShare>>>,
+    /// What certificateless keys are computed from, by id.
+    derivations: Section<BTreeMap<String, Derivation>>,
     /// Where each device's batches of each attester stand. Follows from the same records, and is in no
     /// hash: it says who wrote the numbers that `devices` has.
     attested: Section<BTreeMap<String, Attested>>,
@@ -55,6 +64,9 @@ impl State {
             alarms: Section::default(),
             access: Section::default(),
             totals: Section::default(),
+            former_keys: Section::default(),
+            centres: Section::default(),
+            derivations: Section::default(),
             attested: Section::default(),
         }
     }
@@ -180,9 +192,12 @@ impl State {
         let parts = [
             ("access", filled(suite, &self.access)),
             ("alarms", filled(suite, &self.alarms)),
+            ("centres", filled(suite, &self.centres)),
             ("chain", Some(self.chain.hash(suite))),
+            ("derivations", filled(suite, &self.derivations)),
             ("devices", filled(suite, &self.devices)),
             ("documents", filled(suite, &self.documents)),
+            ("former_keys", filled(suite, &self.former_keys)),
             ("hubs", filled(suite, &self.hubs)),
             ("identities", filled(suite, &self.identities)),
             ("totals", Some(self.totals.hash(suite))),
@@ -214,6 +229,9 @@ impl State {
             Content::Batch(batch) => self.check_batch(batch),
             Content::Document(document) => self.check_document(&body.object, document),
             Content::Identity(identity) => self.check_identity(body.action, identity),
+            Content::Rotation(rotation) => self.check_rotation(body, rotation),
+            Content::Centres(centres) => self.check_centres(centres),
+            Content::Derived(derived) => self.check_derived(derived),
             Content::Commitment(_) | Content::Message(_) => Ok(()),
         }
     }
@@ -309,7 +327,10 @@ impl State {
                 Ok(())
             }
             (_, Some(_)) => Err(ApplyError::IdentityTaken(id())),
-            (_, None) => Ok(()),
+            (_, None) => match identity.key.and_then(|key| self.former_owner(&key)) {
+                Some(owner) => Err(ApplyError::KeyTaken(id(), owner.to_owned())),
+                None => Ok(()),
+            },
         }
     }
 
@@ -338,6 +359,9 @@ impl State {
                 self.documents.change().insert(key, document);
             }
             Content::Identity(identity) => self.enter_identity(body, identity),
+            Content::Rotation(rotation) => self.enter_rotation(rotation),
+            Content::Centres(centres) => self.enter_centres(centres),
+            Content::Derived(derived) => self.enter_derived(derived),
             Content::Message(message) => self.enter_message(body, message),
             Content::Commitment(_) => {}
         }

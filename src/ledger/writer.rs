@@ -7,7 +7,7 @@ use super::assemble::{AssembleError, Tip, assemble};
 use super::draft::Draft;
 use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
 use super::keys::height_key;
-use super::replay::{FollowError, Follower};
+use super::replay::{FollowError, Follower, rotations_in};
 use super::state::State;
 use super::store::{Put, Space, Store, StoreError};
 use crate::crypto::Signer;
@@ -15,8 +15,8 @@ use crate::model::Nanos;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weighbridge_verifier::{
-    Block, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, SignatureError, Suite,
-    decode, encode,
+    Block, Content, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, PublicKey, Record,
+    SignatureError, Suite, decode, encode,
 };
 
 /// Which chain a ledger keeps.
@@ -108,6 +108,22 @@ pub enum LedgerError {
          cannot be told"
     )]
     HeadMissing(u64),
+    /// The hub has another key by now.
+    #[error(
+        "the ledger has given `{hub}` another key than {given}: since then it signs by {current}; put the \
+         file of that key where `signing_key` says (the one from before is of no use any more)"
+    )]
+    FormerKey {
+        /// The hub.
+        hub: String,
+        /// The key that it had.
+        given: PublicKey,
+        /// The key that it has.
+        current: PublicKey,
+    },
+    /// A key is on record that is not here.
+    #[error("the ledger gives `{0}` a key that it does not have")]
+    KeyLost(String),
     /// The ledger was written under another key.
     #[error("the ledger was begun by `{hub}` under another key than the one given")]
     Signer {
@@ -123,6 +139,8 @@ pub struct Ledger {
     signer: Arc<dyn Signer>,
     state: State,
     tip: Tip,
+    /// The records by which hubs changed their keys.
+    rotations: Vec<Record>,
     /// A block that was signed but is not known to be durable. It is kept, so that the hub never
     /// signs two blocks of one height.
     pending: Option<Pending>,
@@ -156,14 +174,21 @@ impl Ledger {
             }
         }
         let reading = head.read()?;
-        let newest = read_head(&reading, &chain, &*signer)?;
-        let (state, tip) = follow_store(&*store, &chain, signer.suite(), newest.as_ref())?;
+        let newest = match read_head(&reading, &chain, &*signer) {
+            Err(LedgerError::HeadSignature(why)) => {
+                return Err(replaced(&*store, &chain, &*signer).unwrap_or(why.into()));
+            }
+            read => read?,
+        };
+        let followed = follow_store(&*store, &chain, signer.suite(), newest.as_ref())?;
+        let (state, tip, rotations) = followed.into_parts();
         let mut ledger = Self {
             store,
             head,
             signer,
             state,
             tip,
+            rotations,
             pending: None,
         };
         ledger.check_head(newest.as_ref())?;
@@ -219,9 +244,26 @@ impl Ledger {
         self.pending.as_ref().map(|p| p.block.header.height)
     }
 
+    /// Whether `draft` gives this hub the key that is to follow its own.
+    pub fn may_rotate(&self, draft: &Draft) -> bool {
+        let Content::Rotation(rotation) = &draft.content else {
+            return false;
+        };
+        let next = self.signer.successor();
+        draft.rotates(self.signer.id())
+            && rotation.replaces == self.signer.public_key()
+            && next.is_some()
+            && rotation.identity.key == next
+    }
+
     /// The state after the newest durable block.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The records by which hubs changed their keys, in order.
+    pub fn rotations(&self) -> &[Record] {
+        &self.rotations
     }
 
     /// The newest durable block.
@@ -234,6 +276,8 @@ impl Ledger {
         &self.store
     }
 
+    /// Writes the block, then goes over to the key that it may give the hub, then writes the head: so the
+    /// newest head is never signed by a key that is gone.
     fn make_durable(&mut self, mut next: Pending) -> Result<Block, LedgerError> {
         let tip = Tip::of(&next.block.header);
         let key = height_key(tip.height);
@@ -245,14 +289,21 @@ impl Ledger {
             });
         }
         let written = match self.store.commit(&next.puts) {
-            Ok(()) => self.write_head(&tip),
+            Ok(()) => {
+                signs(&next.state, &*self.signer);
+                self.write_head(&tip)
+            }
             Err(e) => Err(e.into()),
         };
         if let Err(e) = written {
             self.pending = Some(next);
             return Err(e);
         }
+        if !signs(&next.state, &*self.signer) {
+            return Err(LedgerError::KeyLost(self.signer.id().to_owned()));
+        }
         self.tip = tip;
+        self.rotations.extend(rotations_in(&next.block));
         self.state = next.state;
         Ok(next.block)
     }
@@ -289,8 +340,16 @@ impl Ledger {
     fn check_signer(&self) -> Result<(), LedgerError> {
         let id = self.signer.id();
         let known = self.state.validators().and_then(|v| v.get(id));
-        if known.is_some_and(|v| v.key == self.signer.public_key()) {
+        if signs(&self.state, &*self.signer) {
             return Ok(());
+        }
+        let given = self.signer.public_key();
+        if let Some(known) = known.filter(|_| self.state.former_keys(id).contains(&given)) {
+            return Err(LedgerError::FormerKey {
+                hub: id.to_owned(),
+                given,
+                current: known.key,
+            });
         }
         let hub = self.state.validators().and_then(|v| v.validators.first());
         Err(LedgerError::Signer {
@@ -333,8 +392,33 @@ fn read_head(
     if chain != keys {
         return Err(LedgerError::Suite { chain, keys });
     }
-    head.verify(&signer.public_key(), &KeyCache::default())?;
+    let check = KeyCache::default();
+    if let Err(why) = head.verify(&signer.public_key(), &check) {
+        // Or by the key that was to follow, when the hub ended before its file had taken its place.
+        let next = signer.successor().ok_or(why)?;
+        head.verify(&next, &check).map_err(|_| why)?;
+    }
     Ok(Some(head))
+}
+
+/// Whether `signer` has the key that `state` has of it; goes over to its next one where that is it.
+fn signs(state: &State, signer: &dyn Signer) -> bool {
+    let known = state.validators().and_then(|v| v.get(signer.id()));
+    known.is_some_and(|v| v.key == signer.public_key() || signer.succeed(&v.key))
+}
+
+/// What is wrong when the head is signed by a key that took the place of `signer`'s.
+fn replaced(store: &dyn Store, chain: &ChainConfig, signer: &dyn Signer) -> Option<LedgerError> {
+    let followed = follow_store(store, chain, signer.suite(), None).ok()?;
+    let state = followed.state();
+    let (hub, given) = (signer.id(), signer.public_key());
+    let current = state.validators()?.get(hub)?.key;
+    let was = state.former_keys(hub).contains(&given);
+    was.then(|| LedgerError::FormerKey {
+        hub: hub.to_owned(),
+        given,
+        current,
+    })
 }
 
 /// Follows all blocks of `store`, one at a time.
@@ -343,7 +427,7 @@ fn follow_store(
     chain: &ChainConfig,
     suite: Suite,
     head: Option<&Head>,
-) -> Result<(State, Tip), LedgerError> {
+) -> Result<Follower, LedgerError> {
     let check = KeyCache::default();
     let mut follower = Follower::new(suite, &chain.id);
     for entry in store.scan(Space::Blocks, &[]) {
@@ -368,5 +452,5 @@ fn follow_store(
             return Err(LedgerError::Differs(height));
         }
     }
-    Ok(follower.into_parts())
+    Ok(follower)
 }

@@ -46,6 +46,7 @@ mod recovery;
 mod reload;
 mod restart;
 mod robots;
+mod rotation;
 mod scan;
 mod site;
 mod support;

@@ -24,8 +24,8 @@ pub struct CentreKey {
 /// Proof that whoever made it knows the share of a public share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Possession {
-    commitment: Point,
-    response: Scalar,
+    pub(super) commitment: Point,
+    pub(super) response: Scalar,
 }
 
 /// What a centre says of itself when it joins a set.

@@ -5,6 +5,7 @@
 //! and which devices they read may change meanwhile: connections that it does not concern stay.
 
 use super::gate::{Contact, Gate};
+use super::introduction::Introduction;
 use super::node::Node;
 use super::talk::Talk;
 use crate::crypto::PeerKey;
@@ -14,6 +15,7 @@ use parking_lot::RwLock;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -84,6 +86,7 @@ impl EdgeListener {
                 nodes: Arc::new([]),
             }),
             hub,
+            introduction: RwLock::default(),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -118,6 +121,11 @@ impl EdgeListener {
             tls: TlsAcceptor::from(tls),
             nodes: new,
         };
+    }
+
+    /// From now on who asks is told this of the hub.
+    pub fn introduce(&self, introduction: Introduction) {
+        *self.door.introduction.write() = Some(introduction.to_bytes().into());
     }
 
     /// Takes the gates of `remove` away, and puts `put` in, each to the edge node it names and in place
@@ -158,6 +166,8 @@ struct Roster {
 struct Door {
     roster: RwLock<Roster>,
     hub: HubCard,
+    /// Who the hub is by now, for those who ask.
+    introduction: RwLock<Option<Arc<[u8]>>>,
     strangers: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -202,10 +212,22 @@ impl Door {
                         Err(_) => return,
                     }
                 };
+                if pinned_tls::only_asks(stream.get_ref().1) {
+                    // What it takes long for, it does not get.
+                    let _ = timeout(HANDSHAKE, door.answer(stream)).await;
+                    return;
+                }
                 drop(stranger);
                 door.serve(stream, from).await;
             });
         }
+    }
+
+    /// Says who the hub is.
+    async fn answer(&self, mut stream: Stream) -> std::io::Result<()> {
+        let introduction = self.introduction.read().clone();
+        stream.write_all(&introduction.unwrap_or_default()).await?;
+        stream.shutdown().await
     }
 
     async fn serve(&self, stream: Stream, from: SocketAddr) {

@@ -7,6 +7,7 @@ mod acting;
 mod asking;
 mod gate;
 mod hub_side;
+mod introduction;
 mod node;
 pub mod order;
 mod talk;
@@ -16,6 +17,7 @@ pub mod wire;
 pub use acting::EdgeControl;
 pub use gate::{Backlog, Contact, Entrance, Gate};
 pub use hub_side::{EdgeListener, HubCard, ListenError, NodeStatus};
+pub use introduction::{Introduction, IntroductionError};
 pub use upload::{Content, Packer, Unpacker, Upload, UploadError, UploadFault};
 
 /// Name and kind of a tag, as both sides compare them.

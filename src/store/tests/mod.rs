@@ -8,6 +8,7 @@ mod legacy_keys;
 mod power_loss;
 mod queries;
 mod restart;
+mod rotation;
 mod vanished;
 
 use super::{FaultyDisk, SUITE};
