@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot, watch};
-use weighbridge_verifier::{Block, Hash, PublicKey};
+use weighbridge_verifier::{Block, CentresContent, Hash, PublicKey};
 
 /// When a block closes, whichever comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +85,12 @@ pub struct Settle {
 #[rtype(result = "Result<u64, RecordFault>")]
 pub struct Record(pub SealedAct);
 
-/// Give the hub the key that the draft says, at the end of a block that is closed at once. Answers with the
-/// block's height when it is durable; then the hub signs by that key.
+/// Record what is looked at first, and comes last in a block that is closed at once: a key that takes the place
+/// of another, key generation centres. Answers with the block's height when it is durable; if it gives
+/// the hub a key, the hub signs by that one then.
 #[derive(Message)]
 #[rtype(result = "Result<u64, RecordFault>")]
-pub struct Rotate(pub Draft);
+pub struct RecordLast(pub Draft);
 
 /// Why an act is not known to be durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,9 +104,9 @@ pub enum RecordFault {
     /// Too many acts wait for their block.
     #[error("too many acts wait to be recorded")]
     Busy,
-    /// The key that was to be replaced is not in use any more.
-    #[error("the key that was to be replaced is not in use any more")]
-    Changed,
+    /// It may not come next, and was not taken.
+    #[error("{0}")]
+    Refused(String),
     /// The ledger is gone, or ended before the act was written.
     #[error("the ledger has stopped")]
     Stopped,
@@ -157,6 +158,8 @@ pub struct Keys {
     pub identities: BTreeMap<String, (Identity, Vec<PublicKey>)>,
     /// The records by which hubs changed their keys, in order.
     pub rotations: Vec<weighbridge_verifier::Record>,
+    /// The versions of the set of key generation centres.
+    pub centres: Vec<CentresContent>,
 }
 
 /// A block is durable: what was acknowledged with it.
@@ -223,13 +226,13 @@ struct Open {
     settles: Vec<Settle>,
     /// Who waits for an act in it.
     acts: Vec<ActDone>,
-    /// What gives the hub another key: it comes last.
-    rotation: Option<(Draft, ActDone)>,
+    /// What is looked at first, and comes last.
+    last: Option<(Draft, ActDone)>,
 }
 
 impl Open {
     fn is_empty(&self) -> bool {
-        self.drafts.is_empty() && self.rotation.is_none()
+        self.drafts.is_empty() && self.last.is_none()
     }
 }
 
@@ -332,7 +335,7 @@ impl LedgerActor {
         if self.ledger.is_none() || self.refused.is_some() || self.open.is_empty() {
             return;
         }
-        let waits = !self.open.acts.is_empty() || self.open.rotation.is_some();
+        let waits = !self.open.acts.is_empty() || self.open.last.is_some();
         if self.open.drafts.len() >= self.limits.records || waits {
             self.write(ctx);
         } else if self.timer.is_none() {
@@ -362,14 +365,15 @@ impl LedgerActor {
             puts,
             settles,
             mut acts,
-            rotation,
+            last,
         } = open;
-        if let Some((draft, done)) = rotation {
-            if ledger.may_rotate(&draft) {
-                drafts.push(draft);
-                acts.push(done);
-            } else {
-                answer(vec![done], &Err(RecordFault::Changed));
+        if let Some((draft, done)) = last {
+            match ledger.takes(&draft, now()) {
+                Ok(()) => {
+                    drafts.push(draft);
+                    acts.push(done);
+                }
+                Err(why) => answer(vec![done], &Err(RecordFault::Refused(why))),
             }
         }
         if refused.is_none() && drafts.is_empty() {
@@ -525,9 +529,15 @@ pub fn keys_of(ledger: &Ledger) -> Keys {
         let former = state.former_keys(id).to_vec();
         (id.clone(), (identity.clone(), former))
     });
+    let centres = state.centres().iter();
+    let centres = centres.map(|(version, members)| CentresContent {
+        version: *version,
+        members: members.clone(),
+    });
     Keys {
         identities: identities.collect(),
         rotations: ledger.rotations().to_vec(),
+        centres: centres.collect(),
     }
 }
 
@@ -576,21 +586,21 @@ impl Handler<Record> for LedgerActor {
     }
 }
 
-impl Handler<Rotate> for LedgerActor {
+impl Handler<RecordLast> for LedgerActor {
     type Result = ResponseFuture<Result<u64, RecordFault>>;
 
-    fn handle(&mut self, Rotate(draft): Rotate, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, RecordLast(draft): RecordLast, ctx: &mut Self::Context) -> Self::Result {
         if self.refused.is_some()
             && let LedgerHealth::Waiting(reason) = &self.status.borrow().health
         {
             let fault = RecordFault::Waiting(reason.clone());
             return Box::pin(async { Err(fault) });
         }
-        if self.open.rotation.is_some() {
+        if self.open.last.is_some() {
             return Box::pin(async { Err(RecordFault::Busy) });
         }
         let (done, wait) = oneshot::channel();
-        self.open.rotation = Some((draft, done));
+        self.open.last = Some((draft, done));
         self.schedule(ctx);
         Box::pin(async move { wait.await.unwrap_or(Err(RecordFault::Stopped)) })
     }

@@ -74,7 +74,7 @@ pub(super) async fn guard(
 
 /// Whether something can be done at `path`: everything else can only be read.
 fn acts(path: &str) -> bool {
-    let changes = path == access::PATH || path == keys::ROTATE_HUB;
+    let changes = path == access::PATH || keys::acts(path);
     control::acts(path) || path.starts_with(ALARMS) || changes || log_in::acts(path)
 }
 

@@ -59,7 +59,7 @@ pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use names::Front;
 pub use ports::{
     ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, KeyFault,
-    KeyPort, KnownKey, LedgerReadError, LedgerReader, NewKey, NoCheckpoint, RecordAt, RecordFilter,
-    RecordPage, Tip,
+    KeyPort, KnownKey, LedgerReadError, LedgerReader, NewKey, NoCheckpoint, OfferedKey, RecordAt,
+    RecordFilter, RecordPage, Tip,
 };
 pub use server::{ApiError, Running, start};

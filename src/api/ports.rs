@@ -2,6 +2,7 @@
 //! can be tested against a fake and never learns how either is kept.
 
 use crate::access::Caller;
+use crate::crypto::guomi::making::Making;
 use crate::ledger::block::Block;
 use crate::ledger::erasure::plan::Plan;
 use crate::ledger::record::{Action, Record};
@@ -9,7 +10,10 @@ use crate::ledger::report::Progress;
 use crate::model::{Nanos, VerdictClass};
 use crate::validation::{ChartHistory, TagChart};
 use async_trait::async_trait;
-use weighbridge_verifier::{Hash, IdentityKind, PublicKey};
+use serde::{Deserialize, Serialize};
+use weighbridge_verifier::{
+    CentreShare, CentresContent, DerivedContent, Hash, IdentityKind, PublicKey, RotationContent,
+};
 
 /// The newest block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +209,9 @@ pub enum KeyFault {
     /// Not now.
     #[error("{0}")]
     Busy(String),
+    /// What was shown is not right.
+    #[error("{0}")]
+    Wrong(String),
     /// It failed; the text says whether it may still follow.
     #[error("{0}")]
     Failed(String),
@@ -218,6 +225,32 @@ pub trait KeyPort: Send + Sync {
 
     /// The keys of all identities.
     async fn keys(&self) -> Vec<KnownKey>;
+
+    /// The versions of the set of key generation centres.
+    async fn centres(&self) -> Vec<CentresContent>;
+
+    /// Makes these centres the next version of the set: its number, and the block that says so.
+    async fn set_centres(
+        &self,
+        caller: &Caller,
+        members: Vec<CentreShare>,
+    ) -> Result<(u32, u64), KeyFault>;
+
+    /// Enrols who has a certificateless key, or gives a key in place of another: the block that says so.
+    async fn enrol(&self, caller: &Caller, key: OfferedKey) -> Result<u64, KeyFault>;
+
+    /// Looks who keeps a key from being made, and records that; `None` when nobody does.
+    async fn complain(&self, caller: &Caller, making: Making) -> Result<Option<String>, KeyFault>;
+}
+
+/// A key that somebody made and shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferedKey {
+    /// One that key generation centres helped to make.
+    Derived(DerivedContent),
+    /// One in place of another.
+    Rotation(RotationContent),
 }
 
 /// The charts' side of validation.

@@ -2,9 +2,13 @@
 
 use super::http_get::{HubUrl, get_json, post_json};
 use super::output::{self, Align, Style, cell};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+const CENTRES: &str = "/api/v1/keys/centres";
 
 /// What `weighbridge keys` is told.
 #[derive(Debug, Args)]
@@ -41,6 +45,21 @@ enum Act {
     /// Give somebody another key
     #[command(subcommand)]
     Rotate(Whose),
+    /// The key generation centres; with their cards, another version of the set
+    Centres {
+        /// What each prints with `weighbridge centre card`
+        cards: Vec<PathBuf>,
+    },
+    /// Enrol who has a key that key generation centres helped to make
+    Enrol {
+        /// What `weighbridge centre answer` has written
+        file: PathBuf,
+    },
+    /// Have it recorded who keeps a key from being made
+    Complain {
+        /// The file that went round
+        making: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,18 +69,62 @@ enum Whose {
 }
 
 pub(super) fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
-    let answer = match args.act {
+    let answer = match &args.act {
         None => get_json(&args.url, "/api/v1/keys", &[])?,
         Some(Act::Rotate(Whose::Hub)) => {
             post_json(&args.url, "/api/v1/keys/hub/rotate", &json!({}))?
         }
+        Some(Act::Centres { cards }) if cards.is_empty() => get_json(&args.url, CENTRES, &[])?,
+        Some(Act::Centres { cards }) => {
+            let mut members: Vec<Json> = cards.iter().map(|c| read(c)).collect::<Result<_, _>>()?;
+            members.sort_by_key(|member| cell(member, "/name"));
+            post_json(&args.url, CENTRES, &json!({ "members": members }))?
+        }
+        Some(Act::Enrol { file }) => post_json(&args.url, "/api/v1/keys/enrol", &read(file)?)?,
+        Some(Act::Complain { making }) => {
+            post_json(&args.url, "/api/v1/keys/complain", &read(making)?)?
+        }
     };
-    match args.json {
-        true => output::print_json(&answer)?,
-        false if args.act.is_some() => output::print(&rotated(&answer))?,
-        false => output::print(&text(&answer, Style::stdout()))?,
+    if args.json {
+        output::print_json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let height = &answer["height"];
+    output::print(&match &args.act {
+        None => text(&answer, Style::stdout()),
+        Some(Act::Rotate(_)) => rotated(&answer),
+        Some(Act::Centres { cards }) if cards.is_empty() => sets(&answer),
+        Some(Act::Centres { .. }) => format!(
+            "block {height} records version {} of the centres\n",
+            answer["version"]
+        ),
+        Some(Act::Enrol { .. }) => format!("block {height} records it\n"),
+        Some(Act::Complain { .. }) => match answer["fault"].as_str() {
+            Some(fault) => format!("on record: {fault}\n"),
+            None => "nobody keeps it from being made\n".to_owned(),
+        },
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn read(file: &Path) -> anyhow::Result<Json> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} holds no JSON", file.display()))
+}
+
+fn sets(answer: &Json) -> String {
+    let sets = answer["sets"].as_array().into_iter().flatten();
+    let lines = sets.map(|set| {
+        let members = set["members"].as_array().into_iter().flatten();
+        let names: Vec<_> = members.map(|member| cell(member, "/name")).collect();
+        format!("version {}: {}\n", set["version"], names.join(", "))
+    });
+    let lines: String = lines.collect();
+    match lines.is_empty() {
+        true => "there are no key generation centres\n".to_owned(),
+        false => lines,
+    }
 }
 
 fn rotated(answer: &Json) -> String {

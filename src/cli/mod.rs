@@ -8,6 +8,7 @@ mod access;
 mod alarms;
 mod bench;
 mod blocks;
+mod centre;
 mod certs;
 mod check;
 mod checkpoint;
@@ -111,6 +112,8 @@ enum Command {
     Access(access::AccessArgs),
     /// List keys, and give the hub another one
     Keys(keys::KeysArgs),
+    /// Key generation centres, and the keys that several of them help to make
+    Centre(centre::CentreArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
     /// Find out what is there, before anybody has described it
@@ -173,6 +176,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Records(args) => records::run(args),
         Command::Access(args) => access::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Centre(args) => centre::run(args),
         Command::Alarms(args) => alarms::run(args),
         Command::Scan(args) => scan::run(*args),
         Command::Sim(args) => sim::run(args),

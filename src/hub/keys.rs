@@ -9,8 +9,10 @@ use super::edges::Edges;
 use crate::access::{Caller, Gate, Right};
 use crate::actors::access::log_denied;
 use crate::actors::journal::Journal;
-use crate::actors::ledger::{LedgerActor, LedgerStatus, RecordFault, RecordedKeys, Rotate};
-use crate::api::{KeyFault, KeyPort, KnownKey, NewKey};
+use crate::actors::ledger::{LedgerActor, LedgerStatus, RecordFault, RecordLast, RecordedKeys};
+use crate::api::{KeyFault, KeyPort, KnownKey, NewKey, OfferedKey};
+use crate::crypto::guomi::making::{Making, TurnError};
+use crate::crypto::guomi::recorded;
 use crate::crypto::{HubKey, Signer};
 use crate::ledger::Draft;
 use crate::ledger::act::{Act, name};
@@ -23,7 +25,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, oneshot, watch};
 use tokio::time::timeout;
-use weighbridge_verifier::{Action, PublicKey, Response};
+use weighbridge_verifier::{
+    Action, CentreShare, CentresContent, IdentityKind, PublicKey, Response,
+};
 
 /// How long whoever asks waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -84,7 +88,8 @@ impl KeyDesk {
     /// has decided itself that the caller may.
     pub async fn rotate_hub_for(&self, caller: &Caller) -> Result<NewKey, KeyFault> {
         let busy = |_| KeyFault::Busy("the key is being replaced already".to_owned());
-        let turn = self.turn.clone().try_lock_owned().map_err(busy)?;
+        let turn = timeout(PATIENCE, self.turn.clone().lock_owned()).await;
+        let turn = turn.map_err(busy)?;
         let (answer, answered) = oneshot::channel();
         let (this, subject) = (self.share(), name("user", &caller.user));
         // Whoever asked may go away; what is on record is done.
@@ -137,7 +142,7 @@ impl KeyDesk {
         };
         let sent = self
             .ledger
-            .send(Rotate(Draft::rotate(now(), subject, rotation)));
+            .send(RecordLast(Draft::rotate(now(), subject, rotation)));
         let fault = match timeout(PATIENCE, sent).await {
             Ok(Ok(Ok(height))) => return Ok((new, Ok(height))),
             Err(_) => return Ok((new, Err("the ledger does not answer".to_owned()))),
@@ -222,14 +227,7 @@ impl KeyDesk {
 #[async_trait]
 impl KeyPort for KeyDesk {
     async fn rotate_hub(&self, caller: &Caller) -> Result<NewKey, KeyFault> {
-        let object = name("hub", self.key.id());
-        let allowed = self
-            .gate
-            .passages(&caller.user, Right::Enrol, [&*object], now());
-        if let Err(denied) = allowed {
-            log_denied(caller, Right::Enrol, &object, &denied);
-            return Err(self.refuse(caller, &object, denied.to_string()).await);
-        }
+        self.allowed(caller, &name("hub", self.key.id())).await?;
         self.rotate_hub_for(caller).await
     }
 
@@ -244,5 +242,102 @@ impl KeyPort for KeyDesk {
             revoked: identity.revoked,
         });
         known.collect()
+    }
+
+    async fn centres(&self) -> Vec<CentresContent> {
+        let keys = self.ledger.send(RecordedKeys).await;
+        keys.unwrap_or_default().centres
+    }
+
+    async fn set_centres(
+        &self,
+        caller: &Caller,
+        members: Vec<CentreShare>,
+    ) -> Result<(u32, u64), KeyFault> {
+        self.allowed(caller, &name("hub", self.key.id())).await?;
+        let newest = self.centres().await.last().map_or(0, |set| set.version);
+        let version = newest.saturating_add(1);
+        let centres = CentresContent { version, members };
+        let by = name("user", &caller.user);
+        let height = self.record(Draft::centres(now(), &by, centres)).await?;
+        Ok((version, height))
+    }
+
+    async fn enrol(&self, caller: &Caller, key: OfferedKey) -> Result<u64, KeyFault> {
+        let identity = match &key {
+            OfferedKey::Derived(derived) => &derived.identity,
+            OfferedKey::Rotation(rotation) => &rotation.identity,
+        };
+        let kind = match identity.kind {
+            IdentityKind::Edge => "edge",
+            IdentityKind::Device => "device",
+            _ => {
+                let why = "only edge nodes and devices show their keys here";
+                return Err(KeyFault::Wrong(why.to_owned()));
+            }
+        };
+        self.allowed(caller, &name(kind, &identity.id)).await?;
+        let by = name("user", &caller.user);
+        let draft = match key {
+            OfferedKey::Derived(derived) => Draft::derived(now(), &by, derived),
+            OfferedKey::Rotation(rotation) => Draft::rotate(now(), &by, rotation),
+        };
+        self.record(draft).await
+    }
+
+    async fn complain(&self, caller: &Caller, making: Making) -> Result<Option<String>, KeyFault> {
+        self.allowed(caller, &name("hub", self.key.id())).await?;
+        let sets = self.centres().await;
+        let set = sets.iter().find(|set| set.version == making.version);
+        let none = || KeyFault::Wrong("the ledger has no such version of the centres".to_owned());
+        let set = recorded::centres(making.version, &set.ok_or_else(none)?.members);
+        let set = set.map_err(|e| KeyFault::Wrong(e.to_string()))?;
+        let fault = match making.judge(&set) {
+            Ok(()) => return Ok(None),
+            Err(TurnError::Fault(fault)) => fault.to_string(),
+            Err(error) => return Err(KeyFault::Wrong(error.to_string())),
+        };
+        let details = json!({"session": caller.session, "fault": fault, "making": making});
+        let act = Act {
+            time: now(),
+            subject: &name("user", &caller.user),
+            action: Action::Grant,
+            object: &name("centres", &making.version.to_string()),
+            kind: "centre-fault",
+            details: &details,
+            response: Response::Refused,
+        };
+        let recorded = self.journal.record(&act).await;
+        recorded.map_err(|e| KeyFault::Busy(format!("it could not be recorded: {e}")))?;
+        Ok(Some(fault))
+    }
+}
+
+impl KeyDesk {
+    async fn allowed(&self, caller: &Caller, object: &str) -> Result<(), KeyFault> {
+        let gate = &self.gate;
+        let allowed = gate.passages(&caller.user, Right::Enrol, [object], now());
+        match allowed {
+            Ok(_) => Ok(()),
+            Err(denied) => {
+                log_denied(caller, Right::Enrol, object, &denied);
+                Err(self.refuse(caller, object, denied.to_string()).await)
+            }
+        }
+    }
+
+    /// Has the ledger look at it and record it.
+    async fn record(&self, draft: Draft) -> Result<u64, KeyFault> {
+        let _nothing_changes = self.changing.lock().await;
+        let sent = timeout(PATIENCE, self.ledger.send(RecordLast(draft))).await;
+        let silent = |_| KeyFault::Failed("the ledger does not answer: it may still follow".into());
+        let answer = sent.map_err(silent)?;
+        let answer = answer.unwrap_or(Err(RecordFault::Stopped));
+        answer.map_err(|fault| match fault {
+            RecordFault::Refused(why) => KeyFault::Wrong(why),
+            RecordFault::Pending(_) => KeyFault::Failed(format!("{fault}: it may still follow")),
+            RecordFault::Stopped => KeyFault::Failed(fault.to_string()),
+            fault => KeyFault::Busy(fault.to_string()),
+        })
     }
 }

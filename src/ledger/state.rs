@@ -279,7 +279,10 @@ impl State {
         let entitled = |(id, identity): (&String, &Identity)| {
             let itself = identity.kind == IdentityKind::Device && *id == batch.device;
             let edge = identity.kind == IdentityKind::Edge;
-            !identity.revoked && identity.key == Some(attester.key) && (itself || edge)
+            // What was signed before a key was replaced may come after.
+            let own =
+                identity.key == Some(attester.key) || self.former_keys(id).contains(&attester.key);
+            !identity.revoked && own && (itself || edge)
         };
         if self.identities.iter().any(entitled) {
             return Ok(());

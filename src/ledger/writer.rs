@@ -256,6 +256,25 @@ impl Ledger {
             && rotation.identity.key == next
     }
 
+    /// Whether `draft` alone may be recorded next, with all that is signed in it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn takes(&self, draft: &Draft, now: Nanos) -> Result<(), String> {
+        if draft.rotates(self.signer.id()) && !self.may_rotate(draft) {
+            return Err("the key that was to be replaced is not in use any more".to_owned());
+        }
+        let drafts = std::slice::from_ref(draft);
+        let made = assemble(drafts, &self.state, &self.tip, &*self.signer, now);
+        let (block, _) = made.map_err(|error| match error {
+            AssembleError::Draft { why, .. } => why.to_string(),
+            error => error.to_string(),
+        })?;
+        let key = self.signer.public_key();
+        let signed = block.records.iter().try_for_each(|r| r.verify(&key));
+        signed.map_err(|e| e.to_string())
+    }
+
     /// The state after the newest durable block.
     pub fn state(&self) -> &State {
         &self.state

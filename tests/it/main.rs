@@ -6,6 +6,7 @@ mod access;
 mod alarms;
 mod attest;
 mod buffers;
+mod centres;
 mod checkpoints;
 mod cli;
 mod control;

@@ -225,7 +225,10 @@ fn whoever_may_not_replace_keys_does_not_and_the_old_file_is_told_from_the_new()
     let old = std::fs::read(plant.path("keys/hub.key")).unwrap();
     let file = plant.path("hub.toml");
     let config = std::fs::read_to_string(&file).unwrap();
-    let config = config.replace("[http]\n", "[http]\nroles = [\"security_admin\"]\n");
+    let config = config.replace(
+        "[http]\n",
+        "[http]\nroles = [\"observer\", \"security_admin\"]\n",
+    );
     std::fs::write(&file, config).unwrap();
     let hub = plant.run_hub();
     let new = run_json(&["keys", "rotate", "hub", "--url", hub.http_url(), "--json"]);
