@@ -268,7 +268,7 @@ impl HubActor {
             let (device, number) = (pipeline.plan.live.id.clone(), pipeline.number);
             let edge = match &pipeline.plan.intake {
                 Intake::Source(_) => None,
-                Intake::Edge(feed) => Some(feed.key),
+                Intake::Edge(feed) => Some(feed.keys.current()),
             };
             let before = pipeline.running.as_ref();
             let before = before.map(|r| (r.stop.clone(), r.credits.clone()));

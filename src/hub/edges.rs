@@ -4,10 +4,11 @@ use super::device::Feed;
 use super::{DeviceSetup, HubError};
 use crate::actors::edge_intake::EdgeFeed;
 use crate::actors::hub::Intake;
+use crate::actors::ledger::Keys;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::crypto::{HubKey, PeerKey, SealingKey, Signer};
 use crate::model::DeviceId;
-use crate::protocols::edge::{EdgeListener, Gate, HubCard, Introduction, NodeStatus};
+use crate::protocols::edge::{EdgeKeys, EdgeListener, Gate, HubCard, Introduction, NodeStatus};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -29,6 +30,10 @@ pub(super) struct Edges {
     signing: Arc<HubKey>,
     sealing: Arc<SealingKey>,
     nodes: Mutex<Vec<(String, PeerKey)>>,
+    /// What signs for each, by id; whoever takes its batches looks here.
+    keys: Mutex<BTreeMap<String, EdgeKeys>>,
+    /// Keys that edge nodes had, by id, as the ledger knows them.
+    former: Mutex<BTreeMap<String, Vec<PublicKey>>>,
     /// None for a hub that has no edge nodes.
     listener: Option<EdgeListener>,
 }
@@ -62,6 +67,8 @@ impl Edges {
             signing: signing.clone(),
             sealing: sealing.clone(),
             nodes: Mutex::default(),
+            keys: Mutex::default(),
+            former: Mutex::default(),
             listener,
         })
     }
@@ -73,6 +80,40 @@ impl Edges {
     /// The edge nodes as they are.
     pub(super) fn status(&self) -> Vec<NodeStatus> {
         self.listener.iter().flat_map(EdgeListener::nodes).collect()
+    }
+
+    /// Takes in which keys edge nodes had.
+    pub(super) fn know(&self, keys: &Keys) {
+        let edges = keys.identities.iter();
+        let edges = edges.filter(|(_, (identity, _))| identity.kind == IdentityKind::Edge);
+        let former = edges.map(|(id, (_, former))| (id.clone(), former.clone()));
+        *self.former.lock() = former.collect();
+        for (id, key) in self.nodes.lock().iter() {
+            self.keys_of(id, key.own);
+        }
+    }
+
+    /// What signs for the edge node `id`, which, if it is a new one, has the key `own`.
+    fn signs_for(&self, id: &str, own: PublicKey) -> EdgeKeys {
+        let known = self.keys.lock().get(id).cloned();
+        known.unwrap_or_else(|| self.keys_of(id, own))
+    }
+
+    /// From now on the edge node `id` has the key `own`.
+    fn keys_of(&self, id: &str, own: PublicKey) -> EdgeKeys {
+        let former = self.former.lock().get(id).cloned().unwrap_or_default();
+        let mut keys = self.keys.lock();
+        match keys.get(id) {
+            Some(known) => {
+                known.set(own, former);
+                known.clone()
+            }
+            None => {
+                let new = EdgeKeys::new(own, former);
+                keys.insert(id.to_owned(), new.clone());
+                new
+            }
+        }
     }
 
     /// Looks whether these edge nodes can be let in; nothing changes yet.
@@ -119,6 +160,9 @@ impl Edges {
     /// Lets them in, and sends the others away.
     pub(super) fn admit(&self, admission: Admission) {
         *self.nodes.lock() = admission.nodes.clone();
+        for (id, key) in &admission.nodes {
+            self.keys_of(id, key.own);
+        }
         if let Some(listener) = &self.listener {
             listener.admit(admission.tls, &admission.nodes);
         }
@@ -162,7 +206,7 @@ impl Edges {
         let (id, tags) = (device.id.clone(), device.tags.clone());
         Ok(Intake::Edge(EdgeFeed {
             gate: Arc::new(Gate::new(id, edge, tags, device.grade)),
-            key: key.own,
+            keys: self.signs_for(edge, key.own),
             sealing: self.sealing.clone(),
         }))
     }

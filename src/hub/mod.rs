@@ -38,7 +38,9 @@ use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
-use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
+use crate::actors::ledger::{
+    BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus, keys_of,
+};
 use crate::actors::session::{Book, SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
@@ -264,6 +266,7 @@ impl HubBuilder {
         signing.abandon()?;
         erasure::resume(&*store);
         let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
+        edges.know(&keys_of(&ledger));
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
         let rotations = ledger.rotations().to_vec();

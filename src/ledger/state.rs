@@ -433,14 +433,13 @@ impl State {
             }
             None => return,
         };
+        let keys = self.keys_with(key);
         let attested = self.attested.change();
-        match attested.get_mut(&batch.device) {
-            Some(known) => known.insert(key, tip),
-            None => attested
-                .entry(batch.device.clone())
-                .or_default()
-                .insert(key, tip),
+        let known = match attested.get_mut(&batch.device) {
+            Some(known) => known,
+            None => attested.entry(batch.device.clone()).or_default(),
         };
+        known.extend(keys.into_iter().map(|key| (key, tip)));
     }
 
     fn enter_identity(&mut self, body: &RecordBody, identity: &IdentityContent) {

@@ -24,6 +24,18 @@ impl State {
             .or_else(|| self.former_owner(key))
     }
 
+    /// All keys that the owner of `key` has, or had.
+    pub(super) fn keys_with(&self, key: PublicKey) -> Vec<PublicKey> {
+        let of_owner = |(id, former): (&String, &Vec<PublicKey>)| {
+            let current = self.identities.get(id).and_then(|identity| identity.key);
+            let all = former.iter().copied().chain(current);
+            let all: Vec<_> = all.collect();
+            all.contains(&key).then_some(all)
+        };
+        let all = self.former_keys.iter().find_map(of_owner);
+        all.unwrap_or_else(|| vec![key])
+    }
+
     pub(super) fn check_rotation(
         &self,
         body: &RecordBody,

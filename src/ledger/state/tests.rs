@@ -679,3 +679,39 @@ fn assembled(drafts: &[Draft]) -> Result<(), AssembleError> {
     let state = State::new(SUITE, "plant");
     assemble(&all, &state, &Tip::NONE, &signer, 1_000).map(drop)
 }
+
+#[test]
+fn what_was_signed_before_a_key_was_replaced_may_come_after_and_counts_for_its_owner() {
+    let edge = ("edge-1", IdentityKind::Edge);
+    let key = |byte| TestSigner::new(SUITE, "edge-1", byte);
+    let enrolled = enrol("edge-1", IdentityKind::Edge, Some(key(3).public_key()));
+    let batch = |sequence: u64, byte: u8| {
+        let mut batch = batch_content(SUITE, "press-1", 1, sequence);
+        let signature = key(byte).sign(&attestation_message(SUITE, &batch));
+        let key = key(byte).public_key();
+        batch.attester = Some(Attestation { key, signature });
+        Draft::store(10, batch)
+    };
+    let change = Draft::rotate(5, "user:anna", rotation(edge, (3, 4), true));
+    let drafts = [
+        enrolled.clone(),
+        batch(1, 3),
+        change,
+        batch(2, 3),
+        batch(3, 4),
+    ];
+    for upto in 3..=drafts.len() {
+        let state = apply_all(&records(&drafts[..upto])).unwrap();
+        let of_device = &state.attested()["press-1"];
+        let newest = of_device[&key(4).public_key()];
+        assert_eq!(newest.sequence, [1, 2, 3][upto - 3]);
+    }
+    let stranger = [enrolled, batch(1, 9)];
+    assert!(matches!(
+        assembled(&stranger),
+        Err(AssembleError::Draft {
+            why: ApplyError::Attester(_),
+            ..
+        })
+    ));
+}

@@ -18,7 +18,7 @@ pub use acting::EdgeControl;
 pub use gate::{Backlog, Contact, Entrance, Gate};
 pub use hub_side::{EdgeListener, HubCard, ListenError, NodeStatus};
 pub use introduction::{Introduction, IntroductionError};
-pub use upload::{Content, Packer, Unpacker, Upload, UploadError, UploadFault};
+pub use upload::{Content, EdgeKeys, Packer, Unpacker, Upload, UploadError, UploadFault};
 
 /// Name and kind of a tag, as both sides compare them.
 pub fn tag_card(tag: &TagSpec) -> (String, String) {
