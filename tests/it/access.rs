@@ -267,8 +267,7 @@ fn a_device_that_is_refused_again_and_again_is_cut_off_until_somebody_lets_it_in
 
 #[test]
 fn who_is_put_out_is_out_at_once_and_sessions_are_on_record() {
-    let (site, other, another) = (Site::new(96), Site::new(97), Site::new(98));
-    let press = press();
+    let (site, other, press) = (Site::new(96), Site::new(97), press());
     let hub = site.hub().device(press.setup(1)).start().unwrap();
     let pki = tempfile::tempdir().unwrap();
     let faces = Faces {
@@ -295,12 +294,8 @@ fn who_is_put_out_is_out_at_once_and_sessions_are_on_record() {
         a.kind == "access-refused" && a.object == "access:subject/user:anonymous"
     };
     assert!(site.recorded().access.iter().any(refused));
-    reader.shutdown().unwrap();
     change(&hub, &zoe, black(false)).unwrap();
-    let reader = another
-        .hub()
-        .device(crate::faces::scada(&url, &press.setup(1)));
-    let reader = reader.start().unwrap();
+    press.scan(EPOCH + MS, [2.5]);
     site::up(&reader, "scada");
     reader.shutdown().unwrap();
     faces.close(&hub.runtime());

@@ -3,7 +3,7 @@
 
 use super::fill::fill;
 use super::line::Line;
-use super::publish::{End, is_gone, publish};
+use super::publish::{End, Waiting, is_gone, publish};
 use super::subscription::Subscription;
 use crate::model::{Nanos, Quality, now};
 use opcua::types::{AttributeId, Error};
@@ -45,12 +45,13 @@ pub(super) async fn keep(
     slot: Slot,
     after_outage: bool,
 ) {
-    let start = |subscription: &Arc<Subscription>| {
-        AbortOnDropHandle::new(tokio::spawn(publish(line.clone(), subscription.clone())))
+    let start = |subscription: &Arc<Subscription>, waiting| {
+        let publish = publish(line.clone(), subscription.clone(), waiting);
+        AbortOnDropHandle::new(tokio::spawn(publish))
     };
     let fill_now = || Some(AbortOnDropHandle::new(tokio::spawn(fill(line.clone()))));
     let mut began = Instant::now();
-    let mut publishing = start(&subscription);
+    let mut publishing = start(&subscription, Waiting::default());
     let mut filling = if after_outage { fill_now() } else { None };
     let mut learning = learn_history(&line, &subscription);
     let mut looking = interval(LOOK_AGAIN);
@@ -64,9 +65,9 @@ pub(super) async fn keep(
     loop {
         tokio::select! {
             end = &mut publishing => {
-                let reason = match end {
-                    Ok(End::Dropped(reason)) => reason,
-                    Ok(End::Broken(reason)) => return line.inbox.close(reason),
+                let (reason, waiting) = match end {
+                    Ok((End::Dropped(reason), waiting)) => (reason, waiting),
+                    Ok((End::Broken(reason), _)) => return line.inbox.close(reason),
                     Err(_) => return line.inbox.close("the client stopped".into()),
                 };
                 tracing::warn!(device = %line.wanted.device, reason, "subscribing again");
@@ -79,7 +80,7 @@ pub(super) async fn keep(
                     Err(error) => return line.inbox.close(format!("{reason}, and gives no other ({error})")),
                 };
                 *slot.lock() = Some(subscription.clone());
-                publishing = start(&subscription);
+                publishing = start(&subscription, waiting.next_round());
                 filling = fill_now();
                 learning = learn_history(&line, &subscription);
             }

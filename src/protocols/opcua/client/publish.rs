@@ -8,12 +8,13 @@ use super::part::Part;
 use super::session::silence;
 use super::subscription::Subscription;
 use crate::model::now;
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use opcua::client::UARequest;
 use opcua::client::services::{Publish, Republish};
 use opcua::types::{
-    DataChangeNotification, NotificationMessage, PublishResponse, StatusChangeNotification,
+    DataChangeNotification, Error, NotificationMessage, PublishResponse, StatusChangeNotification,
     StatusCode, SubscriptionAcknowledgement, match_extension_object_owned,
 };
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const FAILURES: usize = 5;
 /// Lost messages that are asked for again; where more are lost, only the history can help.
 const REPUBLISH: u32 = 200;
+/// Number of a subscription's first message.
+const FIRST: u32 = 1;
 
 /// Why there will be no more notifications.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,10 +42,49 @@ pub(super) enum End {
     Broken(String),
 }
 
+/// The requests that wait at the server. They are the session's, not a subscription's: whatever ends a
+/// subscription, the server keeps them and answers the oldest first, so whoever forgot them would miss
+/// the first messages of the next one.
+#[derive(Default)]
+pub(super) struct Waiting {
+    requests: FuturesUnordered<BoxFuture<'static, (u64, Result<PublishResponse, Error>)>>,
+    /// How many times all was subscribed anew.
+    round: u64,
+}
+
+impl Waiting {
+    /// From now on for another subscription.
+    pub(super) fn next_round(mut self) -> Self {
+        self.round += 1;
+        self
+    }
+
+    fn ask(&mut self, line: &Arc<Line>, acknowledge: Vec<SubscriptionAcknowledgement>) {
+        let request = Publish::new(&line.session)
+            .acks(acknowledge)
+            .timeout(REQUEST_TIMEOUT);
+        let (line, round) = (line.clone(), self.round);
+        let answer = async move { (round, request.send(line.session.channel()).await) };
+        self.requests.push(answer.boxed());
+    }
+}
+
 /// Publishes until it ends. The server answers each request for one subscription, the one whose turn it
 /// is; one that is not heard ends them all, so that they begin anew together.
-pub(super) async fn publish(line: Arc<Line>, subscription: Arc<Subscription>) -> End {
-    let mut asked = FuturesUnordered::new();
+pub(super) async fn publish(
+    line: Arc<Line>,
+    subscription: Arc<Subscription>,
+    mut waiting: Waiting,
+) -> (End, Waiting) {
+    let end = publish_until(line, subscription, &mut waiting).await;
+    (end, waiting)
+}
+
+async fn publish_until(
+    line: Arc<Line>,
+    subscription: Arc<Subscription>,
+    waiting: &mut Waiting,
+) -> End {
     let mut most = usize::MAX;
     let mut failures = 0;
     let mut silent = Silence::default();
@@ -53,19 +95,15 @@ pub(super) async fn publish(line: Arc<Line>, subscription: Arc<Subscription>) ->
     };
     loop {
         let parts = stream.subscription.parts();
-        while asked.len() < most.min(parts.len() + SPARE) {
-            let request = Publish::new(&line.session)
-                .acks(std::mem::take(&mut stream.acknowledge))
-                .timeout(REQUEST_TIMEOUT);
-            let line = line.clone();
-            asked.push(async move { request.send(line.session.channel()).await });
+        while waiting.requests.len() < most.min(parts.len() + SPARE) {
+            waiting.ask(&line, std::mem::take(&mut stream.acknowledge));
         }
         let margin = (silence(&line.config) / 2).max(MARGIN);
         let left = silent.left(&parts, margin);
         let began = Instant::now();
-        let answer = timeout(left, asked.next()).await;
+        let answer = timeout(left, waiting.requests.next()).await;
         silent.waited(began.elapsed());
-        let answer = match answer {
+        let (round, answer) = match answer {
             Ok(Some(answer)) => answer,
             Ok(None) => continue,
             Err(_) => return End::Dropped("it said nothing of a subscription for too long".into()),
@@ -82,7 +120,9 @@ pub(super) async fn publish(line: Arc<Line>, subscription: Arc<Subscription>) ->
             Err(error) => error.status(),
         };
         match status {
-            StatusCode::BadTooManyPublishRequests => most = asked.len().max(1),
+            StatusCode::BadTooManyPublishRequests => most = waiting.requests.len().max(1),
+            // Said of the subscription that was given up.
+            StatusCode::BadNoSubscription if round < waiting.round => {}
             StatusCode::BadNoSubscription | StatusCode::BadSubscriptionIdInvalid => {
                 return End::Dropped(format!("it has no such subscription any more ({status})"));
             }
@@ -149,15 +189,23 @@ impl Messages {
             .as_ref()
             .is_some_and(|d| !d.is_empty());
         let expected = *part.expected.lock();
-        if let Some(expected) = expected {
-            match sequence.wrapping_sub(expected) {
-                0 => {}
-                missed if missed < 1 << 31 => {
-                    self.republish(&part, (expected, missed), has_data).await;
-                }
-                // It came already.
-                _ => return None,
+        // The first has number 1 (OPC 10000-4, 5.14.1.1); of a server that counts otherwise, it is the
+        // first that came.
+        let begins = || {
+            if sequence <= REPUBLISH {
+                FIRST
+            } else {
+                sequence
             }
+        };
+        let expected = expected.unwrap_or_else(begins);
+        match sequence.wrapping_sub(expected) {
+            0 => {}
+            missed if missed < 1 << 31 => {
+                self.republish(&part, (expected, missed), has_data).await;
+            }
+            // It came already.
+            _ => return None,
         }
         // A sign of life has the number of the message that comes next.
         let next = if has_data {

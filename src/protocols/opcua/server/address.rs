@@ -1,6 +1,6 @@
 //! The address space: `Objects/Weighbridge/Devices/<device>/<tag>` and `Objects/Weighbridge/Ledger`.
 
-use super::points::LEDGER_FIELDS;
+use super::origin::LEDGER_FIELDS;
 use super::units::engineering_units;
 use crate::model::{TagSpec, ValueKind};
 use opcua::server::address_space::{

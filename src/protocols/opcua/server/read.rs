@@ -1,7 +1,8 @@
 //! One request to read many variables. Most of them are neighbours of one device and of one moment:
 //! its live state is locked once for a run of them, and a time is made into OPC UA's once.
 
-use super::points::{Group, Origin, Reading, date_time, variant};
+use super::origin::{Origin, Reading, date_time, variant};
+use super::points::Group;
 use crate::live_view::{DeviceLive, Shown};
 use crate::model::Nanos;
 use opcua::types::{DataValue, DateTime, NodeId, StatusCode, TimestampsToReturn};

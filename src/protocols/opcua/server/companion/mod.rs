@@ -15,7 +15,8 @@ pub(super) mod types;
 
 pub use config::{MachineKind, MachineryConfig, MotionDeviceCategory, TagRole};
 
-use super::points::{Group, Origin};
+use super::origin::Origin;
+use super::points::Group;
 use crate::live_view::DeviceLive;
 use crate::model::DeviceId;
 use instance::Builder;

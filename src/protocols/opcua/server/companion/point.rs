@@ -67,7 +67,7 @@ impl Shape {
         let whole =
             |low: f64, high: f64| number.filter(|n| n.fract() == 0.0 && (low..=high).contains(n));
         match self {
-            Self::Plain => Some(super::super::points::variant(value)),
+            Self::Plain => Some(super::super::origin::variant(value)),
             Self::Double => number.map(Variant::Double),
             Self::Boolean => number.map(|n| Variant::Boolean(n != 0.0)),
             Self::UInt16 => whole(0.0, 65_535.0).map(|n| Variant::UInt16(n as u16)),

@@ -14,8 +14,8 @@ mod raw;
 mod simple;
 
 use super::nodes::Tags;
+use super::origin::{UNIX_EPOCH_TICKS, date_time, variant};
 use super::parts::Past;
-use super::points::{UNIX_EPOCH_TICKS, date_time, variant};
 use crate::access::{Caller, Gate, Right};
 use crate::model::{DeviceId, Nanos, Value, now};
 use crate::protocols::ports::{HistoryError, HistoryPort, PastRequest, PastSample, PastTag};
