@@ -1,6 +1,7 @@
 //! `weighbridge keys`: the keys that a hub's ledger knows, and another one for the hub.
 
 use super::http_get::{HubUrl, get_json, post_json};
+use super::next_key::MakeArgs;
 use super::output::{self, Align, Style, cell};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -16,6 +17,8 @@ const CENTRES: &str = "/api/v1/keys/centres";
 Examples:
   weighbridge keys                 the keys of hub, edge nodes and devices, and those they had
   weighbridge keys rotate hub      a new signing key for the running hub, at once
+  weighbridge keys make edge:edge-1 new.key --chain main --replaces cell-a/keys/edge.key
+  weighbridge keys enrol new.key.enrol.json
 
 The old key signs a record that gives the hub the new one, and from the next block on the new one signs. The
 new key takes the file of the old one, which is overwritten; edge nodes find it out by themselves. What was
@@ -50,9 +53,11 @@ enum Act {
         /// What each prints with `weighbridge centre card`
         cards: Vec<PathBuf>,
     },
-    /// Enrol who has a key that key generation centres helped to make
+    /// Make another key for an edge node or device; no hub is asked
+    Make(MakeArgs),
+    /// Show the hub the key that somebody has now: one that `make` or key generation centres made
     Enrol {
-        /// What `weighbridge centre answer` has written
+        /// What `weighbridge keys make` or `weighbridge centre answer` has written
         file: PathBuf,
     },
     /// Have it recorded who keeps a key from being made
@@ -69,8 +74,12 @@ enum Whose {
 }
 
 pub(super) fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
+    if let Some(Act::Make(make)) = &args.act {
+        make.run()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let answer = match &args.act {
-        None => get_json(&args.url, "/api/v1/keys", &[])?,
+        None | Some(Act::Make(_)) => get_json(&args.url, "/api/v1/keys", &[])?,
         Some(Act::Rotate(Whose::Hub)) => {
             post_json(&args.url, "/api/v1/keys/hub/rotate", &json!({}))?
         }
@@ -91,7 +100,7 @@ pub(super) fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     }
     let height = &answer["height"];
     output::print(&match &args.act {
-        None => text(&answer, Style::stdout()),
+        None | Some(Act::Make(_)) => text(&answer, Style::stdout()),
         Some(Act::Rotate(_)) => rotated(&answer),
         Some(Act::Centres { cards }) if cards.is_empty() => sets(&answer),
         Some(Act::Centres { .. }) => format!(

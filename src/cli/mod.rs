@@ -27,6 +27,7 @@ mod keys;
 mod ledger_from;
 mod live;
 mod log;
+mod next_key;
 mod output;
 mod profile;
 mod prove;

@@ -238,8 +238,15 @@ pub fn sign(checkpoint: &Checkpoint, key: &CheckpointKey, hub: &dyn Signer) -> N
     let text = checkpoint.to_string();
     let origin = &checkpoint.origin;
     let mut signatures = vec![key.sign(origin, &text)];
-    let own = hub.sign(&hub.suite().hash(&[text.as_bytes()]));
-    let line = hub_key(origin, hub.public_key()).line_of_hub(&own);
+    let message = hub.suite().hash(&[text.as_bytes()]);
+    let (by, own) = loop {
+        let (by, own) = (hub.public_key(), hub.sign(&message));
+        // It may just get another key; one that it had does not come back.
+        if hub.public_key() == by {
+            break (by, own);
+        }
+    };
+    let line = hub_key(origin, by).line_of_hub(&own);
     signatures.extend(line);
     Note { text, signatures }
 }

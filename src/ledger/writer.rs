@@ -111,7 +111,8 @@ pub enum LedgerError {
     /// The hub has another key by now.
     #[error(
         "the ledger has given `{hub}` another key than {given}: since then it signs by {current}; put the \
-         file of that key where `signing_key` says (the one from before is of no use any more)"
+         file of that key where `signing_key` says (the one from before is of no use any more); where a file \
+         of the same name with `.next` lies beside it, start the hub, which puts it there"
     )]
     FormerKey {
         /// The hub.
@@ -174,13 +175,14 @@ impl Ledger {
             }
         }
         let reading = head.read()?;
-        let newest = match read_head(&reading, &chain, &*signer) {
+        let (newest, by_own) = match read_head(&reading, &chain, &*signer) {
             Err(LedgerError::HeadSignature(why)) => {
                 return Err(replaced(&*store, &chain, &*signer).unwrap_or(why.into()));
             }
             read => read?,
         };
-        let followed = follow_store(&*store, &chain, signer.suite(), newest.as_ref())?;
+        let head = newest.as_ref().map(|head| (head, by_own));
+        let followed = follow_store(&*store, &chain, signer.suite(), head)?;
         let (state, tip, rotations) = followed.into_parts();
         let mut ledger = Self {
             store,
@@ -393,14 +395,16 @@ fn check_sealed(drafts: &[Draft], puts: &[Put]) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// The newest head, and whether it is signed by the hub's own key, not by the one that is to follow: that one
+/// vouches for nothing before the chain has said so itself.
 fn read_head(
     reading: &HeadReading,
     chain: &ChainConfig,
     signer: &dyn Signer,
-) -> Result<Option<Head>, LedgerError> {
+) -> Result<(Option<Head>, bool), LedgerError> {
     let Some(bytes) = reading.heads.first() else {
         // A first head that was torn leaves one damaged slot; then only the first block can be there.
-        return Ok(None);
+        return Ok((None, true));
     };
     let head = Head::from_bytes(bytes).map_err(|e| LedgerError::Head(e.to_string()))?;
     if head.chain != chain.id {
@@ -416,8 +420,9 @@ fn read_head(
         // Or by the key that was to follow, when the hub ended before its file had taken its place.
         let next = signer.successor().ok_or(why)?;
         head.verify(&next, &check).map_err(|_| why)?;
+        return Ok((Some(head), false));
     }
-    Ok(Some(head))
+    Ok((Some(head), true))
 }
 
 /// Whether `signer` has the key that `state` has of it; goes over to its next one where that is it.
@@ -445,7 +450,7 @@ fn follow_store(
     store: &dyn Store,
     chain: &ChainConfig,
     suite: Suite,
-    head: Option<&Head>,
+    head: Option<(&Head, bool)>,
 ) -> Result<Follower, LedgerError> {
     let check = KeyCache::default();
     let mut follower = Follower::new(suite, &chain.id);
@@ -462,12 +467,13 @@ fn follow_store(
         }
         let block: Block =
             decode("block", &value).map_err(|why| LedgerError::Decode { height, why })?;
-        let vouched = head.is_some_and(|h| height <= h.height);
+        let vouched = head.is_some_and(|(h, by_own)| by_own && height <= h.height);
         let check = (!vouched).then_some(&check as &dyn weighbridge_verifier::SignatureCheck);
         follower
             .follow(&block, check)
             .map_err(|why| LedgerError::Follow { height, why })?;
-        if head.is_some_and(|h| h.height == height && h.block_hash != follower.tip().hash) {
+        let named = head.filter(|(h, _)| h.height == height);
+        if named.is_some_and(|(h, _)| h.block_hash != follower.tip().hash) {
             return Err(LedgerError::Differs(height));
         }
     }

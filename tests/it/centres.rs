@@ -256,6 +256,49 @@ fn the_commands_make_and_enrol_a_key() {
     let edge = keys.iter().find(|known| known["id"] == "edge-9").unwrap();
     let identity = Identity::load(&plant.path("cell/edge-1.key"), "edge-9").unwrap();
     assert_eq!(edge["key"], identity.public_key().to_string());
+
+    // An ordinary key takes its place, with its word and, when it is lost, without.
+    let (second, third) = (text("second.key"), text("third.key"));
+    let make = [
+        "keys",
+        "make",
+        "edge:edge-9",
+        &second,
+        "--chain",
+        "main",
+        "--replaces",
+    ];
+    let first = text("cell/edge-1.key");
+    said(&[&make[..], &[&*first]].concat());
+    let enrol = |file: &str| {
+        run(&[
+            "keys",
+            "enrol",
+            &format!("{file}.enrol.json"),
+            "--url",
+            &url,
+        ])
+    };
+    assert!(enrol(&second).status.success());
+    let refused = failed(&enrol(&second));
+    assert!(
+        refused.contains("another key than the one that is to be replaced"),
+        "{refused}"
+    );
+    let had = Identity::load(Path::new(&second), "edge-9").unwrap();
+    let had = had.public_key().to_string();
+    let make = [
+        "keys",
+        "make",
+        "edge:edge-9",
+        &third,
+        "--chain",
+        "main",
+        "--lost",
+        &had,
+    ];
+    said(&make);
+    assert!(enrol(&third).status.success());
     hub.kill();
     plant.verify_is_clean();
 }

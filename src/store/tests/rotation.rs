@@ -197,3 +197,25 @@ fn a_full_disk_takes_the_change_when_there_is_room() {
     store(&mut ledger, &*key).unwrap();
     assert_eq!(site.verify(&old).findings, []);
 }
+
+#[test]
+fn a_hub_that_ended_before_its_file_was_in_place_goes_on_by_the_new_key() {
+    for blocks in 0..3 {
+        let site = Site::new(4);
+        let (mut ledger, key) = site.open().unwrap();
+        store(&mut ledger, &*key).unwrap();
+        let rotation = key.prepare(CHAIN).unwrap();
+        let new = rotation.identity.key.unwrap();
+        let draft = Draft::rotate(2_000, "user:anna", rotation);
+        ledger.append(&[draft], Vec::new(), 2_000).unwrap();
+        for _ in 0..blocks {
+            store(&mut ledger, &*key).unwrap();
+        }
+        drop((ledger, key));
+        assert_eq!(files(site.keys.path()), 2);
+        let (mut ledger, key) = site.open().unwrap();
+        assert_eq!((key.public_key(), files(site.keys.path())), (new, 1));
+        store(&mut ledger, &*key).unwrap();
+        assert_eq!(site.verify(&site.first).findings, []);
+    }
+}
