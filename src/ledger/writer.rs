@@ -181,8 +181,8 @@ impl Ledger {
             }
             read => read?,
         };
-        let head = newest.as_ref().map(|head| (head, by_own));
-        let followed = follow_store(&*store, &chain, signer.suite(), head)?;
+        let vouching = newest.as_ref().map(|head| (head, by_own));
+        let followed = follow_store(&*store, &chain, signer.suite(), vouching)?;
         let (state, tip, rotations) = followed.into_parts();
         let mut ledger = Self {
             store,
