@@ -666,7 +666,7 @@ impl Handler<RecordedKeys> for LedgerActor {
     type Result = ResponseFuture<Keys>;
 
     fn handle(&mut self, _: RecordedKeys, _: &mut Self::Context) -> Self::Result {
-        let wait = self.look(|ledger| keys_of(ledger));
+        let wait = self.look(keys_of);
         Box::pin(async move { wait.await.unwrap_or_default() })
     }
 }

@@ -104,7 +104,7 @@ impl LedgerTree {
         let height = height_of(&at).ok_or(CheckpointError::Missing(0))?;
         let why = |why| CheckpointError::Damaged { height, why };
         let block: Block = decode("block", &value).map_err(why)?;
-        let given = block.records.iter().filter_map(rotation::of_hub).last();
+        let given = block.records.iter().filter_map(rotation::of_hub).next_back();
         if let Some((_, given)) = given {
             return Ok(given == *key);
         }
