@@ -126,9 +126,10 @@ SEALED = fields(hash=HASH, length=U64, key_epoch=U64)
 BATCH = fields(device=text, epoch=U64, sequence=U64, samples=U32, grade=U8, inner_root=HASH, sealed=option(SEALED),
                verdict=fields(**{"class": choice("accepted", "out_of_control", "invalid"), "chart": text, "rule": text}),
                judged_by=HASH, attester=option(fields(key=KEY, signature=SIGNATURE)))
-CONTENT = one_of(batch=BATCH, document=fields(kind=text, version=U64, commitment=HASH, sealed=SEALED),
-                 identity=fields(id=text, kind=choice("hub", "edge", "device", "user"), key=option(KEY)),
-                 commitment=HASH, message=fields(kind=text, commitment=HASH, sealed=SEALED))
+IDENTITY = fields(id=text, kind=choice("hub", "edge", "device", "user"), key=option(KEY))
+CONTENT = one_of(batch=BATCH, document=fields(kind=text, version=U64, commitment=HASH, sealed=SEALED), identity=IDENTITY,
+                 commitment=HASH, message=fields(kind=text, commitment=HASH, sealed=SEALED),
+                 rotation=fields(identity=IDENTITY, replaces=KEY, proof=SIGNATURE, consent=option(SIGNATURE)))
 ACTION = choice("enrol", "revoke", "configure", "store", "read", "control", "grant", "release", "refuse", "session",
                 "summary", "exchange", "membership", "erase", "acknowledge", "alarm")
 BODY = fields(version=U8, chain=text, hub=text, sequence=U64, previous=HASH, time=I64, subject=text, action=ACTION,
@@ -217,6 +218,13 @@ def check_record(shown, header, hubs):
                 + U8(batch["grade"]) + HASH(batch["inner_root"]))
         message = sha256(b"weighbridge/attestation/v1\0", said)
         check_signature(batch["attester"]["key"], message, batch["attester"]["signature"])
+    if rotation := content.get("rotation"):
+        identity = rotation["identity"]
+        need(identity["key"], "a rotation without a key")
+        message = sha256(b"weighbridge/rotation/v1\0", text(body["chain"]), IDENTITY(identity), KEY(rotation["replaces"]))
+        check_signature(identity["key"], message, rotation["proof"])
+        if rotation["consent"]:
+            check_signature(rotation["replaces"], message, rotation["consent"])
     if shown["samples"]:
         stored = batch and body["action"] == "store" and body["response"] == "accepted" and batch["sealed"]
         need(stored and batch["verdict"]["class"] != "invalid", "samples of something that is not a stored batch")
@@ -231,10 +239,11 @@ def check_record(shown, header, hubs):
 
 def key_change(body, hubs):
     """The hub whose key the record changes, with the old key and the new one."""
-    hub = body["content"].get("identity") or {}
+    rotation = body["content"].get("rotation") or {"identity": {}, "replaces": None}
+    hub, old = rotation["identity"], rotation["replaces"]
     said = body["action"] == "membership" and body["response"] == "accepted" and hub.get("kind") == "hub" and hub["key"]
-    changed = said and hub["id"] in hubs and hub["key"] != hubs[hub["id"]]
-    return (hub["id"], hubs[hub["id"]], hub["key"]) if changed else None
+    changed = said and hub["id"] == body["hub"] and hubs.get(hub["id"]) == old and hub["key"] != old
+    return (hub["id"], old, hub["key"]) if changed else None
 
 
 def check_block(block, validators):

@@ -17,22 +17,21 @@ use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
 use crate::model::{Batch, now};
 use crate::protocols::edge::wire::{DeviceLink, Standing};
-use crate::protocols::edge::{Contact, Gate, Said, Unpacker, Upload};
+use crate::protocols::edge::{Contact, EdgeKeys, Gate, Said, Unpacker, Upload};
 use actix::Recipient;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use weighbridge_verifier::PublicKey;
 
 /// How a device is fed by an edge node.
 #[derive(Clone)]
 pub struct EdgeFeed {
     /// Where its batches come in.
     pub gate: Arc<Gate>,
-    /// The edge node's key.
-    pub key: PublicKey,
+    /// The edge node's keys.
+    pub keys: EdgeKeys,
     /// Opens what is sealed to this hub.
     pub sealing: Arc<SealingKey>,
 }
@@ -258,7 +257,7 @@ impl EdgeIntake {
 
     fn new_unpacker(&self) -> Unpacker {
         let gate = &self.feed.gate;
-        let (key, sealing) = (self.feed.key, self.feed.sealing.clone());
+        let (key, sealing) = (self.feed.keys.clone(), self.feed.sealing.clone());
         Unpacker::new(gate.tags.clone(), gate.grade, key, sealing)
     }
 

@@ -26,8 +26,8 @@ use crate::ledger::seal::BatchSealer;
 use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
 use crate::protocols::Source;
-use crate::protocols::edge::EdgeControl;
 use crate::protocols::edge::wire::Standing;
+use crate::protocols::edge::{EdgeControl, EdgeKeys};
 use crate::protocols::ports::AccessPort;
 use crate::validation::ChartHistory;
 use actix::prelude::*;
@@ -274,10 +274,10 @@ impl HubActor {
         let device = &plan.live.id;
         let possession = match (&plan.intake, &plan.attester) {
             (Intake::Edge(feed), _) => {
-                Possession::new(at, device, (&feed.gate.edge, feed.key), epoch)
+                Possession::new(at, device, (&feed.gate.edge, feed.keys.clone()), epoch)
             }
             (Intake::Source(_), Some(own)) => {
-                let signer = (own.id(), own.public_key());
+                let signer = (own.id(), EdgeKeys::new(own.public_key(), Vec::new()));
                 Possession::new(at, device, signer, epoch).local(own.clone())
             }
             (Intake::Source(_), None) => return None,
@@ -307,7 +307,7 @@ impl HubActor {
             let (device, number) = (pipeline.plan.live.id.clone(), pipeline.number);
             let edge = match &pipeline.plan.intake {
                 Intake::Source(_) => None,
-                Intake::Edge(feed) => Some(feed.key),
+                Intake::Edge(feed) => Some(feed.keys.current()),
             };
             let before = pipeline.running.as_ref();
             let before = before.map(|r| (r.stop.clone(), r.credits.clone()));

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot, watch};
-use weighbridge_verifier::{Block, Hash, PublicKey};
+use weighbridge_verifier::{Block, CentresContent, Hash, PublicKey};
 
 /// When a block closes, whichever comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,13 @@ pub struct Settle {
 #[rtype(result = "Result<u64, RecordFault>")]
 pub struct Record(pub SealedAct);
 
+/// Record what is looked at first, and comes last in a block that is closed at once: a key that takes the place
+/// of another, key generation centres. Answers with the block's height when it is durable; if it gives
+/// the hub a key, the hub signs by that one then.
+#[derive(Message)]
+#[rtype(result = "Result<u64, RecordFault>")]
+pub struct RecordLast(pub Draft);
+
 /// Why an act is not known to be durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordFault {
@@ -97,6 +104,9 @@ pub enum RecordFault {
     /// Too many acts wait for their block.
     #[error("too many acts wait to be recorded")]
     Busy,
+    /// It may not come next, and was not taken.
+    #[error("{0}")]
+    Refused(String),
     /// The ledger is gone, or ended before the act was written.
     #[error("the ledger has stopped")]
     Stopped,
@@ -140,6 +150,22 @@ pub struct KnownIdentities(pub Vec<String>);
 #[derive(Message)]
 #[rtype(result = "Option<(State, u64)>")]
 pub struct CurrentState;
+
+/// Asks for the keys of all identities. Answers as [`RecordedSettings`] does.
+#[derive(Message)]
+#[rtype(result = "Keys")]
+pub struct RecordedKeys;
+
+/// The keys of all identities.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    /// Identities, each with the keys that it had before, oldest first, by id.
+    pub identities: BTreeMap<String, (Identity, Vec<PublicKey>)>,
+    /// The records by which hubs changed their keys, in order.
+    pub rotations: Vec<weighbridge_verifier::Record>,
+    /// The versions of the set of key generation centres.
+    pub centres: Vec<CentresContent>,
+}
 
 /// A block is durable: what was acknowledged with it.
 #[derive(Clone, Debug)]
@@ -205,6 +231,14 @@ struct Open {
     settles: Vec<Settle>,
     /// Who waits for an act in it.
     acts: Vec<ActDone>,
+    /// What is looked at first, and comes last.
+    last: Option<(Draft, ActDone)>,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.drafts.is_empty() && self.last.is_none()
+    }
 }
 
 /// A look at the ledger, between two blocks.
@@ -303,10 +337,11 @@ impl LedgerActor {
     }
 
     fn schedule(&mut self, ctx: &mut Context<Self>) {
-        if self.ledger.is_none() || self.refused.is_some() || self.open.drafts.is_empty() {
+        if self.ledger.is_none() || self.refused.is_some() || self.open.is_empty() {
             return;
         }
-        if self.open.drafts.len() >= self.limits.records || !self.open.acts.is_empty() {
+        let waits = !self.open.acts.is_empty() || self.open.last.is_some();
+        if self.open.drafts.len() >= self.limits.records || waits {
             self.write(ctx);
         } else if self.timer.is_none() {
             self.timer = Some(ctx.run_later(self.limits.age, |actor, ctx| {
@@ -329,17 +364,27 @@ impl LedgerActor {
             Some(_) => Open::default(),
             None => std::mem::take(&mut self.open),
         };
-        if refused.is_none() && open.drafts.is_empty() {
+        let again = refused.is_some();
+        let Open {
+            mut drafts,
+            puts,
+            settles,
+            mut acts,
+            last,
+        } = open;
+        if let Some((draft, done)) = last {
+            match ledger.takes(&draft, now()) {
+                Ok(()) => {
+                    drafts.push(draft);
+                    acts.push(done);
+                }
+                Err(why) => answer(vec![done], &Err(RecordFault::Refused(why))),
+            }
+        }
+        if refused.is_none() && drafts.is_empty() {
             self.ledger = Some(ledger);
             return;
         }
-        let again = refused.is_some();
-        let Open {
-            drafts,
-            puts,
-            settles,
-            acts,
-        } = open;
         let settles = refused.unwrap_or(settles);
         let (workers, stats) = (self.workers.clone(), self.stats.clone());
         let writing = async move {
@@ -364,7 +409,7 @@ impl LedgerActor {
                     answer(acts, &Ok(actor.tip.height));
                     actor.written += 1;
                     actor.answer_asking();
-                    if actor.open.drafts.is_empty() {
+                    if actor.open.is_empty() {
                         for done in actor.closing.drain(..) {
                             // Whoever asked may have stopped waiting.
                             let _ = done.send(());
@@ -462,7 +507,7 @@ impl LedgerActor {
     ) -> oneshot::Receiver<T> {
         let (answer, wait) = oneshot::channel();
         let being_written = self.ledger.is_none() || self.refused.is_some();
-        let before = u64::from(being_written) + u64::from(!self.open.drafts.is_empty());
+        let before = u64::from(being_written) + u64::from(!self.open.is_empty());
         // Whoever asked may have stopped waiting.
         let look = move |ledger: &Ledger| drop(answer.send(look(ledger)));
         self.asking.push((self.written + before, Box::new(look)));
@@ -479,6 +524,25 @@ impl LedgerActor {
         tracing::error!(reason, "the ledger is broken, the hub stops");
         self.show(LedgerHealth::Broken(reason));
         ctx.stop();
+    }
+}
+
+/// The keys of all identities, as `ledger` has them.
+pub fn keys_of(ledger: &Ledger) -> Keys {
+    let state = ledger.state();
+    let identities = state.identities().iter().map(|(id, identity)| {
+        let former = state.former_keys(id).to_vec();
+        (id.clone(), (identity.clone(), former))
+    });
+    let centres = state.centres().iter();
+    let centres = centres.map(|(version, members)| CentresContent {
+        version: *version,
+        members: members.clone(),
+    });
+    Keys {
+        identities: identities.collect(),
+        rotations: ledger.rotations().to_vec(),
+        centres: centres.collect(),
     }
 }
 
@@ -522,6 +586,26 @@ impl Handler<Record> for LedgerActor {
         self.open.puts.extend(puts);
         let (done, wait) = oneshot::channel();
         self.open.acts.push(done);
+        self.schedule(ctx);
+        Box::pin(async move { wait.await.unwrap_or(Err(RecordFault::Stopped)) })
+    }
+}
+
+impl Handler<RecordLast> for LedgerActor {
+    type Result = ResponseFuture<Result<u64, RecordFault>>;
+
+    fn handle(&mut self, RecordLast(draft): RecordLast, ctx: &mut Self::Context) -> Self::Result {
+        if self.refused.is_some()
+            && let LedgerHealth::Waiting(reason) = &self.status.borrow().health
+        {
+            let fault = RecordFault::Waiting(reason.clone());
+            return Box::pin(async { Err(fault) });
+        }
+        if self.open.last.is_some() {
+            return Box::pin(async { Err(RecordFault::Busy) });
+        }
+        let (done, wait) = oneshot::channel();
+        self.open.last = Some((draft, done));
         self.schedule(ctx);
         Box::pin(async move { wait.await.unwrap_or(Err(RecordFault::Stopped)) })
     }
@@ -592,13 +676,22 @@ impl Handler<KnownIdentities> for LedgerActor {
     }
 }
 
+impl Handler<RecordedKeys> for LedgerActor {
+    type Result = ResponseFuture<Keys>;
+
+    fn handle(&mut self, _: RecordedKeys, _: &mut Self::Context) -> Self::Result {
+        let wait = self.look(keys_of);
+        Box::pin(async move { wait.await.unwrap_or_default() })
+    }
+}
+
 impl Handler<Close> for LedgerActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Self::Result {
         self.limits.records = 1;
         self.schedule(ctx);
-        let idle = self.ledger.is_some() && self.refused.is_none() && self.open.drafts.is_empty();
+        let idle = self.ledger.is_some() && self.refused.is_none() && self.open.is_empty();
         if idle {
             return Box::pin(async {});
         }

@@ -4,11 +4,12 @@
 use crate::access::{Nonce, RENEWAL_OPEN_FOR, RenewalChallenge, RenewalError, Renewals};
 use crate::crypto::Signer;
 use crate::model::now;
+use crate::protocols::edge::EdgeKeys;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
-use weighbridge_verifier::{PublicKey, Signature};
+use weighbridge_verifier::Signature;
 
 /// Whoever signs for one device.
 pub struct Possession {
@@ -16,7 +17,7 @@ pub struct Possession {
     hub: String,
     device: String,
     signer: String,
-    key: PublicKey,
+    key: EdgeKeys,
     /// Signs here; `None` when it is asked over its connection.
     local: Option<Arc<dyn Signer>>,
     epoch: AtomicU64,
@@ -29,7 +30,7 @@ impl Possession {
     pub fn new(
         (chain, hub): (&str, &str),
         device: &str,
-        (signer, key): (&str, PublicKey),
+        (signer, key): (&str, EdgeKeys),
         epoch: u64,
     ) -> Self {
         Self {
@@ -82,7 +83,7 @@ impl Possession {
     /// Why it proves nothing.
     pub fn answer(&self, nonce: &Nonce, signature: &Signature) -> Result<(), RenewalError> {
         let mut renewals = self.renewals.lock();
-        renewals.answer(nonce, signature, &self.key, now())?;
+        renewals.answer(nonce, signature, &self.key.current(), now())?;
         self.answered.notify_one();
         Ok(())
     }

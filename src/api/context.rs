@@ -3,7 +3,7 @@
 use super::about::Standing;
 use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
-use super::ports::{ChartReader, CheckpointPort, ErasePort, LedgerReader, ReadersPort};
+use super::ports::{ChartReader, CheckpointPort, ErasePort, KeyPort, LedgerReader, ReadersPort};
 use super::problem::Problem;
 use crate::live_view::{DeviceLive, LiveView};
 use crate::model::{DeviceId, Nanos};
@@ -85,6 +85,8 @@ pub struct ApiContext {
     pub eraser: Option<Arc<dyn ErasePort>>,
     /// Hands out what readers open themselves; without it nothing is.
     pub readers: Option<Arc<dyn ReadersPort>>,
+    /// Replaces keys; without it none is replaced.
+    pub keys: Option<Arc<dyn KeyPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
     /// The edge nodes; without it there are none.

@@ -14,7 +14,7 @@ use super::names::Names;
 use super::problem::Problem;
 use super::query::shortened;
 use super::server::Api;
-use super::{access, control, log_in};
+use super::{access, control, keys, log_in};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
@@ -79,7 +79,8 @@ pub(super) async fn guard(
 
 /// Whether something can be done at `path`: everything else can only be read.
 fn acts(path: &str) -> bool {
-    control::acts(path) || path.starts_with(ALARMS) || path == access::PATH || log_in::acts(path)
+    let changes = path == access::PATH || keys::acts(path);
+    control::acts(path) || path.starts_with(ALARMS) || changes || log_in::acts(path)
 }
 
 /// `own` is what a browser calls the hub's own pages.

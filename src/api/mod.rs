@@ -23,6 +23,7 @@ mod feed;
 mod feeds;
 mod guard;
 mod history;
+mod keys;
 mod ledger;
 mod loaded;
 mod log_in;
@@ -58,8 +59,9 @@ pub use feeds::{Feed, FeedReader};
 pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use names::Front;
 pub use ports::{
-    ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, LedgerReadError,
-    LedgerReader, NoCheckpoint, ReadersFault, ReadersPort, RecordAt, RecordFilter, RecordPage,
-    ReleaseRequest, RetentionStatus, SealedRequest, Tip,
+    ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, KeyFault,
+    KeyPort, KnownKey, LedgerReadError, LedgerReader, NewKey, NoCheckpoint, OfferedKey,
+    ReadersFault, ReadersPort, RecordAt, RecordFilter, RecordPage, ReleaseRequest, RetentionStatus,
+    SealedRequest, Tip,
 };
 pub use server::{ApiError, Running, start};

@@ -2,6 +2,7 @@
 //! can be tested against a fake and never learns how either is kept.
 
 use crate::access::Caller;
+use crate::crypto::guomi::making::Making;
 use crate::ledger::block::Block;
 use crate::ledger::erasure::plan::Plan;
 use crate::ledger::record::{Action, Record};
@@ -9,8 +10,10 @@ use crate::ledger::report::Progress;
 use crate::model::{Nanos, VerdictClass};
 use crate::validation::{ChartHistory, TagChart};
 use async_trait::async_trait;
-use serde::Serialize;
-use weighbridge_verifier::Hash;
+use serde::{Deserialize, Serialize};
+use weighbridge_verifier::{
+    CentreShare, CentresContent, DerivedContent, Hash, IdentityKind, PublicKey, RotationContent,
+};
 
 /// The newest block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +270,85 @@ pub trait ReadersPort: Send + Sync {
         caller: &Caller,
         request: ReleaseRequest,
     ) -> Result<Vec<u8>, ReadersFault>;
+}
+
+/// A key of the ledger's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// Whose.
+    pub id: String,
+    /// What that is.
+    pub kind: IdentityKind,
+    /// The key in use; `None` for who has none.
+    pub key: Option<PublicKey>,
+    /// Those before it, oldest first.
+    pub former: Vec<PublicKey>,
+    /// Whether it was withdrawn.
+    pub revoked: bool,
+}
+
+/// A key that took the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// The new one.
+    pub key: PublicKey,
+    /// The one before.
+    pub replaces: PublicKey,
+    /// The block that says so.
+    pub height: u64,
+}
+
+/// Why a key was not replaced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// The caller may not.
+    #[error("{0}")]
+    Denied(String),
+    /// Not now.
+    #[error("{0}")]
+    Busy(String),
+    /// What was shown is not right.
+    #[error("{0}")]
+    Wrong(String),
+    /// It failed; the text says whether it may still follow.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Replaces keys.
+#[async_trait]
+pub trait KeyPort: Send + Sync {
+    /// Gives the hub a new signing key. Answers when that is on record and the hub signs by it.
+    async fn rotate_hub(&self, caller: &Caller) -> Result<NewKey, KeyFault>;
+
+    /// The keys of all identities.
+    async fn keys(&self) -> Vec<KnownKey>;
+
+    /// The versions of the set of key generation centres.
+    async fn centres(&self) -> Vec<CentresContent>;
+
+    /// Makes these centres the next version of the set: its number, and the block that says so.
+    async fn set_centres(
+        &self,
+        caller: &Caller,
+        members: Vec<CentreShare>,
+    ) -> Result<(u32, u64), KeyFault>;
+
+    /// Enrols who has a certificateless key, or gives a key in place of another: the block that says so.
+    async fn enrol(&self, caller: &Caller, key: OfferedKey) -> Result<u64, KeyFault>;
+
+    /// Looks who keeps a key from being made, and records that; `None` when nobody does.
+    async fn complain(&self, caller: &Caller, making: Making) -> Result<Option<String>, KeyFault>;
+}
+
+/// A key that somebody made and shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferedKey {
+    /// One that key generation centres helped to make.
+    Derived(DerivedContent),
+    /// One in place of another.
+    Rotation(RotationContent),
 }
 
 /// The charts' side of validation.

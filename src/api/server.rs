@@ -8,8 +8,8 @@ use super::log_in::{LogIn, SessionLimits};
 use super::names::{Front, Names};
 use super::problem::Problem;
 use super::{
-    access, alarms, checkpoint, control, devices, erase, events, history, ledger, log_in, metrics,
-    page, readers, status,
+    access, alarms, checkpoint, control, devices, erase, events, history, keys, ledger, log_in,
+    metrics, page, readers, status,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -285,6 +285,7 @@ pub(super) fn app(
         .configure(ledger::routes)
         .configure(checkpoint::routes)
         .configure(erase::routes)
+        .configure(keys::routes)
         .configure(alarms::routes)
         .configure(access::routes)
         .configure(history::routes)

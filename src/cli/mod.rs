@@ -9,6 +9,7 @@ mod alarms;
 mod archive;
 mod bench;
 mod blocks;
+mod centre;
 mod certs;
 mod check;
 mod checkpoint;
@@ -24,10 +25,12 @@ mod http_get;
 mod hub_args;
 mod import;
 mod init;
+mod keys;
 mod ledger_from;
 mod live;
 mod log;
 mod login;
+mod next_key;
 mod output;
 mod private_process;
 mod profile;
@@ -118,6 +121,10 @@ enum Command {
     Records(records::RecordsArgs),
     /// List who may what, and change it
     Access(access::AccessArgs),
+    /// List keys, and give the hub another one
+    Keys(keys::KeysArgs),
+    /// Key generation centres, and the keys that several of them help to make
+    Centre(centre::CentreArgs),
     /// List what is wrong, and acknowledge, confirm or shelve it
     Alarms(alarms::AlarmsArgs),
     /// Find out what is there, before anybody has described it
@@ -186,6 +193,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Blocks(args) => blocks::run(args),
         Command::Records(args) => records::run(args),
         Command::Access(args) => access::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Centre(args) => centre::run(args),
         Command::Alarms(args) => alarms::run(args),
         Command::Scan(args) => scan::run(*args),
         Command::Sim(args) => sim::run(args),

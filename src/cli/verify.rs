@@ -307,6 +307,10 @@ fn report_text(
             to.wraps, to.name, to.height
         );
     }
+    for since in &report.rotations {
+        let (hub, key, height) = (&since.hub, since.key, since.height);
+        text += &format!("  `{hub}` signs by the key {key} from block {height} on\n");
+    }
     for erasure in &report.erasures {
         text += &format!(
             "  erased: {} before {}, {} batches ({}), by {} in block {}\n",

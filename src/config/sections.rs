@@ -92,8 +92,6 @@ pub struct LedgerConfig {
     /// `status` and `verify`; `None`: nobody besides the hub and its readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escrow: Option<PathBuf>,
-    /// How long what is recorded is kept.
-    pub retention: RetentionConfig,
 }
 
 impl LedgerConfig {

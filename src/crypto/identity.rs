@@ -98,6 +98,11 @@ impl Identity {
         Self::new(id, Suite::Guomi, point.as_bytes(), key)
     }
 
+    /// The key that key generation centres helped to make.
+    pub fn derived(id: &str, key: &super::guomi::certificateless::UserKey) -> Self {
+        Self::sm2(id, key.secret().clone())
+    }
+
     fn new(id: &str, suite: Suite, point: &[u8], key: Key) -> Self {
         let Some(public) = PublicKey::from_sec1(suite, point) else {
             unreachable!("a public key is a point that is not at infinity");

@@ -1,9 +1,12 @@
 //! Private keys as files: PKCS#8 PEM, readable by their owner only.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
+
+/// No key file is longer.
+const LONGEST: usize = 1 << 16;
 
 /// Why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,4 +99,77 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
         }
     }
     fs::read_to_string(path).map(Zeroizing::new).map_err(wrong)
+}
+
+/// Where the key that is to take the place of the one in `path` lies.
+pub(super) fn next(path: &Path) -> PathBuf {
+    beside(path, "next")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// Puts the next key in the place of the one in `path`, and destroys that one.
+pub(super) fn replace(path: &Path) -> Result<(), KeyFileError> {
+    let wrong = |source| KeyFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    // A second name, so that the old key can still be overwritten when the new one has its place.
+    let old = beside(path, "old");
+    match fs::hard_link(path, &old) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(wrong(error)),
+        _ => {}
+    }
+    fs::rename(next(path), path).map_err(wrong)?;
+    sync_directory(path)?;
+    finish(path)
+}
+
+/// Finishes what [`replace`] has left.
+pub(super) fn finish(path: &Path) -> Result<(), KeyFileError> {
+    let old = beside(path, "old");
+    if !old.exists() {
+        return Ok(());
+    }
+    let wrong = |source| KeyFileError::Write {
+        path: old.clone(),
+        source,
+    };
+    if next(path).exists() {
+        // The key is still in its place: this is the same file.
+        fs::remove_file(&old).map_err(wrong)?;
+        return sync_directory(path);
+    }
+    destroy(&old)
+}
+
+/// Overwrites a key file and removes it.
+pub(super) fn destroy(path: &Path) -> Result<(), KeyFileError> {
+    let wrong = |source| KeyFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let length = fs::metadata(path).map_err(wrong)?.len();
+    let length = usize::try_from(length).unwrap_or(0).min(LONGEST);
+    let mut file = OpenOptions::new().write(true).open(path).map_err(wrong)?;
+    file.write_all(&vec![0; length]).map_err(wrong)?;
+    file.sync_all().map_err(wrong)?;
+    fs::remove_file(path).map_err(wrong)?;
+    sync_directory(path)
+}
+
+/// What was renamed or removed beside `path` stays so.
+pub(super) fn sync_directory(path: &Path) -> Result<(), KeyFileError> {
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let synced = fs::File::open(directory).and_then(|dir| dir.sync_all());
+    synced.map_err(|source| KeyFileError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }

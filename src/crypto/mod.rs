@@ -9,6 +9,7 @@ mod chain;
 mod checkpoint_key;
 pub mod envelope;
 pub mod guomi;
+mod hub_key;
 pub mod identity;
 mod key_file;
 pub mod password;
@@ -28,6 +29,7 @@ pub use certificate::{Certificate, CertificateError, CertificateKind, CertifiedN
 pub use chain::{Authorities, ChainError};
 pub use checkpoint_key::{CheckpointKey, ed25519_holds};
 pub use envelope::{EpochKey, OpenError};
+pub use hub_key::{HubKey, NextKeyError};
 pub use identity::{Identity, PeerKey};
 pub use key_file::KeyFileError;
 pub use password::{PasswordError, PasswordHash};

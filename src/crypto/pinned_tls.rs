@@ -36,6 +36,9 @@ pub enum TlsError {
     Library(String),
 }
 
+/// The application protocol (RFC 7301) of those who only ask who the other side is by now.
+const INTRODUCTION: &[u8] = b"weighbridge-introduction/1";
+
 /// The name that clients ask for; nobody looks at it, because keys are compared.
 pub fn any_name() -> ServerName<'static> {
     match ServerName::try_from("weighbridge") {
@@ -64,12 +67,45 @@ pub fn server(identity: &Identity, clients: &[PublicKey]) -> Result<Arc<ServerCo
     let provider = Arc::new(ring::default_provider());
     let pinned = Arc::new(Pinned::new(clients, &provider)?);
     let own = own_key(identity, &provider)?;
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(|e| TlsError::Library(e.to_string()))?
         .with_client_cert_verifier(pinned)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(own)));
+    config.alpn_protocols = vec![INTRODUCTION.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A client that shows the key of `identity` and asks whoever answers who it is. Nothing may be told to a
+/// server that is reached so, and nothing that it says counts but for the signatures on it.
+pub fn asking(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let anybody = Arc::new(Pinned {
+        allowed: None,
+        algorithms: provider.signature_verification_algorithms,
+    });
+    let own = own_key(identity, &provider)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|e| TlsError::Library(e.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(anybody)
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(own)));
+    config.enable_sni = false;
+    config.alpn_protocols = vec![INTRODUCTION.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Whether the client only asks who the server is.
+pub fn only_asks(connection: &ServerConnection) -> bool {
+    connection.alpn_protocol() == Some(INTRODUCTION)
+}
+
+/// Whether a connection failed because the other side showed another key than the pinned ones.
+pub fn is_other_key(error: &std::io::Error) -> bool {
+    let unknown = CertificateError::ApplicationVerificationFailure;
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    inner.is_some_and(|e| *e == Error::InvalidCertificate(unknown))
 }
 
 /// Which of `clients` is at the other end; `None` before the handshake is over.
@@ -104,20 +140,22 @@ pub(super) fn spki(key: &PublicKey) -> Result<Vec<u8>, TlsError> {
 /// The keys that are let through.
 #[derive(Debug)]
 struct Pinned {
-    allowed: Vec<Vec<u8>>,
+    /// `None` lets everybody through.
+    allowed: Option<Vec<Vec<u8>>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Pinned {
     fn new(keys: &[PublicKey], provider: &CryptoProvider) -> Result<Self, TlsError> {
         Ok(Self {
-            allowed: keys.iter().map(spki).collect::<Result<_, _>>()?,
+            allowed: Some(keys.iter().map(spki).collect::<Result<_, _>>()?),
             algorithms: provider.signature_verification_algorithms,
         })
     }
 
     fn check(&self, shown: &CertificateDer<'_>) -> Result<(), Error> {
-        if self.allowed.iter().any(|key| key == shown.as_ref()) {
+        let is_shown = |key: &Vec<u8>| key == shown.as_ref();
+        if self.allowed.as_ref().is_none_or(|a| a.iter().any(is_shown)) {
             return Ok(());
         }
         let unknown = CertificateError::ApplicationVerificationFailure;

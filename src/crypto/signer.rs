@@ -17,4 +17,16 @@ pub trait Signer: Send + Sync {
 
     /// Signs a 32-byte message hash; deterministic (RFC 6979), and of ECDSA low-s.
     fn sign(&self, message: &Hash) -> Signature;
+
+    /// The key that is to take the place of its own, if there is one.
+    fn successor(&self) -> Option<PublicKey> {
+        None
+    }
+
+    /// Goes over to the successor, which is `key`, because that is on record; whether it did. From here on
+    /// everything is signed by it.
+    fn succeed(&self, key: &PublicKey) -> bool {
+        let _ = key;
+        false
+    }
 }

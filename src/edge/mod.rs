@@ -5,6 +5,7 @@
 //! source ─▶ reading task ─▶ writer: packed, signed, sealed ─▶ spool ─▶ uplink ─▶ hub ─▶ durable: cut off
 //! ```
 
+mod acquaintance;
 mod desk;
 mod error;
 mod known;
@@ -22,11 +23,11 @@ mod writer;
 pub use error::{EdgeError, SetupError};
 pub use lane::{LaneStatus, WhenFull};
 
-use crate::crypto::pinned_tls;
 use crate::crypto::{Identity, PeerKey, SealingPublicKey, Signer};
 use crate::hub::{DeviceSetup, check_devices};
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, Nanos, now};
+use acquaintance::Acquaintance;
 use member::{Cell, Member};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,7 +143,8 @@ impl EdgeBuilder {
         }
         let mut targets = Vec::with_capacity(self.hubs.len());
         let mut readers = Vec::with_capacity(self.hubs.len());
-        let own = self.identity.suite();
+        let identity = Arc::new(self.identity);
+        let own = identity.suite();
         for hub in self.hubs {
             let keys = [hub.key.own.suite(), hub.sealing.suite()];
             if let Some(suite) = keys.into_iter().find(|suite| *suite != own) {
@@ -153,21 +155,20 @@ impl EdgeBuilder {
                     own,
                 });
             }
-            let tls = pinned_tls::client(&self.identity, &hub.key.link)?;
             let sealing = SealingPublicKey::from_compressed(&hub.sealing);
             readers.push(sealing.map_err(|source| EdgeError::SealingKey {
                 address: hub.address.clone(),
                 source,
             })?);
             targets.push(Target {
+                known: Acquaintance::new(identity.clone(), hub.key, &self.buffer)?,
                 address: hub.address,
                 key: hub.key.own,
                 sealing: hub.sealing,
-                tls,
             });
         }
-        let id = self.identity.id().to_owned();
-        let signer: Arc<dyn Signer> = Arc::new(self.identity);
+        let id = identity.id().to_owned();
+        let signer: Arc<dyn Signer> = identity;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(4)

@@ -6,12 +6,14 @@
 //! also when one before it is back.
 
 use super::UplinkStatus;
+use super::acquaintance::Acquaintance;
 use super::desk::Desk;
 use super::lane::Lane;
 use super::session::{Session, on_disk};
 use super::stay::Stays;
 use crate::crypto::pinned_tls::{self, ClientConfig};
 use crate::model::{Nanos, now};
+use crate::protocols::edge::Introduction;
 use crate::protocols::edge::wire::{
     self, EDGE_PROTOCOL, FromEdge, Hello, MAX_FRAME, Welcome, WireError,
 };
@@ -41,9 +43,11 @@ const TURN: usize = 2;
 /// A hub of the list.
 pub(super) struct Target {
     pub(super) address: String,
+    /// The key that the configuration names it by.
     pub(super) key: PublicKey,
     pub(super) sealing: PublicKey,
-    pub(super) tls: Arc<ClientConfig>,
+    /// The keys that it has by now.
+    pub(super) known: Acquaintance,
 }
 
 /// The lanes of all devices; they change with the configuration.
@@ -138,7 +142,7 @@ impl Uplink {
 
     /// Talks with a hub until the connection breaks.
     async fn talk(&self, target: &Target) -> Ended {
-        let (mut reader, mut writer) = match connect(target).await {
+        let (mut reader, mut writer) = match reach(target).await {
             Ok(stream) => {
                 let (reader, writer) = split(stream);
                 (
@@ -293,15 +297,39 @@ async fn send_turn(
     Ok(sent)
 }
 
-async fn connect(target: &Target) -> Result<Stream, String> {
+/// Connects to the hub; to one that shows another key than it is known by once it has said by which records
+/// it has that one.
+async fn reach(target: &Target) -> Result<Stream, String> {
+    let refused = match connect(&target.address, target.known.tls()).await {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    if !pinned_tls::is_other_key(&refused) {
+        return Err(refused.to_string());
+    }
+    let strange = |why: String| format!("it shows another key than it is known by: {why}");
+    let asked = connect(&target.address, target.known.asking().map_err(strange)?);
+    let mut asked = asked.await.map_err(|e| strange(e.to_string()))?;
+    let said = timeout(ANSWER, Introduction::read(&mut asked)).await;
+    let said = said.map_err(|_| strange("it does not say who it is".to_owned()))?;
+    let said = said.map_err(|e| strange(e.to_string()))?;
+    target.known.meet(&said).map_err(strange)?;
+    let again = connect(&target.address, target.known.tls()).await;
+    again.map_err(|e| e.to_string())
+}
+
+async fn connect(address: &str, tls: Arc<ClientConfig>) -> std::io::Result<Stream> {
     let connecting = async {
-        let stream = TcpStream::connect(&target.address).await?;
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let connector = TlsConnector::from(target.tls.clone());
+        let connector = TlsConnector::from(tls);
         connector.connect(pinned_tls::any_name(), stream).await
     };
     match timeout(ANSWER, connecting).await {
-        Ok(connected) => connected.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("it did not answer within {} s", ANSWER.as_secs())),
+        Ok(connected) => connected,
+        Err(_) => {
+            let silent = format!("it did not answer within {} s", ANSWER.as_secs());
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, silent))
+        }
     }
 }

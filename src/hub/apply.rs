@@ -4,7 +4,7 @@ use super::edges::{Known, gates, strangers};
 use super::plan::plan;
 use super::{DeviceSetup, Hub, HubError, attester_identity, device};
 use crate::actors::hub::{Adopt, Retire};
-use crate::actors::ledger::{Append, KnownIdentities, RecordedSettings};
+use crate::actors::ledger::{Append, KnownIdentities, RecordedKeys, RecordedSettings};
 use crate::crypto::PeerKey;
 use crate::ledger::Draft;
 use crate::model::{DeviceId, now};
@@ -48,6 +48,10 @@ impl Hub {
             setup.validator(None)?;
         }
         let letting_in = edges.is_some();
+        if letting_in {
+            let known = self.actors.ledger.send(RecordedKeys).await;
+            self.edges.know(&known.map_err(|_| HubError::Gone)?);
+        }
         let admission = match edges {
             Some(nodes) => self.edges.admission(nodes)?,
             None => self.edges.unchanged()?,

@@ -2,7 +2,7 @@
 
 use crate::api::{CheckpointPort, NoCheckpoint};
 use crate::crypto::{CheckpointKey, Signer};
-use crate::ledger::checkpoint::{CheckpointError, LedgerTree, submission_of};
+use crate::ledger::checkpoint::{CheckpointError, LedgerTree, hub_key, submission_of};
 use crate::ledger::store::Store;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -72,7 +72,9 @@ impl CheckpointPort for Checkpoints {
     fn keys(&self) -> Result<String, NoCheckpoint> {
         self.with(|tree, key| {
             let key = key.note_key(tree.origin());
-            Ok(format!("{key}\n{}\n", tree.hub_key()))
+            // The one by which it signs now, which may not be the one that it began by.
+            let own = hub_key(tree.origin(), self.signer.public_key());
+            Ok(format!("{key}\n{own}\n"))
         })
     }
 }

@@ -6,10 +6,13 @@ use crate::access::Side;
 use crate::actors::access::AccessDesk;
 use crate::actors::edge_intake::EdgeFeed;
 use crate::actors::hub::Intake;
+use crate::actors::ledger::Keys;
 use crate::crypto::pinned_tls::{self, ServerConfig};
-use crate::crypto::{Identity, PeerKey, SealingKey};
+use crate::crypto::{HubKey, PeerKey, SealingKey, Signer};
 use crate::model::{DeviceId, now};
-use crate::protocols::edge::{EdgeListener, Gate, HubCard, Keeper, NodeStatus};
+use crate::protocols::edge::{
+    EdgeKeys, EdgeListener, Gate, HubCard, Introduction, Keeper, NodeStatus,
+};
 use crate::protocols::ports::AccessPort;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -18,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey};
+use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey, Record};
 
 /// How often it is looked whether an edge node's time has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,9 +37,13 @@ pub struct EdgesSetup {
 
 /// The edge nodes of a hub.
 pub(super) struct Edges {
-    signing: Arc<Identity>,
+    signing: Arc<HubKey>,
     sealing: Arc<SealingKey>,
     nodes: Mutex<Vec<(String, PeerKey)>>,
+    /// What signs for each, by id; whoever takes its batches looks here.
+    keys: Mutex<BTreeMap<String, EdgeKeys>>,
+    /// Keys that edge nodes had, by id, as the ledger knows them.
+    former: Mutex<BTreeMap<String, Vec<PublicKey>>>,
     /// None for a hub that has no edge nodes.
     listener: Option<EdgeListener>,
 }
@@ -51,17 +58,17 @@ impl Edges {
     /// Begins to listen, for nobody yet.
     pub(super) fn listen(
         setup: Option<&EdgesSetup>,
-        signing: &Arc<Identity>,
+        signing: &Arc<HubKey>,
         sealing: &Arc<SealingKey>,
         runtime: &Handle,
     ) -> Result<Self, HubError> {
         let card = HubCard {
-            id: crate::crypto::Signer::id(&**signing).to_owned(),
+            id: signing.id().to_owned(),
             sealing: sealing.public().compressed(),
         };
         let listener = match setup {
             Some(setup) => {
-                let nobody = pinned_tls::server(signing, &[])?;
+                let nobody = pinned_tls::server(&signing.current(), &[])?;
                 Some(runtime.block_on(EdgeListener::start(setup.bind, nobody, card))?)
             }
             None => None,
@@ -70,6 +77,8 @@ impl Edges {
             signing: signing.clone(),
             sealing: sealing.clone(),
             nodes: Mutex::default(),
+            keys: Mutex::default(),
+            former: Mutex::default(),
             listener,
         })
     }
@@ -90,6 +99,40 @@ impl Edges {
         self.listener.iter().flat_map(EdgeListener::nodes).collect()
     }
 
+    /// Takes in which keys edge nodes had.
+    pub(super) fn know(&self, keys: &Keys) {
+        let edges = keys.identities.iter();
+        let edges = edges.filter(|(_, (identity, _))| identity.kind == IdentityKind::Edge);
+        let former = edges.map(|(id, (_, former))| (id.clone(), former.clone()));
+        *self.former.lock() = former.collect();
+        for (id, key) in self.nodes.lock().iter() {
+            self.keys_of(id, key.own);
+        }
+    }
+
+    /// What signs for the edge node `id`, which, if it is a new one, has the key `own`.
+    fn signs_for(&self, id: &str, own: PublicKey) -> EdgeKeys {
+        let known = self.keys.lock().get(id).cloned();
+        known.unwrap_or_else(|| self.keys_of(id, own))
+    }
+
+    /// From now on the edge node `id` has the key `own`.
+    fn keys_of(&self, id: &str, own: PublicKey) -> EdgeKeys {
+        let former = self.former.lock().get(id).cloned().unwrap_or_default();
+        let mut keys = self.keys.lock();
+        match keys.get(id) {
+            Some(known) => {
+                known.set(own, former);
+                known.clone()
+            }
+            None => {
+                let new = EdgeKeys::new(own, former);
+                keys.insert(id.to_owned(), new.clone());
+                new
+            }
+        }
+    }
+
     /// Looks whether these edge nodes can be let in; nothing changes yet.
     pub(super) fn admission(&self, nodes: Vec<(String, PeerKey)>) -> Result<Admission, HubError> {
         let mut ids = BTreeSet::new();
@@ -105,14 +148,14 @@ impl Edges {
             let reason = "the hub listens for no edge nodes: restart it with `[edges]`";
             return Err(wrong(id, reason));
         }
-        let suite = crate::crypto::Signer::suite(&*self.signing);
+        let suite = self.signing.suite();
         if let Some((id, key)) = nodes.iter().find(|(_, key)| key.own.suite() != suite) {
             let of = key.own.suite();
             let reason = format!("its key is of suite `{of}`, and the ledger of suite `{suite}`");
             return Err(wrong(id, &reason));
         }
         let keys: Vec<_> = nodes.iter().map(|(_, key)| key.link).collect();
-        let tls = pinned_tls::server(&self.signing, &keys)?;
+        let tls = pinned_tls::server(&self.signing.current(), &keys)?;
         Ok(Admission { nodes, tls })
     }
 
@@ -121,9 +164,22 @@ impl Edges {
         self.admission(self.nodes.lock().clone())
     }
 
+    /// Shows the key that the hub has by now, and says to those who know one before it by which `records`
+    /// it came. Connections stay.
+    pub(super) fn introduce(&self, records: &[Record]) -> Result<(), HubError> {
+        self.admit(self.unchanged()?);
+        if let Some(listener) = &self.listener {
+            listener.introduce(Introduction::of(&self.signing.current(), records));
+        }
+        Ok(())
+    }
+
     /// Lets them in, and sends the others away.
     pub(super) fn admit(&self, admission: Admission) {
         *self.nodes.lock() = admission.nodes.clone();
+        for (id, key) in &admission.nodes {
+            self.keys_of(id, key.own);
+        }
         if let Some(listener) = &self.listener {
             listener.admit(admission.tls, &admission.nodes);
         }
@@ -167,7 +223,7 @@ impl Edges {
         let (id, tags) = (device.id.clone(), device.tags.clone());
         Ok(Intake::Edge(EdgeFeed {
             gate: Arc::new(Gate::new(id, edge, tags, device.grade)),
-            key: key.own,
+            keys: self.signs_for(edge, key.own),
             sealing: self.sealing.clone(),
         }))
     }

@@ -13,6 +13,9 @@ pub enum HubError {
     /// A key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// A key that is to take the place of another.
+    #[error(transparent)]
+    NextKey(#[from] crate::crypto::NextKeyError),
     /// A key file of another suite than the configuration's.
     #[error(
         "the key in {path} is of suite `{suite}`, and `[ledger]` says `suite = \"{wanted}\"`: the suite is \

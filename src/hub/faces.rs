@@ -299,6 +299,7 @@ impl Hub {
                     checkpoints: self.checkpoints().map(|c| c as _),
                     eraser: Some(self.eraser.clone()),
                     readers: Some(Arc::new(self.readers.clone())),
+                    keys: Some(self.keys.clone()),
                     edges: Some(self.edges.clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),

@@ -14,6 +14,7 @@ mod erasure;
 mod error;
 mod faces;
 mod history;
+mod keys;
 mod plan;
 mod readers;
 mod recorded;
@@ -31,6 +32,7 @@ pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, LogInFiles, OpenFaces, device_info};
 pub use history::HubHistory;
+pub use keys::KeyDesk;
 pub use readers::{NotSettled, Readers};
 pub use retention::{Retainer, RetentionSetup};
 
@@ -40,11 +42,13 @@ use crate::actors::alarms::{AlarmDesk, recorded_alarm};
 use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor, Shutdown};
 use crate::actors::journal::{Journal, MakeActSealer};
-use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus};
+use crate::actors::ledger::{
+    BlockCommitted, BlockLimits, LedgerActor, LedgerHealth, LedgerStatus, keys_of,
+};
 use crate::actors::session::{Book, SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
-use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
+use crate::crypto::{HubKey, Identity, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::act::ActSealer;
 use crate::ledger::facts::Word;
 use crate::ledger::head::HeadSlot;
@@ -133,6 +137,7 @@ pub struct HubBuilder {
     checkpoint_key: Option<PathBuf>,
     retention: Option<RetentionSetup>,
     escrow: Option<SealingPublicKey>,
+    signing_file: Option<PathBuf>,
     shutdown_wait: Duration,
 }
 
@@ -169,6 +174,7 @@ impl HubBuilder {
             checkpoint_key: None,
             retention: None,
             escrow: None,
+            signing_file: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -234,6 +240,13 @@ impl HubBuilder {
         self
     }
 
+    /// The file that the signing key was read from: a key that takes its place goes there. Without it the
+    /// key cannot be replaced while the hub runs.
+    pub fn signing_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.signing_file = Some(file.into());
+        self
+    }
+
     /// How long [`Hub::shutdown`] waits until what was read is durable, before it gives that up.
     pub fn shutdown_wait(mut self, wait: Duration) -> Self {
         self.shutdown_wait = wait;
@@ -268,14 +281,22 @@ impl HubBuilder {
             None => store,
         };
         let sealing = Arc::new(self.keys.sealing);
-        let signing = Arc::new(self.keys.signing);
+        let signing = Arc::new(match self.signing_file {
+            Some(file) => HubKey::in_file(self.keys.signing, &file)?,
+            None => HubKey::new(self.keys.signing),
+        });
         let signer: Arc<dyn Signer> = signing.clone();
         let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        // A change of the key that was cut short is on record by now, or came to nothing.
+        signing.settle()?;
+        signing.abandon()?;
         erasure::resume(&*store);
         retention::resume(&*store);
         let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
+        edges.know(&keys_of(&ledger));
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut ledger, &admission, &self.devices)?;
+        let rotations = ledger.rotations().to_vec();
         let explorer = Explorer::new(store.clone());
         let checkpoints = self.checkpoint_key.map(|file| {
             let (store, signer) = (store.clone(), signer.clone());
@@ -336,8 +357,10 @@ impl HubBuilder {
         );
         edges.kept_by(&actors.access);
         edges.admit(admission);
+        edges.introduce(&rotations)?;
         edges.set_gates(&[], &gates);
         let (past, planner) = (Arc::new(past), Arc::new(planner));
+        let edges = Arc::new(edges);
         let changing = Arc::new(tokio::sync::Mutex::new(()));
         let kept = store.clone();
         let readers = Readers::new(
@@ -350,6 +373,12 @@ impl HubBuilder {
             ),
         );
         readers.follow(actors.access.changes());
+        let keys = KeyDesk::new(
+            (signing, planner.chain.clone()),
+            (actors.ledger.clone(), actors.status.clone()),
+            (edges.clone(), changing.clone(), runtime.clone()),
+            (gate.clone(), actors.doors.journal().clone()),
+        );
         let eraser = Eraser::new(
             (store, runtime.clone(), changing.clone()),
             (actors.hub.clone(), actors.ledger.clone()),
@@ -373,10 +402,11 @@ impl HubBuilder {
         Ok(Hub {
             retainer,
             buffer,
-            edges: Arc::new(edges),
+            edges,
             changing,
             eraser: Arc::new(eraser),
             readers,
+            keys: Arc::new(keys),
             past,
             id: signer.id().to_owned(),
             started: now(),
@@ -550,6 +580,7 @@ pub struct Hub {
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
     readers: Readers,
+    keys: Arc<KeyDesk>,
     id: String,
     started: Nanos,
     live: LiveView,
@@ -623,6 +654,11 @@ impl Hub {
     /// Those who open what was recorded by themselves.
     pub fn readers(&self) -> &Readers {
         &self.readers
+    }
+
+    /// Replaces keys, for those who may.
+    pub fn keys(&self) -> &Arc<KeyDesk> {
+        &self.keys
     }
 
     /// Blocks and records.

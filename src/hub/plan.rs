@@ -106,7 +106,7 @@ pub(super) fn plan(
     let device = Arc::new(device);
     Ok(DevicePlan {
         binding: device.binding.clone(),
-        chain: planner.keys.chain().to_owned(),
+        chain: planner.chain.clone(),
         attester: device.attester.clone(),
         live: planner.live.register(id, device.tags.clone()),
         intake,

@@ -39,6 +39,7 @@ impl HubBuilder {
         let checkpoint_key = hub.signing_key.with_file_name(HubKeys::CHECKPOINT);
         let mut builder = Self::new(keys, &hub.data)
             .checkpoint_key(checkpoint_key)
+            .signing_file(&hub.signing_key)
             .chain(ChainConfig {
                 id: config.ledger.chain.clone(),
             })

@@ -58,6 +58,9 @@ pub enum AssembleError {
         /// Why not.
         why: ApplyError,
     },
+    /// After its own new key a hub can sign nothing more in the same block.
+    #[error("draft {0} gives the hub another key, and is not the last one")]
+    NotLast(usize),
     /// A height or a time cannot be counted further.
     #[error("the chain has reached its end")]
     Exhausted,
@@ -82,6 +85,9 @@ pub fn assemble(
     let mut after = state.clone();
     let mut records = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.iter().enumerate() {
+        if draft.rotates(signer.id()) && index + 1 < drafts.len() {
+            return Err(AssembleError::NotLast(index));
+        }
         let (record, hash) = sign_record(draft, &after, signer, now);
         after
             .apply_signed(&record.body, hash)
@@ -90,7 +96,9 @@ pub fn assemble(
     }
     let newest = records.last().map_or(now, |r| r.body.time);
     let earliest = tip.time.checked_add(1).ok_or(AssembleError::Exhausted)?;
-    let validators = after.validators().ok_or(AssembleError::Exhausted)?;
+    // The set that a block makes signs from the next one on; only the first makes its own.
+    let validators = state.validators().or(after.validators());
+    let validators = validators.ok_or(AssembleError::Exhausted)?;
     let header = BlockHeader {
         version: after.suite().marked(BLOCK_VERSION),
         chain: after.chain().to_owned(),

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use weighbridge_verifier::checkpoint::{Checkpoint, Submission, origin};
 use weighbridge_verifier::note::{Note, NoteKey};
 use weighbridge_verifier::tree::{ConsistencyProver, TreeEdge};
-use weighbridge_verifier::{Block, BlockHeader, DecodeError, Hash, PublicKey, decode};
+use weighbridge_verifier::{
+    Block, BlockHeader, DecodeError, Hash, PublicKey, ValidatorSet, decode, rotation,
+};
 
 /// Earlier trees that are remembered, newest ones: a witness asks from the last one it cosigned.
 const MAX_MARKS: usize = 64;
@@ -93,6 +95,26 @@ impl LedgerTree {
     /// The hub's own key, as one that signs notes.
     pub fn hub_key(&self) -> NoteKey {
         hub_key(&self.origin, self.key)
+    }
+
+    /// Whether the hub signs by `key` after the newest block.
+    pub fn signs_by(&self, key: &PublicKey) -> Result<bool, CheckpointError> {
+        let last = self.store.last(Space::Blocks)?;
+        let (at, value) = last.ok_or(CheckpointError::Empty)?;
+        let height = height_of(&at).ok_or(CheckpointError::Missing(0))?;
+        let why = |why| CheckpointError::Damaged { height, why };
+        let block: Block = decode("block", &value).map_err(why)?;
+        let given = block
+            .records
+            .iter()
+            .filter_map(rotation::of_hub)
+            .next_back();
+        if let Some((_, given)) = given {
+            return Ok(given == *key);
+        }
+        let header = &block.header;
+        let alone = ValidatorSet::solo(&header.proposer, *key);
+        Ok(alone.hash(header.suite()) == header.validators_hash)
     }
 
     /// The tree of all blocks that are stored by now.
@@ -220,8 +242,15 @@ pub fn sign(checkpoint: &Checkpoint, key: &CheckpointKey, hub: &dyn Signer) -> N
     let text = checkpoint.to_string();
     let origin = &checkpoint.origin;
     let mut signatures = vec![key.sign(origin, &text)];
-    let own = hub.sign(&hub.suite().hash(&[text.as_bytes()]));
-    let line = hub_key(origin, hub.public_key()).line_of_hub(&own);
+    let message = hub.suite().hash(&[text.as_bytes()]);
+    let (by, own) = loop {
+        let (by, own) = (hub.public_key(), hub.sign(&message));
+        // It may just get another key; one that it had does not come back.
+        if hub.public_key() == by {
+            break (by, own);
+        }
+    };
+    let line = hub_key(origin, by).line_of_hub(&own);
     signatures.extend(line);
     Note { text, signatures }
 }

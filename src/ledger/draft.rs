@@ -2,7 +2,8 @@
 
 use crate::model::Nanos;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, Record, Response,
+    Action, BatchContent, CentresContent, Content, DerivedContent, DocumentContent, Hash,
+    IdentityContent, IdentityKind, Record, Response, RotationContent,
 };
 
 /// A record to be: everything but its place in the chain and its signature.
@@ -73,6 +74,67 @@ impl Draft {
             content: Content::Identity(identity),
             response: Response::Accepted,
         }
+    }
+
+    /// Another key for an identity that has one: of a hub a change of who signs.
+    pub fn rotate(time: Nanos, subject: &str, rotation: RotationContent) -> Self {
+        Self {
+            time,
+            subject: subject.to_owned(),
+            action: match rotation.identity.kind {
+                IdentityKind::Hub => Action::Membership,
+                _ => Action::Enrol,
+            },
+            object: format!("identity:{}", rotation.identity.id),
+            permit: None,
+            content: Content::Rotation(rotation),
+            response: Response::Accepted,
+        }
+    }
+
+    /// A version of the set of key generation centres.
+    pub fn centres(time: Nanos, subject: &str, centres: CentresContent) -> Self {
+        let version = centres.version;
+        let content = Content::Centres(centres);
+        Self::open(
+            time,
+            subject,
+            Action::Configure,
+            (format!("centres:{version}"), content),
+        )
+    }
+
+    /// An identity with a certificateless key.
+    pub fn derived(time: Nanos, subject: &str, derived: DerivedContent) -> Self {
+        let object = format!("identity:{}", derived.identity.id);
+        let content = Content::Derived(derived);
+        Self::open(time, subject, Action::Enrol, (object, content))
+    }
+
+    fn open(
+        time: Nanos,
+        subject: &str,
+        action: Action,
+        (object, content): (String, Content),
+    ) -> Self {
+        Self {
+            time,
+            subject: subject.to_owned(),
+            action,
+            object,
+            permit: None,
+            content,
+            response: Response::Accepted,
+        }
+    }
+
+    /// Whether it gives `hub` another key.
+    pub(super) fn rotates(&self, hub: &str) -> bool {
+        let identity = match &self.content {
+            Content::Rotation(rotation) => &rotation.identity,
+            _ => return false,
+        };
+        identity.kind == IdentityKind::Hub && identity.id == hub
     }
 
     /// Whether `record` says what this draft wanted to say.

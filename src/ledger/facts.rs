@@ -15,6 +15,15 @@ pub struct Identity {
     pub revoked: bool,
 }
 
+/// What a certificateless key is computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Derivation {
+    /// Version of the key generation centres.
+    pub version: u32,
+    /// The declared point.
+    pub declared: PublicKey,
+}
+
 /// The end of one hub's own chain of records.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct HubTip {

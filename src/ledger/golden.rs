@@ -21,10 +21,13 @@ use crate::crypto::Signer;
 use crate::model::{Batch, BatchBuilder, Quality, TagSpec, Value, ValueKind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use weighbridge_verifier::centres::derived_message;
 use weighbridge_verifier::evidence::Evidence;
+use weighbridge_verifier::rotation::rotation_message;
 use weighbridge_verifier::{
-    Action, Block, Content, DocumentContent, IdentityContent, IdentityKind, MessageContent, Record,
-    Response, Salt, SealedRef, Suite, decode, encode,
+    Action, Block, CentreShare, CentresContent, Content, DerivedContent, DocumentContent,
+    IdentityContent, IdentityKind, MessageContent, Record, Response, RotationContent, Salt,
+    SealedRef, Signature, Suite, decode, encode,
 };
 
 /// What is written otherwise in each suite.
@@ -320,4 +323,55 @@ fn batches() {
     assert_eq!(leaves(&read.batch), leaves(&batch));
     let place = |batch: &Batch| (batch.device.clone(), batch.epoch, batch.sequence);
     assert_eq!(place(&read.batch), place(&batch));
+}
+
+#[test]
+fn keys_that_take_the_place_of_others() {
+    let key = |byte| TestSigner::new(SUITE, "edge-1", byte).public_key();
+    let identity = IdentityContent {
+        id: "edge-1".to_owned(),
+        kind: IdentityKind::Edge,
+        key: Some(key(2)),
+    };
+    let said = |byte| Signature([byte; 64]);
+    let rotation = RotationContent {
+        identity: identity.clone(),
+        replaces: key(1),
+        proof: said(7),
+        consent: Some(said(8)),
+    };
+    let derived = DerivedContent {
+        identity: identity.clone(),
+        version: 3,
+        declared: key(4),
+        replaces: Some(key(1)),
+        proof: said(7),
+        consent: None,
+    };
+    let share = |name: &str, byte| CentreShare {
+        name: name.to_owned(),
+        public: key(byte),
+        commitment: key(byte + 1),
+        response: SUITE.hash(&[&[byte]]),
+    };
+    let centres = CentresContent {
+        version: 3,
+        members: vec![share("north", 5), share("south", 7)],
+    };
+    // What is signed is part of the format.
+    let signed = [
+        rotation_message(SUITE, "plant", &identity, &key(1)),
+        derived_message(SUITE, "plant", &derived),
+    ];
+    assert_eq!(golden("key_messages_v1", &encode(&signed)), encode(&signed));
+    let contents = [
+        ("rotation_v1", Content::Rotation(rotation)),
+        ("derived_v1", Content::Derived(derived)),
+        ("centres_v1", Content::Centres(centres)),
+    ];
+    for (name, content) in contents {
+        let stored = golden(name, &encode(&content));
+        assert_eq!(decode::<Content>("content", &stored).unwrap(), content);
+        assert_eq!(encode(&content), stored);
+    }
 }

@@ -4,7 +4,7 @@ use super::assemble::Tip;
 use super::shape::ApplyError;
 use super::state::State;
 use weighbridge_verifier::block::BlockError;
-use weighbridge_verifier::{Block, SignatureCheck, Suite, ValidatorSet};
+use weighbridge_verifier::{Block, Record, SignatureCheck, Suite, ValidatorSet, rotation};
 
 /// Why a block may not come next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,11 +51,18 @@ pub enum FollowError {
     Proposer(String),
 }
 
+/// The records of `block` by which hubs change their keys.
+pub(in crate::ledger) fn rotations_in(block: &Block) -> impl Iterator<Item = Record> {
+    let rotations = block.records.iter();
+    rotations.filter(|r| rotation::of_hub(r).is_some()).cloned()
+}
+
 /// A chain as far as it was followed.
 #[derive(Clone, Debug)]
 pub struct Follower {
     state: State,
     tip: Tip,
+    rotations: Vec<Record>,
 }
 
 impl Follower {
@@ -64,12 +71,17 @@ impl Follower {
         Self {
             state: State::new(suite, chain),
             tip: Tip::NONE,
+            rotations: Vec::new(),
         }
     }
 
     /// From the block at `tip` on, after which the state is `state`.
     pub fn from(state: State, tip: Tip) -> Self {
-        Self { state, tip }
+        Self {
+            state,
+            tip,
+            rotations: Vec::new(),
+        }
     }
 
     /// Goes on past a block whose body is gone: its place, its proposer and its certificate are checked, and
@@ -100,9 +112,9 @@ impl Follower {
         &self.tip
     }
 
-    /// State and tip.
-    pub fn into_parts(self) -> (State, Tip) {
-        (self.state, self.tip)
+    /// State, tip, and the records by which hubs changed their keys.
+    pub fn into_parts(self) -> (State, Tip, Vec<Record>) {
+        (self.state, self.tip, self.rotations)
     }
 
     /// Follows one block. With `check` all signatures are verified. Without it they are taken as
@@ -133,6 +145,7 @@ impl Follower {
             return Err(FollowError::StateHash);
         }
         self.state = state;
+        self.rotations.extend(rotations_in(block));
         self.tip = Tip::of(&block.header);
         Ok(())
     }

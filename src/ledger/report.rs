@@ -154,6 +154,19 @@ pub enum LedgerTrust {
     SelfConsistentOnly,
 }
 
+/// A key that took the place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeySince {
+    /// The hub.
+    pub hub: String,
+    /// Its new key.
+    pub key: PublicKey,
+    /// The key before.
+    pub replaces: PublicKey,
+    /// The first block that the new key signs.
+    pub height: u64,
+}
+
 /// What was verified, and what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -163,6 +176,8 @@ pub struct Report {
     pub suite: Option<Suite>,
     /// The key under which the ledger was begun.
     pub key: Option<PublicKey>,
+    /// Keys that hubs signed by after others, each with the first block that it may sign.
+    pub rotations: Vec<KeySince>,
     /// Height of the newest block that follows from all before it.
     pub height: u64,
     /// Its hash.
@@ -205,6 +220,7 @@ impl Report {
             chain: String::new(),
             suite: None,
             key: None,
+            rotations: Vec::new(),
             height: 0,
             block_hash: Hash::ZERO,
             state_hash: Hash::ZERO,

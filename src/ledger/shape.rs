@@ -4,7 +4,7 @@ use super::facts::DeviceTip;
 use super::words::ACCESS_OBJECT;
 use weighbridge_verifier::record::RECORD_VERSION;
 use weighbridge_verifier::{
-    Action, Content, RecordBody, Response, SignatureError, Suite, VerdictClass,
+    Action, Content, IdentityKind, RecordBody, Response, SignatureError, Suite, VerdictClass,
 };
 
 /// Longest name in a record (subject, object, ids, kinds, chart, rule), in bytes.
@@ -88,6 +88,23 @@ pub enum ApplyError {
     /// The id is in use.
     #[error("the identity `{0}` is enrolled already")]
     IdentityTaken(String),
+    /// The new key is in use, or was.
+    #[error(
+        "the new key of `{0}` is, or was, the key of `{1}`: a key has one owner and never comes back"
+    )]
+    KeyTaken(String, String),
+    /// The key that a rotation replaces is not the identity's.
+    #[error("`{0}` has another key than the one that is to be replaced")]
+    Replaced(String),
+    /// A hub's key is replaced by the hub itself, and by nobody else.
+    #[error("the key of `{0}` is not replaced by its owner")]
+    Rotates(String),
+    /// A set of key generation centres that is none, or out of turn.
+    #[error("the key generation centres: {0}")]
+    Centres(String),
+    /// A certificateless key that does not come of its point and its centres.
+    #[error("the key of `{0}` is not the one that its declared point and its centres give")]
+    Derived(String),
     /// There is no such identity to be revoked.
     #[error("there is no such identity `{0}` in force")]
     UnknownIdentity(String),
@@ -153,6 +170,30 @@ pub(super) fn check_shape(suite: Suite, body: &RecordBody) -> Result<(), ApplyEr
         }
         (Action::Enrol | Action::Revoke, Content::Identity(identity)) => {
             if identity.id.is_empty() || identity.id.len() > MAX_NAME {
+                return wrong("an id has 1 to 256 bytes");
+            }
+            Ok(())
+        }
+        (Action::Configure, Content::Centres(centres)) => {
+            if centres.members.iter().any(|m| m.name.len() > MAX_NAME) {
+                return wrong("a centre's name has 1 to 256 bytes");
+            }
+            Ok(())
+        }
+        (Action::Enrol, Content::Derived(derived)) => {
+            let id = &derived.identity.id;
+            if id.is_empty() || id.len() > MAX_NAME {
+                return wrong("an id has 1 to 256 bytes");
+            }
+            Ok(())
+        }
+        (Action::Enrol | Action::Membership, Content::Rotation(rotation)) => {
+            let hub = rotation.identity.kind == IdentityKind::Hub;
+            if hub != (body.action == Action::Membership) {
+                return wrong("a hub's new key, and only that, changes who signs");
+            }
+            let id = &rotation.identity.id;
+            if id.is_empty() || id.len() > MAX_NAME {
                 return wrong("an id has 1 to 256 bytes");
             }
             Ok(())

@@ -4,9 +4,11 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
+mod derived;
 mod image;
+mod rotation;
 
-use super::facts::{DeviceTip, Document, HubTip, Identity, Totals, Word};
+use super::facts::{Derivation, DeviceTip, Document, HubTip, Identity, Totals, Word};
 use super::seal::TRANSPORT;
 use super::section::Section;
 use super::shape::{ApplyError, check_shape};
@@ -15,9 +17,9 @@ use borsh::BorshSerialize;
 use std::collections::BTreeMap;
 use weighbridge_verifier::signature::DirectCheck;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, IdentityKind,
-    MessageContent, PublicKey, Record, RecordBody, SignatureCheck, Suite, ValidatorSet,
-    VerdictClass, encode,
+    Action, BatchContent, CentreShare, Content, DocumentContent, Hash, IdentityContent,
+    IdentityKind, MessageContent, PublicKey, Record, RecordBody, SignatureCheck, Suite,
+    ValidatorSet, VerdictClass, encode,
 };
 
 const STATE_DOMAIN: &[u8] = b"weighbridge/state/v1\0";
@@ -35,6 +37,12 @@ pub struct State {
     alarms: Section<BTreeMap<String, Word>>,
     access: Section<BTreeMap<String, Word>>,
     totals: Section<Totals>,
+    /// Keys that identities had, oldest first, by id.
+    former_keys: Section<BTreeMap<String, Vec<PublicKey>>>,
+    /// The versions of the set of key generation centres.
+    centres: Section<BTreeMap<u32, Vec<CentreShare>>>,
+    /// What certificateless keys are computed from, by id.
+    derivations: Section<BTreeMap<String, Derivation>>,
     /// Where each device's batches of each attester stand. Follows from the same records, and is in no
     /// hash: it says who wrote the numbers that `devices` has.
     attested: Section<BTreeMap<String, Attested>>,
@@ -57,6 +65,9 @@ impl State {
             alarms: Section::default(),
             access: Section::default(),
             totals: Section::default(),
+            former_keys: Section::default(),
+            centres: Section::default(),
+            derivations: Section::default(),
             attested: Section::default(),
         }
     }
@@ -182,9 +193,12 @@ impl State {
         let parts = [
             ("access", filled(suite, &self.access)),
             ("alarms", filled(suite, &self.alarms)),
+            ("centres", filled(suite, &self.centres)),
             ("chain", Some(self.chain.hash(suite))),
+            ("derivations", filled(suite, &self.derivations)),
             ("devices", filled(suite, &self.devices)),
             ("documents", filled(suite, &self.documents)),
+            ("former_keys", filled(suite, &self.former_keys)),
             ("hubs", filled(suite, &self.hubs)),
             ("identities", filled(suite, &self.identities)),
             ("totals", Some(self.totals.hash(suite))),
@@ -216,6 +230,9 @@ impl State {
             Content::Batch(batch) => self.check_batch(batch),
             Content::Document(document) => self.check_document(&body.object, document),
             Content::Identity(identity) => self.check_identity(body.action, identity),
+            Content::Rotation(rotation) => self.check_rotation(body, rotation),
+            Content::Centres(centres) => self.check_centres(centres),
+            Content::Derived(derived) => self.check_derived(derived),
             Content::Commitment(_) | Content::Message(_) => Ok(()),
         }
     }
@@ -263,7 +280,10 @@ impl State {
         let entitled = |(id, identity): (&String, &Identity)| {
             let itself = identity.kind == IdentityKind::Device && *id == batch.device;
             let edge = identity.kind == IdentityKind::Edge;
-            !identity.revoked && identity.key == Some(attester.key) && (itself || edge)
+            // What was signed before a key was replaced may come after.
+            let own =
+                identity.key == Some(attester.key) || self.former_keys(id).contains(&attester.key);
+            !identity.revoked && own && (itself || edge)
         };
         if self.identities.iter().any(entitled) {
             return Ok(());
@@ -311,7 +331,10 @@ impl State {
                 Ok(())
             }
             (_, Some(_)) => Err(ApplyError::IdentityTaken(id())),
-            (_, None) => Ok(()),
+            (_, None) => match identity.key.and_then(|key| self.former_owner(&key)) {
+                Some(owner) => Err(ApplyError::KeyTaken(id(), owner.to_owned())),
+                None => Ok(()),
+            },
         }
     }
 
@@ -340,6 +363,9 @@ impl State {
                 self.documents.change().insert(key, document);
             }
             Content::Identity(identity) => self.enter_identity(body, identity),
+            Content::Rotation(rotation) => self.enter_rotation(rotation),
+            Content::Centres(centres) => self.enter_centres(centres),
+            Content::Derived(derived) => self.enter_derived(derived),
             Content::Message(message) => self.enter_message(body, message),
             Content::Commitment(_) => {}
         }
@@ -408,14 +434,13 @@ impl State {
             }
             None => return,
         };
+        let keys = self.keys_with(key);
         let attested = self.attested.change();
-        match attested.get_mut(&batch.device) {
-            Some(known) => known.insert(key, tip),
-            None => attested
-                .entry(batch.device.clone())
-                .or_default()
-                .insert(key, tip),
+        let known = match attested.get_mut(&batch.device) {
+            Some(known) => known,
+            None => attested.entry(batch.device.clone()).or_default(),
         };
+        known.extend(keys.into_iter().map(|key| (key, tip)));
     }
 
     fn enter_identity(&mut self, body: &RecordBody, identity: &IdentityContent) {

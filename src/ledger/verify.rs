@@ -6,6 +6,7 @@
 //! what records name, and the signed head must agree. What an erasure took must be gone instead.
 
 mod erasures;
+mod keys;
 mod recipients;
 mod retirement;
 
@@ -217,8 +218,9 @@ impl Verification<'_> {
         let follower = self
             .follower
             .get_or_insert_with(|| Follower::new(block.header.suite(), &block.header.chain));
-        let Err(e) = follower.follow(block, Some(self.check)) else {
-            return;
+        let followed = follower.follow(block, Some(self.check));
+        let Err(e) = followed else {
+            return self.note_keys(height, block);
         };
         self.broken = true;
         match e {
@@ -318,11 +320,17 @@ impl Verification<'_> {
         self.report.chain = state.chain().to_owned();
         self.report.suite = Some(state.suite());
         let first = state.validators().and_then(|v| v.validators.first());
-        self.report.key = first.map(|v| v.key);
+        let begun = self.report.rotations.first().map(|first| first.replaces);
+        self.report.key = begun.or(first.map(|v| v.key));
         if let (Some(trust), Some(key)) = (trust, self.report.key)
-            && *trust != key
+            && !self.has_signed(trust)
         {
-            let what = format!("the ledger was begun under the key {key}, not the trusted one");
+            let what = match self.report.rotations.is_empty() {
+                true => format!("the ledger was begun under the key {key}, not the trusted one"),
+                false => format!(
+                    "the ledger was begun under the key {key}, and the trusted one has signed nothing of it"
+                ),
+            };
             self.report.find(Where::Block { height: 1 }, what);
         }
     }
@@ -540,8 +548,13 @@ impl Verification<'_> {
         let hub = |id: &str| identity(id).filter(|i| i.kind == IdentityKind::Hub);
         let signer = hub(&wrap.hub).and_then(|i| i.key);
         let signer = signer.ok_or_else(|| format!("`{}` is not an enrolled hub", wrap.hub))?;
-        wrap.verify(&signer, self.check)
-            .map_err(|e| e.to_string())?;
+        // A key that was replaced had signed wraps that are there still.
+        let former = state.former_keys(&wrap.hub);
+        let before = |key: &PublicKey| wrap.verify(key, self.check).is_ok();
+        match wrap.verify(&signer, self.check) {
+            Err(why) if !former.iter().any(before) => return Err(why.to_string()),
+            _ => {}
+        }
         let known = is_of_reader(&wrap.recipient) || hub(&wrap.recipient).is_some();
         Ok(known.then_some(wrap))
     }
@@ -601,10 +614,7 @@ impl Verification<'_> {
         if head.chain != state.chain() {
             return Err(format!("it is of the chain `{}`", head.chain));
         }
-        let hub = state.validators().and_then(|v| v.get(&head.hub));
-        let hub = hub.ok_or_else(|| format!("`{}` does not sign blocks here", head.hub))?;
-        head.verify(&hub.key, self.check)
-            .map_err(|e| e.to_string())?;
+        self.head_signature(head, state)?;
         let block = self.head_blocks.get(&head.height).copied().flatten();
         if block.is_some_and(|b| b != head.block_hash) {
             return Err(format!(

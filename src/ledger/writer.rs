@@ -7,7 +7,7 @@ use super::assemble::{AssembleError, Tip, assemble};
 use super::draft::Draft;
 use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
 use super::keys::height_key;
-use super::replay::{FollowError, Follower};
+use super::replay::{FollowError, Follower, rotations_in};
 use super::retention::RetentionError;
 use super::retention::notice::{Notice, of_record};
 use super::retention::retired::Retired;
@@ -18,8 +18,8 @@ use crate::model::Nanos;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use weighbridge_verifier::{
-    Block, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, SignatureError, Suite,
-    decode, encode,
+    Block, Content, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, PublicKey, Record,
+    SignatureError, Suite, decode, encode,
 };
 
 /// Which chain a ledger keeps.
@@ -114,6 +114,23 @@ pub enum LedgerError {
          cannot be told"
     )]
     HeadMissing(u64),
+    /// The hub has another key by now.
+    #[error(
+        "the ledger has given `{hub}` another key than {given}: since then it signs by {current}; put the \
+         file of that key where `signing_key` says (the one from before is of no use any more); where a file \
+         of the same name with `.next` lies beside it, start the hub, which puts it there"
+    )]
+    FormerKey {
+        /// The hub.
+        hub: String,
+        /// The key that it had.
+        given: PublicKey,
+        /// The key that it has.
+        current: PublicKey,
+    },
+    /// A key is on record that is not here.
+    #[error("the ledger gives `{0}` a key that it does not have")]
+    KeyLost(String),
     /// The ledger was written under another key.
     #[error("the ledger was begun by `{hub}` under another key than the one given")]
     Signer {
@@ -129,6 +146,8 @@ pub struct Ledger {
     signer: Arc<dyn Signer>,
     state: State,
     tip: Tip,
+    /// The records by which hubs changed their keys.
+    rotations: Vec<Record>,
     /// A block that was signed but is not known to be durable. It is kept, so that the hub never
     /// signs two blocks of one height.
     pending: Option<Pending>,
@@ -162,14 +181,22 @@ impl Ledger {
             }
         }
         let reading = head.read()?;
-        let newest = read_head(&reading, &chain, &*signer)?;
-        let (state, tip) = follow_store(&*store, &chain, signer.suite(), newest.as_ref())?;
+        let (newest, by_own) = match read_head(&reading, &chain, &*signer) {
+            Err(LedgerError::HeadSignature(why)) => {
+                return Err(replaced(&*store, &chain, &*signer).unwrap_or(why.into()));
+            }
+            read => read?,
+        };
+        let vouching = newest.as_ref().map(|head| (head, by_own));
+        let followed = follow_store(&*store, &chain, signer.suite(), vouching)?;
+        let (state, tip, rotations) = followed.into_parts();
         let mut ledger = Self {
             store,
             head,
             signer,
             state,
             tip,
+            rotations,
             pending: None,
         };
         ledger.check_head(newest.as_ref())?;
@@ -225,9 +252,45 @@ impl Ledger {
         self.pending.as_ref().map(|p| p.block.header.height)
     }
 
+    /// Whether `draft` gives this hub the key that is to follow its own.
+    pub fn may_rotate(&self, draft: &Draft) -> bool {
+        let Content::Rotation(rotation) = &draft.content else {
+            return false;
+        };
+        let next = self.signer.successor();
+        draft.rotates(self.signer.id())
+            && rotation.replaces == self.signer.public_key()
+            && next.is_some()
+            && rotation.identity.key == next
+    }
+
+    /// Whether `draft` alone may be recorded next, with all that is signed in it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn takes(&self, draft: &Draft, now: Nanos) -> Result<(), String> {
+        if draft.rotates(self.signer.id()) && !self.may_rotate(draft) {
+            return Err("the key that was to be replaced is not in use any more".to_owned());
+        }
+        let drafts = std::slice::from_ref(draft);
+        let made = assemble(drafts, &self.state, &self.tip, &*self.signer, now);
+        let (block, _) = made.map_err(|error| match error {
+            AssembleError::Draft { why, .. } => why.to_string(),
+            error => error.to_string(),
+        })?;
+        let key = self.signer.public_key();
+        let signed = block.records.iter().try_for_each(|r| r.verify(&key));
+        signed.map_err(|e| e.to_string())
+    }
+
     /// The state after the newest durable block.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The records by which hubs changed their keys, in order.
+    pub fn rotations(&self) -> &[Record] {
+        &self.rotations
     }
 
     /// The newest durable block.
@@ -240,6 +303,8 @@ impl Ledger {
         &self.store
     }
 
+    /// Writes the block, then goes over to the key that it may give the hub, then writes the head: so the
+    /// newest head is never signed by a key that is gone.
     fn make_durable(&mut self, mut next: Pending) -> Result<Block, LedgerError> {
         let tip = Tip::of(&next.block.header);
         let key = height_key(tip.height);
@@ -251,14 +316,21 @@ impl Ledger {
             });
         }
         let written = match self.store.commit(&next.puts) {
-            Ok(()) => self.write_head(&tip),
+            Ok(()) => {
+                signs(&next.state, &*self.signer);
+                self.write_head(&tip)
+            }
             Err(e) => Err(e.into()),
         };
         if let Err(e) = written {
             self.pending = Some(next);
             return Err(e);
         }
+        if !signs(&next.state, &*self.signer) {
+            return Err(LedgerError::KeyLost(self.signer.id().to_owned()));
+        }
         self.tip = tip;
+        self.rotations.extend(rotations_in(&next.block));
         self.state = next.state;
         Ok(next.block)
     }
@@ -295,8 +367,16 @@ impl Ledger {
     fn check_signer(&self) -> Result<(), LedgerError> {
         let id = self.signer.id();
         let known = self.state.validators().and_then(|v| v.get(id));
-        if known.is_some_and(|v| v.key == self.signer.public_key()) {
+        if signs(&self.state, &*self.signer) {
             return Ok(());
+        }
+        let given = self.signer.public_key();
+        if let Some(known) = known.filter(|_| self.state.former_keys(id).contains(&given)) {
+            return Err(LedgerError::FormerKey {
+                hub: id.to_owned(),
+                given,
+                current: known.key,
+            });
         }
         let hub = self.state.validators().and_then(|v| v.validators.first());
         Err(LedgerError::Signer {
@@ -321,14 +401,16 @@ fn check_sealed(drafts: &[Draft], puts: &[Put]) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// The newest head, and whether it is signed by the hub's own key, not by the one that is to follow: that one
+/// vouches for nothing before the chain has said so itself.
 fn read_head(
     reading: &HeadReading,
     chain: &ChainConfig,
     signer: &dyn Signer,
-) -> Result<Option<Head>, LedgerError> {
+) -> Result<(Option<Head>, bool), LedgerError> {
     let Some(bytes) = reading.heads.first() else {
         // A first head that was torn leaves one damaged slot; then only the first block can be there.
-        return Ok(None);
+        return Ok((None, true));
     };
     let head = Head::from_bytes(bytes).map_err(|e| LedgerError::Head(e.to_string()))?;
     if head.chain != chain.id {
@@ -339,8 +421,34 @@ fn read_head(
     if chain != keys {
         return Err(LedgerError::Suite { chain, keys });
     }
-    head.verify(&signer.public_key(), &KeyCache::default())?;
-    Ok(Some(head))
+    let check = KeyCache::default();
+    if let Err(why) = head.verify(&signer.public_key(), &check) {
+        // Or by the key that was to follow, when the hub ended before its file had taken its place.
+        let next = signer.successor().ok_or(why)?;
+        head.verify(&next, &check).map_err(|_| why)?;
+        return Ok((Some(head), false));
+    }
+    Ok((Some(head), true))
+}
+
+/// Whether `signer` has the key that `state` has of it; goes over to its next one where that is it.
+fn signs(state: &State, signer: &dyn Signer) -> bool {
+    let known = state.validators().and_then(|v| v.get(signer.id()));
+    known.is_some_and(|v| v.key == signer.public_key() || signer.succeed(&v.key))
+}
+
+/// What is wrong when the head is signed by a key that took the place of `signer`'s.
+fn replaced(store: &dyn Store, chain: &ChainConfig, signer: &dyn Signer) -> Option<LedgerError> {
+    let followed = follow_store(store, chain, signer.suite(), None).ok()?;
+    let state = followed.state();
+    let (hub, given) = (signer.id(), signer.public_key());
+    let current = state.validators()?.get(hub)?.key;
+    let was = state.former_keys(hub).contains(&given);
+    was.then(|| LedgerError::FormerKey {
+        hub: hub.to_owned(),
+        given,
+        current,
+    })
 }
 
 /// Follows all blocks of `store`, one at a time; where bodies were retired, from the state that they left.
@@ -348,8 +456,8 @@ fn follow_store(
     store: &dyn Store,
     chain: &ChainConfig,
     suite: Suite,
-    head: Option<&Head>,
-) -> Result<(State, Tip), LedgerError> {
+    head: Option<(&Head, bool)>,
+) -> Result<Follower, LedgerError> {
     let check = KeyCache::default();
     let retired = Retired::load(store)?;
     let mut follower = match retired.start(store)? {
@@ -378,7 +486,7 @@ fn follow_store(
         }
         let block: Block =
             decode("block", &value).map_err(|why| LedgerError::Decode { height, why })?;
-        let vouched = head.is_some_and(|h| height <= h.height);
+        let vouched = head.is_some_and(|(h, by_own)| by_own && height <= h.height);
         let check = (!vouched).then_some(&check as &dyn weighbridge_verifier::SignatureCheck);
         follower
             .follow(&block, check)
@@ -387,7 +495,8 @@ fn follow_store(
         if named.any(|hash| Some(hash) == unnamed) {
             unnamed = None;
         }
-        if head.is_some_and(|h| h.height == height && h.block_hash != follower.tip().hash) {
+        let newest = head.filter(|(h, _)| h.height == height);
+        if newest.is_some_and(|(h, _)| h.block_hash != follower.tip().hash) {
             return Err(LedgerError::Differs(height));
         }
     }
@@ -395,5 +504,5 @@ fn follow_store(
         let what = "no record names the newest notice of a retirement".to_owned();
         return Err(RetentionError::Damaged(what).into());
     }
-    Ok(follower.into_parts())
+    Ok(follower)
 }

@@ -23,6 +23,7 @@ pub use faulty::{FaultyDisk, FaultyHead, FaultyStore};
 pub use fjall_store::FjallStore;
 pub use head::HeadFile;
 pub use site_certificates::{Issued, SiteCertificates, SiteError};
+pub(crate) use small_file::replace as replace_file;
 
 // The same tests, once for each suite.
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Replaces the content of `path`, which after a power cut is the old or the new. The bits of `mode`
 /// are those of the new file from its first byte.
-pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };

@@ -102,6 +102,7 @@ def turned(verify):
     """Of a hub that changed its key in block 7, with what judged its batch; and the key that the chain began with."""
     hub, later = {"hub-a": private(HUBS["hub-a"])}, public(LATER)
     identity = {"id": "hub-a", "kind": "hub", "key": public(hub["hub-a"])}
+    rotation = {"identity": identity | {"key": later}, "replaces": "", "proof": "", "consent": None}
     opened = {"salt": hash_of(6)[:32], "content": b"\1settings".hex()}
     commitment = verify.sha256(b"\0", bytes.fromhex(opened["salt"]), bytes.fromhex(opened["content"])).hex()
     sealed = {"hash": hash_of(3), "length": "77", "key_epoch": "1"}
@@ -115,7 +116,7 @@ def turned(verify):
         1: [({"identity": identity}, "enrol")],
         6: [({"document": document}, "configure")],
         # What comes after the change is signed by the new key already, and the block still by the old one.
-        7: [({"identity": identity | {"key": later}}, "membership"), ({"commitment": hash_of(5)}, "read")],
+        7: [({"rotation": rotation}, "membership"), ({"commitment": hash_of(5)}, "read")],
         8: [({"batch": batch}, "store")],
         9: [({"batch": batch}, "store"), ({"identity": identity | {"key": None}}, "membership")],
     }
@@ -174,6 +175,11 @@ def sign_all(verify, evidence, keys, attester):
                 signature = sign(verify, attester, b"weighbridge/attestation/v1\0", said(part))
                 batch["attester"] = {"key": public(attester), "signature": signature}
             key = keys[record["body"]["hub"]]
+            if rotation := record["body"]["content"].get("rotation"):
+                rotation["replaces"] = public(key)
+                said = (verify.text(record["body"]["chain"]) + verify.IDENTITY(rotation["identity"])
+                        + verify.KEY(rotation["replaces"]))
+                rotation["proof"] = sign(verify, LATER, b"weighbridge/rotation/v1\0", said)
             record["signature"] = sign(verify, key, b"weighbridge/record/v1\0", verify.BODY(record["body"]))
             hubs = {hub["id"]: public(keys[hub["id"]]) for hub in validators["validators"]}
             if change := verify.key_change(record["body"], hubs):

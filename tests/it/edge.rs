@@ -42,6 +42,13 @@ impl Plant {
         Identity::load(&self.dir.path().join("edge.key"), "edge-1").unwrap()
     }
 
+    /// From now on the edge node has this key.
+    pub fn replace_key(&self, key: &Identity) {
+        let file = self.dir.path().join("edge.key");
+        std::fs::remove_file(&file).unwrap();
+        key.save(&file).unwrap();
+    }
+
     pub fn buffer(&self) -> std::path::PathBuf {
         self.dir.path().join("buffer")
     }

@@ -68,10 +68,12 @@ impl Site {
             sealing: self.sealing(),
         };
         let (store, head) = (Arc::new(self.disk.store()), Box::new(self.disk.head()));
-        HubBuilder::on_storage(keys, store, head).blocks(BlockLimits {
-            records: 16,
-            age: Duration::from_millis(5),
-        })
+        HubBuilder::on_storage(keys, store, head)
+            .signing_file(self.key(HubKeys::SIGNING))
+            .blocks(BlockLimits {
+                records: 16,
+                age: Duration::from_millis(5),
+            })
     }
 
     /// `verify` finds nothing.
@@ -141,7 +143,7 @@ impl Site {
                             details,
                         });
                     }
-                    Content::Identity(_) | Content::Commitment(_) => {}
+                    _ => {}
                 }
             }
         }

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod block;
+pub mod centres;
 pub mod checkpoint;
 pub mod codec;
 mod compress;
@@ -17,6 +18,7 @@ pub mod hash;
 pub mod merkle;
 pub mod note;
 pub mod record;
+pub mod rotation;
 pub mod sample;
 pub mod settings;
 pub mod signature;
@@ -28,12 +30,14 @@ pub mod tree;
 mod decoding_tests;
 
 pub use block::{Block, BlockHeader, CommitCertificate, CommitSignature, Validator, ValidatorSet};
+pub use centres::{CentreShare, CentresContent, DerivedContent};
 pub use codec::{DecodeError, decode, encode};
 pub use hash::{Hash, sha256};
 pub use record::{
     Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, IdentityKind,
     MessageContent, Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,
 };
+pub use rotation::RotationContent;
 pub use sample::{Quality, Salt, TagDigest, Value};
 pub use signature::{KeyCache, PublicKey, Signature, SignatureCheck, SignatureError};
 pub use suite::Suite;

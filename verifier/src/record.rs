@@ -4,8 +4,10 @@
 //! hub's signature (Wan et al. 2019, Table 1). Contents are hashes of ciphertext and salted
 //! commitments: nothing in a record can be guessed back.
 
+use crate::centres::{CentresContent, DerivedContent};
 use crate::codec::encode;
 use crate::hash::Hash;
+use crate::rotation::RotationContent;
 use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck, SignatureError};
 use crate::suite::Suite;
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -233,6 +235,12 @@ pub enum Content {
     Commitment(Hash),
     /// Something that was asked for or done, with sealed details.
     Message(MessageContent),
+    /// Another key for an identity.
+    Rotation(RotationContent),
+    /// A version of the set of key generation centres.
+    Centres(CentresContent),
+    /// An identity with a certificateless key.
+    Derived(DerivedContent),
 }
 
 /// Everything of a record that is signed.
@@ -305,7 +313,11 @@ impl Content {
             Self::Batch(batch) => batch.sealed.as_ref(),
             Self::Document(document) => Some(&document.sealed),
             Self::Message(message) => Some(&message.sealed),
-            Self::Identity(_) | Self::Commitment(_) => None,
+            Self::Identity(_)
+            | Self::Commitment(_)
+            | Self::Rotation(_)
+            | Self::Centres(_)
+            | Self::Derived(_) => None,
         }
     }
 }
@@ -316,7 +328,7 @@ impl Record {
         crate::merkle::leaf_hash(self.body.suite(), &encode(self))
     }
 
-    /// Checks the hub's signature, and the attester's where there is one. Whether the attester may
+    /// Checks the hub's signature, the attester's where there is one, and those of a rotation. Whether the attester may
     /// attest this device is not said here: the chain's state knows the devices' keys.
     pub fn verify(&self, hub: &PublicKey) -> Result<(), SignatureError> {
         self.verify_with(hub, &DirectCheck)
@@ -338,7 +350,11 @@ impl Record {
             let message = attestation_message(suite, batch);
             check.check(&attester.key, &message, &attester.signature)?;
         }
-        Ok(())
+        match &self.body.content {
+            Content::Rotation(rotation) => rotation.verify_with(suite, &self.body.chain, check),
+            Content::Derived(derived) => derived.verify_with(suite, &self.body.chain, check),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the set of hubs that sign becomes another one: a record in a block that the old set signed.
 //!
-//! The first block is signed by the hub that its first record enrols. From then on a `membership`
-//! record about a hub of the set, with another key, puts that key in place of the hub's old one: for
+//! The first block is signed by the hub that its first record enrols. From then on a rotation
+//! that a hub of the set records of itself puts another key in place of the one it had: for
 //! the records after it, and for the blocks after its own. So whoever trusts the first set can follow
 //! the chain of records to any later one.
 
@@ -22,14 +22,18 @@ pub struct KeyChange {
 
 /// What the record changes about `set`, the set in force before it.
 pub fn key_change(set: &ValidatorSet, body: &RecordBody) -> Option<KeyChange> {
-    let Content::Identity(identity) = &body.content else {
+    let Content::Rotation(rotation) = &body.content else {
         return None;
     };
+    let identity = &rotation.identity;
+    let own = identity.kind == IdentityKind::Hub && identity.id == body.hub;
     let said = body.action == Action::Membership && body.response == Response::Accepted;
-    if !said || identity.kind != IdentityKind::Hub {
+    if !own || !said {
         return None;
     }
-    let known = set.get(&identity.id)?;
+    let known = set
+        .get(&identity.id)
+        .filter(|v| v.key == rotation.replaces)?;
     let new = identity.key.filter(|key| *key != known.key)?;
     Some(KeyChange {
         hub: identity.id.clone(),

@@ -5,7 +5,7 @@ use super::super::http_get::{HubUrl, get_text};
 use super::super::verify::open_whole;
 use crate::crypto::{CheckpointKey, Identity, Signer};
 use crate::hub::HubKeys;
-use crate::ledger::checkpoint::{LedgerTree, submission_of};
+use crate::ledger::checkpoint::{LedgerTree, hub_key, submission_of};
 use anyhow::{Context, ensure};
 use std::path::{Path, PathBuf};
 use weighbridge_verifier::checkpoint::Submission;
@@ -40,8 +40,8 @@ impl Source {
         // The id is not part of a note.
         let hub = Identity::load(&keys.join(HubKeys::SIGNING), "hub")?;
         ensure!(
-            hub.public_key() == tree.hub(),
-            "{} is not the key that this ledger was begun under",
+            tree.signs_by(&hub.public_key())?,
+            "{} is not the key that this ledger is signed by",
             keys.join(HubKeys::SIGNING).display()
         );
         let key = CheckpointKey::load_or_make(&keys.join(HubKeys::CHECKPOINT))?;
@@ -84,7 +84,10 @@ impl Source {
                 let keys: Result<_, _> = keys.collect();
                 keys.with_context(|| format!("the answer of {url} cannot be read"))
             }
-            Self::Stopped(s) => Ok(vec![s.key.note_key(s.tree.origin()), s.tree.hub_key()]),
+            Self::Stopped(s) => Ok(vec![
+                s.key.note_key(s.tree.origin()),
+                hub_key(s.tree.origin(), s.hub.public_key()),
+            ]),
         }
     }
 }

@@ -5,10 +5,13 @@
 //! it knows its share (Schnorr's proof, bound to the centre's name and the set's version).
 
 use super::point::{Point, PointError, hash_of, scalar_of};
+use crate::crypto::key_file::{self, KeyFileError};
 use sm2::elliptic_curve::Generate;
 use sm2::elliptic_curve::group::Group;
+use sm2::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use sm2::{NonZeroScalar, ProjectivePoint, Scalar};
 use std::collections::BTreeMap;
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Most centres of a set.
@@ -24,8 +27,8 @@ pub struct CentreKey {
 /// Proof that whoever made it knows the share of a public share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Possession {
-    commitment: Point,
-    response: Scalar,
+    pub(super) commitment: Point,
+    pub(super) response: Scalar,
 }
 
 /// What a centre says of itself when it joins a set.
@@ -73,6 +76,30 @@ impl CentreKey {
             public: Point::generated(&share),
             share,
         }
+    }
+
+    /// The share in a PKCS#8 PEM file of mode 0600.
+    pub fn load(path: &Path, name: &str) -> Result<Self, KeyFileError> {
+        let pem = key_file::read(path)?;
+        let secret = sm2::SecretKey::from_pkcs8_pem(&pem);
+        let secret = secret.map_err(|_| KeyFileError::Form {
+            path: path.to_owned(),
+        })?;
+        let share = Zeroizing::new(secret.to_nonzero_scalar());
+        Ok(Self {
+            name: name.to_owned(),
+            public: Point::generated(&share),
+            share,
+        })
+    }
+
+    /// Writes the share to a new file of mode 0600.
+    pub fn save(&self, path: &Path) -> Result<(), KeyFileError> {
+        let pem = sm2::SecretKey::from(*self.share).to_pkcs8_pem(LineEnding::LF);
+        let pem = pem.map_err(|_| KeyFileError::Form {
+            path: path.to_owned(),
+        })?;
+        key_file::write(path, &pem)
     }
 
     /// Its name.

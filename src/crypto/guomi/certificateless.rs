@@ -84,22 +84,22 @@ impl From<PointError> for Fault {
 }
 
 /// A party that has committed itself: the user, or a centre.
-struct Party {
-    session: Session,
-    centres: Centres,
-    name: String,
-    secret: Zeroizing<NonZeroScalar>,
+pub(super) struct Party {
+    pub(super) session: Session,
+    pub(super) centres: Centres,
+    pub(super) name: String,
+    pub(super) secret: Zeroizing<NonZeroScalar>,
     /// The others' commitments, once all were there; it opens for these only.
-    seen: Option<Commitments>,
+    pub(super) seen: Option<Commitments>,
 }
 
 /// A user who wants a key.
-pub struct Applicant(Party);
+pub struct Applicant(pub(super) Party);
 
 /// A centre that helps to make one key. Its random number serves once.
 pub struct Helper<'a> {
-    party: Party,
-    key: &'a CentreKey,
+    pub(super) party: Party,
+    pub(super) key: &'a CentreKey,
 }
 
 /// A key that was made.
@@ -127,7 +127,7 @@ impl Party {
         })
     }
 
-    fn commitment(&self, name: &str, point: &Point) -> [u8; 32] {
+    pub(super) fn commitment(&self, name: &str, point: &Point) -> [u8; 32] {
         hash_of(
             "weighbridge/certificateless/commit/v1",
             &[
@@ -148,7 +148,7 @@ impl Party {
         std::iter::once(USER).chain(self.centres.members().keys().map(String::as_str))
     }
 
-    fn open(&mut self, commitments: &Commitments) -> Result<Point, Fault> {
+    pub(super) fn open(&mut self, commitments: &Commitments) -> Result<Point, Fault> {
         for name in self.names() {
             if !commitments.contains_key(name) {
                 return Err(Fault::Missing(name.to_owned()));
@@ -169,7 +169,7 @@ impl Party {
     }
 
     /// W and λ, when all have opened what they had committed to.
-    fn joined(&self, openings: &Openings) -> Result<(Point, Scalar), Fault> {
+    pub(super) fn joined(&self, openings: &Openings) -> Result<(Point, Scalar), Fault> {
         let mut sum = ProjectivePoint::identity();
         for name in self.names() {
             let point = openings
@@ -213,13 +213,11 @@ impl Applicant {
         let party = self.0;
         let (declared, lambda) = party.joined(openings)?;
         let mut secret = Zeroizing::new(**party.secret);
-        for (name, public) in party.centres.members() {
+        for name in party.centres.members().keys() {
             let part = parts
                 .get(name)
                 .ok_or_else(|| Fault::Missing(name.clone()))?;
-            let opened = openings.get(name).map_or(Err(PointError), Point::decode)?;
-            let fits = ProjectivePoint::generator() * *part == opened + public.decode()? * lambda;
-            if !fits {
+            if !fits(&party.centres, openings, name, (part, &lambda)) {
                 return Err(Fault::Part(name.clone()));
             }
             *secret += *part;
@@ -274,6 +272,24 @@ impl UserKey {
     /// The secret key, for signing and decryption by SM2.
     pub fn secret(&self) -> &SecretKey {
         &self.secret
+    }
+}
+
+/// Whether a centre's part fits: `[t_i]G = W_i + [λ]P_i`.
+pub(super) fn fits(
+    centres: &Centres,
+    openings: &Openings,
+    name: &str,
+    (part, lambda): (&Scalar, &Scalar),
+) -> bool {
+    let opened = openings.get(name).and_then(|point| point.decode().ok());
+    let public = centres.members().get(name);
+    let public = public.and_then(|point| point.decode().ok());
+    match (opened, public) {
+        (Some(opened), Some(public)) => {
+            ProjectivePoint::generator() * *part == opened + public * *lambda
+        }
+        _ => false,
     }
 }
 

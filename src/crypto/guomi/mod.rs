@@ -6,7 +6,9 @@
 
 pub mod centre;
 pub mod certificateless;
+pub mod making;
 mod point;
+pub mod recorded;
 pub(super) mod wrap;
 
 pub use point::{Point, PointError};

@@ -47,11 +47,6 @@ impl KeyMaker {
         }
     }
 
-    /// Id of the chain.
-    pub(in crate::hub) fn chain(&self) -> &str {
-        &self.chain
-    }
-
     /// A new key of `object`, a device or what the hub's own keys belong to, and its wraps.
     pub(in crate::hub) fn make(
         &self,

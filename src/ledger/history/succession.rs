@@ -87,6 +87,7 @@ mod tests {
     use weighbridge_verifier::block::{BLOCK_VERSION, commit_message};
     use weighbridge_verifier::evidence::{Evidence, EvidenceError, Trust};
     use weighbridge_verifier::record::RECORD_VERSION;
+    use weighbridge_verifier::rotation::{RotationContent, rotation_message};
     use weighbridge_verifier::{
         Action, CommitCertificate, CommitSignature, Content, Hash, IdentityContent, IdentityKind,
         Record, RecordBody, Response, Suite, encode,
@@ -96,20 +97,26 @@ mod tests {
 
     /// What block `height` records, when the hub's key is made of `byte` before it.
     fn content(height: u64, changes: &[(u64, u8)], byte: u8) -> (Action, Content) {
-        let to = changes.iter().find(|(at, _)| *at == height);
-        let enrol = (height == 1).then_some((Action::Enrol, byte));
-        let changed = to.map(|(_, byte)| (Action::Membership, *byte));
-        match changed.or(enrol) {
-            Some((action, byte)) => {
-                let key = TestSigner::new(SUITE, "hub-1", byte).public_key();
-                let hub = IdentityContent {
-                    id: "hub-1".to_owned(),
-                    kind: IdentityKind::Hub,
-                    key: Some(key),
-                };
-                (action, Content::Identity(hub))
-            }
-            None => (Action::Read, Content::Commitment(Hash([9; 32]))),
+        let hub = |key| IdentityContent {
+            id: "hub-1".to_owned(),
+            kind: IdentityKind::Hub,
+            key: Some(key),
+        };
+        if let Some((_, next)) = changes.iter().find(|(at, _)| *at == height) {
+            let (replaces, next) = (key(byte), TestSigner::new(SUITE, "hub-1", *next));
+            let identity = hub(next.public_key());
+            let message = rotation_message(SUITE, "plant", &identity, &replaces);
+            let rotation = RotationContent {
+                identity,
+                replaces,
+                proof: next.sign(&message),
+                consent: None,
+            };
+            return (Action::Membership, Content::Rotation(rotation));
+        }
+        match height {
+            1 => (Action::Enrol, Content::Identity(hub(key(byte)))),
+            _ => (Action::Read, Content::Commitment(Hash([9; 32]))),
         }
     }
 

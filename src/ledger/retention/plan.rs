@@ -8,7 +8,7 @@ use crate::ledger::erasure::erased::Erased;
 use crate::ledger::erasure::notice::of_record as erasure_of_record;
 use crate::ledger::history::index;
 use crate::ledger::key_wrap::sealing_key;
-use crate::ledger::replay::Follower;
+use crate::ledger::replay::{Follower, rotations_in};
 use crate::ledger::state::State;
 use crate::ledger::store::{Space, Store};
 use crate::model::Nanos;
@@ -50,7 +50,9 @@ pub fn plan(
     // The newest block stays whole.
     let most = tip.saturating_sub(1);
     let mut notice = Notice::after(state.suite(), retired.newest(), time);
-    notice.bodies = horizons.bodies.min(most).max(notice.bodies);
+    let bodies = horizons.bodies.min(most);
+    let bodies = before_another_key(store, state, (notice.bodies, bodies))?;
+    notice.bodies = bodies.max(notice.bodies);
     if notice.bodies < 2 {
         notice.bodies = 0;
     }
@@ -83,6 +85,26 @@ pub fn plan(
     }))
 }
 
+/// Up to which height bodies may go: that of a block in which a hub changes its key stays, and so do those after
+/// it, for whoever knows the key before is led to the next one by that record, and headers alone cannot be
+/// checked beyond it.
+fn before_another_key(
+    store: &dyn Store,
+    state: &State,
+    (before, wanted): (u64, u64),
+) -> Result<u64, RetentionError> {
+    if !state.has_changed_hubs_keys() {
+        return Ok(wanted);
+    }
+    for height in before.saturating_add(1)..=wanted {
+        let block = whole_block_at(store, height)?;
+        if rotations_in(&block).next().is_some() {
+            return Ok(height - 1);
+        }
+    }
+    Ok(wanted)
+}
+
 /// Follows the blocks whose bodies go, to the state after them; counts records that are not of retirements.
 fn follow(
     store: &dyn Store,
@@ -111,7 +133,7 @@ fn follow(
         }
     }
     let follower = follower.ok_or(RetentionError::Missing(1))?;
-    let (state, tip) = follower.into_parts();
+    let (state, tip, _) = follower.into_parts();
     let totals = state.totals();
     notice.stored = totals.accepted + totals.out_of_control;
     let snapshot = Snapshot::of(&state, tip.height, tip.hash);

@@ -7,7 +7,8 @@ use weighbridge_verifier::{DecodeError, Suite, decode, encode};
 impl State {
     /// The canonical bytes of all sections.
     pub(in crate::ledger) fn to_image(&self) -> Vec<u8> {
-        let who = (&**self.chain, &*self.validators, &*self.identities);
+        let keys = (&*self.former_keys, &*self.centres, &*self.derivations);
+        let who = (&**self.chain, &*self.validators, &*self.identities, keys);
         let where_it_stands = (&*self.hubs, &*self.devices, &*self.attested);
         let in_force = (&*self.documents, &*self.alarms, &*self.access);
         encode(&(who, where_it_stands, in_force, &*self.totals))
@@ -15,9 +16,9 @@ impl State {
 
     /// The state of a chain of `suite` whose bytes these are.
     pub(in crate::ledger) fn of_image(suite: Suite, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let ((chain, validators, identities), (hubs, devices, attested), in_force, totals) =
+        let (who, (hubs, devices, attested), (documents, alarms, access), totals) =
             decode("state", bytes)?;
-        let (documents, alarms, access) = in_force;
+        let (chain, validators, identities, (former_keys, centres, derivations)) = who;
         let state = Self {
             suite,
             chain: Section::new(chain),
@@ -29,6 +30,9 @@ impl State {
             alarms: Section::new(alarms),
             access: Section::new(access),
             totals: Section::new(totals),
+            former_keys: Section::new(former_keys),
+            centres: Section::new(centres),
+            derivations: Section::new(derivations),
             attested: Section::new(attested),
         };
         // borsh takes maps in any order; only one order is written.

@@ -5,6 +5,7 @@
 //! and which devices they read may change meanwhile: connections that it does not concern stay.
 
 use super::gate::{Contact, Gate};
+use super::introduction::Introduction;
 use super::keeper::Keeper;
 use super::node::Node;
 use super::talk::Talk;
@@ -15,6 +16,7 @@ use parking_lot::RwLock;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -86,6 +88,7 @@ impl EdgeListener {
             }),
             hub,
             keeper: OnceLock::new(),
+            introduction: RwLock::default(),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -128,6 +131,11 @@ impl EdgeListener {
         };
     }
 
+    /// From now on who asks is told this of the hub.
+    pub fn introduce(&self, introduction: Introduction) {
+        *self.door.introduction.write() = Some(introduction.to_bytes().into());
+    }
+
     /// Takes the gates of `remove` away, and puts `put` in, each to the edge node it names and in place
     /// of the one of the same device. Edge nodes that are connected are asked for them.
     pub fn set_gates(&self, remove: &[crate::model::DeviceId], put: &[Arc<Gate>]) {
@@ -167,6 +175,8 @@ struct Door {
     roster: RwLock<Roster>,
     hub: HubCard,
     keeper: OnceLock<Arc<dyn Keeper>>,
+    /// Who the hub is by now, for those who ask.
+    introduction: RwLock<Option<Arc<[u8]>>>,
     strangers: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -211,10 +221,22 @@ impl Door {
                         Err(_) => return,
                     }
                 };
+                if pinned_tls::only_asks(stream.get_ref().1) {
+                    // What it takes long for, it does not get.
+                    let _ = timeout(HANDSHAKE, door.answer(stream)).await;
+                    return;
+                }
                 drop(stranger);
                 door.serve(stream, from).await;
             });
         }
+    }
+
+    /// Says who the hub is.
+    async fn answer(&self, mut stream: Stream) -> std::io::Result<()> {
+        let introduction = self.introduction.read().clone();
+        stream.write_all(&introduction.unwrap_or_default()).await?;
+        stream.shutdown().await
     }
 
     async fn serve(&self, stream: Stream, from: SocketAddr) {

@@ -7,6 +7,7 @@ mod acting;
 mod asking;
 mod gate;
 mod hub_side;
+mod introduction;
 mod keeper;
 mod node;
 pub mod order;
@@ -17,8 +18,9 @@ pub mod wire;
 pub use acting::EdgeControl;
 pub use gate::{Asks, Backlog, Contact, Entrance, Gate, Said};
 pub use hub_side::{EdgeListener, HubCard, ListenError, NodeStatus};
+pub use introduction::{Introduction, IntroductionError};
 pub use keeper::Keeper;
-pub use upload::{Content, Packer, Unpacker, Upload, UploadError, UploadFault};
+pub use upload::{Content, EdgeKeys, Packer, Unpacker, Upload, UploadError, UploadFault};
 
 /// Name and kind of a tag, as both sides compare them.
 pub fn tag_card(tag: &TagSpec) -> (String, String) {

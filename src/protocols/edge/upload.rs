@@ -332,11 +332,40 @@ impl Upload {
     }
 }
 
+/// The keys of an edge node: the one in use, and those before it, under which batches may still wait in its
+/// buffer. They may change while its devices are read.
+#[derive(Clone)]
+pub struct EdgeKeys(std::sync::Arc<parking_lot::RwLock<(PublicKey, Vec<PublicKey>)>>);
+
+impl EdgeKeys {
+    /// One that has this key, and had those.
+    pub fn new(key: PublicKey, former: Vec<PublicKey>) -> Self {
+        Self(std::sync::Arc::new(parking_lot::RwLock::new((key, former))))
+    }
+
+    /// From now on it has this key, and had those.
+    pub fn set(&self, key: PublicKey, former: Vec<PublicKey>) {
+        *self.0.write() = (key, former);
+    }
+
+    /// The key in use.
+    pub fn current(&self) -> PublicKey {
+        self.0.read().0
+    }
+
+    /// The key that should have signed `upload`.
+    fn of(&self, upload: &Upload) -> PublicKey {
+        let keys = self.0.read();
+        let signed = keys.1.iter().find(|key| **key == upload.attestation.key);
+        signed.copied().unwrap_or(keys.0)
+    }
+}
+
 /// Opens and checks the uploads of one device on a hub.
 pub struct Unpacker {
     tags: std::sync::Arc<[TagSpec]>,
     grade: u8,
-    edge: PublicKey,
+    edge: EdgeKeys,
     sealing: std::sync::Arc<SealingKey>,
     /// The key of the edge's process, and what it came out of: opening one costs a millisecond.
     key: Option<(Vec<u8>, EpochKey)>,
@@ -344,11 +373,11 @@ pub struct Unpacker {
 }
 
 impl Unpacker {
-    /// For a device with these tags and grade, read by the edge node with key `edge`.
+    /// For a device with these tags and grade, read by the edge node with the keys `edge`.
     pub fn new(
         tags: std::sync::Arc<[TagSpec]>,
         grade: u8,
-        edge: PublicKey,
+        edge: EdgeKeys,
         sealing: std::sync::Arc<SealingKey>,
     ) -> Self {
         Self {
@@ -363,7 +392,7 @@ impl Unpacker {
 
     /// The batch, with what the edge signed; or why it is refused, as its record will say.
     pub fn unpack(&mut self, upload: &Upload) -> Result<(Batch, Attested), Box<RefusedBatch>> {
-        let signed = upload.check_signature(&self.edge);
+        let signed = upload.check_signature(&self.edge.of(upload));
         let holds = signed.is_ok() && upload.grade == self.grade;
         let opened = signed.and_then(|()| self.open(upload));
         opened.map_err(|fault| {

@@ -46,6 +46,7 @@ impl Pair {
 
     fn unpacker(&self, hub: usize) -> Unpacker {
         let edge = self.edge.public_key();
+        let edge = EdgeKeys::new(edge, Vec::new());
         Unpacker::new(tags(&["force"]), 3, edge, self.hubs[hub].clone())
     }
 
@@ -69,7 +70,12 @@ fn every_hub_of_the_list_opens_it_and_finds_what_was_signed() {
     let stranger = Arc::new(SealingKey::generate_of(SUITE));
     assert!(!upload.opens_for(&stranger.public().compressed()));
     let key = pair.edge.public_key();
-    let mut unpacker = Unpacker::new(tags(&["force"]), 3, key, stranger);
+    let mut unpacker = Unpacker::new(
+        tags(&["force"]),
+        3,
+        EdgeKeys::new(key, Vec::new()),
+        stranger,
+    );
     assert_eq!(unpacker.unpack(&upload).unwrap_err().rule, "unreadable");
 }
 

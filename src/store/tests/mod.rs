@@ -9,6 +9,7 @@ mod power_loss;
 mod queries;
 mod restart;
 mod retention;
+mod rotation;
 mod vanished;
 
 use super::{FaultyDisk, SUITE};

@@ -4,11 +4,13 @@
 //! not change when an answer of the HTTP interface does; the compiler compares them.
 
 use crate::block::BlockHeader;
+use crate::centres::{CentresContent, DerivedContent};
 use crate::hash::Hash;
 use crate::record::{
     Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, MessageContent,
     Record, RecordBody, Response, SealedRef, VerdictSummary,
 };
+use crate::rotation::RotationContent;
 use crate::sample::Value;
 use crate::signature::Signature;
 use serde::{Deserialize, Serialize};
@@ -171,6 +173,9 @@ enum ContentForm {
     Identity(IdentityContent),
     Commitment(Hash),
     Message(#[serde(with = "MessageForm")] MessageContent),
+    Rotation(RotationContent),
+    Centres(CentresContent),
+    Derived(DerivedContent),
 }
 
 #[derive(Serialize, Deserialize)]
