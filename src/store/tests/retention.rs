@@ -50,7 +50,7 @@ fn fresh(seed: u64) -> (FaultyDisk, Ledger) {
 }
 
 /// Plans, records and carries out a retirement; whether it came to its end.
-fn retire(ledger: &mut Ledger, (bodies, batches): (u64, u64)) -> bool {
+pub(super) fn retire(ledger: &mut Ledger, (bodies, batches): (u64, u64)) -> bool {
     let store = ledger.store().clone();
     let time = ledger.tip().time + 10;
     let horizons = Horizons { bodies, batches };
@@ -63,7 +63,7 @@ fn retire(ledger: &mut Ledger, (bodies, batches): (u64, u64)) -> bool {
     ledger.append(&[draft], puts, time).is_ok() && work::resume(&*store, &mut |_| true).is_ok()
 }
 
-fn blocks(disk: &FaultyDisk) -> Vec<Block> {
+pub(super) fn blocks(disk: &FaultyDisk) -> Vec<Block> {
     let all = disk.contents(Space::Blocks).into_iter();
     all.map(|(_, value)| decode("block", &value).unwrap())
         .collect()

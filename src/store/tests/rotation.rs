@@ -3,6 +3,7 @@
 use super::*;
 use crate::crypto::{HubKey, Identity, Signer};
 use crate::ledger::report::LedgerTrust;
+use crate::ledger::retention::is_stripped;
 use std::path::{Path, PathBuf};
 use weighbridge_verifier::PublicKey;
 
@@ -218,4 +219,29 @@ fn a_hub_that_ended_before_its_file_was_in_place_goes_on_by_the_new_key() {
         store(&mut ledger, &*key).unwrap();
         assert_eq!(site.verify(&site.first).findings, []);
     }
+}
+
+#[test]
+fn a_retirement_stops_before_the_block_that_brings_another_key() {
+    let site = Site::new(4);
+    let (mut ledger, key) = site.open().unwrap();
+    (0..5).for_each(|_| store(&mut ledger, &*key).unwrap());
+    let new = rotate(&mut ledger, &key).unwrap();
+    let rotated = ledger.tip().height;
+    (0..5).for_each(|_| store(&mut ledger, &*key).unwrap());
+    let wanted = ledger.tip().height - 1;
+    assert!(super::retention::retire(&mut ledger, (wanted, wanted)));
+    for block in super::retention::blocks(&site.disk) {
+        let height = block.header.height;
+        let gone = (2..rotated).contains(&height);
+        assert_eq!(is_stripped(&block), gone, "{height}");
+    }
+    drop(ledger);
+    for trust in [site.first, new] {
+        assert_eq!(site.verify(&trust).findings, []);
+    }
+    let (mut ledger, key) = site.open().unwrap();
+    assert_eq!((key.public_key(), ledger.rotations().len()), (new, 1));
+    store(&mut ledger, &*key).unwrap();
+    assert_eq!(site.verify(&site.first).findings, []);
 }
