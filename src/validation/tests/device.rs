@@ -324,7 +324,7 @@ fn a_settings_document_names_the_files_it_was_made_from() {
     };
     let document = validator
         .clone()
-        .made_from(&[origin.clone()])
+        .made_from(std::slice::from_ref(&origin))
         .settings_document();
     assert_eq!(origins(&document).unwrap(), [origin]);
     let read = DeviceValidator::limits_of_document(&document).unwrap();
