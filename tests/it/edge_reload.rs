@@ -5,6 +5,7 @@ use crate::machines::{Counting, Scripted, tag};
 use crate::reload::Observed;
 use crate::site::{self, PATIENCE, Site};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -54,6 +55,19 @@ fn lanes(edge: &EdgeNode, what: &str, wanted: impl Fn(&[weighbridge::edge::LaneS
         let (lanes, uplink) = (edge.lanes(), edge.uplink().borrow().clone());
         assert!(began.elapsed() < PATIENCE, "{what}: {lanes:?} {uplink:?}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Opens a buffer that nobody has. A process that another test is about to start has all files of this one until it
+/// begins, and with them their locks.
+fn open(buffer: &Path) -> Spool {
+    let began = Instant::now();
+    loop {
+        match Spool::open(buffer, SpoolLimits::of(1 << 20)) {
+            Ok((spool, _)) => return spool,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(2), "{error}"),
+        }
+        std::thread::yield_now();
     }
 }
 
@@ -133,7 +147,7 @@ fn changing_one_device_of_an_edge_node_costs_the_others_nothing() {
     change_edge(&edge, &[&ids[gone]], vec![other, new.setup("new")]);
     // Nobody has the buffer of the one that went, although the connection is still the same.
     let buffer = dir.path().join("b").join(&ids[gone]);
-    drop(Spool::open(&buffer, SpoolLimits::of(1 << 20)).unwrap());
+    drop(open(&buffer));
     change(
         &hub,
         Change {
@@ -324,7 +338,7 @@ fn a_device_that_cannot_be_used_changes_nothing_at_an_edge_node() {
     let stored = edge.lanes()[0].pending;
     change_edge(&edge, &["a"], Vec::new());
     assert!(edge.lanes().is_empty() && edge.live().device("a").is_none());
-    drop(Spool::open(&dir.path().join("a"), SpoolLimits::of(1 << 20)).unwrap());
+    drop(open(&dir.path().join("a")));
     change_edge(&edge, &[], vec![machine.setup("a")]);
     assert!(edge.lanes()[0].pending >= stored);
     lanes(&edge, "it is read again", |_| machine.contacts().0 == 2);
