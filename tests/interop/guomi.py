@@ -161,7 +161,7 @@ class Guomi:
             record = form.RECORD
             form.RECORD = lambda value: form.BODY(value["body"]) + form.SIGNATURE(value["signature"])
             try:
-                form.check_block(plain, evidence["validators"], hubs)
+                form.check_block(plain, evidence["validators"])
             finally:
                 form.HEADER, form.BODY, form.RECORD = header, body, record
             checked += 1

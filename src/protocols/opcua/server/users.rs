@@ -211,6 +211,8 @@ impl Users {
 #[async_trait]
 impl AuthManager for Users {
     async fn authenticate_anonymous_token(&self, _: &ServerEndpoint) -> Result<(), Error> {
+        // Who comes back to a session asks for nothing before, and the guard waits to know the task.
+        self.turnstile.here();
         if self.anonymous {
             let token = UserToken(ANONYMOUS_USER_TOKEN_ID.to_owned());
             return self.admit(token).await.map(|_| ());
@@ -244,6 +246,7 @@ impl AuthManager for Users {
         _: &ServerEndpoint,
         signing_thumbprint: &Thumbprint,
     ) -> Result<UserToken, Error> {
+        self.turnstile.here();
         if self.hubs {
             let (known, wanted) = (self.desk.certificates().await, signing_thumbprint.clone());
             // There may be many: not for a thread on which others wait.
