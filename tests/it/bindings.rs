@@ -350,7 +350,7 @@ fn a_permit_behind_an_edge_node_is_renewed_by_fresh_data_and_a_fresh_signature()
 }
 
 #[test]
-fn an_opcua_server_whose_every_certificate_is_trusted_is_known_by_its_address() {
+fn an_opcua_server_with_another_key_is_another_one_whoever_trusts_it() {
     let (site, other, press) = (Site::new(194), Site::new(195), press());
     let hub = site.hub().device(press.setup(1)).start().unwrap();
     let open = |port: u16, pki: &tempfile::TempDir| {
@@ -391,13 +391,21 @@ fn an_opcua_server_whose_every_certificate_is_trusted_is_known_by_its_address() 
     site::up(&reader, "scada");
     let bound = || reader.gate().state().bindings()["device:scada"].clone();
     let known = bound();
-    assert!(known.key.is_none() && known.mac.is_none(), "{known:?}");
+    assert!(known.key.is_some() && known.mac.is_none(), "{known:?}");
     let port = known.address.port();
     assert_eq!(known.address, SocketAddr::from(([127, 0, 0, 1], port)));
     assert!(url.contains(&format!(":{port}")), "{url}");
 
     faces.close(&hub.runtime());
     let faces = open(port, another);
+    let short = known.key.unwrap().short();
+    let why = format!("another machine answers in its place: its key is {short}, and ");
+    site::device(&reader, "scada", "is refused", |live| {
+        format!("{:?}", live.link()).contains(&why).then_some(())
+    });
+    // The old one is back, with a certificate that it had before.
+    faces.close(&hub.runtime());
+    let faces = open(port, own);
     site::up(&reader, "scada");
     assert_eq!(bound(), known);
     reader.shutdown().unwrap();

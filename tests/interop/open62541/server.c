@@ -1,10 +1,11 @@
 /* A controller on an open62541 server, for the hub to read, write and call, under every security policy.
  *
- *   open62541_server --port N --others K --extra N
+ *   open62541_server --port N --others K --extra N --pki DIR
  *
  * The same as asyncua_controller.py: it prints one JSON line with its url, changes `level` ten times a
  * second until standard input closes, and takes `delete NAME` and `restore NAME` on standard input. --extra
- * adds so many variables `v0`, `v1`, … It makes itself a certificate and trusts every client.
+ * adds so many variables `v0`, `v1`, … It makes itself a certificate, which it keeps in DIR as a
+ * controller does over a restart, and trusts every client.
  */
 
 #include <open62541/plugin/accesscontrol_default.h>
@@ -38,7 +39,32 @@ static void good(UA_StatusCode status, const char *what)
     exit(1);
 }
 
-static void configure(UA_ServerConfig *config, UA_UInt16 port)
+/* Reads a whole file; false when it is not there. */
+static bool load(const char *folder, const char *name, UA_ByteString *bytes)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return false;
+    good(UA_ByteString_allocBuffer(bytes, 65536), path);
+    bytes->length = fread(bytes->data, 1, bytes->length, file);
+    fclose(file);
+    return true;
+}
+
+static void save(const char *folder, const char *name, const UA_ByteString *bytes)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(bytes->data, 1, bytes->length, file) != bytes->length || fclose(file)) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void configure(UA_ServerConfig *config, UA_UInt16 port, const char *pki)
 {
     UA_String subject[] = {UA_STRING_STATIC("O=interop"), UA_STRING_STATIC("CN=controller@127.0.0.1")};
     UA_String names[] = {UA_STRING_STATIC("IP:127.0.0.1"), UA_STRING_STATIC("URI:" APPLICATION)};
@@ -49,9 +75,13 @@ static void configure(UA_ServerConfig *config, UA_UInt16 port)
     UA_KeyValueMap parameters = UA_KEYVALUEMAP_NULL;
     UA_KeyValueMap_setScalar(&parameters, UA_QUALIFIEDNAME(0, "key-size-bits"), &bits,
                              &UA_TYPES[UA_TYPES_UINT16]);
-    good(UA_CreateCertificate(UA_Log_Stdout, subject, 2, names, 2, UA_CERTIFICATEFORMAT_DER, &parameters, &key,
-                              &certificate),
-         "making a certificate");
+    if (!load(pki, "key.der", &key) || !load(pki, "cert.der", &certificate)) {
+        good(UA_CreateCertificate(UA_Log_Stdout, subject, 2, names, 2, UA_CERTIFICATEFORMAT_DER, &parameters, &key,
+                                  &certificate),
+             "making a certificate");
+        save(pki, "key.der", &key);
+        save(pki, "cert.der", &certificate);
+    }
     UA_KeyValueMap_clear(&parameters);
     good(UA_ServerConfig_setDefaultWithSecurityPolicies(config, port, &certificate, &key, NULL, 0, NULL, 0, NULL, 0),
          "configuring");
@@ -205,6 +235,7 @@ static bool listen_to_commands(void)
 int main(int argc, char **argv)
 {
     int port = 0, others = 0, extra = 0;
+    const char *pki = ".";
     UA_ServerConfig config;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--port"))
@@ -213,10 +244,12 @@ int main(int argc, char **argv)
             others = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--extra"))
             extra = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--pki"))
+            pki = argv[i + 1];
     }
     memset(&config, 0, sizeof config);
     config.logging = UA_Log_Stdout_new(UA_LOGLEVEL_WARNING);
-    configure(&config, (UA_UInt16)port);
+    configure(&config, (UA_UInt16)port, pki);
     server = UA_Server_newWithConfig(&config);
     fill(others, extra);
     good(UA_Server_addRepeatedCallback(server, move, NULL, 100.0, NULL), "the clock");

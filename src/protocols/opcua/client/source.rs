@@ -18,7 +18,7 @@ use crate::model::{About, BatchBuilder, DeviceId, EXPIRES_SOON, Peer, TagSpec, n
 use crate::protocols::control::Control;
 use crate::protocols::neighbour::who_answers;
 use crate::protocols::opcua::pki;
-use crate::protocols::opcua::security::{Policy, Trust};
+use crate::protocols::opcua::security::Policy;
 use crate::protocols::source::{Mode, Recorded, Sent, Source, SourceError};
 use async_trait::async_trait;
 use opcua::types::{EndpointDescription, Error};
@@ -276,11 +276,10 @@ async fn transferred(line: &Line, old: &Subscription) -> bool {
     }
 }
 
-/// Who answers, and the key that the open channel stands on: without security nobody proves one, and where any
-/// certificate is trusted none is asked for.
+/// Who answers, and the key that the open channel stands on: without security nobody proves one.
 fn who(config: &OpcUaConfig, connection: &Connection) -> Option<Peer> {
     let address = (*connection.answering.lock())?;
-    let secure = config.security_policy != Policy::None && config.trust != Trust::Any;
+    let secure = config.security_policy != Policy::None;
     let shown = secure.then(|| connection.endpoint.server_certificate.as_ref());
     let key = shown.and_then(possession::certified_key_hash);
     Some(who_answers(config.url.clone(), address, key))
