@@ -180,7 +180,7 @@ class Evidence:
                 try:
                     evidence_made.sign_all(self.second, value, hubs, evidence_made.private(21))
                     data = evidence_made.written(value)
-                except (self.second.Wrong, ValueError, TypeError, LookupError, AttributeError):
+                except (ValueError, TypeError, LookupError, AttributeError):
                     continue  # so far from evidence that nobody could sign it
                 ours.ask(data)
                 evidence, second = self.second.verdict(data, set(self.made_keys))

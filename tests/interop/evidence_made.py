@@ -167,26 +167,25 @@ def sign_all(verify, evidence, keys, attester):
             batch = record["body"]["content"].get("batch")
             if batch and shown["samples"]:
                 leaves = [(s["position"], verify.sample_leaf(batch["device"], s)) for s in shown["samples"]]
-                batch["inner_root"] = verify.root(leaves, batch["samples"], shown["path"]).hex()
+                batch["inner_root"] = verify.root(leaves, batch["samples"], shown["path"])
             if batch and batch["attester"]:
-                said = verify.fields(device=verify.text, epoch=verify.U64, sequence=verify.U64, samples=verify.U32,
-                                     grade=verify.U8, inner_root=verify.HASH)
-                part = {name: batch[name] for name in ("device", "epoch", "sequence", "samples", "grade", "inner_root")}
-                signature = sign(verify, attester, b"weighbridge/attestation/v1\0", said(part))
+                said = [encoded(batch[name]) for name, encoded in verify.ATTESTED.items()]
+                signature = sign(verify, attester, b"weighbridge/attestation/v1\0", *said)
                 batch["attester"] = {"key": public(attester), "signature": signature}
             key = keys[record["body"]["hub"]]
             if rotation := record["body"]["content"].get("rotation"):
                 rotation["replaces"] = public(key)
-                said = (verify.text(record["body"]["chain"]) + verify.IDENTITY(rotation["identity"])
+                said = (verify.TEXT(record["body"]["chain"]) + verify.IDENTITY(rotation["identity"])
                         + verify.KEY(rotation["replaces"]))
                 rotation["proof"] = sign(verify, LATER, b"weighbridge/rotation/v1\0", said)
             record["signature"] = sign(verify, key, b"weighbridge/record/v1\0", verify.BODY(record["body"]))
-            hubs = {hub["id"]: public(keys[hub["id"]]) for hub in validators["validators"]}
-            if change := verify.key_change(record["body"], hubs):
-                keys[change[0]] = {public(LATER): LATER}[change[2]]
+            body, changed = record["body"], (rotation or {}).get("identity")
+            says = (body["action"], body["response"]) == ("membership", "accepted")
+            if changed and says and (changed["kind"], changed["id"]) == ("hub", body["hub"]):
+                keys[body["hub"]] = {public(LATER): LATER}[changed["key"]]
         header = block["header"]
         leaves = [(s["position"], verify.sha256(b"\0", verify.RECORD(s["record"]))) for s in block["records"]]
-        header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"]).hex()
+        header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"])
         header["validators_hash"] = verify.sha256(b"weighbridge/validators/v1\0", verify.VALIDATORS(signed_by)).hex()
         if before and int(before["height"]) + 1 == int(header["height"]):
             header["previous_hash"] = verify.block_hash(before).hex()
