@@ -257,7 +257,8 @@ def main():
             (kind, value), = sample["value"].items()
             value = struct.unpack(">d", bytes.fromhex(value))[0] if kind == "f64" else value
             device = shown["record"]["body"]["content"]["batch"]["device"]
-            print(f"{device}/{sample['tag']} = {value} (0x{sample['quality']:08X}) at {sample['time']} ns")
+            line = f"{device}/{sample['tag']} = {value} (0x{sample['quality']:08X}) at {sample['time']} ns"
+            print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))  # what a terminal would obey
     print(said)
 
 if __name__ == "__main__":

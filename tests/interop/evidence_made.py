@@ -56,7 +56,7 @@ def body(hub, sequence, content, action="store"):
 def evidence(verify):
     """The file, and the keys of its three hubs."""
     values = [{"bool": True}, {"i64": "-9223372036854775808"}, {"u64": "18446744073709551615"}, {"f64": "7ff8dead0000beef"},
-              {"f64": "8000000000000000"}, {"text": "ü\u0000\u001f\u007f\"\\/\u2028𝄞"}, {"text": ""}, {"bytes": "00ff"}, {"bytes": ""}]
+              {"f64": "8000000000000000"}, {"text": "ü\n\u001b[8m\u202e\u0000\u001f\u007f\"\\/\u2028𝄞"}, {"text": ""}, {"bytes": "00ff"}, {"bytes": ""}]
     samples = [
         {"position": at, "tag": f"tag {at} é", "index": at, "time": str(-at), "value": value,
          "quality": 4294967295 - at, "salt": hash_of(at)[:32]}
@@ -152,8 +152,8 @@ def signed_anew(verify, evidence):
     return written(evidence)
 
 
-def sign_all(verify, evidence, keys, attester):
-    """Fills in roots, links and signatures."""
+def sign_all(verify, evidence, keys, attester, inner=True):
+    """Fills in roots, links and signatures; with `inner` those within records too: of batches, attesters, rotations."""
     validators = evidence["validators"]
     for hub in validators["validators"]:
         hub["key"] = public(keys[hub["id"]])
@@ -165,15 +165,16 @@ def sign_all(verify, evidence, keys, attester):
         for shown in block["records"]:
             record = shown["record"]
             batch = record["body"]["content"].get("batch")
-            if batch and shown["samples"]:
+            if inner and batch and shown["samples"]:
                 leaves = [(s["position"], verify.sample_leaf(batch["device"], s)) for s in shown["samples"]]
                 batch["inner_root"] = verify.root(leaves, batch["samples"], shown["path"])
-            if batch and batch["attester"]:
+            if inner and batch and batch["attester"]:
                 said = [encoded(batch[name]) for name, encoded in verify.ATTESTED.items()]
                 signature = sign(verify, attester, b"weighbridge/attestation/v1\0", *said)
                 batch["attester"] = {"key": public(attester), "signature": signature}
             key = keys[record["body"]["hub"]]
-            if rotation := record["body"]["content"].get("rotation"):
+            rotation = record["body"]["content"].get("rotation")
+            if inner and rotation:
                 rotation["replaces"] = public(key)
                 said = (verify.TEXT(record["body"]["chain"]) + verify.IDENTITY(rotation["identity"])
                         + verify.KEY(rotation["replaces"]))
@@ -181,8 +182,8 @@ def sign_all(verify, evidence, keys, attester):
             record["signature"] = sign(verify, key, b"weighbridge/record/v1\0", verify.BODY(record["body"]))
             body, changed = record["body"], (rotation or {}).get("identity")
             says = (body["action"], body["response"]) == ("membership", "accepted")
-            if changed and says and (changed["kind"], changed["id"]) == ("hub", body["hub"]):
-                keys[body["hub"]] = {public(LATER): LATER}[changed["key"]]
+            if changed == {"id": body["hub"], "kind": "hub", "key": public(LATER)} and says:
+                keys[body["hub"]] = LATER
         header = block["header"]
         leaves = [(s["position"], verify.sha256(b"\0", verify.RECORD(s["record"]))) for s in block["records"]]
         header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"])
