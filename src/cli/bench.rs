@@ -2,6 +2,7 @@
 
 mod device;
 mod http;
+mod hub_process;
 mod opcua;
 mod outage;
 mod proof;
