@@ -115,13 +115,7 @@ fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String), std::io
 fn keys_are_replaced_under_load_and_nobody_is_refused() {
     let mut random = Random::from_env();
     let plant = Plant::start();
-    let file = plant.path("hub.toml");
-    let config = std::fs::read_to_string(&file).unwrap();
-    let config = config.replace(
-        "[http]\n",
-        "[http]\nroles = [\"supervisor\", \"auditor\", \"security_admin\"]\n",
-    );
-    std::fs::write(&file, config).unwrap();
+    plant.http_roles(&["supervisor", "auditor", "security_admin"]);
     let hub = plant.run_hub();
     let address = hub.http_url().trim_start_matches("http://");
     let address = address.trim_end_matches('/').to_owned();
@@ -220,13 +214,7 @@ fn whoever_may_not_replace_keys_does_not_and_the_old_file_is_told_from_the_new()
     assert!(said.contains("may not replace the key"), "{said}");
     hub.kill();
     let old = std::fs::read(plant.path("keys/hub.key")).unwrap();
-    let file = plant.path("hub.toml");
-    let config = std::fs::read_to_string(&file).unwrap();
-    let config = config.replace(
-        "[http]\n",
-        "[http]\nroles = [\"observer\", \"security_admin\"]\n",
-    );
-    std::fs::write(&file, config).unwrap();
+    plant.http_roles(&["observer", "security_admin"]);
     let hub = plant.run_hub();
     let new = run_json(&["keys", "rotate", "hub", "--url", hub.http_url(), "--json"]);
     hub.kill();
