@@ -33,7 +33,8 @@ def need(holds, why):
 
 def form(name, fits, encode):
     def encoded(value):
-        need(fits(value), f"{value!r:.99} is not {name}")
+        if not fits(value):
+            raise ValueError(f"{value!r:.99} is not {name}")
         return encode(value)
     return encoded
 
