@@ -166,8 +166,16 @@ def derived(verify, evidence):
                                    "proof": sign(verify, LATER, b"weighbridge/derived/v1\0", *said), "consent": None}}
 
 
+def shown(evidence, record):
+    return evidence["blocks"][0]["records"][record]
+
+
 def batch(evidence):
     return body(evidence, 0, 0)["content"]["batch"]
+
+
+def enrolled(evidence, key):
+    put(body(evidence, 0, 2), content={"identity": {"id": "x", "kind": "user", "key": key}})
 
 
 def twice(evidence):
@@ -203,8 +211,8 @@ SIGNED = {
         "samples of a batch that was read": (False, True, lambda v, e: put(body(e, 0, 0), action="read")),
         "samples of an invalid batch": (False, True, lambda v, e: put(batch(e)["verdict"], **{"class": "invalid"})),
         "samples of a batch that was not kept": (False, True, lambda v, e: put(batch(e), sealed=None)),
-        "samples of a message": (False, False, lambda v, e: put(e["blocks"][0]["records"][1], samples=e["blocks"][0]["records"][0]["samples"])),
-        "a path and no samples": (False, True, lambda v, e: put(e["blocks"][0]["records"][1], path=[hash_of(1)])),
+        "samples of a message": (False, False, lambda v, e: put(shown(e, 1), samples=shown(e, 0)["samples"])),
+        "a path and no samples": (False, True, lambda v, e: put(shown(e, 1), path=[hash_of(1)])),
         "another root of the samples": (False, False, lambda v, e: put(batch(e), inner_root=hash_of(1))),
         "more samples than there are": (False, False, lambda v, e: put(batch(e), samples=10)),
         "fewer samples than there are": (False, False, lambda v, e: put(batch(e), samples=8)),
@@ -213,11 +221,11 @@ SIGNED = {
         "attested for another number": (False, False, lambda v, e: put(batch(e), sequence="1")),
         "not attested": (True, False, lambda v, e: put(batch(e), attester=None)),
         "what judged, another": (True, False, lambda v, e: put(batch(e), judged_by=hash_of(77))),
-        "opened, and not what was committed to": (False, True, lambda v, e: put(e["blocks"][0]["records"][1]["opened"], content="")),
-        "opened of a batch": (False, True, lambda v, e: put(e["blocks"][0]["records"][0], opened=e["blocks"][0]["records"][1]["opened"])),
-        "not opened": (True, True, lambda v, e: put(e["blocks"][0]["records"][1], opened=None)),
-        "an identity": (True, True, lambda v, e: put(body(e, 0, 2), content={"identity": {"id": "x", "kind": "user", "key": public(LATER)}})),
-        "an identity with a key of SM2": (False, True, lambda v, e: put(body(e, 0, 2), content={"identity": {"id": "x", "kind": "user", "key": SM2_KEY}})),
+        "opened, and not what was committed to": (False, True, lambda v, e: put(shown(e, 1)["opened"], content="")),
+        "opened of a batch": (False, True, lambda v, e: put(shown(e, 0), opened=shown(e, 1)["opened"])),
+        "not opened": (True, True, lambda v, e: put(shown(e, 1), opened=None)),
+        "an identity": (True, True, lambda v, e: enrolled(e, public(LATER))),
+        "an identity with a key of SM2": (False, True, lambda v, e: enrolled(e, SM2_KEY)),
         "centres": (False, True, lambda v, e: put(body(e, 0, 2), content={"centres": {"version": 1, "members": []}})),
         "a certificateless key": (False, True, derived),
         "blocks of two chains": (False, True, lambda v, e: [put(e["blocks"][1]["header"], chain="b"), *(

@@ -56,7 +56,9 @@ def body(hub, sequence, content, action="store"):
 def evidence(verify):
     """The file, and the keys of its three hubs."""
     values = [{"bool": True}, {"i64": "-9223372036854775808"}, {"u64": "18446744073709551615"}, {"f64": "7ff8dead0000beef"},
-              {"f64": "8000000000000000"}, {"text": "ü\n\u001b[8m\u202e\u0000\u001f\u007f\"\\/\u2028𝄞"}, {"text": ""}, {"bytes": "00ff"}, {"bytes": ""}]
+              {"f64": "8000000000000000"},
+              {"text": "ü\n\u001b[8m\u202e\u0000\u001f\u007f\"\\/\u2028𝄞"}, {"text": ""}, {"bytes": "00ff"},
+              {"bytes": ""}]
     samples = [
         {"position": at, "tag": f"tag {at} é", "index": at, "time": str(-at), "value": value,
          "quality": 4294967295 - at, "salt": hash_of(at)[:32]}
