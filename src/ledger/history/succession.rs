@@ -43,12 +43,7 @@ impl<'a> Succession<'a> {
         while self.at < height && !self.signs(&self.block(height)?.header) {
             let last = self.last_before(height)?;
             let block = self.block(last)?;
-            for (index, record) in block.records.iter().enumerate() {
-                if let Some(change) = key_change(&self.set, &record.body) {
-                    self.set.change(&change);
-                    changes.push((block.clone(), index));
-                }
-            }
+            self.take(&block, &mut changes);
             self.at = last + 1;
             if !self.signs(&self.block(self.at)?.header) {
                 return Err(PastError::Succession(self.at));
@@ -56,6 +51,23 @@ impl<'a> Succession<'a> {
         }
         self.at = self.at.max(height);
         Ok(changes)
+    }
+
+    /// Goes on to the end of the chain, whose newest block is at `tip`: also over what that one changed.
+    pub fn to_the_end(&mut self, tip: u64) -> Result<Vec<(Block, usize)>, PastError> {
+        let mut changes = self.until(tip)?;
+        let newest = self.block(tip)?;
+        self.take(&newest, &mut changes);
+        Ok(changes)
+    }
+
+    fn take(&mut self, block: &Block, changes: &mut Vec<(Block, usize)>) {
+        for (index, record) in block.records.iter().enumerate() {
+            if let Some(change) = key_change(&self.set, &record.body) {
+                self.set.change(&change);
+                changes.push((block.clone(), index));
+            }
+        }
     }
 
     /// The last block that the set signs before one of another set, below `height`, which has another.
