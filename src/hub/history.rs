@@ -163,7 +163,7 @@ impl HubHistory {
             details: &details,
             response,
         };
-        let recorded = self.journal.record(&act).await;
+        let recorded = self.journal.record_in_company(&act).await;
         recorded.map_err(|e| HistoryError::NotRecorded(e.to_string()))?;
         if denied.is_none() {
             return Ok(());
@@ -214,6 +214,7 @@ impl HistoryPort for HubHistory {
                 gone: gone.clone(),
                 workers: self.workers.clone(),
                 turns: self.turns.clone(),
+                journal: self.journal.clone(),
             })
         });
         Ok(open.collect())
@@ -238,6 +239,7 @@ impl HistoryPort for HubHistory {
         self.ready()?;
         let (archive, explorer) = (self.archive.clone(), self.explorer.clone());
         let place = (device.to_owned(), tag.to_owned());
+        let _answering = self.journal.answering();
         let work = move || evidence(&archive, &explorer, (&place.0, &place.1), time);
         let found = turn(&self.turns, &self.workers, work).await?;
         let found = found.map(|evidence| evidence.to_bytes());
@@ -257,6 +259,7 @@ struct OpenTag {
     gone: Arc<[Gone]>,
     workers: Workers,
     turns: Arc<Semaphore>,
+    journal: Journal,
 }
 
 #[async_trait]
@@ -268,6 +271,7 @@ impl PastTag for OpenTag {
         limit: usize,
     ) -> Result<PastPage, HistoryError> {
         let (tag, range) = (self.tag.clone(), self.range);
+        let _answering = self.journal.answering();
         let work = move || tag.page(range, direction, after, limit);
         turn(&self.turns, &self.workers, work).await
     }
@@ -283,6 +287,7 @@ impl PastTag for OpenTag {
             Direction::Forward => (time.clamp(low, high), Nanos::MAX),
             Direction::Backward => (Nanos::MIN, time.clamp(low, high)),
         };
+        let _answering = self.journal.answering();
         let work = move || tag.page(range, direction, None, limit);
         Ok(turn(&self.turns, &self.workers, work).await?.samples)
     }
