@@ -1,7 +1,7 @@
 //! Who signs which block: the set of the first block, and the records that changed it.
 
 use super::PastError;
-use crate::ledger::proof::genesis_validators;
+use crate::ledger::proof::{Exhibits, genesis_validators};
 use crate::ledger::query::Explorer;
 use weighbridge_verifier::succession::key_change;
 use weighbridge_verifier::{Block, BlockHeader, ValidatorSet};
@@ -52,6 +52,16 @@ impl<'a> Succession<'a> {
         Ok(changes)
     }
 
+    /// Shows all that changed the set, up to the newest block: who signed what is shown, and what is signed
+    /// besides it.
+    pub fn show(mut self, exhibits: &mut Exhibits) -> Result<(), PastError> {
+        let tip = self.explorer.tip()?.map_or(0, |tip| tip.height);
+        for (block, index) in self.until(tip)? {
+            exhibits.show_record(&block, index)?;
+        }
+        Ok(())
+    }
+
     /// The last block that the set signs before one of another set, below `height`, which has another.
     fn last_before(&self, height: u64) -> Result<u64, PastError> {
         let (mut own, mut other) = (self.at, height);
@@ -80,7 +90,6 @@ mod tests {
     use super::*;
     use crate::crypto::Signer;
     use crate::ledger::keys::height_key;
-    use crate::ledger::proof::Exhibits;
     use crate::ledger::store::{Put, Space, Store};
     use crate::ledger::testing::{Memory, TestSigner};
     use std::sync::Arc;

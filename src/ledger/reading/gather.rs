@@ -4,10 +4,11 @@ use super::SealedBundle;
 use crate::ledger::history::PastError;
 use crate::ledger::history::evidence::record_of;
 use crate::ledger::history::index::{Span, overlapping};
+use crate::ledger::history::succession::Succession;
 use crate::ledger::key_wrap::{KeyWrap, wrap_key};
 use crate::ledger::keys::sealed_key;
 use crate::ledger::opening::OpeningError;
-use crate::ledger::proof::{self, Exhibits};
+use crate::ledger::proof::Exhibits;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::{Space, Store};
 use crate::model::Nanos;
@@ -90,8 +91,8 @@ pub fn gather(
     page: &Page,
 ) -> Result<SealedBundle, PastError> {
     let genesis = explorer.genesis()?.ok_or(PastError::Genesis)?;
-    let validators = proof::genesis_validators(&genesis).ok_or(PastError::Genesis)?;
-    let mut exhibits = Exhibits::new(validators);
+    let succession = Succession::begin(explorer)?;
+    let mut exhibits = Exhibits::new(succession.set().clone());
     exhibits.show_record(&genesis, 0)?;
     let mut sealed = Vec::with_capacity(page.spans.len());
     for span in &page.spans {
@@ -110,6 +111,8 @@ pub fn gather(
             wraps.push(KeyWrap::from_bytes(&wrap).map_err(OpeningError::from)?);
         }
     }
+    // Not before: a wrap may be younger than all that is read, and signed by a younger key.
+    succession.show(&mut exhibits)?;
     Ok(SealedBundle {
         device: wanted.device.to_owned(),
         recipient: wanted.recipient.to_owned(),

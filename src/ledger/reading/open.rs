@@ -9,7 +9,10 @@ use crate::ledger::proof::inner_leaves;
 use crate::model::{Batch, Nanos};
 use std::collections::BTreeMap;
 use weighbridge_verifier::evidence::{ProvenBlock, ProvenRecord, Trust};
-use weighbridge_verifier::{BatchContent, Hash, KeyCache, PublicKey, SealedRef, VerdictClass};
+use weighbridge_verifier::succession::key_change;
+use weighbridge_verifier::{
+    BatchContent, Hash, KeyCache, PublicKey, SealedRef, Validator, VerdictClass,
+};
 
 /// What a reader has opened.
 pub struct Reading {
@@ -105,15 +108,19 @@ impl SealedBundle {
     /// The keys of the wraps, each of which a hub of the chain signed.
     fn keys(&self, key: &SealingKey) -> Result<BTreeMap<u64, EpochKey>, ReadingError> {
         let chain = self.evidence.blocks.first().map(|b| &b.header.chain);
+        let signers = self.signers();
         let check = KeyCache::default();
         let mut keys = BTreeMap::new();
         for wrap in &self.wraps {
             let epoch = wrap.key_epoch;
             let wrong = |why: String| ReadingError::Wrap { epoch, why };
             let KeyWrap { hub, device, .. } = wrap;
-            let signer = self.evidence.validators.get(hub);
-            let signer = signer.ok_or_else(|| wrong(format!("`{hub}` is no hub of the chain")))?;
-            let held = wrap.verify(&signer.key, &check);
+            let own = signers.iter().filter(|signer| signer.id == *hub);
+            let mut tried = own.map(|signer| wrap.verify(&signer.key, &check));
+            let first = tried.next();
+            let first = first.ok_or_else(|| wrong(format!("`{hub}` is no hub of the chain")))?;
+            // What one key has not signed another may have; the newest says why none has.
+            let held = tried.fold(first, |held, next| held.or(next));
             held.map_err(|error| wrong(error.to_string()))?;
             if *device != self.device || Some(&wrap.chain) != chain {
                 return Err(wrong("it is of another device or chain".to_owned()));
@@ -126,6 +133,25 @@ impl SealedBundle {
             keys.insert(epoch, opened.map_err(|_| ReadingError::OtherKey)?);
         }
         Ok(keys)
+    }
+}
+
+impl SealedBundle {
+    /// The hubs of the chain under each key that they had, as the records that are shown say. The evidence
+    /// was checked.
+    fn signers(&self) -> Vec<Validator> {
+        let mut set = self.evidence.validators.clone();
+        let mut signers = set.validators.clone();
+        let shown = self.evidence.blocks.iter().flat_map(|block| &block.records);
+        for record in shown {
+            if let Some(change) = key_change(&set, &record.record.body) {
+                set.change(&change);
+                let new = set.validators.iter().filter(|v| !signers.contains(v));
+                let new: Vec<_> = new.cloned().collect();
+                signers.extend(new);
+            }
+        }
+        signers
     }
 }
 
