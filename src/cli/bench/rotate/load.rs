@@ -319,11 +319,9 @@ fn opcua(url: &str, device: &str, tag: &str) -> anyhow::Result<OpcUaSource> {
     let path = format!("Weighbridge/Devices/{device}/{tag}");
     let node = NodeAddress::named("urn:weighbridge:hub", &path);
     let points = vec![(spec, OpcUaPoint::new(node, ValueKind::U64))];
-    Ok(OpcUaSource::new(
-        "bench".into(),
-        OpcUaConfig::new(url),
-        points,
-    )?)
+    let mut config = OpcUaConfig::new(url);
+    (config.publishing_interval_ms, config.sampling_interval_ms) = (50, 50);
+    Ok(OpcUaSource::new("bench".into(), config, points)?)
 }
 
 /// All clients of the hub with its users and edge node.

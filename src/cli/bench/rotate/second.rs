@@ -10,8 +10,8 @@ use crate::access::{Caller, Role};
 use crate::api::{KeyPort, OfferedKey};
 use crate::crypto::guomi::centre::CentreKey;
 use crate::crypto::guomi::recorded;
-use crate::crypto::{Identity, Signer};
-use crate::hub::{Change, DeviceSetup, Faces, Hub, HubBuilder, HubKeys};
+use crate::crypto::{Identity, ReplaceableKey, Signer};
+use crate::hub::{DeviceSetup, Faces, Hub, HubBuilder, HubKeys};
 use crate::model::{TagSpec, now};
 use crate::protocols::Source;
 use crate::protocols::modbus::{Bounded, DataType, ModbusConfig, ModbusPoint, ModbusSource, Table};
@@ -41,7 +41,8 @@ pub(super) fn phases(
 ) -> anyhow::Result<(Vec<Phase>, Vec<String>)> {
     let machine = BenchServers::start(1, 4)?;
     let at = machine.addresses().next().context("a machine")?;
-    let first = Arc::new(Identity::generate_of(Suite::Guomi, PRESS));
+    let first = Identity::generate_of(Suite::Guomi, PRESS);
+    let first = Arc::new(ReplaceableKey::new(first));
     let keys = HubKeys::generate_of(Suite::Guomi, "hub-2");
     let hub = HubBuilder::new(keys, site.dir.join("second"))
         .device(press(at, first.clone())?)
@@ -71,10 +72,9 @@ pub(super) fn phases(
     let caller = hub
         .runtime()
         .block_on(hub.enter("bench", &[Role::SecurityAdmin]));
-    let mut second = Second {
+    let second = Second {
         hub: &hub,
         caller: caller.map_err(|e| anyhow::anyhow!("{e}"))?,
-        machine: at,
         key: first,
     };
     let blocks = Arc::new(Mutex::new(Vec::new()));
@@ -126,40 +126,37 @@ pub(super) fn phases(
 struct Second<'a> {
     hub: &'a Hub,
     caller: Caller,
-    machine: SocketAddr,
-    key: Arc<Identity>,
+    key: Arc<ReplaceableKey>,
 }
 
 impl Second<'_> {
     /// Gives the device another key, which signs from then on.
-    fn device(&mut self) -> anyhow::Result<()> {
-        let new = Arc::new(Identity::generate_of(Suite::Guomi, PRESS));
+    fn device(&self) -> anyhow::Result<()> {
+        let (new, old) = (
+            Identity::generate_of(Suite::Guomi, PRESS),
+            self.key.current(),
+        );
         let identity = IdentityContent {
             id: PRESS.to_owned(),
             kind: IdentityKind::Device,
             key: Some(new.public_key()),
         };
-        let replaces = self.key.public_key();
+        let replaces = old.public_key();
         let message = rotation_message(Suite::Guomi, CHAIN, &identity, &replaces);
         let rotation = RotationContent {
             proof: new.sign(&message),
-            consent: Some(self.key.sign(&message)),
+            consent: Some(old.sign(&message)),
             identity,
             replaces,
         };
-        let change = Change {
-            put: vec![press(self.machine, new.clone())?],
-            ..Change::default()
-        };
-        let (hub, keys) = (self.hub, self.hub.keys());
-        hub.runtime().block_on(async {
-            let offered = OfferedKey::Rotation(rotation);
-            keys.enrol(&self.caller, offered).await?;
-            let failed = hub.apply(change).await?;
-            ensure!(failed.is_empty(), "{failed:?}");
-            Ok(())
-        })?;
-        self.key = new;
+        self.key.offer(new)?;
+        let enrolled = self
+            .hub
+            .keys()
+            .enrol(&self.caller, OfferedKey::Rotation(rotation));
+        self.hub.runtime().block_on(enrolled)?;
+        let own = self.key.public_key();
+        ensure!(own != replaces, "the device still signs by {own}");
         Ok(())
     }
 
@@ -178,7 +175,7 @@ impl Second<'_> {
     }
 }
 
-fn press(at: SocketAddr, key: Arc<Identity>) -> anyhow::Result<DeviceSetup> {
+fn press(at: SocketAddr, key: Arc<dyn Signer>) -> anyhow::Result<DeviceSetup> {
     let point = |name: &str, register, data, writable| {
         let point = ModbusPoint::new(Table::HoldingRegister, register, data)?;
         let tag = TagSpec {
