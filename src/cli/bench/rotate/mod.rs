@@ -87,7 +87,7 @@ fn measure(rotations: u32, dir: &Path) -> anyhow::Result<Rotate> {
     let mut site = Site::make(dir, machines.addresses().collect())?;
     // Evidence is made of a stopped hub: of one that has its first key.
     let hub = site.start_hub()?;
-    while hub.next("block")?.to_string().matches("press-0").count() == 0 {}
+    hub.records(&machine(false, 0))?;
     hub.end()?;
     let evidence = site.text("before.evidence.json");
     let (device, plant) = (machine(false, 0), site.text("plant"));
@@ -95,7 +95,7 @@ fn measure(rotations: u32, dir: &Path) -> anyhow::Result<Rotate> {
 
     let hub = site.start_hub()?;
     let edge = site.start_edge()?;
-    while hub.next("block")?.to_string().matches("far-1").count() == 0 {}
+    hub.records(&machine(true, 1))?;
     for user in [ADMIN, ANNA] {
         let file = site.text(&format!("{user}.txt"));
         site.log_in(user, &["--user", user, "--password-file", &file])?;

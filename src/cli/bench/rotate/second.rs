@@ -165,7 +165,7 @@ impl Second<'_> {
         let keys = self.hub.keys();
         self.hub.runtime().block_on(async {
             let version = keys.centres().await.len() as u64 + 1;
-            let made = ["north", "south"].map(|name| CentreKey::generate(name));
+            let made = ["north", "south"].map(CentreKey::generate);
             let shares = made.iter().map(|key| recorded::share(&key.member(version)));
             let shares: Option<Vec<CentreShare>> = shares.collect();
             let shares = shares.context("a centre has a share")?;

@@ -1,7 +1,7 @@
 //! The hub and the edge node whose keys are replaced: their directories, made by this program's own commands,
 //! and their processes.
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -246,6 +246,20 @@ impl Running {
                 return Ok(line);
             }
         }
+    }
+
+    /// Waits until a block has a batch of `device`.
+    pub(super) fn records(&self, device: &str) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let block = self.next("block")?;
+            let batches = block.get("batches").and_then(Json::as_array);
+            let of = |batch: &Json| batch.get("device").is_some_and(|of| of == device);
+            if batches.is_some_and(|batches| batches.iter().any(of)) {
+                return Ok(());
+            }
+        }
+        bail!("nothing of {device} is recorded")
     }
 
     /// When it told of each block since it was asked last.
