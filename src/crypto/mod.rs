@@ -16,6 +16,7 @@ pub mod password;
 pub mod pinned_tls;
 pub mod possession;
 mod replaceable;
+mod quick_p256;
 mod salts;
 pub mod sealing;
 mod sealing_files;
