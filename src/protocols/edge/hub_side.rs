@@ -264,6 +264,7 @@ impl Door {
         let Some(node) = nodes.iter().find(|n| n.shows(&key)) else {
             return;
         };
+        node.gives_way().await;
         let own = node.begin();
         // The one before brings nothing more from here on.
         let _turn = node.turn.lock().await;

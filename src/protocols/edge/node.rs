@@ -87,6 +87,14 @@ impl Node {
         keys.link == *key || keys.before.as_ref() == Some(key)
     }
 
+    /// Lets the connection that there is finish what was asked of it.
+    pub(super) async fn gives_way(&self) {
+        let talk = self.state.lock().talk.upgrade();
+        if let Some(talk) = talk {
+            talk.gives_way().await;
+        }
+    }
+
     /// Begins a connection, and ends the one before.
     pub(super) fn begin(&self) -> CancellationToken {
         let own = CancellationToken::new();

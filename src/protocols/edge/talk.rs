@@ -23,6 +23,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long a connection that another one replaces may still wait for outcomes.
+const GIVES_WAY: Duration = Duration::from_millis(900);
 /// How long an edge node may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(5);
 /// How long a device that was here before waits until what it sent is in the ledger, or its pipeline is
@@ -135,6 +137,11 @@ impl Talk {
         }
         sending.abort();
         reason
+    }
+
+    /// Another connection is about to take its place: what was asked of the edge node is finished before.
+    pub(super) async fn gives_way(&self) {
+        self.orders.finish(GIVES_WAY).await;
     }
 
     fn why_replaced(&self) -> String {
