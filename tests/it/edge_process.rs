@@ -312,6 +312,7 @@ fn another_key_is_taken_from_its_file_without_a_restart() {
         let hubs = std::fs::read_to_string(&hub_file).unwrap();
         let hubs = hubs.replace(&line(&known), &line(&new));
         std::fs::write(&hub_file, hubs).unwrap();
+        assert_eq!(hub.next_config_event()["event"], "config");
         let event = edge.next("key");
         assert!(new.contains(event["key"].as_str().unwrap()), "{event}");
         known = new;

@@ -289,9 +289,19 @@ fn another_certificate_is_shown_to_who_connects_from_then_on() {
         let mut stream = rustls::Stream::new(running, open);
         let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
         stream.write_all(request).unwrap();
-        let mut answer = [0; 512];
-        let read = stream.read(&mut answer).unwrap();
-        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+        let (mut answer, mut part) = (String::new(), [0; 512]);
+        let whole = |answer: &str| {
+            let (head, body) = answer.split_once("\r\n\r\n")?;
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+            Some(body.len() == length?.1.parse::<usize>().ok()?)
+        };
+        while whole(&answer) != Some(true) {
+            let read = stream.read(&mut part).unwrap();
+            assert_ne!(read, 0, "the connection is over: {answer}");
+            answer += std::str::from_utf8(&part[..read]).unwrap();
+        }
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     };
     ask(&mut running, &mut open);
     let config = plant.path("hub.toml");

@@ -241,8 +241,11 @@ impl Talk {
                 out.cancel();
             }
             if !out.is_cancelled() {
-                let waiting = "the edge node has not reached it yet".to_owned();
-                gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
+                // Of one that only connects again the newest word stands until it says another.
+                if !matches!(&*gate.contact().borrow(), Contact::Here(_)) {
+                    let waiting = "the edge node has not reached it yet".to_owned();
+                    gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
+                }
                 gate.set_orders(&self.orders);
                 let lane = Lane {
                     gate: gate.clone(),
