@@ -25,6 +25,7 @@ pub mod sealer;
 pub mod session;
 pub mod sums;
 pub mod validator;
+pub mod users;
 pub mod work;
 
 #[cfg(test)]
