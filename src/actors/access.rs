@@ -399,7 +399,10 @@ fn is_own(caller: &Caller, change: &Change) -> Result<(), AccessError> {
     let own = name("user", &caller.user);
     match change {
         Change::Credentials(id, Some(_)) if *id == own => Ok(()),
-        _ => Err(AccessError::Denied(format!("`{}` may not change this", caller.user))),
+        _ => Err(AccessError::Denied(format!(
+            "`{}` may not change this",
+            caller.user
+        ))),
     }
 }
 

@@ -24,8 +24,8 @@ pub mod reading;
 pub mod sealer;
 pub mod session;
 pub mod sums;
-pub mod validator;
 pub mod users;
+pub mod validator;
 pub mod work;
 
 #[cfg(test)]

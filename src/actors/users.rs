@@ -117,7 +117,9 @@ impl UserDesk {
         id: &str,
         (found, what): (Option<&Credentials>, &str),
     ) -> Result<(), UsersFault> {
-        let invitation = state.known_by(id).and_then(|known| known.invitation.clone());
+        let invitation = state
+            .known_by(id)
+            .and_then(|known| known.invitation.clone());
         let known = found.map(|found| KnownBy::new(found, salt(), invitation));
         let why = format!("credentials of {id} {what} in their file");
         tracing::warn!(id, "{why}");
@@ -168,11 +170,7 @@ impl UserDesk {
     }
 
     /// After a file could not be written the record ends with what it says.
-    async fn written(
-        &self,
-        id: &str,
-        written: Result<(), UsersFault>,
-    ) -> Result<(), UsersFault> {
+    async fn written(&self, id: &str, written: Result<(), UsersFault>) -> Result<(), UsersFault> {
         if let Err(error) = &written {
             tracing::error!(id, %error, "credentials that are on record cannot be written");
             let file = match name_of(id) {
@@ -181,7 +179,8 @@ impl UserDesk {
             };
             let state = self.0.access.gate().state();
             if let Some(what) = difference(&state, id, file.as_ref()) {
-                self.record_found(&state, id, (file.as_ref(), &what)).await?;
+                self.record_found(&state, id, (file.as_ref(), &what))
+                    .await?;
             }
         }
         written

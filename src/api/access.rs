@@ -223,12 +223,17 @@ async fn change(
     api: web::Data<Api>,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| Problem::body(format!("the body cannot be read: {error}")))?;
+    let body = body.map_err(|error| {
+        Problem::unread(Some(&error), format!("the body cannot be read: {error}"))
+    })?;
     let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example \
+        Problem::unread(
+            None,
+            format!(
+                "the body is not what is expected here: {error}; write for example \
              {{\"do\": \"revoke\", \"id\": \"user:anna\"}}"
-        ))
+            ),
+        )
     })?;
     let caller = caller(&request)?;
     let port = &api.context.access;
@@ -336,7 +341,7 @@ fn reader(reader: &Reader) -> Json {
     json!({"key": reader.key, "grants": grants.collect::<Vec<_>>()})
 }
 
-fn standing(denied: Option<Denied>) -> &'static str {
+pub(super) fn standing(denied: Option<Denied>) -> &'static str {
     match denied {
         None => "in",
         Some(Denied::Blacklisted(_)) => "blacklisted",

@@ -129,10 +129,13 @@ async fn act(
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example \
+        Problem::unread(
+            None,
+            format!(
+                "the body is not what is expected here: {error}; write for example \
              {{\"id\": \"plc-1/temperature\", \"comment\": \"seen\"}}"
-        ))
+            ),
+        )
     })?;
     let action = match path.as_str() {
         "acknowledge" => AlarmAction::Acknowledge,

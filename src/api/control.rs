@@ -196,14 +196,16 @@ async fn who(request: &HttpRequest, api: &Api) -> Result<(Arc<dyn ControlPort>, 
 fn read<T: for<'a> Deserialize<'a>>(body: Body, example: &str) -> Result<T, Problem> {
     let body = body.map_err(|error| {
         let most = MAX_BODY >> 10;
-        Problem::body(format!(
-            "the body cannot be read: {error}; it may have {most} KiB"
-        ))
+        Problem::unread(
+            Some(&error),
+            format!("the body cannot be read: {error}; it may have {most} KiB"),
+        )
     })?;
     serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example {example}"
-        ))
+        Problem::unread(
+            None,
+            format!("the body is not what is expected here: {error}; write for example {example}"),
+        )
     })
 }
 

@@ -47,12 +47,14 @@ async fn erase(
         }
         return Ok(HttpResponse::Ok().json(view(&last.ok_or_else(none)?)));
     }
-    let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
+    let body =
+        body.map_err(|e| Problem::unread(Some(&e), format!("the body cannot be read: {e}")))?;
     let body: Body = serde_json::from_slice(&body).map_err(|error| {
         let example = r#"{"until": "2026-01-01T00:00:00Z", "dry_run": true}"#;
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example {example}"
-        ))
+        Problem::unread(
+            None,
+            format!("the body is not what is expected here: {error}; write for example {example}"),
+        )
     })?;
     let until = parse_time(&body.until);
     let until = until.map_err(|e| Problem::body(format!("`until` is no time: {e}")))?;

@@ -83,9 +83,15 @@ async fn list_centres(request: HttpRequest, api: web::Data<Api>) -> Result<HttpR
 type Body = Result<web::Bytes, actix_web::Error>;
 
 fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
+    let body =
+        body.map_err(|e| Problem::unread(Some(&e), format!("the body cannot be read: {e}")))?;
     let read = serde_json::from_slice(&body);
-    read.map_err(|error| Problem::body(format!("the body is not what is expected here: {error}")))
+    read.map_err(|error| {
+        Problem::unread(
+            None,
+            format!("the body is not what is expected here: {error}"),
+        )
+    })
 }
 
 /// Centres that are to be the next version of the set.

@@ -52,9 +52,9 @@ pub(super) fn is_theirs(path: &str) -> bool {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Taken {
-    invitation: Zeroizing<String>,
+    invitation: String,
     /// Without it, it is only asked who is invited.
-    password: Option<Zeroizing<String>>,
+    password: Option<String>,
     code: Option<String>,
 }
 
@@ -63,7 +63,14 @@ async fn invitation(
     api: web::Data<Api>,
     body: log_in::Body,
 ) -> Result<HttpResponse, Problem> {
-    let taken: Taken = log_in::read(body, "{\"invitation\": \"…\", \"password\": \"…\", \"code\": \"123456\"}")?;
+    let taken: Taken = log_in::read(
+        body,
+        "{\"invitation\": \"…\", \"password\": \"…\", \"code\": \"123456\"}",
+    )?;
+    let (invitation, password) = (
+        Zeroizing::new(taken.invitation),
+        taken.password.map(Zeroizing::new),
+    );
     let users = port(&api)?;
     let counted = |error: UsersFault| {
         if error == UsersFault::NotInvited {
@@ -74,15 +81,15 @@ async fn invitation(
         }
         fault(error)
     };
-    let Some(password) = taken.password else {
-        let welcome = users.invited(&taken.invitation).await.map_err(counted)?;
+    let Some(password) = password else {
+        let welcome = users.invited(&invitation).await.map_err(counted)?;
         let mut view = json!({"user": welcome.user, "until": rfc3339(welcome.until)});
         if let Some(secret) = &welcome.codes {
             view["codes"] = shown(secret, &welcome.user);
         }
         return Ok(HttpResponse::Ok().json(view));
     };
-    let accepted = users.accept(&taken.invitation, password, taken.code.as_deref());
+    let accepted = users.accept(&invitation, password, taken.code.as_deref());
     let user = accepted.await.map_err(counted)?;
     // Whoever came in by the password before is not whom it was chosen by.
     if let Some(log_in) = &api.log_in {
@@ -128,9 +135,9 @@ async fn proven(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Passwords {
-    password: Zeroizing<String>,
+    password: String,
     code: Option<String>,
-    new: Zeroizing<String>,
+    new: String,
 }
 
 async fn password(
@@ -141,10 +148,11 @@ async fn password(
     let caller = caller(&request)?;
     let example = "{\"password\": \"…\", \"code\": \"123456\", \"new\": \"…\"}";
     let asked: Passwords = log_in::read(body, example)?;
+    let new = Zeroizing::new(asked.new);
+    let shown = (Some(Zeroizing::new(asked.password)), asked.code);
     let users = port(&api)?;
-    let shown = (Some(asked.password), asked.code);
     proven(&request, &api, &caller.user, shown).await?;
-    let changed = users.set_password(&caller, asked.new).await;
+    let changed = users.set_password(&caller, new).await;
     changed.map_err(fault)?;
     let log_in = log_in::log_in(&api)?;
     let own = log_in.shown(request.headers());
@@ -155,7 +163,7 @@ async fn password(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewCodes {
-    password: Option<Zeroizing<String>>,
+    password: Option<String>,
     code: Option<String>,
     #[serde(default)]
     hash: TotpHash,
@@ -169,7 +177,8 @@ async fn codes(
     body: log_in::Body,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller(&request)?;
-    let example = "{\"password\": \"…\"}, and then {\"confirm\": \"123456\"} with the first of the new codes";
+    let example =
+        "{\"password\": \"…\"}, and then {\"confirm\": \"123456\"} with the first of the new codes";
     let asked: NewCodes = log_in::read(body, example)?;
     let users = port(&api)?;
     if let Some(code) = asked.confirm {
@@ -177,7 +186,11 @@ async fn codes(
         users.confirm_codes(&caller, &code).await.map_err(fault)?;
         return Ok(HttpResponse::Ok().json(json!({"user": caller.user, "done": "codes"})));
     }
-    proven(&request, &api, &caller.user, (asked.password, asked.code)).await?;
-    let secret = users.begin_codes(&caller, asked.hash).await.map_err(fault)?;
+    let shown_now = (asked.password.map(Zeroizing::new), asked.code);
+    proven(&request, &api, &caller.user, shown_now).await?;
+    let secret = users
+        .begin_codes(&caller, asked.hash)
+        .await
+        .map_err(fault)?;
     Ok(HttpResponse::Ok().json(shown(&secret, &caller.user)))
 }

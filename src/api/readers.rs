@@ -82,13 +82,15 @@ async fn release(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
     Params::parse(request.query_string(), &[])?;
-    let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
+    let body =
+        body.map_err(|e| Problem::unread(Some(&e), format!("the body cannot be read: {e}")))?;
     let body: Body = serde_json::from_slice(&body).map_err(|error| {
         let example =
             r#"{"tags": ["force"], "from": "2026-05-04T00:00:00Z", "to": "2026-05-05T00:00:00Z"}"#;
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example {example}"
-        ))
+        Problem::unread(
+            None,
+            format!("the body is not what is expected here: {error}; write for example {example}"),
+        )
     })?;
     if body.tags.len() > MAX_TAGS {
         let detail = format!("more than {MAX_TAGS} tags are asked for at once");

@@ -9,7 +9,7 @@ use super::names::{Front, Names};
 use super::problem::Problem;
 use super::{
     access, alarms, checkpoint, control, devices, erase, events, history, keys, ledger, log_in,
-    metrics, page, readers, status,
+    metrics, own, page, readers, status, users,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -288,6 +288,8 @@ pub(super) fn app(
         .configure(keys::routes)
         .configure(alarms::routes)
         .configure(access::routes)
+        .configure(users::routes)
+        .configure(own::routes)
         .configure(history::routes)
         .configure(readers::routes)
         .configure(events::routes)
@@ -299,5 +301,6 @@ async fn nothing_here() -> Result<&'static str, Problem> {
         "there is nothing at this address: the dashboard is at /, the API under /api/v1/ \
          (status, devices, tags, alarms, blocks, records, batches, refusals, events), and there are \
          /healthz and /metrics",
-    ))
+    )
+    .counted("unknown address"))
 }

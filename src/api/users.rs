@@ -105,12 +105,17 @@ async fn change(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller(&request)?;
-    let body = body.map_err(|error| Problem::body(format!("the body cannot be read: {error}")))?;
+    let body = body.map_err(|error| {
+        Problem::unread(Some(&error), format!("the body cannot be read: {error}"))
+    })?;
     let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example \
+        Problem::unread(
+            None,
+            format!(
+                "the body is not what is expected here: {error}; write for example \
              {{\"do\": \"add\", \"user\": \"anna\", \"roles\": [\"operator\"]}}"
-        ))
+            ),
+        )
     })?;
     let users = port(&api)?;
     let done = done(&api, &*users, &caller, wish).await?;
@@ -246,12 +251,10 @@ fn shown_key(text: &str) -> Result<Amendment, Problem> {
         let hash = hash.ok_or_else(|| Problem::body("`key` is not a P-256 public key"))?;
         return Ok(Amendment::AddKey(hash, None));
     }
-    let certificate = certificate_of(text)
-        .map_err(|_| Problem::body("`key` is a certificate in PEM form, or 66 hexadecimal digits"))?;
-    Ok(Amendment::AddKey(
-        certificate.key_hash(),
-        Some(certificate),
-    ))
+    let certificate = certificate_of(text).map_err(|_| {
+        Problem::body("`key` is a certificate in PEM form, or 66 hexadecimal digits")
+    })?;
+    Ok(Amendment::AddKey(certificate.key_hash(), Some(certificate)))
 }
 
 /// The one key or certificate of a user whose hash begins so.
@@ -306,7 +309,9 @@ fn view(api: &Api, known: Vec<KnownUser>) -> Vec<Json> {
     let mut views: Vec<Json> = users
         .filter_map(|(id, subject)| {
             let name = id.strip_prefix("user:")?;
-            let invitation = state.known_by(id).and_then(|known| known.invitation.as_ref());
+            let invitation = state
+                .known_by(id)
+                .and_then(|known| known.invitation.as_ref());
             let invitation = invitation.filter(|invitation| time < invitation.until);
             let mut view = by(known.remove(name));
             view["name"] = name.into();

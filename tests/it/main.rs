@@ -59,5 +59,6 @@ mod scan;
 mod secrets;
 mod site;
 mod support;
+mod users;
 mod values;
 mod witness;
