@@ -14,7 +14,7 @@ use super::names::Names;
 use super::problem::{Malformed, Problem};
 use super::query::shortened;
 use super::server::Api;
-use super::{access, control, keys, log_in, own, users};
+use super::{access, control, keys, log_in, own, patience, users};
 use crate::access::Caller;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -44,9 +44,10 @@ const ALARMS: &str = "/api/v1/alarms/";
 
 /// Middleware: refuses foreign hosts, and what acts but is not asked by our own, then adds the headers.
 pub(super) async fn guard(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let held = patience::bound_body(&mut request);
     let api = request.app_data::<web::Data<Api>>();
     let names = api.map_or_else(Names::default, |api| api.names.clone());
     let host = asked_for(&request).map(str::to_owned);
@@ -76,7 +77,7 @@ pub(super) async fn guard(
         let value = HeaderValue::from_static("no-store");
         headers.insert(header::CACHE_CONTROL, value);
     }
-    Ok(response)
+    Ok(response.map_body(|_, body| held.until_answered(body)))
 }
 
 /// Counts what was no request, and what the guard itself refused.

@@ -31,6 +31,7 @@ mod metrics;
 mod names;
 mod own;
 mod page;
+mod patience;
 mod ports;
 mod problem;
 pub mod process;

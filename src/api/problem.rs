@@ -1,5 +1,6 @@
 //! Errors as RFC 9457 problem details: what happened, why, and what to do.
 
+use actix_web::error::PayloadError;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
@@ -126,11 +127,18 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 400 or 413: the body is too long, or not of the form that `detail` tells.
+    /// 400, 408 or 413: the body did not come in time, is too long, or not of the form that `detail` tells.
     pub(super) fn unread(error: Option<&actix_web::Error>, detail: impl Into<String>) -> Self {
         let long = error.is_some_and(|error| {
             error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE
         });
+        let io = error.and_then(|error| match error.as_error::<PayloadError>() {
+            Some(PayloadError::Io(io)) => Some(io.kind()),
+            _ => None,
+        });
+        if io == Some(std::io::ErrorKind::TimedOut) {
+            return Self::new(StatusCode::REQUEST_TIMEOUT, detail).counted("body too slow");
+        }
         match long {
             true => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).counted("too large"),
             false => Self::body(detail).counted(NO_JSON),

@@ -186,6 +186,7 @@ fn begin<F: Future<Output = ()>>(
     };
     let listener = TcpListener::bind(bind).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
+    super::patience::bound_answers(&listener).map_err(refused)?;
 
     let stopping = CancellationToken::new();
     let (end, ended) = watch::channel(false);

@@ -58,6 +58,7 @@ mod rotation;
 mod scan;
 mod secrets;
 mod site;
+mod slow;
 mod support;
 mod users;
 mod values;

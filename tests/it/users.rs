@@ -558,3 +558,24 @@ fn what_is_no_request_is_counted_by_its_kind_and_in_its_session() {
     assert_eq!(end.details["malformed"], expected);
     site.verify_is_clean();
 }
+
+#[test]
+fn who_may_not_see_who_may_what_learns_it_by_no_change() {
+    let house = House::new(128);
+    let bob = house.token("bob", PASSWORD);
+    let (status, _) = house.ask(&bob, "GET", "/api/v1/access", &Json::Null);
+    assert_eq!(status, 403);
+    // Changes of which nothing is left to be done.
+    for act in ["end_permits", "end_grant"] {
+        let nothing = json!({"do": act, "id": "user:nobody"});
+        let (status, said) = house.post(&bob, "/api/v1/access", &nothing);
+        assert_eq!(status, 403, "{act}: {said}");
+        assert!(!said.to_string().contains("user:zoe"), "{said}");
+    }
+    let refused = house.site.recorded().access.into_iter();
+    let refused = refused.filter(|act| act.kind == "not-shown" && act.subject == "user:bob");
+    assert_eq!(refused.count(), 3);
+    let zoe = house.token("zoe", PASSWORD);
+    let nothing = json!({"do": "end_permits", "id": "user:nobody"});
+    assert!(house.done(&zoe, "/api/v1/access", &nothing)["subjects"].is_array());
+}
