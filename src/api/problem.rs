@@ -30,7 +30,7 @@ pub(super) struct Problem {
     /// Why it was no request at all, for the sums of those; a word of the program.
     malformed: Option<&'static str>,
     /// A further member of the body (RFC 9457, 3.2).
-    more: Option<(&'static str, Json)>,
+    more: Option<Box<(&'static str, Json)>>,
 }
 
 /// The body of the answer, `application/problem+json`.
@@ -152,7 +152,7 @@ impl Problem {
 
     /// The same problem with a further member in its body.
     pub(super) fn with(mut self, name: &'static str, member: Json) -> Self {
-        self.more = Some((name, member));
+        self.more = Some(Box::new((name, member)));
         self
     }
 
@@ -193,11 +193,7 @@ impl ResponseError for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             parameter: self.parameter.as_deref(),
-            more: self
-                .more
-                .iter()
-                .map(|(name, member)| (*name, member))
-                .collect(),
+            more: self.more.iter().map(|more| (more.0, &more.1)).collect(),
         };
         let mut response = HttpResponse::build(self.status);
         if let Some(seconds) = self.retry_after {

@@ -66,10 +66,10 @@ mod tests {
         let shown = drawn(&terminal(TEXT, Style { colour: false }).unwrap());
         let side = code.side() + 2 * QUIET;
         assert!(shown.iter().all(|row| row.len() == side));
-        for y in 0..side {
-            for x in 0..side {
+        for (y, row) in shown.iter().take(side).enumerate() {
+            for (x, light) in row.iter().enumerate() {
                 let dark = x >= QUIET && y >= QUIET && code.is_dark(x - QUIET, y - QUIET);
-                assert_eq!(shown[y][x], !dark, "{x}, {y}");
+                assert_eq!(*light, !dark, "{x}, {y}");
             }
         }
         // The finder pattern in the corner: seven dark, with a light ring inside.

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
+use weighbridge::access::Role;
 use weighbridge::hub::Faces;
 
 /// Sends the beginning of a request and nothing more, and reads until the hub hangs up.
@@ -51,6 +52,7 @@ fn who_sends_or_takes_too_slowly_loses_their_place() {
     let hub = site.hub().start().unwrap();
     let faces = Faces {
         http: Some((Ipv4Addr::LOCALHOST, 0).into()),
+        http_roles: vec![Role::Observer],
         ..Faces::default()
     };
     let faces = hub.open_faces(&faces).unwrap();
