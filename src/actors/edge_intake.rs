@@ -35,6 +35,8 @@ pub struct EdgeFeed {
     pub keys: EdgeKeys,
     /// Opens what is sealed to this hub.
     pub sealing: Arc<SealingKey>,
+    /// Samples a second that the device should send.
+    pub samples_per_second: Option<f64>,
 }
 
 /// What expired by itself may be renewed by itself.
@@ -100,6 +102,7 @@ impl EdgeIntake {
         loop {
             self.listen(&admission).await;
             if let Some((plain, exact)) = self.hindrance(&admission) {
+                admission.kept_out();
                 self.live.set_down(plain, exact, now());
                 tokio::select! {
                     () = self.stop.cancelled() => return,
@@ -141,7 +144,7 @@ impl EdgeIntake {
             };
             let Some(upload) = upload else { return };
             self.possession.in_epoch(upload.epoch);
-            if !self.take(upload, credit).await {
+            if !self.take(upload, credit, &mut admission).await {
                 tracing::error!(device = %self.live.id, "nobody takes its batches");
                 return;
             }
@@ -208,7 +211,12 @@ impl EdgeIntake {
     }
 
     /// False when the device's actor is gone.
-    async fn take(&mut self, upload: Upload, mut credit: Credit) -> bool {
+    async fn take(
+        &mut self,
+        upload: Upload,
+        mut credit: Credit,
+        admission: &mut Admission,
+    ) -> bool {
         let unpacker = self.unpacker.take().unwrap_or_else(|| self.new_unpacker());
         let which = (upload.epoch, upload.sequence);
         let samples = upload.samples;
@@ -232,6 +240,9 @@ impl EdgeIntake {
             Ok((batch, attested)) => {
                 self.live.count_points(batch.samples() as u64);
                 self.show(&batch);
+                if let Some(per_second) = self.feed.samples_per_second {
+                    admission.brought(&batch, per_second).await;
+                }
                 (batch, Origin::Edge(attested))
             }
             Err(refused) => {

@@ -195,9 +195,10 @@ async fn who(request: &HttpRequest, api: &Api) -> Result<(Arc<dyn ControlPort>, 
 fn read<T: for<'a> Deserialize<'a>>(body: Body, example: &str) -> Result<T, Problem> {
     let body = body.map_err(|error| {
         let most = MAX_BODY >> 10;
-        Problem::body(format!(
-            "the body cannot be read: {error}; it may have {most} KiB"
-        ))
+        Problem::unread(
+            Some(&error),
+            format!("the body cannot be read: {error}; it may have {most} KiB"),
+        )
     })?;
     body::json(&body, example)
 }

@@ -84,7 +84,12 @@ async fn list_centres(request: HttpRequest, api: web::Data<Api>) -> Result<HttpR
 fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let body = body::whole(body)?;
     let read = serde_json::from_slice(&body);
-    read.map_err(|error| Problem::body(format!("the body is not what is expected here: {error}")))
+    read.map_err(|error| {
+        Problem::unread(
+            None,
+            format!("the body is not what is expected here: {error}"),
+        )
+    })
 }
 
 /// Centres that are to be the next version of the set.

@@ -58,7 +58,7 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// Those of the session at a hub, if there is one.
-    fn kept(url: &HubUrl) -> anyhow::Result<Self> {
+    pub(super) fn kept(url: &HubUrl) -> anyhow::Result<Self> {
         let kept = session::at(url)?;
         Ok(kept.map_or_else(Self::default, |kept| Self {
             token: kept.is_open().then(|| Zeroizing::new(kept.token.clone())),

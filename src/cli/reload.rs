@@ -214,6 +214,9 @@ impl Reload {
 
     /// Reads the file and takes over what can be; returns what came of it, for `--json`, if anything.
     pub(super) async fn now(&mut self, running: Running<'_>) -> Option<Json> {
+        if let Running::Hub(_, faces) = running {
+            faces.settle_users().await;
+        }
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let new = match loaded {

@@ -43,6 +43,8 @@ pub struct DeviceSetup {
     /// be the device's; the key is enrolled in the ledger at the first start. One that has a successor
     /// ([`crate::crypto::ReplaceableKey`]) goes over to it when that is enrolled, and nothing waits.
     pub attester: Option<Arc<dyn Signer>>,
+    /// Samples a second that it should send, where an edge node reads it: many times more is a flood.
+    pub samples_per_second: Option<f64>,
     pub(super) feed: Feed,
 }
 
@@ -73,6 +75,7 @@ impl DeviceSetup {
             grade: 0,
             binding: DeclaredBinding::default(),
             attester: None,
+            samples_per_second: None,
             feed,
         }
     }

@@ -7,6 +7,7 @@ use super::{Hub, HubError};
 use crate::access::{Caller, Role};
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::actors::log_in::LogInDesk;
+use crate::actors::users::UserDesk;
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, Front,
     LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, RetentionStatus, Standing,
@@ -111,14 +112,16 @@ impl Faces {
         self.opcua.as_ref().is_some_and(|config| config.log_in)
     }
 
-    /// Where users log in at hub `hub`, whichever face they come to.
-    fn desk(&self, hub: &str) -> Arc<dyn LogInPort> {
-        Arc::new(match &self.log_in {
-            Some(files) => {
+    /// Where users log in at hub `hub`, whichever face they come to; what is otherwise than on record is recorded by
+    /// `users`.
+    fn desk(&self, hub: &str, users: Option<&UserDesk>) -> Arc<dyn LogInPort> {
+        Arc::new(match (&self.log_in, users) {
+            (Some(files), Some(users)) => {
                 let credentials = CredentialFiles::new(&files.credentials);
-                LogInDesk::new(hub, credentials, files.authority.clone())
+                let desk = LogInDesk::new(hub, credentials, files.authority.clone());
+                desk.recorded_by(users.clone())
             }
-            None => LogInDesk::without_users(hub),
+            _ => LogInDesk::without_users(hub),
         })
     }
 
@@ -200,6 +203,7 @@ pub struct OpenFaces {
     devices: DeviceList,
     machines: Machines,
     config: ConfigStatus,
+    users: Option<UserDesk>,
 }
 
 impl OpenFaces {
@@ -216,6 +220,15 @@ impl OpenFaces {
     /// Where the state of the configuration is shown.
     pub fn config_status(&self) -> &ConfigStatus {
         &self.config
+    }
+
+    /// Records what was changed beside the hub in the files of its users.
+    pub async fn settle_users(&self) {
+        if let Some(users) = &self.users
+            && let Err(error) = users.settle_all().await
+        {
+            tracing::warn!(%error, "changed credentials of users are not on record yet");
+        }
     }
 
     /// Shows the devices that the hub has now, with what is known of them besides their tags. Blocks
@@ -270,7 +283,17 @@ impl Hub {
                 tracing::warn!(%error, "users of this machine are not let in");
             }
         }
-        let desk = faces.desk(self.id());
+        let users = faces.log_in.as_ref().map(|files| {
+            let files = CredentialFiles::new(&files.credentials);
+            UserDesk::new(self.access().clone(), files)
+        });
+        if let Some(users) = &users
+            && let Err(error) = self.runtime().block_on(users.settle_all())
+        {
+            // Nobody is let in by what no record tells of: that is looked at again when they log in.
+            tracing::warn!(%error, "changed credentials of users are not on record yet");
+        }
+        let desk = faces.desk(self.id(), users.as_ref());
         let opcua = match &faces.opcua {
             Some(config) => {
                 machines.set(machines_of(&faces.devices));
@@ -311,6 +334,7 @@ impl Hub {
                     eraser: Some(self.eraser.clone()),
                     readers: Some(Arc::new(self.readers.clone())),
                     keys: Some(self.keys.clone()),
+                    users: users.clone().map(|users| Arc::new(users) as _),
                     edges: Some(self.edges.clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),
@@ -329,6 +353,7 @@ impl Hub {
             devices,
             machines,
             config,
+            users,
         })
     }
 

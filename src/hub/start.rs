@@ -127,7 +127,7 @@ impl HubBuilder {
             (gate.clone(), actors.doors.journal().clone()),
             workers,
         );
-        edges.kept_by(&actors.access);
+        edges.kept_by(&actors.access, &actors.sessions);
         edges.admit(admission);
         edges.introduce(&rotations)?;
         edges.set_gates(&[], &gates);

@@ -55,6 +55,13 @@ pub trait SessionPort: Send + Sync + 'static {
         let _ = (face, why);
     }
 
+    /// `face` was asked for something that is no request, of this `kind`; in this session, where there is one. Counted in
+    /// the sums of those who were turned away, and in those of the session.
+    fn malformed(&self, face: &'static str, kind: &'static str, session: Option<&str>) {
+        let _ = session;
+        self.turned_away(face, kind);
+    }
+
     /// Something was asked in `session` (unique among all faces) by `user`.
     fn asked(&self, session: &str, user: &str);
 

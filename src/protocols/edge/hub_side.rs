@@ -28,6 +28,8 @@ use weighbridge_verifier::PublicKey;
 
 /// How long a stranger may take to show a key.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// What records call this face.
+pub(super) const FACE: &str = "edge";
 /// Connections that have not yet shown a key.
 const STRANGERS: usize = 32;
 
@@ -217,6 +219,7 @@ impl Door {
             };
             let Ok(stranger) = self.strangers.clone().try_acquire_owned() else {
                 tracing::warn!(%from, "too many connections that have not shown a key, this one is closed");
+                self.turn_away("too many connections");
                 continue;
             };
             let door = self.clone();
@@ -231,9 +234,13 @@ impl Door {
                         Ok(Ok(stream)) => stream,
                         Ok(Err(error)) => {
                             tracing::warn!(%from, %error, "a connection without a known key is refused");
+                            door.turn_away("no known key");
                             return;
                         }
-                        Err(_) => return,
+                        Err(_) => {
+                            door.turn_away("no handshake in time");
+                            return;
+                        }
                     }
                 };
                 if pinned_tls::only_asks(stream.get_ref().1) {
@@ -244,6 +251,13 @@ impl Door {
                 drop(stranger);
                 door.serve(stream, from).await;
             });
+        }
+    }
+
+    /// Counts who was sent away before the hub knew them, for the record.
+    fn turn_away(&self, why: &'static str) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.turned_away(FACE, why);
         }
     }
 
@@ -258,10 +272,10 @@ impl Door {
         // Who was let in when the handshake began may be no more when it ends.
         let nodes = self.roster.read().nodes.clone();
         let keys: Vec<_> = nodes.iter().flat_map(|n| n.links()).collect();
-        let Some(key) = pinned_tls::client_of(stream.get_ref().1, &keys) else {
-            return;
-        };
-        let Some(node) = nodes.iter().find(|n| n.shows(&key)) else {
+        let key = pinned_tls::client_of(stream.get_ref().1, &keys);
+        let shows = |key: PublicKey| nodes.iter().find(|n| n.shows(&key));
+        let Some(node) = key.and_then(shows) else {
+            self.turn_away("no known key");
             return;
         };
         node.gives_way().await;
@@ -277,6 +291,7 @@ impl Door {
         let id = &node.id;
         if let Some(why) = keeper.bar(id) {
             tracing::warn!(edge = id, %from, why, "the edge node is not let in");
+            self.turn_away("not admitted");
             node.ended(&own, &format!("the hub takes nothing of it: {why}"));
             return;
         }

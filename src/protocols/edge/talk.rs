@@ -4,7 +4,7 @@
 use super::acting::Orders;
 use super::asking::Questions;
 use super::gate::{Asks, Backlog, Contact, Entrance, EntranceError, Gate};
-use super::hub_side::{HubCard, Stream};
+use super::hub_side::{FACE, HubCard, Stream};
 use super::keeper::Keeper;
 use super::node::Node;
 use super::wire::{
@@ -114,12 +114,23 @@ impl Talk {
         };
         let hello: Hello = match hello {
             Ok(Ok(hello)) => hello,
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "it did not say what it wants".to_owned(),
+            Ok(Err(error)) => {
+                self.keeper
+                    .turned_away(FACE, "greeting that cannot be read");
+                return error.to_string();
+            }
+            Err(_) => {
+                self.keeper.turned_away(FACE, "no greeting in time");
+                return "it did not say what it wants".to_owned();
+            }
         };
         let Some(queue) = self.queue.lock().take() else {
             return "a connection has one greeting".to_owned();
         };
+        if hello.version != EDGE_PROTOCOL {
+            self.keeper
+                .turned_away(FACE, "another version of the protocol");
+        }
         let welcome = self.welcome(&hello).await;
         if let Err(error) = wire::write(&mut writer, &welcome).await {
             return error.to_string();

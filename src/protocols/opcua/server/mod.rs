@@ -210,7 +210,8 @@ impl ScadaServer {
         let replaced = Replaced::new(pki::own_files(&config.pki_dir));
         let stack = Stack::start(&setup).await?;
         let (inner, rules) = (stack.address(), rules(&config));
-        let guard = Guard::start(public, inner, rules, setup.stats.clone(), Some(turnstile));
+        let at_the_guard = (Some(turnstile), Some(sessions.port().clone()));
+        let guard = Guard::start(public, inner, rules, setup.stats.clone(), at_the_guard);
         let guard = Arc::new(guard.map_err(|e| failed(address, e))?);
         let stack = Arc::new(Mutex::new(Arc::new(stack)));
         let renewing = renew_when_due((setup, replaced), stack.clone(), guard.clone());
