@@ -2,6 +2,7 @@
 //! them ever knows another's password: who is new, or has lost theirs, is invited to choose one (`own.rs`).
 
 use super::access::standing;
+use super::body::{self, Body};
 use super::caller::{caller, problem, refused};
 use super::problem::Problem;
 use super::server::Api;
@@ -102,21 +103,11 @@ pub(super) fn port(api: &Api) -> Result<Arc<dyn UsersPort>, Problem> {
 async fn change(
     request: HttpRequest,
     api: web::Data<Api>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller(&request)?;
-    let body = body.map_err(|error| {
-        Problem::unread(Some(&error), format!("the body cannot be read: {error}"))
-    })?;
-    let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        Problem::unread(
-            None,
-            format!(
-                "the body is not what is expected here: {error}; write for example \
-             {{\"do\": \"add\", \"user\": \"anna\", \"roles\": [\"operator\"]}}"
-            ),
-        )
-    })?;
+    let example = r#"{"do": "add", "user": "anna", "roles": ["operator"]}"#;
+    let wish: Wish = body::json(&body::whole(body)?, example)?;
     let users = port(&api)?;
     let done = done(&api, &*users, &caller, wish).await?;
     Ok(HttpResponse::Ok().json(done))
