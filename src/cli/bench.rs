@@ -8,6 +8,7 @@ mod outage;
 mod proof;
 mod release;
 mod requests;
+mod rotate;
 mod write;
 
 use super::temporary::given_or_temporary;
@@ -48,6 +49,8 @@ enum What {
     Release(release::ReleaseArgs),
     /// Requests of many users at a hub that is killed again and again: whether each answer has its record
     Requests(requests::RequestsArgs),
+    /// Keys of every kind are replaced under load: what is refused meanwhile, and how long the gaps are
+    Rotate(rotate::RotateArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
     Opcua(opcua::OpcuaArgs),
 }
@@ -110,6 +113,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         What::Opcua(args) => return opcua::run(&args),
         What::Release(args) => return release::run(&args),
         What::Requests(args) => return requests::run(&args),
+        What::Rotate(args) => return rotate::run(&args),
         What::Ingest(args) => {
             let result = ingest(&args)?;
             match args.json {

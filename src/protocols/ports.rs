@@ -3,6 +3,7 @@
 use super::control::{MethodCall, WriteFault, Written};
 use crate::access::{Caller, Change, Gate, Right};
 pub use crate::alarms::{Alarm, AlarmAction, AlarmError, Severity};
+pub use crate::ledger::history::gone::{Gone, Why};
 pub use crate::ledger::history::reader::{Cursor, Direction, PastPage, PastSample};
 use crate::model::{Nanos, Value};
 use async_trait::async_trait;
@@ -263,6 +264,9 @@ pub trait PastTag: Send + Sync + 'static {
         direction: Direction,
         limit: usize,
     ) -> Result<Vec<PastSample>, HistoryError>;
+
+    /// What was taken away of the range that was asked for.
+    fn gone(&self) -> &[Gone];
 }
 
 /// What was recorded, decrypted for who may see it.

@@ -66,7 +66,8 @@ pub struct Notice {
     pub previous: Hash,
     /// When this was decided.
     pub time: i64,
-    /// The bodies of blocks after the first up to this height are gone; 0 where none is.
+    /// The bodies of blocks after the first up to this height are gone, but for those by which a hub changed its
+    /// key; 0 where none is.
     pub bodies: u64,
     /// The same before this retirement.
     pub bodies_before: u64,
@@ -151,7 +152,7 @@ impl Notice {
             .is_ok()
     }
 
-    /// Whether the body of the block at `height` is gone.
+    /// Whether the body of the block at `height` is gone, unless a hub changed its key by it.
     pub fn takes_body(&self, height: u64) -> bool {
         height > 1 && height <= self.bodies
     }

@@ -134,7 +134,7 @@ impl Verification<'_> {
         if before.is_some_and(|b| b != Hash::ZERO && b != block.header.previous_hash) {
             self.report.find(place.clone(), FollowError::PreviousHash);
         }
-        let set = self.follower.as_ref().and_then(|f| f.state().validators());
+        let set = self.follower.as_ref().and_then(Follower::validators);
         if let Some(set) = set
             && let Err(e) = block
                 .certificate
