@@ -112,16 +112,17 @@ class Evidence:
         self.key = (self.cell / "keys" / "hub.pub").read_text().strip()
         blocks = json.loads(self.weighbridge("blocks", "--dir", self.cell, "--limit", "1000", "--json"))["blocks"]
         end = int(blocks[0]["time_ns"]) - 3_000_000_000
-        history = json.loads(self.weighbridge("history", "plc-1", "pressure", "--dir", self.cell, "--json"))
-        times = [int(s["time_ns"]) for s in history["samples"] if int(s["time_ns"]) < end]
+        times = self.times("plc-1", "pressure", end)
         if len(times) < 30:
             raise Failed(f"only {len(times)} samples of the pressure")
+        # On a busy machine one device may be read when the other is not.
+        of_robot = self.times("robot-1", "joint2_current", end)[-1]
         one = self.folder / "one.json"
         self.weighbridge("prove", "--dir", self.cell, "--device", "plc-1", "--tag", "pressure", "--at", times[-1], "-o", one)
         wanted = {
             "tag": ["plc-1", "pressure", "--from", times[-6], "--to", times[-1]],
             "device": ["plc-1", "--from", times[-3], "--to", times[-2], "--settings"],
-            "robot": ["robot-1", "--from", times[-1] - 60_000_000, "--to", times[-1], "--settings"],
+            "robot": ["robot-1", "--from", of_robot - 60_000_000, "--to", of_robot, "--settings"],
             "blocks": ["plc-1", "pressure", "--from", times[-30], "--to", times[-1]],
         }
         for name, arguments in wanted.items():
@@ -134,6 +135,11 @@ class Evidence:
         (self.folder / "turned.json").write_bytes(turned)
         for name in ("one", *wanted, "made", "turned"):
             self.files[name] = (self.folder / f"{name}.json").read_bytes()
+
+    def times(self, device, tag, end):
+        """Of the samples before `end`."""
+        history = json.loads(self.weighbridge("history", device, tag, "--dir", self.cell, "--json"))
+        return [int(s["time_ns"]) for s in history["samples"] if int(s["time_ns"]) < end]
 
     def small(self):
         if not 0 < len(self.files["one"]) <= 4096:
