@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use weighbridge_verifier::Signature;
 
 /// How a device is fed by an edge node.
 #[derive(Clone)]
@@ -50,8 +51,8 @@ pub struct EdgeIntake {
     possession: Arc<Possession>,
     /// Another one answers in the device's place, and why that is said.
     stranger: Option<NotMet>,
-    /// The newest answer to a challenge that was looked at.
-    looked_at: Option<Nonce>,
+    /// The newest answer to a challenge that was looked at. One may be answered again, by another key.
+    looked_at: Option<(Nonce, Signature)>,
     unpacker: Option<Unpacker>,
     batches: Recipient<BatchRead>,
     live: Arc<DeviceLive>,
@@ -152,8 +153,8 @@ impl EdgeIntake {
     async fn listen(&mut self, admission: &Admission) {
         let said = self.said.borrow_and_update().clone();
         let looked_at = self.looked_at;
-        if let Some((nonce, signature)) = said.proof.filter(|p| looked_at != Some(p.0)) {
-            self.looked_at = Some(nonce);
+        if let Some((nonce, signature)) = said.proof.filter(|p| looked_at != Some(*p)) {
+            self.looked_at = Some((nonce, signature));
             if let Err(error) = self.possession.answer(&nonce, &signature) {
                 let (device, edge) = (&self.live.id, &self.feed.gate.edge);
                 tracing::warn!(%device, edge, %error, "a signature for a renewal proves nothing");

@@ -129,6 +129,17 @@ impl LogInPort for LogInDesk {
         self.challenges.lock().open(&subject, from, nonce, now())
     }
 
+    async fn holds(&self, user: &str, certificate: &[u8]) -> bool {
+        let Some(known) = self.known.clone() else {
+            return false;
+        };
+        let (user, chain) = (user.to_owned(), vec![certificate.to_vec()]);
+        let look = move || verify_certificate(&known, Some(&user), &chain, now());
+        // What cannot be looked at is not said to be over.
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.is_err() || looked.is_ok_and(|held| held.is_ok())
+    }
+
     async fn certificates(&self) -> Arc<[Vec<u8>]> {
         let Some(known) = self.known.clone() else {
             return Arc::default();

@@ -1,5 +1,6 @@
 //! `/api/v1/access`: who is in and may what, and the changes of it that people here make.
 
+use super::body::{self, Body};
 use super::caller::{caller, problem, refused};
 use super::problem::Problem;
 use super::server::Api;
@@ -221,15 +222,10 @@ fn pattern(text: &str) -> Result<Pattern, Problem> {
 async fn change(
     request: HttpRequest,
     api: web::Data<Api>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| Problem::body(format!("the body cannot be read: {error}")))?;
-    let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example \
-             {{\"do\": \"revoke\", \"id\": \"user:anna\"}}"
-        ))
-    })?;
+    let example = r#"{"do": "revoke", "id": "user:anna"}"#;
+    let wish: Wish = body::json(&body::whole(body)?, example)?;
     let caller = caller(&request)?;
     let port = &api.context.access;
     let changes = wish.changes(&port.gate().state())?;

@@ -11,6 +11,7 @@
 mod about;
 mod access;
 mod alarms;
+mod body;
 mod caller;
 mod checkpoint;
 mod context;

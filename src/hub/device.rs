@@ -40,7 +40,8 @@ pub struct DeviceSetup {
     /// What it is said to be known by; what is not said is learned when it first answers.
     pub binding: DeclaredBinding,
     /// The device's own key, where it has one: it signs what the hub read, beside the hub. Its id must
-    /// be the device's; the key is enrolled in the ledger at the first start.
+    /// be the device's; the key is enrolled in the ledger at the first start. One that has a successor
+    /// ([`crate::crypto::ReplaceableKey`]) goes over to it when that is enrolled, and nothing waits.
     pub attester: Option<Arc<dyn Signer>>,
     pub(super) feed: Feed,
 }

@@ -154,8 +154,8 @@ impl Edges {
             let reason = format!("its key is of suite `{of}`, and the ledger of suite `{suite}`");
             return Err(wrong(id, &reason));
         }
-        let keys: Vec<_> = nodes.iter().map(|(_, key)| key.link).collect();
-        let tls = pinned_tls::server(&self.signing.current(), &keys)?;
+        let keys = self.listener.as_ref().map(|l| l.links(&nodes));
+        let tls = pinned_tls::server(&self.signing.current(), &keys.unwrap_or_default())?;
         Ok(Admission { nodes, tls })
     }
 

@@ -2,6 +2,7 @@
 
 use super::edges::Edges;
 use super::retention::{Retainer, RetentionView};
+use super::served::keep_served;
 use super::{Hub, HubError};
 use crate::access::{Caller, Role};
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
@@ -12,7 +13,7 @@ use crate::api::{
     Tip,
 };
 use crate::config::{DeviceConfig, HttpConfig, HubConfig};
-use crate::crypto::TlsPair;
+use crate::crypto::{ChangedFiles, ServedCertificate, TlsPair};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use weighbridge_verifier::Hash;
 
 /// The files in which users are.
@@ -120,22 +122,30 @@ impl Faces {
         })
     }
 
-    /// How HTTP is reached. Reads the files of its TLS.
-    fn front(&self) -> Result<Front, HubError> {
-        let authority = self.log_in.as_ref().and_then(|l| l.authority.as_deref());
-        let tls = self
-            .http_tls
-            .as_ref()
-            .map(|pair| match self.http_client_certificates {
-                true => pair.server_asking(authority),
-                false => pair.server(),
-            });
-        Ok(Front {
+    /// How HTTP is reached, and the certificate that it shows, with its files. Reads them.
+    fn front(&self) -> Result<(Front, Option<Served>), HubError> {
+        let mut front = Front {
             hosts: self.http_hosts.clone(),
-            tls: tls.transpose().map_err(HubError::HttpTls)?,
-        })
+            tls: None,
+        };
+        let Some(pair) = self.http_tls.clone() else {
+            return Ok((front, None));
+        };
+        let authority = self.log_in.as_ref().and_then(|l| l.authority.as_deref());
+        // Before they are read: what is replaced meanwhile is read again.
+        let files = ChangedFiles::new(pair.files());
+        let served = ServedCertificate::load(pair).map_err(HubError::HttpTls)?;
+        let tls = match self.http_client_certificates {
+            true => served.server_asking(authority),
+            false => served.server(),
+        };
+        front.tls = Some(tls.map_err(HubError::HttpTls)?);
+        Ok((front, Some((served, files))))
     }
 }
+
+/// What HTTP shows by TLS, and the files that it is from.
+type Served = (Arc<ServedCertificate>, ChangedFiles);
 
 fn users_of(config: &HttpConfig) -> Vec<(String, Vec<Role>)> {
     let users = config.users.iter();
@@ -184,6 +194,7 @@ fn machines_of(devices: &[DeviceInfo]) -> BTreeMap<DeviceId, Machine> {
 
 /// Open faces; they close when they are dropped.
 pub struct OpenFaces {
+    _served: Option<AbortOnDropHandle<()>>,
     http: Option<api::Running>,
     opcua: Option<ScadaServer>,
     devices: DeviceList,
@@ -241,7 +252,7 @@ impl Hub {
             buffer: self.buffer.clone(),
             retention: self.retainer().map(Retainer::view),
         });
-        let front = faces.front()?;
+        let (front, served) = faces.front()?;
         let machines = Machines::default();
         let control = self.control();
         self.runtime().block_on(self.name_users(&faces.users()?))?;
@@ -308,7 +319,11 @@ impl Hub {
             }
             None => None,
         };
+        let served = served.map(|(served, files)| {
+            AbortOnDropHandle::new(self.runtime().spawn(keep_served(served, files)))
+        });
         Ok(OpenFaces {
+            _served: served,
             http,
             opcua,
             devices,

@@ -288,6 +288,42 @@ fn whoever_is_put_out_or_gets_another_key_loses_the_wraps_and_comes_again() {
 }
 
 #[test]
+fn pages_and_releases_go_on_when_the_hub_signs_by_another_key() {
+    both(|suite| {
+        let plant = Plant::new(suite, 139);
+        let first = weighbridge::crypto::Signer::public_key(&plant.site.identity());
+        let hub = plant.start();
+        plant.record(&hub, EPOCH, 1.0);
+        let (_, zoe) = plant.enter(&hub);
+        change(&hub, &zoe, grant(None, None));
+        let operator = [Role::Operator.name().to_owned()].into();
+        change(&hub, &zoe, Change::Assign(ANNA.into(), operator));
+        let anna = site::enter(&hub, "anna", &[Role::Operator]);
+        let before = sealed(&hub, &anna, ALL).unwrap();
+        let handed_out = release(&hub, &anna, request(&[], true)).unwrap();
+        for round in 1..=2 {
+            let rotated = hub.keys().rotate_hub_for(&zoe);
+            site::wait(&hub, "another key", rotated).unwrap();
+            // Under the keys before and after, and under wraps that are made by the newest alone.
+            plant.record(&hub, EPOCH + round * 10 * MS, 9.0);
+            change(&hub, &zoe, end_grant());
+            change(&hub, &zoe, grant(None, None));
+            let page = sealed(&hub, &anna, ALL).unwrap();
+            let again = SealedBundle::from_bytes(&page.to_bytes()).unwrap();
+            let read = again.open(&plant.key, &[first]).unwrap();
+            assert_eq!(read.trust, Trust::Key);
+            assert_eq!(read.batches.len() as i64, 2 + 2 * round);
+            let released = release(&hub, &anna, request(&[], true)).unwrap();
+            let opened = released.open(&plant.key, &[first]).unwrap();
+            assert_eq!(opened.trust, Trust::Key);
+        }
+        assert_eq!(before.open(&plant.key, &[first]).unwrap().batches.len(), 2);
+        assert!(handed_out.open(&plant.key, &[first]).is_ok());
+        hub.shutdown().unwrap();
+    });
+}
+
+#[test]
 fn the_end_of_a_span_is_a_new_key_without_anybody_doing_anything() {
     let plant = Plant::new(Suite::Nist, 140);
     let hub = plant.start();

@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod hash;
 pub mod merkle;
 pub mod note;
+mod plain;
 pub mod record;
 pub mod rotation;
 pub mod sample;
@@ -33,6 +34,7 @@ pub use block::{Block, BlockHeader, CommitCertificate, CommitSignature, Validato
 pub use centres::{CentreShare, CentresContent, DerivedContent};
 pub use codec::{DecodeError, decode, encode};
 pub use hash::{Hash, sha256};
+pub use plain::plain;
 pub use record::{
     Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, IdentityKind,
     MessageContent, Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,

@@ -108,15 +108,30 @@ impl EdgeListener {
         let _ = self.door.keeper.set(keeper);
     }
 
-    /// From now on the owners of these keys are let in, by a TLS that takes just them; who is connected
-    /// and known no more is sent away.
+    /// The keys that TLS must take for `nodes` to be let in: theirs, and the one before of each that has not
+    /// shown its new one yet.
+    pub fn links(&self, nodes: &[(String, PeerKey)]) -> Vec<PublicKey> {
+        let known = self.door.roster.read().nodes.clone();
+        let before = known
+            .iter()
+            .filter(|known| nodes.iter().any(|(id, _)| *id == known.id));
+        let mut links: Vec<_> = nodes.iter().map(|(_, key)| key.link).collect();
+        links.extend(before.flat_map(|known| known.links()));
+        links
+    }
+
+    /// From now on the owners of these keys are let in, by a TLS that takes [`Self::links`]; who is connected
+    /// and known no more is sent away. Who has another key than before is let in with the one before, too,
+    /// until the new one was shown.
     pub fn admit(&self, tls: Arc<ServerConfig>, nodes: &[(String, PeerKey)]) {
         let mut roster = self.door.roster.write();
         let old = roster.nodes.clone();
-        let known = |(id, key): &(String, PeerKey)| {
-            let same = old.iter().find(|n| n.id == *id && n.key == *key);
-            same.cloned()
-                .unwrap_or_else(|| Arc::new(Node::new(id, *key)))
+        let known = |(id, key): &(String, PeerKey)| match old.iter().find(|n| n.id == *id) {
+            Some(same) => {
+                same.has(*key);
+                same.clone()
+            }
+            None => Arc::new(Node::new(id, *key)),
         };
         let new: Arc<[Arc<Node>]> = nodes.iter().map(known).collect();
         for gone in old
@@ -242,11 +257,14 @@ impl Door {
     async fn serve(&self, stream: Stream, from: SocketAddr) {
         // Who was let in when the handshake began may be no more when it ends.
         let nodes = self.roster.read().nodes.clone();
-        let keys: Vec<_> = nodes.iter().map(|n| n.key.link).collect();
-        let key = pinned_tls::client_of(stream.get_ref().1, &keys);
-        let Some(node) = nodes.iter().find(|n| Some(n.key.link) == key) else {
+        let keys: Vec<_> = nodes.iter().flat_map(|n| n.links()).collect();
+        let Some(key) = pinned_tls::client_of(stream.get_ref().1, &keys) else {
             return;
         };
+        let Some(node) = nodes.iter().find(|n| n.shows(&key)) else {
+            return;
+        };
+        node.gives_way().await;
         let own = node.begin();
         // The one before brings nothing more from here on.
         let _turn = node.turn.lock().await;

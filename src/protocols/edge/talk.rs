@@ -23,6 +23,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long a connection that another one replaces may still wait for outcomes.
+const GIVES_WAY: Duration = Duration::from_millis(900);
 /// How long an edge node may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(5);
 /// How long a device that was here before waits until what it sent is in the ledger, or its pipeline is
@@ -137,6 +139,11 @@ impl Talk {
         reason
     }
 
+    /// Another connection is about to take its place: what was asked of the edge node is finished before.
+    pub(super) async fn gives_way(&self) {
+        self.orders.finish(GIVES_WAY).await;
+    }
+
     fn why_replaced(&self) -> String {
         match self.node.is_dismissed() {
             true => "the hub's configuration does not name it any more".to_owned(),
@@ -234,8 +241,11 @@ impl Talk {
                 out.cancel();
             }
             if !out.is_cancelled() {
-                let waiting = "the edge node has not reached it yet".to_owned();
-                gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
+                // Of one that only connects again the newest word stands until it says another.
+                if !matches!(&*gate.contact().borrow(), Contact::Here(_)) {
+                    let waiting = "the edge node has not reached it yet".to_owned();
+                    gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
+                }
                 gate.set_orders(&self.orders);
                 let lane = Lane {
                     gate: gate.clone(),
