@@ -298,6 +298,15 @@ async fn pages_go_on_at_their_continuation_point_until_it_is_used_or_released() 
     hub.server.shutdown().await;
 }
 
+/// What is gone, what is asked, how it ends, the seconds of the values, and the codes of those that are Bad.
+type Case = (
+    Vec<Gone>,
+    HistoryReadAction,
+    StatusCode,
+    Vec<i64>,
+    Vec<StatusCode>,
+);
+
 #[tokio::test]
 async fn what_was_taken_away_is_said_in_its_place() {
     let (hub, past) = plant(&[Role::Auditor]).await;
@@ -317,13 +326,7 @@ async fn what_was_taken_away_is_said_in_its_place() {
     let none = DateTime::null;
     // Samples begin at 0: what is gone lies before, or among what was kept of it.
     let before = |why| vec![gone(why, -10)];
-    let cases: [(
-        Vec<Gone>,
-        HistoryReadAction,
-        StatusCode,
-        Vec<i64>,
-        Vec<StatusCode>,
-    ); 13] = [
+    let cases: [Case; 13] = [
         // Nothing but what is gone.
         (
             before(archived()),
