@@ -136,6 +136,21 @@ pub(super) fn replace(path: &Path) -> Result<(), KeyFileError> {
     finish(path)
 }
 
+/// Puts the next key in the place of the one in `path`, which is `former` from then on.
+pub(super) fn take_place(path: &Path, former: &Path) -> Result<(), KeyFileError> {
+    let wrong = |source| KeyFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::hard_link(path, former) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(wrong(error)),
+        _ => {}
+    }
+    sync_directory(path)?;
+    fs::rename(next(path), path).map_err(wrong)?;
+    sync_directory(path)
+}
+
 /// Finishes what [`replace`] has left.
 pub(super) fn finish(path: &Path) -> Result<(), KeyFileError> {
     let old = beside(path, "old");

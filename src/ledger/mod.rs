@@ -21,6 +21,7 @@ pub mod reading;
 pub mod replay;
 pub mod report;
 pub mod retention;
+pub mod rewrap;
 pub mod seal;
 mod section;
 pub mod shape;

@@ -4,7 +4,7 @@ use super::batch_format::{self, UnpackedBatch};
 use super::key_wrap::{KeyWrap, hub_object, keys_of, wrap_key};
 use super::keys::sealed_key;
 use super::store::{Space, Store, StoreError};
-use crate::crypto::{EpochKey, OpenError, SealingKey, WrappedKey};
+use crate::crypto::{EpochKey, OpenError, SealingRing, WrappedKey};
 use serde_json::Value as Json;
 use std::sync::Arc;
 use weighbridge_verifier::evidence::Opened;
@@ -50,7 +50,7 @@ pub enum OpeningError {
 #[derive(Clone)]
 pub struct Opener {
     store: Arc<dyn Store>,
-    key: Arc<SealingKey>,
+    keys: SealingRing,
     recipient: String,
 }
 
@@ -93,11 +93,11 @@ impl ActOpener {
 }
 
 impl Opener {
-    /// For reader `recipient`, who has `key`.
-    pub fn new(store: Arc<dyn Store>, key: Arc<SealingKey>, recipient: &str) -> Self {
+    /// For reader `recipient`, who has `keys`: one, or those of a hub.
+    pub fn new(store: Arc<dyn Store>, keys: impl Into<SealingRing>, recipient: &str) -> Self {
         Self {
             store,
-            key,
+            keys: keys.into(),
             recipient: recipient.to_owned(),
         }
     }
@@ -194,6 +194,6 @@ impl Opener {
             enc: wrap.enc,
             ciphertext: wrap.ciphertext,
         };
-        Ok(self.key.unwrap(device, key_epoch, &wrapped)?)
+        Ok(self.keys.unwrap(device, key_epoch, &wrapped)?)
     }
 }

@@ -8,6 +8,9 @@
 //! A slot is one or more sectors of 512 bytes: `magic(4) ‖ state(1) ‖ sectors(2) ‖ key length(2) ‖ value
 //! length(2) ‖ SHA-256 of the slot without this field ‖ key ‖ value ‖ zeros`, numbers little-endian. What is
 //! longer than a sector has its first one written last, so a write that is cut short leaves no slot.
+//! A live value that another one replaces stays where it is until that one is durable in a place of its own; then
+//! it is overwritten. Of two slots of one key, which a cut between leaves, one counts and the other is overwritten
+//! with the next key that is destroyed: whoever replaces a value can still use both until they know that it is done.
 //! Sectors that are neither zero nor of a slot are what such a write left, or were changed; nothing is read
 //! from them, and whoever misses a key there notices by the records that need it.
 
@@ -41,6 +44,13 @@ struct Place {
     at: u64,
     sectors: u16,
     destroyed: bool,
+}
+
+impl Place {
+    /// Its sectors.
+    fn all(self) -> impl Iterator<Item = u64> {
+        self.at..self.at + u64::from(self.sectors)
+    }
 }
 
 /// The file of wrapped keys.
@@ -124,22 +134,45 @@ impl KeySlots {
         for at in free {
             self.release(at, 1);
         }
-        self.places.extend(found);
+        for (key, place) in found {
+            // Of two one was about to be overwritten. One that lives counts: whoever destroys a key goes on where
+            // they were interrupted.
+            let other = match self.places.get(&key) {
+                Some(known) if place.destroyed && !known.destroyed => Some(place),
+                _ => self.places.insert(key, place),
+            };
+            self.torn.extend(other.into_iter().flat_map(Place::all));
+        }
         Ok(())
     }
 
-    /// Writes `pairs`, each into its slot, and returns once they are durable.
+    /// Writes `pairs`, each into its slot, and returns once they are durable. What was there before is overwritten
+    /// after that.
     pub(super) fn put(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), StoreError> {
+        let mut replaced = Vec::new();
         let written = pairs.iter().try_for_each(|(key, value)| {
             let slot = slot(key, value, LIVE, 0)?;
-            let place = self.place(key, slot.len() / SECTOR)?;
+            let before = self.places.get(*key).copied();
+            let place = match before.filter(|place| !place.destroyed) {
+                Some(_) => self.free_place(slot.len() / SECTOR)?,
+                None => self.place(key, slot.len() / SECTOR)?,
+            };
             let slot = padded(slot, place.sectors);
-            self.write(place.at, &slot)?;
+            let written = self.write(place.at, &slot);
+            if let Some(before) = before.filter(|place| !place.destroyed) {
+                // Until the sync it is not known which of the two is there: both are of no slot, or one is.
+                replaced.push((key.to_vec(), before));
+            }
             self.places.insert(key.to_vec(), place);
-            Ok(())
+            written
         });
         let written = written.and_then(|()| self.file.sync_data());
-        written.map_err(|e| self.failed("written", &e))?;
+        if let Err(error) = written {
+            self.go_back(replaced);
+            return Err(self.failed("written", &error));
+        }
+        let gone = self.overwrite_places(replaced);
+        gone.map_err(|e| self.failed("overwritten", &e))?;
         // Ahead of need, so that a disk that is full by then does not matter.
         if self.free.values().sum::<u64>() < SPARE {
             let grown = self.grow();
@@ -148,6 +181,40 @@ impl KeySlots {
             }
         }
         Ok(())
+    }
+
+    /// The places that were to be replaced count again; those that were written are overwritten with the next key that
+    /// is destroyed.
+    fn go_back(&mut self, replaced: Vec<(Vec<u8>, Place)>) {
+        // Backwards: of a key that was written twice the first place counts.
+        for (key, before) in replaced.into_iter().rev() {
+            if let Some(new) = self.places.insert(key, before) {
+                self.torn.extend(new.all());
+            }
+        }
+    }
+
+    /// Overwrites what was replaced, durably, and frees its places.
+    fn overwrite_places(&mut self, replaced: Vec<(Vec<u8>, Place)>) -> std::io::Result<()> {
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<Place> = replaced.into_iter().map(|(_, place)| place).collect();
+        let zeros = |slots: &mut Self| {
+            for place in &places {
+                let zeros = vec![0; usize::from(place.sectors) * SECTOR];
+                slots.write_at(place.at, &zeros)?;
+            }
+            slots.file.sync_data()
+        };
+        let done = zeros(self);
+        for place in places {
+            match done {
+                Ok(()) => self.release(place.at, place.sectors.into()),
+                Err(_) => self.torn.extend(place.all()),
+            }
+        }
+        done
     }
 
     /// The value under `key`; of one that was destroyed an empty one.
@@ -224,6 +291,12 @@ impl KeySlots {
             self.places.remove(key);
             self.release(known.at, u64::from(known.sectors));
         }
+        self.free_place(usize::from(sectors))
+    }
+
+    /// A free place for a slot of `sectors`.
+    fn free_place(&mut self, sectors: usize) -> std::io::Result<Place> {
+        let sectors = sectors as u16;
         let wanted = u64::from(sectors);
         let fits = |free: &BTreeMap<u64, u64>| {
             let mut runs = free.iter();
@@ -470,6 +543,85 @@ mod tests {
                 .map(|n| vec![b'a' + n])
                 .collect();
             assert_eq!(left, wanted, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_is_there_before_or_after_whenever_the_power_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut slots = KeySlots::open(dir.path()).unwrap();
+        for (old, new) in [1_u8, 3].map(|n| {
+            let length = if n == 1 { 300 } else { 1_700 };
+            (vec![n; length], vec![n + 1; length])
+        }) {
+            let key = [old[0]];
+            slots.put(&[(&key, &old), (b"other", &[9; 300])]).unwrap();
+            let before = raw(dir.path());
+            slots.put(&[(&key, &new)]).unwrap();
+            let after = raw(dir.path());
+            assert!(holds(&after, &new[..4]) && !holds(&after, &old[..4]));
+            let changed = |at: &usize| {
+                before.get(at * SECTOR..(at + 1) * SECTOR)
+                    != after.get(at * SECTOR..(at + 1) * SECTOR)
+            };
+            let sectors: Vec<usize> = (0..after.len() / SECTOR).filter(changed).collect();
+            let (olds, news): (Vec<_>, Vec<_>) = sectors
+                .iter()
+                .partition(|at| holds(&before[**at * SECTOR..][..SECTOR], &old[..4]));
+            let copy = |to: &mut Vec<u8>, at: &usize| {
+                to[at * SECTOR..][..SECTOR].copy_from_slice(&after[at * SECTOR..][..SECTOR]);
+            };
+            assert!(!olds.is_empty() && !news.is_empty());
+            // Any of the new sectors while all of the old ones are there; any of the old ones gone once all of
+            // the new ones are.
+            for (of, all_new) in [(&news, false), (&olds, true)] {
+                for arrived in 0..1_usize << of.len() {
+                    let mut mixed = before.clone();
+                    mixed.resize(after.len(), 0);
+                    if all_new {
+                        news.iter().for_each(|at| copy(&mut mixed, at));
+                    }
+                    let these = of.iter().enumerate().filter(|(n, _)| arrived >> n & 1 == 1);
+                    these.for_each(|(_, at)| copy(&mut mixed, at));
+                    std::fs::write(dir.path().join(FILE), &mixed).unwrap();
+                    let mut slots = KeySlots::open(dir.path()).unwrap();
+                    let found = slots.get(&key).unwrap().unwrap();
+                    assert!(found == old || found == new);
+                    assert_eq!(slots.get(b"other").unwrap(), Some(vec![9; 300]));
+                    // And it is replaced again, and nothing of either stays.
+                    slots.put(&[(&key, &[8; 700])]).unwrap();
+                    slots.destroy(&[]).unwrap();
+                    let left = raw(dir.path());
+                    assert!(!holds(&left, &old[..4]) && !holds(&left, &new[..4]));
+                    let mut again = KeySlots::open(dir.path()).unwrap();
+                    assert_eq!(again.get(&key).unwrap(), Some(vec![8; 700]));
+                    assert_eq!(again.torn, Vec::<u64>::new());
+                }
+            }
+            std::fs::write(dir.path().join(FILE), &after).unwrap();
+            slots = KeySlots::open(dir.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn of_a_destroyed_key_and_one_that_lives_the_living_one_counts_until_it_is_destroyed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for destroyed_first in [true, false] {
+            let mut states = [DESTROYED, LIVE];
+            if !destroyed_first {
+                states.reverse();
+            }
+            let bytes = states.map(|state| match state {
+                LIVE => slot(b"a", &[7; 300], LIVE, 1).unwrap(),
+                _ => slot(b"a", &[], DESTROYED, 1).unwrap(),
+            });
+            std::fs::write(dir.path().join(FILE), bytes.concat()).unwrap();
+            let mut slots = KeySlots::open(dir.path()).unwrap();
+            assert_eq!(slots.get(b"a").unwrap(), Some(vec![7; 300]));
+            slots.destroy(&[b"a".to_vec()]).unwrap();
+            assert!(!holds(&raw(dir.path()), &[7; 4]));
+            let mut again = KeySlots::open(dir.path()).unwrap();
+            assert_eq!(again.get(b"a").unwrap(), Some(vec![]));
         }
     }
 

@@ -10,6 +10,7 @@ mod queries;
 mod restart;
 mod retention;
 mod retired_keys;
+mod rewrap;
 mod rotation;
 mod vanished;
 
