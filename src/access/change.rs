@@ -49,6 +49,8 @@ pub enum Change {
     Credentials(String, Option<KnownBy>),
     /// Every epoch's key is wrapped to this key as well from now on, or no more.
     Escrow(PublicKey, bool),
+    /// A hub wraps its own keys to this key of its own from now on.
+    SealingKey(String, PublicKey),
 }
 
 /// Why a change cannot be.
@@ -137,6 +139,7 @@ impl Change {
             }
             // The configuration's alone, and it has the hub in hand.
             Self::Escrow(key, _) => vec![(Right::Configure, escrow_name(key))],
+            Self::SealingKey(id, _) => vec![(Right::Enrol, format!("identity:{id}"))],
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `reader/user:ann` | the public key that keys are wrapped to, and the spans that were granted |
 //! | `credentials/user:ann` | commitments to what they log in by, and the open invitation |
 //! | `escrow/escrow:5f3c…` | a public key that every key is wrapped to as well |
+//! | `sealing/hub:hub-1` | the public key that the hub's own keys are wrapped to, once it was replaced |
 
 use super::binding::Binding;
 use super::change::Change;
@@ -86,6 +87,7 @@ impl AccessState {
             }
             Change::Credentials(id, _) => format!("credentials/{id}"),
             Change::Escrow(key, _) => format!("{ESCROW_ENTRY}{}", escrow_name(key)),
+            Change::SealingKey(id, _) => format!("sealing/{id}"),
         };
         self.entry_named(&name)
     }
@@ -113,6 +115,7 @@ impl AccessState {
             "reader" => said(self.readers.get(rest)),
             "credentials" => said(self.credentials.get(rest)),
             "escrow" => said(self.escrow.get(rest)),
+            "sealing" => said(self.sealing.get(rest)),
             _ => Json::Null,
         };
         Entry {
@@ -172,6 +175,11 @@ impl AccessState {
                 let known = entry.read::<KnownBy>()?;
                 put(&mut self.credentials, rest.to_owned(), known);
             }
+            "sealing" => put(
+                &mut self.sealing,
+                rest.to_owned(),
+                entry.read::<PublicKey>()?,
+            ),
             "escrow" => put(
                 &mut self.escrow,
                 rest.to_owned(),

@@ -80,6 +80,7 @@ pub struct AccessState {
     pub(super) readers: BTreeMap<String, Reader>,
     pub(super) escrow: BTreeMap<String, PublicKey>,
     pub(super) credentials: BTreeMap<String, KnownBy>,
+    pub(super) sealing: BTreeMap<String, PublicKey>,
 }
 
 impl AccessState {
@@ -109,6 +110,11 @@ impl AccessState {
     /// What each device is known by.
     pub fn bindings(&self) -> &BTreeMap<String, Binding> {
         &self.bindings
+    }
+
+    /// The sealing key of a hub, as `hub:` and its id, that is on record; none for one that was never replaced.
+    pub fn sealing(&self, hub: &str) -> Option<&PublicKey> {
+        self.sealing.get(hub)
     }
 
     /// The level of an object: its own, or that of the device, edge node or hub it belongs to, or low.
@@ -219,6 +225,10 @@ impl AccessState {
                     false => self.escrow.remove(&escrow_name(&key)),
                 };
                 Ok(())
+            }
+            Change::SealingKey(id, key) => {
+                self.subject(&id)?;
+                enter(&mut self.sealing, id, key)
             }
         }
     }

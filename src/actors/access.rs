@@ -76,7 +76,7 @@ impl AccessDesk {
         let mut after = AccessState::clone(&before);
         let mut entries = Vec::with_capacity(changes.len());
         for wanted in changes {
-            if let Change::ReaderKey(_, Some(key)) = &wanted
+            if let Change::ReaderKey(_, Some(key)) | Change::SealingKey(_, key) = &wanted
                 && key.suite() != desk.suite
             {
                 return Err(impossible(ChangeError::Key));

@@ -12,7 +12,7 @@ use super::possession::Possession;
 use super::reading::CUT_OFF;
 use super::work::Workers;
 use crate::access::Nonce;
-use crate::crypto::SealingKey;
+use crate::crypto::SealingRing;
 use crate::ledger::seal::Origin;
 use crate::live_view::{DeviceLive, Link, LiveSample};
 use crate::model::{Batch, now};
@@ -34,7 +34,7 @@ pub struct EdgeFeed {
     /// The edge node's keys.
     pub keys: EdgeKeys,
     /// Opens what is sealed to this hub.
-    pub sealing: Arc<SealingKey>,
+    pub sealing: SealingRing,
     /// Samples a second that the device should send.
     pub samples_per_second: Option<f64>,
 }

@@ -147,7 +147,8 @@ impl Journal {
     /// Records an act with the next block, however long that takes, and does not wait for it. For what
     /// came of an act that is recorded already: there are no more of these than of those.
     pub async fn note(&self, act: &Act<'_>) -> Result<(), JournalError> {
-        let (_, sealed) = self.seal(act)?;
+        // Held until the ledger has it: whoever replaces the key waits for that.
+        let (_sealer, sealed) = self.seal(act)?;
         let (draft, puts) = sealed.into_parts();
         let append = Append {
             drafts: vec![draft],
@@ -162,6 +163,22 @@ impl Journal {
         let sealer = self.sealer().map_err(JournalError::Key)?;
         let sealed = sealer.seal(act)?;
         Ok((sealer, sealed))
+    }
+
+    /// Seals under a new key from now on. Returns the sealer before, under which something may be on its way as long
+    /// as somebody else has it.
+    ///
+    /// # Errors
+    /// When there is no new key.
+    pub fn renew(&self) -> Result<Arc<ActSealer>, String> {
+        let mut current = self.current.lock();
+        let next = current.key_epoch + 1;
+        let next = Current {
+            sealer: Arc::new((self.make)(next)?),
+            key_epoch: next,
+            since: Instant::now(),
+        };
+        Ok(std::mem::replace(&mut *current, next).sealer)
     }
 
     /// The sealer for the next message, under a new key when the old one is used up.

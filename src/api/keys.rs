@@ -16,6 +16,8 @@ use weighbridge_verifier::CentreShare;
 pub(super) const PATH: &str = "/api/v1/keys";
 /// Where the hub's own is replaced.
 const ROTATE_HUB: &str = "/api/v1/keys/hub/rotate";
+/// Where the hub's sealing key is replaced.
+const ROTATE_SEALING: &str = "/api/v1/keys/sealing/rotate";
 /// The key generation centres.
 const CENTRES: &str = "/api/v1/keys/centres";
 /// Where somebody's key is shown.
@@ -27,7 +29,7 @@ const MAX_BODY: usize = 64 << 10;
 
 /// Whether something is changed at `path`.
 pub(super) fn acts(path: &str) -> bool {
-    [ROTATE_HUB, CENTRES, ENROL, COMPLAIN].contains(&path)
+    [ROTATE_HUB, ROTATE_SEALING, CENTRES, ENROL, COMPLAIN].contains(&path)
 }
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -38,6 +40,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                 .route(web::head().to(list)),
         )
         .service(web::resource(ROTATE_HUB).route(web::post().to(rotate_hub)))
+        .service(web::resource(ROTATE_SEALING).route(web::post().to(rotate_sealing)))
         .service(
             web::resource(CENTRES)
                 .app_data(web::PayloadConfig::new(MAX_BODY))
@@ -64,15 +67,25 @@ fn port(api: &Api) -> Result<Arc<dyn KeyPort>, Problem> {
 
 async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     caller(&request)?;
-    let keys = port(&api)?.keys().await;
+    let port = port(&api)?;
+    let keys = port.keys().await;
     let keys: Vec<Json> = keys.iter().map(view).collect();
-    Ok(HttpResponse::Ok().json(json!({ "keys": keys })))
+    Ok(HttpResponse::Ok().json(json!({ "keys": keys, "sealing": port.sealing() })))
 }
 
 async fn rotate_hub(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let caller = caller(&request)?;
     let new = port(&api)?.rotate_hub(&caller).await;
     Ok(HttpResponse::Ok().json(view_new(&new.map_err(problem)?)))
+}
+
+async fn rotate_sealing(
+    request: HttpRequest,
+    api: web::Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller(&request)?;
+    let new = port(&api)?.rotate_sealing(&caller).await;
+    Ok(HttpResponse::Ok().json(new.map_err(problem)?))
 }
 
 async fn list_centres(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {

@@ -65,9 +65,9 @@ pub use loaded::{ConfigChange, ConfigState, ConfigStatus, RefusedConfig};
 pub use names::Front;
 pub use ports::{
     ChartReader, CheckpointPort, EraseFault, ErasePort, EraseRequest, EraseStatus, KeyFault,
-    KeyPort, KnownKey, LedgerReadError, LedgerReader, NewKey, NoCheckpoint, OfferedKey,
-    ReadersFault, ReadersPort, RecordAt, RecordFilter, RecordPage, ReleaseRequest, RetentionStatus,
-    SealedRequest, Tip,
+    KeyPort, KnownKey, LedgerReadError, LedgerReader, NewKey, NewSealingKey, NoCheckpoint,
+    OfferedKey, ReadersFault, ReadersPort, RecordAt, RecordFilter, RecordPage, ReleaseRequest,
+    RetentionStatus, SealedRequest, SealingKeys, Tip,
 };
 pub use qr::{QR_QUIET, Qr};
 pub use server::{ApiError, Running, start};

@@ -321,6 +321,13 @@ pub trait KeyPort: Send + Sync {
     /// Gives the hub a new signing key. Answers when that is on record and the hub signs by it.
     async fn rotate_hub(&self, caller: &Caller) -> Result<NewKey, KeyFault>;
 
+    /// Gives the hub a new sealing key. Answers when that is on record and new keys are wrapped to it; wraps to the
+    /// one before are made anew after that.
+    async fn rotate_sealing(&self, caller: &Caller) -> Result<NewSealingKey, KeyFault>;
+
+    /// The hub's sealing keys.
+    fn sealing(&self) -> SealingKeys;
+
     /// The keys of all identities.
     async fn keys(&self) -> Vec<KnownKey>;
 
@@ -339,6 +346,26 @@ pub trait KeyPort: Send + Sync {
 
     /// Looks who keeps a key from being made, and records that; `None` when nobody does.
     async fn complain(&self, caller: &Caller, making: Making) -> Result<Option<String>, KeyFault>;
+}
+
+/// A hub's new sealing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NewSealingKey {
+    /// What new keys are wrapped to.
+    pub key: PublicKey,
+    /// What they were wrapped to before.
+    pub replaces: PublicKey,
+}
+
+/// A hub's sealing keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SealingKeys {
+    /// The one in use.
+    pub key: PublicKey,
+    /// Those before that are still kept, newest first.
+    pub former: Vec<PublicKey>,
+    /// What they are kept for, while there are some.
+    pub waits_for: Option<String>,
 }
 
 /// A key that somebody made and shows.

@@ -6,7 +6,7 @@ use super::output::{self, Style, cell};
 use super::verify::{Bar, hub_buffer};
 use crate::api::{EraseStatus, erasure_view};
 use crate::config;
-use crate::crypto::{Identity, SealingKey};
+use crate::crypto::{Identity, SealingRing, Signer};
 use crate::hub::{HubKeys, StoppedErasure};
 use crate::ledger::query::Explorer;
 use crate::ledger::report::Progress;
@@ -149,12 +149,10 @@ fn open(args: &EraseArgs) -> anyhow::Result<StoppedErasure> {
     }
     let genesis = Explorer::new(store.clone()).genesis()?;
     let header = genesis.context("the ledger is empty")?.header;
-    let keys = HubKeys {
-        signing: Identity::load(&signing, &header.proposer)?,
-        sealing: SealingKey::load(&sealing)?,
-    };
+    let signer: Arc<dyn Signer> = Arc::new(Identity::load(&signing, &header.proposer)?);
+    let keys = (signer, SealingRing::load(&sealing)?);
     let head = Box::new(HeadFile::new(&data));
-    Ok(StoppedErasure::open(store, head, keys, &header.chain)?)
+    Ok(StoppedErasure::open_by(store, head, keys, &header.chain)?)
 }
 
 /// Data directory, signing and sealing key, and buffer of a stopped hub.

@@ -17,6 +17,7 @@ const CENTRES: &str = "/api/v1/keys/centres";
 Examples:
   weighbridge keys                 the keys of hub, edge nodes and devices, and those they had
   weighbridge keys rotate hub      a new signing key for the running hub, at once
+  weighbridge keys rotate sealing  a new sealing key for it; what it recorded is wrapped anew
   weighbridge keys make edge:edge-1 new.key --chain main --replaces cell-a/keys/edge.key
   weighbridge keys enrol new.key.enrol.json
 
@@ -71,6 +72,8 @@ enum Act {
 enum Whose {
     /// The hub's signing key
     Hub,
+    /// The hub's sealing key, which opens what it recorded
+    Sealing,
 }
 
 pub(super) fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
@@ -82,6 +85,9 @@ pub(super) fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
         None | Some(Act::Make(_)) => get_json(&args.url, "/api/v1/keys", &[])?,
         Some(Act::Rotate(Whose::Hub)) => {
             post_json(&args.url, "/api/v1/keys/hub/rotate", &json!({}))?
+        }
+        Some(Act::Rotate(Whose::Sealing)) => {
+            post_json(&args.url, "/api/v1/keys/sealing/rotate", &json!({}))?
         }
         Some(Act::Centres { cards }) if cards.is_empty() => get_json(&args.url, CENTRES, &[])?,
         Some(Act::Centres { cards }) => {
@@ -101,7 +107,12 @@ pub(super) fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     let height = &answer["height"];
     output::print(&match &args.act {
         None | Some(Act::Make(_)) => text(&answer, Style::stdout()),
-        Some(Act::Rotate(_)) => rotated(&answer),
+        Some(Act::Rotate(Whose::Hub)) => rotated(&answer),
+        Some(Act::Rotate(Whose::Sealing)) => format!(
+            "new keys are wrapped to {}\n  in place of {}, which is kept until every wrap to it is made anew\n",
+            cell(&answer, "/key"),
+            cell(&answer, "/replaces"),
+        ),
         Some(Act::Centres { cards }) if cards.is_empty() => sets(&answer),
         Some(Act::Centres { .. }) => format!(
             "block {height} records version {} of the centres\n",
@@ -169,7 +180,19 @@ fn text(answer: &Json, style: Style) -> String {
             vec![kind, id, key, former.to_string(), revoked]
         })
         .collect();
-    output::table(style, &headings, &rows)
+    let mut text = output::table(style, &headings, &rows);
+    let sealing = &answer["sealing"];
+    if let Some(key) = sealing["key"].as_str() {
+        text.push_str(&format!("\nthe hub's sealing key is {key}\n"));
+    }
+    for former in sealing["former"].as_array().into_iter().flatten() {
+        let former = former.as_str().unwrap_or_default();
+        let why = sealing["waits_for"]
+            .as_str()
+            .unwrap_or("what is wrapped to it");
+        text.push_str(&format!("  {former} is still kept, for: {why}\n"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -181,10 +204,12 @@ mod tests {
         let answer = json!({"keys": [
             {"id": "hub-1", "kind": "hub", "key": "02ab", "former": ["03cd"], "revoked": false},
             {"id": "press-1", "kind": "device", "key": null, "former": [], "revoked": true},
-        ]});
+        ], "sealing": {"key": "03ee", "former": ["02dd"], "waits_for": "some wraps"}});
         let text = text(&answer, Style { colour: false });
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].contains("hub-1") && lines[1].contains("02ab") && lines[1].contains('1'));
         assert!(lines[2].contains("none of its own") && lines[2].contains("withdrawn"));
+        assert!(text.contains("sealing key is 03ee"));
+        assert!(text.contains("02dd is still kept, for: some wraps"));
     }
 }

@@ -5,7 +5,7 @@ use super::data_dir::{data_dir, open_store};
 use super::http_get::{HubUrl, get_json};
 use crate::api::RecordAt;
 use crate::api::views::{BlockView, RecordView};
-use crate::crypto::SealingKey;
+use crate::crypto::SealingRing;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::{Explorer, MAX_PAGE, RecordFilter};
 use crate::ledger::retention::retired::Retired;
@@ -132,7 +132,7 @@ fn explorer(dir: &Path) -> anyhow::Result<Explorer> {
 
 /// Opens what the hub of this ledger sealed, with its key.
 fn opener(key: &Path, store: Arc<dyn Store>, explorer: &Explorer) -> anyhow::Result<Opener> {
-    let key = Arc::new(SealingKey::load(key)?);
+    let key = SealingRing::load(key)?;
     let genesis = explorer.genesis()?.context("the ledger is empty")?;
     let hub = genesis.header.proposer;
     Ok(Opener::new(store, key, &hub))

@@ -3,7 +3,7 @@
 use super::data_dir::{data_dir, open_store};
 use super::output;
 use crate::config;
-use crate::crypto::SealingKey;
+use crate::crypto::SealingRing;
 use crate::hub::HubKeys;
 use crate::ledger::history::gone::{Gone, Why, gone};
 use crate::ledger::history::{PastError, rebuild};
@@ -40,7 +40,7 @@ impl StoppedHub {
         };
         let mut store: Arc<dyn Store> = Arc::new(open_store(&data)?);
         let retired = Retired::load(&*store)?;
-        let key = Arc::new(SealingKey::load(&key)?);
+        let key = SealingRing::load(&key)?;
         let explorer = Explorer::new(store.clone());
         let genesis = explorer.genesis()?.context("the ledger is empty")?;
         let validators = proof::genesis_validators(&genesis)

@@ -31,6 +31,7 @@ pub struct HubBuilder {
     pub(super) retention: Option<RetentionSetup>,
     pub(super) escrow: Option<SealingPublicKey>,
     pub(super) signing_file: Option<PathBuf>,
+    pub(super) sealing_file: Option<PathBuf>,
     pub(super) shutdown_wait: Duration,
 }
 
@@ -68,6 +69,7 @@ impl HubBuilder {
             retention: None,
             escrow: None,
             signing_file: None,
+            sealing_file: None,
             shutdown_wait: SHUTDOWN_WAIT,
         }
     }
@@ -137,6 +139,12 @@ impl HubBuilder {
     /// key cannot be replaced while the hub runs.
     pub fn signing_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.signing_file = Some(file.into());
+        self
+    }
+
+    /// The file that the sealing key was read from, as [`Self::signing_file`].
+    pub fn sealing_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.sealing_file = Some(file.into());
         self
     }
 

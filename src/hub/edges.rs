@@ -9,7 +9,7 @@ use crate::actors::hub::Intake;
 use crate::actors::ledger::Keys;
 use crate::actors::session::SessionDoor;
 use crate::crypto::pinned_tls::{self, ServerConfig};
-use crate::crypto::{HubKey, PeerKey, SealingKey, Signer};
+use crate::crypto::{HubKey, PeerKey, SealingRing, Signer};
 use crate::model::{DeviceId, now};
 use crate::protocols::edge::{
     EdgeKeys, EdgeListener, Gate, HubCard, Introduction, Keeper, NodeStatus,
@@ -39,7 +39,7 @@ pub struct EdgesSetup {
 /// The edge nodes of a hub.
 pub(super) struct Edges {
     signing: Arc<HubKey>,
-    sealing: Arc<SealingKey>,
+    sealing: SealingRing,
     nodes: Mutex<Vec<(String, PeerKey)>>,
     /// What signs for each, by id; whoever takes its batches looks here.
     keys: Mutex<BTreeMap<String, EdgeKeys>>,
@@ -60,12 +60,12 @@ impl Edges {
     pub(super) fn listen(
         setup: Option<&EdgesSetup>,
         signing: &Arc<HubKey>,
-        sealing: &Arc<SealingKey>,
+        sealing: &SealingRing,
         runtime: &Handle,
     ) -> Result<Self, HubError> {
         let card = HubCard {
             id: signing.id().to_owned(),
-            sealing: sealing.public().compressed(),
+            sealing: sealing.clone(),
         };
         let listener = match setup {
             Some(setup) => {
@@ -158,6 +158,11 @@ impl Edges {
         let keys = self.listener.as_ref().map(|l| l.links(&nodes));
         let tls = pinned_tls::server(&self.signing.current(), &keys.unwrap_or_default())?;
         Ok(Admission { nodes, tls })
+    }
+
+    /// Those who are let in, by id.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.nodes.lock().iter().map(|(id, _)| id.clone()).collect()
     }
 
     /// The edge nodes as they are, as an admission.

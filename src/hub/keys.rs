@@ -7,11 +7,12 @@
 
 use super::edges::Edges;
 use super::plan::Planner;
+use super::sealing::SealingDesk;
 use crate::access::{Caller, Gate, Right};
 use crate::actors::access::log_denied;
 use crate::actors::journal::Journal;
 use crate::actors::ledger::{LedgerActor, LedgerStatus, RecordFault, RecordLast, RecordedKeys};
-use crate::api::{KeyFault, KeyPort, KnownKey, NewKey, OfferedKey};
+use crate::api::{KeyFault, KeyPort, KnownKey, NewKey, NewSealingKey, OfferedKey, SealingKeys};
 use crate::crypto::guomi::making::{Making, TurnError};
 use crate::crypto::guomi::recorded;
 use crate::crypto::{HubKey, Signer};
@@ -45,6 +46,7 @@ pub struct KeyDesk {
     runtime: Handle,
     gate: Gate,
     journal: Journal,
+    sealing: SealingDesk,
     /// One at a time.
     turn: Arc<Turn<()>>,
 }
@@ -55,6 +57,7 @@ impl KeyDesk {
         (ledger, status): (Addr<LedgerActor>, watch::Receiver<LedgerStatus>),
         (edges, changing, runtime): (Arc<Edges>, Arc<Turn<()>>, Handle),
         (gate, journal): (Gate, Journal),
+        sealing: SealingDesk,
     ) -> Self {
         Self {
             key,
@@ -66,6 +69,7 @@ impl KeyDesk {
             runtime,
             gate,
             journal,
+            sealing,
             turn: Arc::default(),
         }
     }
@@ -81,6 +85,7 @@ impl KeyDesk {
             runtime: self.runtime.clone(),
             gate: self.gate.clone(),
             journal: self.journal.clone(),
+            sealing: self.sealing.clone(),
             turn: self.turn.clone(),
         }
     }
@@ -230,6 +235,15 @@ impl KeyPort for KeyDesk {
     async fn rotate_hub(&self, caller: &Caller) -> Result<NewKey, KeyFault> {
         self.allowed(caller, &name("hub", self.key.id())).await?;
         self.rotate_hub_for(caller).await
+    }
+
+    async fn rotate_sealing(&self, caller: &Caller) -> Result<NewSealingKey, KeyFault> {
+        self.allowed(caller, &name("hub", self.key.id())).await?;
+        self.sealing.rotate(caller).await
+    }
+
+    fn sealing(&self) -> SealingKeys {
+        self.sealing.keys()
     }
 
     async fn keys(&self) -> Vec<KnownKey> {

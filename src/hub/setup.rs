@@ -40,6 +40,7 @@ impl HubBuilder {
         let mut builder = Self::new(keys, &hub.data)
             .checkpoint_key(checkpoint_key)
             .signing_file(&hub.signing_key)
+            .sealing_file(&hub.sealing_key)
             .chain(ChainConfig {
                 id: config.ledger.chain.clone(),
             })

@@ -9,6 +9,7 @@ use super::builder::{HubBuilder, Storage};
 use super::edges::{Admission, Edges, gates, strangers};
 use super::plan::{Planner, plan};
 use super::readers::KeyMaker;
+use super::sealing::{self, SealingDesk};
 use super::threads::Threads;
 use super::{
     Checkpoints, DeviceSetup, Eraser, Hub, HubError, HubHistory, KeyDesk, Readers, Retainer,
@@ -20,9 +21,9 @@ use crate::actors::journal::MakeActSealer;
 use crate::actors::ledger::keys_of;
 use crate::actors::work::Workers;
 use crate::alarms::Alarm;
-use crate::crypto::{HubKey, Signer};
+use crate::crypto::{HubKey, SealingRing, Signer};
 use crate::ledger::Ledger;
-use crate::ledger::act::ActSealer;
+use crate::ledger::act::{ActSealer, name};
 use crate::ledger::facts::Word;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::history::reader::Archive;
@@ -51,7 +52,10 @@ impl HubBuilder {
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
         let (store, head, buffer, data) = open_storage(self.storage, self.buffer)?;
-        let sealing = Arc::new(self.keys.sealing);
+        let sealing = match self.sealing_file {
+            Some(file) => SealingRing::in_file(self.keys.sealing, &file)?,
+            None => self.keys.sealing.into(),
+        };
         let signing = Arc::new(match self.signing_file {
             Some(file) => HubKey::in_file(self.keys.signing, &file)?,
             None => HubKey::new(self.keys.signing),
@@ -81,12 +85,12 @@ impl HubBuilder {
         let stored = totals.accepted + totals.out_of_control;
         let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
         let mut access = access::recorded_access(&ledger, &opener)?;
+        sealing::resume(&sealing, access.sealing(&name("hub", signer.id())))?;
         let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite())?;
         let gate = Gate::new(signer.id(), access::with(&access, &escrow)?);
         let chain = ledger.state().chain().to_owned();
-        let own = sealing.public().clone();
         let planner = Planner {
-            keys: KeyMaker::new(&chain, own, signer.clone(), gate.clone()),
+            keys: KeyMaker::new(&chain, sealing.clone(), signer.clone(), gate.clone()),
             archive: Archive::new(store.clone(), opener.clone()),
             indexed: indexed.clone(),
             chain,
@@ -150,6 +154,12 @@ impl HubBuilder {
             (actors.ledger.clone(), actors.status.clone()),
             (edges.clone(), changing.clone(), runtime.clone()),
             (gate.clone(), actors.doors.journal().clone()),
+            SealingDesk::new(
+                (sealing, planner.clone(), edges.clone()),
+                (store.clone(), runtime.clone(), changing.clone()),
+                (actors.hub.clone(), actors.ledger.clone()),
+                (actors.access.clone(), actors.doors.journal().clone()),
+            ),
         );
         let eraser = Eraser::new(
             (store, runtime.clone(), changing.clone()),

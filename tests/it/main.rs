@@ -56,6 +56,7 @@ mod retention;
 mod robots;
 mod rotation;
 mod scan;
+mod sealing;
 mod secrets;
 mod site;
 mod slow;

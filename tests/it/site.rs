@@ -51,6 +51,15 @@ impl Site {
         self.keys.path().join(name)
     }
 
+    /// The names of the key files.
+    pub fn key_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.keys.path()).unwrap();
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
     /// The hub's signing key.
     pub fn identity(&self) -> Identity {
         Identity::load(&self.key(HubKeys::SIGNING), "hub-1").unwrap()
@@ -70,6 +79,7 @@ impl Site {
         let (store, head) = (Arc::new(self.disk.store()), Box::new(self.disk.head()));
         HubBuilder::on_storage(keys, store, head)
             .signing_file(self.key(HubKeys::SIGNING))
+            .sealing_file(self.key(HubKeys::SEALING))
             .blocks(BlockLimits {
                 records: 16,
                 age: Duration::from_millis(5),

@@ -5,7 +5,7 @@ use super::super::readers::KeyMaker;
 use super::super::{HubError, HubKeys};
 use super::renewed;
 use crate::access::Gate;
-use crate::crypto::Signer;
+use crate::crypto::{SealingRing, Signer};
 use crate::ledger::erasure::plan::{Plan, plan};
 use crate::ledger::erasure::work;
 use crate::ledger::head::HeadSlot;
@@ -35,9 +35,17 @@ impl StoppedErasure {
         keys: HubKeys,
         chain: &str,
     ) -> Result<Self, HubError> {
-        let signer: Arc<dyn Signer> = Arc::new(keys.signing);
-        let sealing = Arc::new(keys.sealing);
-        let reader = sealing.public().clone();
+        let sealing = keys.sealing.into();
+        Self::open_by(store, head, (Arc::new(keys.signing), sealing), chain)
+    }
+
+    /// The same with all the sealing keys of a hub that was ended while its own was being replaced.
+    pub fn open_by(
+        store: Arc<dyn Store>,
+        head: Box<dyn HeadSlot>,
+        (signer, sealing): (Arc<dyn Signer>, SealingRing),
+        chain: &str,
+    ) -> Result<Self, HubError> {
         let chain = ChainConfig {
             id: chain.to_owned(),
         };
@@ -45,7 +53,7 @@ impl StoppedErasure {
         work::resume(&*store)?;
         let retired = retention::work::resume(&*store, &mut |_| true);
         retired.map_err(LedgerError::Retention)?;
-        let opener = Opener::new(store.clone(), sealing, signer.id());
+        let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
         let totals = ledger.state().totals();
         let stored = totals.accepted + totals.out_of_control;
         let complete = || -> Result<(), PastError> {
@@ -60,7 +68,7 @@ impl StoppedErasure {
         // A new key is for whoever may read, as at a running hub.
         let gate = Gate::new(signer.id(), recorded_access(&ledger, &opener)?);
         let chain = ledger.state().chain();
-        let keys = KeyMaker::new(chain, reader, signer.clone(), gate);
+        let keys = KeyMaker::new(chain, sealing, signer.clone(), gate);
         Ok(Self {
             ledger,
             store,

@@ -2,7 +2,7 @@
 //! escrow. One place, so that no key is ever made without those who have a right to it.
 
 use crate::access::{AccessState, Gate};
-use crate::crypto::{EpochKey, SealingPublicKey, Signer};
+use crate::crypto::{EpochKey, SealingPublicKey, SealingRing, Signer};
 use crate::ledger::key_wrap::{KeyWrap, reader_recipient};
 use crate::ledger::store::{Put, Space};
 use crate::model::{Nanos, now};
@@ -20,21 +20,29 @@ pub(in crate::hub) type Recipients = BTreeSet<(String, PublicKey)>;
 /// The newest keys that were made: of each device the epoch, and to whom it is wrapped.
 type Made = BTreeMap<String, (u64, Recipients)>;
 
+/// The same, and the hub's own key.
+#[derive(Default)]
+struct Noted {
+    made: Made,
+    /// To which key of the hub each is wrapped.
+    own: BTreeMap<String, PublicKey>,
+}
+
 /// Makes keys of epochs. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::hub) struct KeyMaker {
     chain: String,
-    hub: SealingPublicKey,
+    hub: SealingRing,
     signer: Arc<dyn Signer>,
     gate: Gate,
-    made: Arc<Mutex<Made>>,
+    made: Arc<Mutex<Noted>>,
 }
 
 impl KeyMaker {
-    /// For a hub whose own wraps are for the holder of `hub`.
+    /// For a hub whose own wraps are for the key in use of `hub`.
     pub(in crate::hub) fn new(
         chain: &str,
-        hub: SealingPublicKey,
+        hub: SealingRing,
         signer: Arc<dyn Signer>,
         gate: Gate,
     ) -> Self {
@@ -54,21 +62,32 @@ impl KeyMaker {
     ) -> Result<(EpochKey, Vec<Put>), String> {
         let key = EpochKey::generate(self.hub.suite(), object, epoch).map_err(|e| e.to_string())?;
         // The hub is a reader, too: it judges again what it has sealed.
-        let own = self.wrap(&key, self.signer.id(), &self.hub);
+        let (own, recipients) = self.remember((object, epoch));
+        let own = self.wrap(&key, self.signer.id(), &own);
         let mut wraps = vec![own.map_err(|e| e.to_string())?];
-        let recipients = self.remember((object, epoch));
         wraps.extend(recipients.iter().filter_map(|to| self.wrap_to(&key, to)));
         Ok((key, wraps))
     }
 
-    /// To whom a new key is wrapped. The state is read and noted as one: whoever changes it and then looks finds
-    /// either this key noted, or that it is made by the new state.
-    fn remember(&self, (object, epoch): (&str, u64)) -> Recipients {
-        let mut made = self.made.lock();
+    /// To whom a new key is wrapped: the hub's key, and the others. The state is read and noted as one: whoever
+    /// changes it and then looks finds either this key noted, or that it is made by the new state.
+    fn remember(&self, (object, epoch): (&str, u64)) -> (SealingPublicKey, Recipients) {
+        let mut noted = self.made.lock();
         let by = (self.gate.hub(), now());
         let recipients = recipients(&self.gate.state(), object, by);
-        made.insert(object.to_owned(), (epoch, recipients.clone()));
-        recipients
+        let made = (epoch, recipients.clone());
+        noted.made.insert(object.to_owned(), made);
+        let own = self.hub.public();
+        noted.own.insert(object.to_owned(), own.compressed());
+        (own, recipients)
+    }
+
+    /// Those whose newest key was not wrapped to the hub's key in use.
+    pub(in crate::hub) fn behind(&self) -> Vec<String> {
+        let noted = self.made.lock();
+        let current = self.hub.public().compressed();
+        let behind = noted.own.iter().filter(|(_, own)| **own != current);
+        behind.map(|(object, _)| object.clone()).collect()
     }
 
     /// A wrap of `key` for a recipient; nothing for one whose key cannot be wrapped to.
@@ -108,7 +127,7 @@ impl KeyMaker {
 
     /// The newest keys that were made in this process.
     pub(super) fn made(&self) -> Made {
-        self.made.lock().clone()
+        self.made.lock().made.clone()
     }
 }
 

@@ -5,7 +5,7 @@ use super::keys::{DAY, KeyMaker, recipients};
 use super::next_turn;
 use super::wraps::{Done, Wraps, any};
 use crate::access::{AccessState, Change, Gate, Pattern, ReadGrant, Side, Subject};
-use crate::crypto::{Identity, SealingKey, Signer};
+use crate::crypto::{Identity, SealingKey, SealingRing, Signer};
 use crate::ledger::key_wrap::{keys_of, read_wrap_key, reader_recipient};
 use crate::ledger::opening::Opener;
 use crate::ledger::store::Store;
@@ -46,7 +46,7 @@ impl Site {
         let key = Change::ReaderKey(ANNA.into(), Some(anna.public().compressed()));
         state.apply(key).unwrap();
         let gate = Gate::new("hub-1", state);
-        let own = sealing.public().clone();
+        let own = SealingRing::from(sealing.clone());
         let site = Self {
             opener: Opener::new(store.clone(), sealing, "hub-1"),
             maker: KeyMaker::new("main", own, signer, gate.clone()),

@@ -9,8 +9,8 @@ use super::introduction::Introduction;
 use super::keeper::Keeper;
 use super::node::Node;
 use super::talk::Talk;
-use crate::crypto::PeerKey;
 use crate::crypto::pinned_tls::{self, ServerConfig};
+use crate::crypto::{PeerKey, SealingRing};
 use crate::model::Nanos;
 use parking_lot::RwLock;
 use std::net::SocketAddr;
@@ -34,12 +34,12 @@ pub(super) const FACE: &str = "edge";
 const STRANGERS: usize = 32;
 
 /// Who the hub is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HubCard {
     /// Its id.
     pub id: String,
-    /// The key that uploads must be sealed to.
-    pub sealing: PublicKey,
+    /// Its sealing keys: uploads must be sealed to the one in use.
+    pub sealing: SealingRing,
 }
 
 /// Why edge nodes cannot be listened for.

@@ -215,7 +215,7 @@ impl Talk {
         }
         Welcome {
             hub: self.hub.id.clone(),
-            sealing: self.hub.sealing,
+            sealing: self.hub.sealing.public().compressed(),
             devices,
         }
     }

@@ -6,7 +6,7 @@
 //! read what it wrote before it was started.
 
 use crate::crypto::{
-    EpochKey, OpenError, SaltSeed, SealingKey, SealingPublicKey, Signer, WrappedKey,
+    EpochKey, OpenError, SaltSeed, SealingPublicKey, SealingRing, Signer, WrappedKey,
 };
 use crate::ledger::batch_format;
 use crate::ledger::inner_tree::{self, InnerTree};
@@ -366,7 +366,7 @@ pub struct Unpacker {
     tags: std::sync::Arc<[TagSpec]>,
     grade: u8,
     edge: EdgeKeys,
-    sealing: std::sync::Arc<SealingKey>,
+    sealing: SealingRing,
     /// The key of the edge's process, and what it came out of: opening one costs a millisecond.
     key: Option<(Vec<u8>, EpochKey)>,
     tree: Option<InnerTree>,
@@ -378,13 +378,13 @@ impl Unpacker {
         tags: std::sync::Arc<[TagSpec]>,
         grade: u8,
         edge: EdgeKeys,
-        sealing: std::sync::Arc<SealingKey>,
+        sealing: impl Into<SealingRing>,
     ) -> Self {
         Self {
             tags,
             grade,
             edge,
-            sealing,
+            sealing: sealing.into(),
             key: None,
             tree: None,
         }
@@ -445,16 +445,17 @@ impl Unpacker {
     }
 
     fn key(&mut self, sealed: &SealedContent) -> Result<&EpochKey, UploadFault> {
-        let own = self.sealing.public().compressed();
-        let wrap = sealed.wraps.iter().find(|w| w.recipient == own);
-        let wrap = wrap.ok_or(OpenError::Authentication)?;
+        // What waited at the edge node may be for a key that the hub had before.
+        let wraps = sealed.wraps.iter();
+        let mut own = wraps.filter_map(|w| Some((w, self.sealing.find(&w.recipient)?)));
+        let (wrap, own) = own.next().ok_or(OpenError::Authentication)?;
         let known = self.key.as_ref().is_some_and(|(enc, _)| *enc == wrap.enc);
         if !known {
             let wrapped = WrappedKey {
                 enc: wrap.enc.clone(),
                 ciphertext: wrap.ciphertext.clone(),
             };
-            let key = self.sealing.unwrap(KEY_OBJECT, sealed.key, &wrapped)?;
+            let key = own.unwrap(KEY_OBJECT, sealed.key, &wrapped)?;
             self.key = Some((wrap.enc.clone(), key));
         }
         match &self.key {

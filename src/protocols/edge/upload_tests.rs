@@ -1,5 +1,6 @@
 use super::*;
 use crate::crypto::Identity;
+use crate::crypto::SealingKey;
 use crate::model::{BatchBuilder, ValueKind};
 use std::sync::Arc;
 
