@@ -7,8 +7,10 @@ use super::uplink::{
 use crate::crypto::pinned_tls::{self, ClientConfig};
 use crate::crypto::{Identity, Signer};
 use crate::model::now;
-use crate::protocols::edge::Introduction;
-use crate::protocols::edge::wire::{self, EDGE_PROTOCOL, Hello, MAX_FRAME, Welcome, WireError};
+use crate::protocols::edge::wire::{
+    self, EDGE_PROTOCOL, FromHub, Hello, MAX_ANSWER, MAX_FRAME, Welcome, WireError,
+};
+use crate::protocols::edge::{Introduction, SealingWord};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter, split};
@@ -23,6 +25,8 @@ pub(super) struct Entry {
     /// The lanes that the hub was greeted with.
     pub(super) lanes: Lanes,
     pub(super) welcome: Welcome,
+    /// The hub's word for its sealing key, where that is another one than is known.
+    pub(super) word: Option<Box<SealingWord>>,
 }
 
 impl Uplink {
@@ -55,12 +59,20 @@ impl Uplink {
             Ok(welcome) => welcome.map_err(|e| e.to_string())?,
             Err(_) => return Err("it did not answer the greeting".to_owned()),
         };
+        let word = match welcome.sealing == target.known.sealing() {
+            true => None,
+            false => timeout(ANSWER, sealing_word(&mut reader))
+                .await
+                .ok()
+                .flatten(),
+        };
         self.heard.store(now(), Ordering::Relaxed);
         Ok(Entry {
             reader,
             writer,
             lanes,
             welcome,
+            word,
         })
     }
 
@@ -89,6 +101,14 @@ impl Uplink {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+}
+
+/// What a hub says after its welcome: its word for its sealing key.
+async fn sealing_word(reader: &mut Reader) -> Option<Box<SealingWord>> {
+    match wire::read(reader, "sealing key", MAX_ANSWER).await {
+        Ok(FromHub::Sealing(word)) => Some(word),
+        _ => None,
     }
 }
 

@@ -99,6 +99,10 @@ struct Inner {
     series: Series,
     /// Whether the current hub has the newest of what is acknowledged.
     has_newest: bool,
+    /// What is packed now is sealed to these.
+    sealed_to: Vec<PublicKey>,
+    /// What is in the buffer before this place may be sealed to others.
+    sealed_since: u64,
 }
 
 /// What a lane has done.
@@ -170,6 +174,7 @@ impl Lane {
             source,
         })?;
         let series = numbering.newest();
+        let sealed_since = spool.next_index();
         let closed = CancellationToken::new();
         let shared = Shared {
             dir,
@@ -180,6 +185,8 @@ impl Lane {
                 numbering,
                 series,
                 has_newest: false,
+                sealed_to: Vec::new(),
+                sealed_since,
             }),
             room: Notify::new(),
             more,
@@ -331,6 +338,19 @@ impl Lane {
         Ok(())
     }
 
+    /// What is appended from now on is packed by `packer`.
+    pub(super) fn packs_by(&self, packer: &Packer) {
+        let mut inner = self.shared.inner.lock();
+        inner.sealed_to = packer.recipients().copied().collect();
+        inner.sealed_since = inner.spool.next_index();
+    }
+
+    /// Whether all that waits is sealed to `key`, and what comes will be.
+    pub(super) fn seals_to(&self, key: &PublicKey) -> bool {
+        let inner = self.shared.inner.lock();
+        inner.sealed_to.contains(key) && inner.spool.head() >= inner.sealed_since
+    }
+
     /// Makes what was appended durable. Blocking.
     pub(super) fn sync(&self) -> Result<(), EdgeError> {
         self.shared.inner.lock().spool.sync()?;
@@ -411,8 +431,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Up to `most` uploads that may be sent now, for the owner of `sealing`. Blocking.
-    pub(super) fn ready(&self, sealing: &PublicKey, most: usize) -> Result<Ready, EdgeError> {
+    /// Up to `most` uploads that may be sent now, for the owner of the keys `sealing`. Blocking.
+    pub(super) fn ready(&self, sealing: &[PublicKey], most: usize) -> Result<Ready, EdgeError> {
         let mut inner = self.shared.inner.lock();
         let mut ready = Ready::default();
         while ready.uploads.len() < most && inner.spool.cursor() - inner.spool.head() < WINDOW {

@@ -3,6 +3,7 @@
 use super::known::LaneKnown;
 use super::lane::{Buffer, Lane, WeakBuffer, WhenFull};
 use super::past::LaneRecorded;
+use super::seals::Seals;
 use super::writer::{LaneSink, Writer};
 use super::{EdgeError, MIN_BUFFER};
 use crate::access::DeclaredBinding;
@@ -10,7 +11,7 @@ use crate::actors::credit::Credits;
 use crate::actors::device::BatchRead;
 use crate::actors::hub::MakeSource;
 use crate::actors::reading::{BatchLimits, Reading};
-use crate::crypto::{SealingPublicKey, Signer};
+use crate::crypto::Signer;
 use crate::hub::DeviceSetup;
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, now};
@@ -37,9 +38,7 @@ pub(super) struct Cell {
     pub(super) bytes: u64,
     pub(super) when_full: WhenFull,
     pub(super) signer: Arc<dyn Signer>,
-    pub(super) readers: Vec<SealingPublicKey>,
-    /// Number of this process' keys.
-    pub(super) key: u64,
+    pub(super) seals: Arc<Seals>,
     pub(super) more: Arc<Notify>,
     pub(super) runtime: Handle,
     pub(super) stop: CancellationToken,
@@ -81,7 +80,7 @@ impl Cell {
             device: device.id.to_string(),
             reason: "it is read by another edge node",
         })?;
-        let packer = Packer::new(device.grade, self.key, &self.readers)?;
+        let packer = self.seals.packer(device.grade)?;
         let (id, tags, grade) = (device.id.clone(), device.tags.clone(), device.grade);
         let buffer = self.buffer_of(&device.id, devices)?;
         let lane = move |live: &LiveView| Lane::over(buffer, live.register(id, tags), grade);
@@ -139,7 +138,8 @@ impl Cell {
             batches,
             stop: stop.clone(),
         };
-        let writer = Writer::new(lane.clone(), ready.packer, queue);
+        let seals = (ready.packer, ready.device.grade, self.seals.clone());
+        let writer = Writer::new(lane.clone(), seals, queue);
         let read = tasks.track_future(reader.run());
         self.reading.spawn_on(read, &self.runtime);
         let written = tasks.track_future(writer.run());

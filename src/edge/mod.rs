@@ -15,6 +15,7 @@ mod lane;
 mod member;
 mod numbering;
 mod past;
+mod seals;
 mod session;
 mod setup;
 mod stay;
@@ -33,6 +34,7 @@ use acquaintance::Acquaintance;
 use key::EdgeKey;
 use member::{Cell, Member};
 use parking_lot::Mutex;
+use seals::Seals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -145,7 +147,7 @@ impl EdgeBuilder {
             return Err(EdgeError::NoHub);
         }
         let mut targets = Vec::with_capacity(self.hubs.len());
-        let mut readers = Vec::with_capacity(self.hubs.len());
+        let mut known = Vec::with_capacity(self.hubs.len());
         let key = Arc::new(EdgeKey::new(self.identity));
         let own = key.suite();
         for hub in self.hubs {
@@ -159,15 +161,17 @@ impl EdgeBuilder {
                 });
             }
             let sealing = SealingPublicKey::from_compressed(&hub.sealing);
-            readers.push(sealing.map_err(|source| EdgeError::SealingKey {
+            sealing.map_err(|source| EdgeError::SealingKey {
                 address: hub.address.clone(),
                 source,
-            })?);
+            })?;
+            let keys = (hub.key, hub.sealing);
+            let met = Arc::new(Acquaintance::new(&key.current(), keys, &self.buffer)?);
+            known.push(met.clone());
             targets.push(Target {
-                known: Acquaintance::new(&key.current(), hub.key, &self.buffer)?,
+                known: met,
                 address: hub.address,
                 key: hub.key.own,
-                sealing: hub.sealing,
             });
         }
         let id = key.id().to_owned();
@@ -181,15 +185,16 @@ impl EdgeBuilder {
         check_devices(&self.devices)?;
         let live = LiveView::default();
         let more = Arc::new(Notify::new());
+        // One key a process: what an earlier one sealed, this one cannot open.
+        let number = u64::try_from(now()).unwrap_or(0);
+        let seals = Arc::new(Seals::new(known, number));
         let cell = Cell {
             live: live.clone(),
             buffer: self.buffer,
             bytes: self.bytes,
             when_full: self.when_full,
             signer: key.clone(),
-            readers,
-            // One key a process: what an earlier one sealed, this one cannot open.
-            key: u64::try_from(now()).unwrap_or(0),
+            seals: seals.clone(),
             more: more.clone(),
             runtime: runtime.handle().clone(),
             stop: CancellationToken::new(),
@@ -211,6 +216,7 @@ impl EdgeBuilder {
         let sending = TaskTracker::new();
         let uplink = Uplink {
             targets,
+            seals,
             key: key.clone(),
             lanes: seen_lanes,
             more,

@@ -1,11 +1,14 @@
 //! One connection to a hub, as its two directions share it, and what the hub says over it.
 
 use super::EdgeError;
+use super::acquaintance::Acquaintance;
 use super::desk::Desk;
 use super::lane::Lane;
+use super::seals::Seals;
 use super::stay::Stays;
-use super::uplink::{Reader, SILENCE, Target};
+use super::uplink::{Reader, SILENCE};
 use crate::model::now;
+use crate::protocols::edge::SealingWord;
 use crate::protocols::edge::wire::{self, DeviceWelcome, FromHub, MAX_ANSWER, Welcome};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,6 +21,8 @@ use weighbridge_verifier::PublicKey;
 pub(super) struct Session {
     pub(super) hub: String,
     pub(super) key: PublicKey,
+    pub(super) known: Arc<Acquaintance>,
+    pub(super) seals: Arc<Seals>,
     pub(super) stays: Stays,
     pub(super) desk: Desk,
     pub(super) heard: Arc<AtomicI64>,
@@ -28,15 +33,21 @@ impl Session {
     /// Takes the hub's answers to the greeting.
     pub(super) async fn enter(
         &self,
-        target: &Target,
         lanes: &[Arc<Lane>],
         welcome: &Welcome,
+        word: Option<Box<SealingWord>>,
     ) -> Result<(), String> {
-        if welcome.sealing != target.sealing {
-            return Err(format!(
-                "its sealing key is {}, not the one configured: batches sealed to that could not be opened",
-                welcome.sealing
-            ));
+        if welcome.sealing != self.known.sealing() {
+            let told = match word {
+                Some(word) => self.told(*word).await,
+                None => Err("it does not vouch for it".to_owned()),
+            };
+            if let Err(why) = told {
+                return Err(format!(
+                    "its sealing key is {}, not the one that is known: {why}",
+                    welcome.sealing
+                ));
+            }
         }
         let mut refused = None;
         let mut open = false;
@@ -53,6 +64,15 @@ impl Session {
             Some(reason) if !open => Err(reason),
             _ => Ok(()),
         }
+    }
+
+    /// Takes the hub's word for its sealing key.
+    async fn told(&self, word: SealingWord) -> Result<(), String> {
+        let (known, seals) = (self.known.clone(), self.seals.clone());
+        let told = tokio::task::spawn_blocking(move || seals.told(&known, &word));
+        told.await.map_err(|e| e.to_string())??;
+        self.more.notify_one();
+        Ok(())
     }
 
     /// Takes the hub's answer for one device; an error ends the connection.
@@ -134,6 +154,11 @@ impl Session {
                     }
                     self.stays.prove(&challenge);
                     self.more.notify_one();
+                }
+                FromHub::Sealing(word) => {
+                    if let Err(why) = self.told(*word).await {
+                        return format!("its new sealing key is not believed: {why}");
+                    }
                 }
                 FromHub::Pong => {}
                 FromHub::Goodbye(reason) => return format!("it ended the connection: {reason}"),

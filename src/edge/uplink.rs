@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::entry::Entry;
 use super::key::EdgeKey;
 use super::lane::Lane;
+use super::seals::Seals;
 use super::session::{Session, on_disk};
 use super::stay::Stays;
 use crate::model::{Nanos, now};
@@ -42,9 +43,8 @@ pub(super) struct Target {
     pub(super) address: String,
     /// The key that the configuration names it by.
     pub(super) key: PublicKey,
-    pub(super) sealing: PublicKey,
     /// The keys that it has by now.
-    pub(super) known: Acquaintance,
+    pub(super) known: Arc<Acquaintance>,
 }
 
 /// The lanes of all devices; they change with the configuration.
@@ -52,6 +52,7 @@ pub(super) type Lanes = Arc<[Arc<Lane>]>;
 
 pub(super) struct Uplink {
     pub(super) targets: Vec<Target>,
+    pub(super) seals: Arc<Seals>,
     pub(super) key: Arc<EdgeKey>,
     pub(super) lanes: watch::Receiver<Lanes>,
     pub(super) more: Arc<Notify>,
@@ -165,17 +166,20 @@ impl Uplink {
             mut writer,
             lanes,
             welcome,
+            word,
         } = entry;
         let (desk, outcomes) = Desk::new();
         let session = Arc::new(Session {
             hub: welcome.hub.clone(),
             key: target.key,
+            known: target.known.clone(),
+            seals: self.seals.clone(),
             stays: Stays::new(&lanes),
             desk,
             heard: self.heard.clone(),
             more: self.more.clone(),
         });
-        session.enter(target, &lanes, &welcome).await?;
+        session.enter(&lanes, &welcome, word).await?;
         *worked = true;
         // What is read no more must be let go of.
         drop(lanes);
@@ -225,6 +229,7 @@ impl Uplink {
         lanes.mark_changed();
         let mut ticks = tokio::time::interval(TICK);
         let mut pinged = Instant::now();
+        let mut sealed = None;
         while !leave.is_cancelled() {
             if lanes.has_changed().unwrap_or(false) {
                 session.stays.take_over(&lanes.borrow_and_update());
@@ -237,6 +242,12 @@ impl Uplink {
                 pinged = Instant::now();
                 words.extend(session.stays.backlogs());
                 words.push(session.desk.ping());
+            }
+            let key = target.known.sealing();
+            let through = |lanes: &Lanes| lanes.iter().all(|lane| lane.seals_to(&key));
+            if sealed != Some(key) && through(&self.lanes.borrow()) {
+                sealed = Some(key);
+                words.push(FromEdge::SealsTo(key));
             }
             let sent = match send_turn(target, session, words, writer).await {
                 Ok(sent) => sent,
@@ -292,7 +303,7 @@ async fn send_turn(
     }
     let mut sent = 0;
     for lane in session.stays.open() {
-        let sealing = target.sealing;
+        let sealing = target.known.opens();
         let ready = on_disk(&lane, move |lane| lane.ready(&sealing, TURN)).await?;
         if let Some(reason) = ready.blocked {
             return Err(reason);

@@ -6,6 +6,7 @@
 
 use super::EdgeError;
 use super::lane::Lane;
+use super::seals::Seals;
 use crate::actors::credit::BATCHES_UNDER_WAY;
 use crate::actors::device::BatchRead;
 use crate::actors::reading::BatchSink;
@@ -33,14 +34,23 @@ impl BatchSink for LaneSink {
 pub(super) struct Writer {
     lane: Arc<Lane>,
     packer: Option<Packer>,
+    grade: u8,
+    seals: Arc<Seals>,
     queue: mpsc::Receiver<BatchRead>,
 }
 
 impl Writer {
-    pub(super) fn new(lane: Arc<Lane>, packer: Packer, queue: mpsc::Receiver<BatchRead>) -> Self {
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        (packer, grade, seals): (Packer, u8, Arc<Seals>),
+        queue: mpsc::Receiver<BatchRead>,
+    ) -> Self {
+        lane.packs_by(&packer);
         Self {
             lane,
             packer: Some(packer),
+            grade,
+            seals,
             queue,
         }
     }
@@ -49,13 +59,21 @@ impl Writer {
     pub(super) async fn run(mut self) {
         let mut waiting = VecDeque::new();
         let mut refused = false;
+        let mut changes = self.seals.changes();
         loop {
+            self.seal_anew();
             if waiting.is_empty() {
                 let mut taken = Vec::with_capacity(BATCHES_UNDER_WAY);
-                if self.queue.recv_many(&mut taken, BATCHES_UNDER_WAY).await == 0 {
-                    return;
+                tokio::select! {
+                    received = self.queue.recv_many(&mut taken, BATCHES_UNDER_WAY) => {
+                        if received == 0 {
+                            return;
+                        }
+                    }
+                    Ok(_) = changes.changed() => continue,
                 }
                 waiting.extend(taken);
+                self.seal_anew();
             }
             let Some(mut packer) = self.packer.take() else {
                 return;
@@ -89,6 +107,27 @@ impl Writer {
                     // Either wakes it: room, or the clock.
                     let _ = tokio::time::timeout(AGAIN, self.lane.room()).await;
                 }
+            }
+        }
+    }
+
+    /// Goes over to what the hubs' sealing keys are by now; what is in the buffer stays as it is.
+    fn seal_anew(&mut self) {
+        if self
+            .packer
+            .as_ref()
+            .is_none_or(|packer| self.seals.is_current(packer))
+        {
+            return;
+        }
+        match self.seals.packer(self.grade) {
+            Ok(packer) => {
+                self.lane.packs_by(&packer);
+                self.packer = Some(packer);
+            }
+            Err(error) => {
+                let device = &self.lane.live.id;
+                tracing::error!(%device, %error, "batches are still sealed to the hub's former key");
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::crypto::{HubKey, PeerKey, SealingRing, Signer};
 use crate::model::{DeviceId, now};
 use crate::protocols::edge::{
-    EdgeKeys, EdgeListener, Gate, HubCard, Introduction, Keeper, NodeStatus,
+    EdgeKeys, EdgeListener, Gate, HubCard, Introduction, Keeper, NodeStatus, SealingWord,
 };
 use crate::protocols::ports::{AccessPort, SessionPort};
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use weighbridge_verifier::{IdentityContent, IdentityKind, PublicKey, Record};
 
 /// How often it is looked whether an edge node's time has come.
@@ -45,6 +46,10 @@ pub(super) struct Edges {
     keys: Mutex<BTreeMap<String, EdgeKeys>>,
     /// Keys that edge nodes had, by id, as the ledger knows them.
     former: Mutex<BTreeMap<String, Vec<PublicKey>>>,
+    /// By which records the hub has the signing key that it was introduced by.
+    records: Mutex<Vec<Record>>,
+    /// The hub's word for its sealing key.
+    word: watch::Sender<Option<Arc<SealingWord>>>,
     /// None for a hub that has no edge nodes.
     listener: Option<EdgeListener>,
 }
@@ -63,9 +68,11 @@ impl Edges {
         sealing: &SealingRing,
         runtime: &Handle,
     ) -> Result<Self, HubError> {
+        let word = watch::Sender::new(None);
         let card = HubCard {
             id: signing.id().to_owned(),
             sealing: sealing.clone(),
+            word: word.subscribe(),
         };
         let listener = match setup {
             Some(setup) => {
@@ -80,6 +87,8 @@ impl Edges {
             nodes: Mutex::default(),
             keys: Mutex::default(),
             former: Mutex::default(),
+            records: Mutex::default(),
+            word,
             listener,
         })
     }
@@ -160,9 +169,12 @@ impl Edges {
         Ok(Admission { nodes, tls })
     }
 
-    /// Those who are let in, by id.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.nodes.lock().iter().map(|(id, _)| id.clone()).collect()
+    /// Those who have not said that all they have is sealed to the hub's sealing key in use, by id.
+    pub(super) fn behind(&self) -> Vec<String> {
+        let current = Some(self.sealing.public().compressed());
+        let behind = self.status().into_iter();
+        let behind = behind.filter(|node| node.seals_to != current);
+        behind.map(|node| node.id).collect()
     }
 
     /// The edge nodes as they are, as an admission.
@@ -177,7 +189,17 @@ impl Edges {
         if let Some(listener) = &self.listener {
             listener.introduce(Introduction::of(&self.signing.current(), records));
         }
+        *self.records.lock() = records.to_vec();
+        self.tell_sealing();
         Ok(())
+    }
+
+    /// Gives the hub's word for the sealing key that it has by now, to those who are connected and those who come.
+    pub(super) fn tell_sealing(&self) {
+        let records = self.records.lock();
+        let sealing = self.sealing.public().compressed();
+        let word = SealingWord::of(&self.signing.current(), &records, sealing);
+        self.word.send_replace(Some(Arc::new(word)));
     }
 
     /// Lets them in, and sends the others away.

@@ -16,7 +16,7 @@ use crate::actors::journal::Journal;
 use crate::actors::ledger::{LedgerActor, RecordedSettings};
 use crate::actors::sealer::RotateKey;
 use crate::api::{KeyFault, NewSealingKey, SealingKeys};
-use crate::crypto::SealingRing;
+use crate::crypto::{NextSealingKeyError, SealingRing};
 use crate::ledger::rewrap::{Rewrap, Rewrapped};
 use crate::ledger::store::Store;
 use crate::protocols::ports::AccessError;
@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as Turn, oneshot};
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
 use tokio::time::{sleep, timeout};
 use weighbridge_verifier::PublicKey;
 
@@ -33,6 +33,8 @@ use weighbridge_verifier::PublicKey;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After so long it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether edge nodes still need a key.
+const BEHIND: Duration = Duration::from_millis(500);
 /// How often it is looked whether an act is still on its way.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -97,8 +99,8 @@ impl SealingDesk {
         if !this.0.ring.former().is_empty() {
             let going_on = this.clone();
             this.0.runtime.spawn(async move {
-                let _turn = going_on.0.turn.lock().await;
-                going_on.convert().await;
+                let turn = going_on.0.turn.clone().lock_owned().await;
+                going_on.convert(turn).await;
             });
         }
         this
@@ -119,14 +121,6 @@ impl SealingDesk {
     /// Gives the hub a new sealing key, for somebody who may. Answers when it is in force; wraps are made anew after
     /// that.
     pub(super) async fn rotate(&self, caller: &Caller) -> Result<NewSealingKey, KeyFault> {
-        let edges = self.0.edges.names();
-        if !edges.is_empty() {
-            let why = format!(
-                "its edge nodes ({}) seal to the key in their configuration, and could not upload to another",
-                edges.join(", ")
-            );
-            return Err(KeyFault::Wrong(why));
-        }
         let busy = |_| KeyFault::Busy("wraps to the key before are still made anew".to_owned());
         let turn = timeout(PATIENCE, self.0.turn.clone().lock_owned()).await;
         let turn = turn.map_err(busy)?;
@@ -134,13 +128,11 @@ impl SealingDesk {
         let (this, caller) = (self.clone(), caller.clone());
         // Whoever asked may go away; what is on record is done.
         self.0.runtime.spawn(async move {
-            let _turn = turn;
             let replaced = this.replace(&caller).await;
-            let goes_on = replaced.is_ok();
             // Whoever asked may be gone.
             let _ = answer.send(replaced);
-            if goes_on {
-                this.convert().await;
+            if !this.0.ring.former().is_empty() {
+                this.convert(turn).await;
             }
         });
         let stopping = |_| KeyFault::Failed("the hub is stopping".to_owned());
@@ -155,7 +147,10 @@ impl SealingDesk {
         let replaces = inner.ring.public().compressed();
         let ring = inner.ring.clone();
         let key = self.blocking(move || ring.prepare()).await?;
-        let key = key.map_err(|e| failed(e.to_string()))?;
+        let key = key.map_err(|error| match error {
+            NextSealingKeyError::Full => KeyFault::Busy(error.to_string()),
+            error => failed(error.to_string()),
+        })?;
         let change = Change::SealingKey(inner.access_name(), key);
         let changed = inner.access.change(By::User(caller), vec![change]).await;
         if let Err(error) = changed {
@@ -172,6 +167,7 @@ impl SealingDesk {
             });
         }
         inner.ring.succeed(&key);
+        inner.edges.tell_sealing();
         *inner.waits_for.lock() = Some("wraps that are to be made anew".to_owned());
         tracing::info!(%key, %replaces, by = caller.user, "the hub has a new sealing key");
         let ring = inner.ring.clone();
@@ -185,27 +181,52 @@ impl SealingDesk {
         Ok(NewSealingKey { key, replaces })
     }
 
-    /// Makes all wraps anew, however often it takes, and destroys the keys before.
-    async fn convert(&self) {
+    /// Makes all wraps anew, however often it takes, and destroys the keys before when no edge node needs them. The
+    /// key may be replaced again while it waits for those.
+    async fn convert(&self, turn: OwnedMutexGuard<()>) {
         let inner = &*self.0;
-        while !inner.ring.former().is_empty() {
+        let former = inner.ring.former();
+        let done = loop {
             match self.convert_once().await {
-                Ok(done) => {
-                    tracing::info!(
-                        seen = done.seen,
-                        made = done.made,
-                        unopened = done.unopened,
-                        "the sealing key before is destroyed: nothing is wrapped to it any more"
-                    );
-                    return;
-                }
-                Err(why) => {
-                    tracing::warn!(why, "the sealing key before is still kept");
-                    *inner.waits_for.lock() = Some(why);
-                    sleep(AGAIN).await;
-                }
+                Ok(done) => break done,
+                Err(why) => self.still_kept(why).await,
+            }
+        };
+        drop(turn);
+        let Rewrapped {
+            seen,
+            made,
+            unopened,
+        } = done;
+        tracing::info!(
+            seen,
+            made,
+            unopened,
+            "all is wrapped to the new sealing key"
+        );
+        loop {
+            let behind = inner.edges.behind();
+            if !behind.is_empty() {
+                let why = format!("what is buffered at edge nodes ({})", behind.join(", "));
+                *inner.waits_for.lock() = Some(why);
+                sleep(BEHIND).await;
+                continue;
+            }
+            let (ring, former) = (inner.ring.clone(), former.clone());
+            let forget = move || former.iter().try_for_each(|key| ring.forget(key));
+            match self.blocking(forget).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => self.still_kept(error.to_string()).await,
+                Err(error) => self.still_kept(error.to_string()).await,
             }
         }
+        tracing::info!("the sealing key before is destroyed");
+    }
+
+    async fn still_kept(&self, why: String) {
+        tracing::warn!(why, "the sealing key before is still kept");
+        *self.0.waits_for.lock() = Some(why);
+        sleep(AGAIN).await;
     }
 
     async fn convert_once(&self) -> Result<Rewrapped, String> {
@@ -234,10 +255,6 @@ impl SealingDesk {
             let stepped = self.blocking(step).await.map_err(|e| e.to_string())?;
             (from, done) = stepped?;
         }
-        let ring = inner.ring.clone();
-        let forget = move || ring.former().iter().try_for_each(|key| ring.forget(key));
-        let forgotten = self.blocking(forget).await.map_err(|e| e.to_string())?;
-        forgotten.map_err(|e| e.to_string())?;
         Ok(done)
     }
 

@@ -8,6 +8,7 @@ use super::gate::{Contact, Gate};
 use super::introduction::Introduction;
 use super::keeper::Keeper;
 use super::node::Node;
+use super::sealing_word::SealingWord;
 use super::talk::Talk;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::crypto::{PeerKey, SealingRing};
@@ -18,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -40,6 +41,8 @@ pub struct HubCard {
     pub id: String,
     /// Its sealing keys: uploads must be sealed to the one in use.
     pub sealing: SealingRing,
+    /// Its word for that one, once it was introduced.
+    pub word: watch::Receiver<Option<Arc<SealingWord>>>,
 }
 
 /// Why edge nodes cannot be listened for.
@@ -65,6 +68,8 @@ pub struct NodeStatus {
     pub heard: Option<Nanos>,
     /// Devices that it reads for this hub.
     pub devices: usize,
+    /// The key that all it has for this hub is sealed to; `None` before it said so.
+    pub seals_to: Option<PublicKey>,
 }
 
 /// Listens for edge nodes.

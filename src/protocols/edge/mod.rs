@@ -11,6 +11,7 @@ mod introduction;
 mod keeper;
 mod node;
 pub mod order;
+mod sealing_word;
 mod talk;
 mod upload;
 pub mod wire;
@@ -20,6 +21,7 @@ pub use gate::{Asks, Backlog, Contact, Entrance, Gate, Said};
 pub use hub_side::{EdgeListener, HubCard, ListenError, NodeStatus};
 pub use introduction::{Introduction, IntroductionError};
 pub use keeper::Keeper;
+pub use sealing_word::SealingWord;
 pub use upload::{Content, EdgeKeys, Packer, Unpacker, Upload, UploadError, UploadFault};
 
 /// Name and kind of a tag, as both sides compare them.

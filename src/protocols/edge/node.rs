@@ -21,6 +21,8 @@ pub(super) struct Node {
     pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     heard: AtomicI64,
+    /// What all it has is sealed to, as it said last.
+    seals_to: Mutex<Option<PublicKey>>,
 }
 
 /// What it shows in TLS.
@@ -60,6 +62,7 @@ impl Node {
                 dismissed: false,
             }),
             heard: AtomicI64::new(0),
+            seals_to: Mutex::default(),
         }
     }
 
@@ -133,6 +136,11 @@ impl Node {
         }
     }
 
+    /// All that it has is sealed to this key.
+    pub(super) fn seals_to(&self, key: PublicKey) {
+        *self.seals_to.lock() = Some(key);
+    }
+
     /// It said something.
     pub(super) fn is_heard(&self) {
         self.heard.store(now(), Ordering::Relaxed);
@@ -191,6 +199,7 @@ impl Node {
             reason: state.reason.clone(),
             heard: (heard != 0).then_some(heard),
             devices: state.gates.len(),
+            seals_to: *self.seals_to.lock(),
         }
     }
 

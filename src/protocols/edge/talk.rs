@@ -7,6 +7,7 @@ use super::gate::{Asks, Backlog, Contact, Entrance, EntranceError, Gate};
 use super::hub_side::{FACE, HubCard, Stream};
 use super::keeper::Keeper;
 use super::node::Node;
+use super::sealing_word::SealingWord;
 use super::wire::{
     self, DeviceHello, DeviceLink, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello,
     MAX_FRAME, Welcome,
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf, split};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -131,11 +132,28 @@ impl Talk {
             self.keeper
                 .turned_away(FACE, "another version of the protocol");
         }
+        // What is said later is news.
+        let mut word = self.hub.word.clone();
+        let Some(sealing) = word.borrow_and_update().as_deref().cloned() else {
+            return "the hub is starting".to_owned();
+        };
         let welcome = self.welcome(&hello).await;
         if let Err(error) = wire::write(&mut writer, &welcome).await {
             return error.to_string();
         }
+        // An edge node of another version would not understand it.
+        if hello.version == EDGE_PROTOCOL {
+            let sealing = FromHub::Sealing(Box::new(sealing));
+            if let Err(error) = wire::write(&mut writer, &sealing).await {
+                return error.to_string();
+            }
+        }
         let mut sending = tokio::spawn(send(queue, writer));
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let over = this.over.clone();
+            let _ended = over.run_until_cancelled(this.tell_sealing(word)).await;
+        });
         let reason = tokio::select! {
             reason = self.receive(&mut reader) => reason,
             _ = &mut sending => "it takes no answers".to_owned(),
@@ -148,6 +166,18 @@ impl Talk {
         }
         sending.abort();
         reason
+    }
+
+    /// Tells the edge node of every other sealing key.
+    async fn tell_sealing(&self, mut word: watch::Receiver<Option<Arc<SealingWord>>>) {
+        while word.changed().await.is_ok() {
+            let said = word.borrow_and_update().as_deref().cloned();
+            let Some(said) = said else { continue };
+            let said = FromHub::Sealing(Box::new(said));
+            if self.answers.send(said).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Another connection is about to take its place: what was asked of the edge node is finished before.
@@ -414,6 +444,7 @@ impl Talk {
                 FromEdge::Proof(device, nonce, signature) => {
                     self.with_gate(&device, |gate| gate.set_proof(nonce, signature));
                 }
+                FromEdge::SealsTo(key) => self.node.seals_to(key),
                 FromEdge::Ping(number) => {
                     self.orders.heard(number);
                     if self.answers.send(FromHub::Pong).await.is_err() {

@@ -172,6 +172,11 @@ impl Packer {
         })
     }
 
+    /// The keys whose owners can open what it packs.
+    pub fn recipients(&self) -> impl Iterator<Item = &PublicKey> {
+        self.wraps.iter().map(|wrap| &wrap.recipient)
+    }
+
     /// The batch as number `epoch`, `sequence`, signed by `signer`.
     pub fn pack(
         &mut self,
@@ -288,10 +293,13 @@ impl Upload {
         Ok(())
     }
 
-    /// Whether the owner of `sealing` can open it.
-    pub fn opens_for(&self, sealing: &PublicKey) -> bool {
+    /// Whether the owner of these keys can open it.
+    pub fn opens_for(&self, sealing: &[PublicKey]) -> bool {
         match &self.content {
-            Content::Sealed(sealed) => sealed.wraps.iter().any(|w| w.recipient == *sealing),
+            Content::Sealed(sealed) => {
+                let mut wraps = sealed.wraps.iter();
+                wraps.any(|wrap| sealing.contains(&wrap.recipient))
+            }
             Content::Dropped | Content::Damaged => true,
         }
     }

@@ -66,10 +66,10 @@ fn every_hub_of_the_list_opens_it_and_finds_what_was_signed() {
         assert_eq!(read.columns, batch(&["force"]).columns);
         assert_eq!(attested.inner_root, upload.inner_root);
         assert_eq!(attested.attestation, upload.attestation);
-        assert!(upload.opens_for(&pair.hubs[hub].public().compressed()));
+        assert!(upload.opens_for(&[pair.hubs[hub].public().compressed()]));
     }
     let stranger = Arc::new(SealingKey::generate_of(SUITE));
-    assert!(!upload.opens_for(&stranger.public().compressed()));
+    assert!(!upload.opens_for(&[stranger.public().compressed()]));
     let key = pair.edge.public_key();
     let mut unpacker = Unpacker::new(
         tags(&["force"]),

@@ -7,6 +7,7 @@
 //! [`MAX_FRAME`].
 
 use super::order::{Order, Outcome};
+use super::sealing_word::SealingWord;
 use super::upload::Upload;
 use crate::access::{Nonce, RenewalChallenge};
 use crate::model::Peer;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weighbridge_verifier::{PublicKey, Signature, decode, encode};
 
 /// Version of what is spoken.
-pub const EDGE_PROTOCOL: u16 = 4;
+pub const EDGE_PROTOCOL: u16 = 5;
 /// Longest frame, in bytes: the largest batch, sealed.
 pub const MAX_FRAME: usize = 64 << 20;
 /// Longest frame of a hub after its [`Welcome`], in bytes: an edge node has little memory.
@@ -111,6 +112,8 @@ pub enum FromEdge {
     Answers(String, Peer),
     /// The answer to [`FromHub::Prove`]: the device, the random bytes, the signature over the text.
     Proof(String, Nonce, Signature),
+    /// All that waits in its buffers is sealed to this key of the hub, and so is what comes.
+    SealsTo(PublicKey),
 }
 
 /// From the hub, after [`Welcome`].
@@ -135,6 +138,8 @@ pub enum FromHub {
     Known(String, Option<Peer>),
     /// The permit of a device ends soon: sign this.
     Prove(RenewalChallenge),
+    /// The hub's word for its sealing key: the first after [`Welcome`], and whenever it has another one.
+    Sealing(Box<SealingWord>),
 }
 
 /// Why a frame cannot be read.
@@ -199,6 +204,7 @@ pub async fn read<T: BorshDeserialize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::introduction::Introduction;
     use super::*;
 
     #[tokio::test]
@@ -244,7 +250,7 @@ mod tests {
 
     /// What is said under this version: who changes it gives it another one.
     #[test]
-    fn what_version_4_says_is_what_it_always_said() {
+    fn what_version_5_says_is_what_it_always_said() {
         let words = [
             encode(&Hello {
                 version: EDGE_PROTOCOL,
@@ -279,6 +285,16 @@ mod tests {
                 nonce: [7; 32],
                 expires: 5,
             })),
+            encode(&FromEdge::SealsTo(PublicKey([9; 33]))),
+            encode(&FromHub::Sealing(Box::new(SealingWord {
+                introduction: Introduction {
+                    records: Vec::new(),
+                    link: PublicKey([1; 33]),
+                    vouch: Signature([2; 64]),
+                },
+                sealing: PublicKey([3; 33]),
+                vouch: Signature([4; 64]),
+            }))),
         ];
         let hex = |bytes: &Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let said: Vec<_> = words.iter().map(hex).collect();
@@ -287,7 +303,7 @@ mod tests {
             hex(&bytes.collect())
         };
         let expected = [
-            "040000000000".to_owned(),
+            "050000000000".to_owned(),
             format!("00{}", long(&[3, 4, 1, 2])),
             "010100000078".to_owned(),
             format!("07{}01000000640100000000003480", long(&[7])),
@@ -302,6 +318,14 @@ mod tests {
                 long(&[3]),
                 "07".repeat(32),
                 long(&[5])
+            ),
+            format!("0a{}", "09".repeat(33)),
+            format!(
+                "0900000000{}{}{}{}",
+                "01".repeat(33),
+                "02".repeat(64),
+                "03".repeat(33),
+                "04".repeat(64)
             ),
         ];
         assert_eq!(said, expected);
