@@ -6,11 +6,15 @@ use crate::model::{Nanos, now};
 use anyhow::{Context, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
+use serde_json::Value as Json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Between two keys of a kind.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long it may take until nothing is sealed to the hub's former key any more, and how often that is looked at.
+const CONVERTED: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
 /// How far back what is sealed is fetched.
 const BACK: Nanos = 5_000_000_000;
 
@@ -22,6 +26,8 @@ pub(super) enum Kind {
     Nothing,
     /// The hub's signing key.
     Hub,
+    /// The hub's sealing key, until the one before is destroyed.
+    Sealing,
     /// The edge node's key.
     Edge,
     /// A user's password.
@@ -38,9 +44,10 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Those of the first hub.
-    pub(super) const FIRST: [Self; 6] = [
+    pub(super) const FIRST: [Self; 7] = [
         Self::Nothing,
         Self::Hub,
+        Self::Sealing,
         Self::Edge,
         Self::Password,
         Self::Certificate,
@@ -52,6 +59,7 @@ impl Kind {
         match self {
             Self::Nothing => "nothing, for comparison",
             Self::Hub => "hub's signing key",
+            Self::Sealing => "hub's sealing key",
             Self::Edge => "edge node's key",
             Self::Password => "user's password",
             Self::Certificate => "user's certificate and key",
@@ -139,6 +147,7 @@ impl<'a> Turns<'a> {
             self.hold()?;
             let replaced = match kind {
                 Kind::Hub => self.site.tool(&["keys", "rotate", "hub"]).map(drop),
+                Kind::Sealing => self.sealing(),
                 Kind::Edge => self.edge(),
                 Kind::Password => self.password(),
                 Kind::Certificate => self.certificate(),
@@ -187,6 +196,24 @@ impl<'a> Turns<'a> {
         let sealed = (sealed, self.reader_key.clone());
         self.held.push(Held { note, sealed });
         Ok(())
+    }
+
+    fn sealing(&self) -> anyhow::Result<()> {
+        self.site.tool(&["keys", "rotate", "sealing"])?;
+        let began = Instant::now();
+        loop {
+            let keys: Json = serde_json::from_str(&self.site.tool(&["keys", "--json"])?)?;
+            let former = keys["sealing"]["former"].as_array().map(Vec::len);
+            if former == Some(0) {
+                return Ok(());
+            }
+            let why = &keys["sealing"]["waits_for"];
+            ensure!(
+                began.elapsed() < CONVERTED,
+                "the key before is still kept, for {why}"
+            );
+            std::thread::sleep(LOOK);
+        }
     }
 
     fn edge(&mut self) -> anyhow::Result<()> {
