@@ -13,6 +13,7 @@ pub mod centres;
 pub mod checkpoint;
 pub mod codec;
 mod compress;
+pub mod equivocation;
 pub mod evidence;
 pub mod hash;
 pub mod merkle;
@@ -25,6 +26,7 @@ pub mod signature;
 pub mod succession;
 pub mod suite;
 pub mod tree;
+pub mod vote;
 
 #[cfg(test)]
 mod decoding_tests;

@@ -1,0 +1,540 @@
+//! Starting and stopping a chain: the engine's actors, ours among them, and what is checked before.
+
+use super::actors::{Ears, Heard, Host};
+use super::chain::{Fixed, Inputs, Task, allowed};
+use super::codec::{Forms, MAX_PART};
+use super::context::{Context, core_types};
+use super::signing::Signing;
+use super::values::Values;
+use super::wait;
+use crate::application::{Alarm, Application};
+use crate::engine::{Chain, EngineError, Faults, Peer, Progress, Setup, Timing};
+use crate::malachite::codec::MAX_DECISIONS;
+use arc_malachitebft_app::config::ConsensusConfig;
+use arc_malachitebft_app::consensus::ValuePayload;
+use arc_malachitebft_app::engine::consensus::{Consensus, ConsensusParams};
+use arc_malachitebft_app::engine::network::{Network, NetworkMsg, NetworkRef, PersistentPeersOp};
+use arc_malachitebft_app::engine::sync::{Params as SyncParams, Sync as Syncing};
+use arc_malachitebft_app::engine::util::events::{Event, RxEvent, TxEvent};
+use arc_malachitebft_app::engine::util::output_port::{OutputPort, OutputPortSubscriberTrait};
+use arc_malachitebft_app::metrics::{Metrics, Registry, SharedRegistry};
+use arc_malachitebft_app::net::Multiaddr;
+use arc_malachitebft_app::spawn::{spawn_node_actor, spawn_wal_actor};
+use arc_malachitebft_app::types::Keypair;
+use arc_malachitebft_app::types::codec::Codec;
+use arc_malachitebft_app::wal::Log;
+use arc_malachitebft_network::{
+    BootstrapProtocol, ChannelNames, Config as NetworkConfig, DiscoveryConfig, GossipSubConfig,
+    NetworkIdentity, ProtocolNames, PubSubMaxSizePerTopic, PubSubProtocol, Selector,
+    TransportProtocol,
+};
+use arc_malachitebft_signing::Signer;
+use arc_malachitebft_sync as sync;
+use core_types::{SigningScheme, ThresholdParam, ThresholdParams};
+use ractor::{Actor, ActorCell};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+
+const LOG: &str = "consensus.wal";
+/// How long a log that another chain of this process has just left may stay locked.
+const LOG_LOCKED: Duration = Duration::from_secs(5);
+/// How long an actor has for stopping before it is stopped in the middle.
+const STOPPING: Duration = Duration::from_secs(2);
+/// What a message of the network may have around a value or a part.
+const AROUND: usize = 64 << 10;
+
+fn engine_error(reason: impl ToString) -> EngineError {
+    EngineError::Engine(reason.to_string())
+}
+
+/// A running chain.
+pub struct Running {
+    runtime: Handle,
+    progress: watch::Receiver<Progress>,
+    wake: Arc<Notify>,
+    network: NetworkRef<Context>,
+    address: SocketAddr,
+    network_id: String,
+    /// Somebody wants it to stop.
+    leaving: Arc<AtomicBool>,
+    /// In the order in which they are stopped.
+    actors: Vec<ActorCell>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+pub(super) fn multiaddr(peer: &Peer) -> Result<Multiaddr, EngineError> {
+    let ip = match peer.address.ip() {
+        std::net::IpAddr::V4(ip) => format!("/ip4/{ip}"),
+        std::net::IpAddr::V6(ip) => format!("/ip6/{ip}"),
+    };
+    let text = format!("{ip}/tcp/{}/p2p/{}", peer.address.port(), peer.id);
+    let parsed = text.parse::<Multiaddr>();
+    parsed.map_err(|e| EngineError::Setup(format!("the peer {peer:?} cannot be reached: {e}")))
+}
+
+fn listen(address: SocketAddr) -> Result<Multiaddr, EngineError> {
+    let kind = if address.is_ipv4() { "ip4" } else { "ip6" };
+    let text = format!("/{kind}/{}/tcp/{}", address.ip(), address.port());
+    let parsed = text.parse::<Multiaddr>();
+    parsed.map_err(|e| EngineError::Setup(format!("cannot listen on {address}: {e}")))
+}
+
+/// What of the log matters before the engine has it: its height, and whether anything is in it.
+fn look_at_log(path: &Path) -> Result<(u64, bool), EngineError> {
+    let failed = |reason: String| EngineError::Log {
+        path: path.to_owned(),
+        reason,
+    };
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(|e| failed(e.to_string()))?;
+    }
+    let started = std::time::Instant::now();
+    loop {
+        match Log::open(path) {
+            Ok(log) => return Ok((log.sequence(), log.is_empty())),
+            // The thread of a chain that was stopped a moment ago lets go of its file by itself.
+            Err(_) if started.elapsed() < LOG_LOCKED => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(e) => return Err(failed(e.to_string())),
+        }
+    }
+}
+
+pub(super) fn network_config(
+    setup: &Setup,
+    peers: Vec<Multiaddr>,
+) -> Result<NetworkConfig, EngineError> {
+    Ok(NetworkConfig {
+        listen_addr: listen(setup.listen)?,
+        persistent_peers: peers,
+        persistent_peers_only: true,
+        discovery: DiscoveryConfig {
+            enabled: false,
+            persistent_peers_only: true,
+            bootstrap_protocol: BootstrapProtocol::Full,
+            selector: Selector::Random,
+            // Hubs behind one address are normal, above all on a bench; who is no hub is not let in.
+            max_connections_per_ip: 4 * crate::validators::MAX_VALIDATORS,
+            ip_throttle_duration: Duration::ZERO,
+            // A hub may be off for as long as it likes.
+            dial_max_retries: usize::MAX,
+            ..DiscoveryConfig::default()
+        },
+        idle_connection_timeout: Duration::from_secs(15 * 60),
+        transport: TransportProtocol::Tcp,
+        gossipsub: GossipSubConfig::default(),
+        // Everybody is connected to everybody: what is sent goes to all, once.
+        pubsub_protocol: PubSubProtocol::Broadcast,
+        channel_names: ChannelNames::default(),
+        rpc_max_size: response_size(setup.max_value),
+        pubsub_max_size: MAX_PART + AROUND,
+        pubsub_max_size_per_topic: PubSubMaxSizePerTopic::default(),
+        sync_request_timeout: setup.timing.request,
+        sync_max_request_size: AROUND,
+        sync_parallel_requests: 5,
+        enable_consensus: true,
+        enable_sync: true,
+        protocol_names: ProtocolNames::default(),
+    })
+}
+
+/// The longest answer to a hub that catches up.
+fn response_size(max_value: usize) -> usize {
+    4 * max_value + MAX_DECISIONS * AROUND
+}
+
+fn sync_config(setup: &Setup) -> sync::Config {
+    sync::Config::default()
+        .with_request_timeout(setup.timing.request)
+        .with_max_request_size(AROUND)
+        .with_max_response_size(response_size(setup.max_value))
+        .with_batch_size(20)
+}
+
+fn thresholds(faults: Faults) -> ThresholdParams {
+    match faults {
+        Faults::Byzantine => ThresholdParams::default(),
+        Faults::Crash => ThresholdParams {
+            quorum: ThresholdParam::new(1, 2),
+            honest: ThresholdParam::new(0, 1),
+        },
+    }
+}
+
+fn check_timing(timing: &Timing) -> Result<(), EngineError> {
+    let zero = [
+        timing.propose,
+        timing.vote,
+        timing.longest,
+        timing.status,
+        timing.request,
+    ];
+    match zero.iter().any(Duration::is_zero) {
+        true => Err(EngineError::Setup("a time limit of zero".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// Whether the store and the log are of one history, and whether the log says that the next height was
+/// begun.
+async fn begun(path: PathBuf, tip: u64) -> Result<bool, EngineError> {
+    let looked = tokio::task::spawn_blocking(move || look_at_log(&path)).await;
+    let (log, empty) = looked.map_err(engine_error)??;
+    match log > tip.saturating_add(1) {
+        true => Err(EngineError::StoreBehind { tip, log }),
+        false => Ok(log > tip && !empty),
+    }
+}
+
+/// Opens a chain.
+pub async fn open(
+    runtime: Handle,
+    setup: Setup,
+    application: Arc<dyn Application>,
+) -> Result<Running, EngineError> {
+    check_timing(&setup.timing)?;
+    let peers = setup
+        .peers
+        .iter()
+        .map(multiaddr)
+        .collect::<Result<Vec<_>, _>>()?;
+    let asked = application.clone();
+    let tip = tokio::task::spawn_blocking(move || asked.tip()).await;
+    let tip = tip.map_err(engine_error)??;
+    allowed(setup.faults, &tip.validators).map_err(|e| EngineError::Setup(e.to_owned()))?;
+    let path = setup.directory.join(LOG);
+    let unfinished = begun(path.clone(), tip.height).await?;
+
+    let registry = SharedRegistry::new(Registry::default(), Some(setup.chain.clone()));
+    let metrics = Metrics::register(&registry);
+    let (node, stopped) = spawn_node_actor(metrics.clone())
+        .await
+        .map_err(engine_error)?;
+    let mut actors = Actors {
+        node: node.get_cell(),
+        cells: Vec::new(),
+    };
+    let opened = assemble(
+        Parts {
+            runtime,
+            setup,
+            application,
+            peers,
+            path,
+            registry,
+            metrics,
+            node,
+            stopped,
+        },
+        tip,
+        unfinished,
+        &mut actors,
+    );
+    let opened = opened.await;
+    if opened.is_err() {
+        stop(actors.cells).await;
+    }
+    opened
+}
+
+/// The network of a chain, on which this hub says who it is, and what it is known by there.
+pub(super) async fn opened_network(
+    setup: &Setup,
+    config: NetworkConfig,
+    forms: Forms,
+    registry: SharedRegistry,
+) -> Result<(NetworkRef<Context>, String), EngineError> {
+    let signing = Signing::new(&setup.chain, setup.signer.clone());
+    let address = signing.address();
+    let keypair = Keypair::ed25519_from_bytes(setup.network_key.0).map_err(engine_error)?;
+    let peer_id = keypair.public().to_peer_id();
+    let key = super::context::P256::encode_public_key(&address.0);
+    let proof = signing.sign_validator_proof(key, peer_id.to_bytes()).await;
+    let proof = forms.encode(&proof.map_err(engine_error)?);
+    let proof = proof.map_err(engine_error)?;
+    let name = setup.chain.clone();
+    let identity = NetworkIdentity::new_validator(name, keypair, address.to_string(), proof);
+    let span = tracing::error_span!("consensus", chain = %setup.chain);
+    let network = Network::spawn(identity, config, registry, forms, span);
+    Ok((network.await.map_err(engine_error)?, peer_id.to_string()))
+}
+
+/// What a chain is made of.
+struct Parts {
+    runtime: Handle,
+    setup: Setup,
+    application: Arc<dyn Application>,
+    peers: Vec<Multiaddr>,
+    path: PathBuf,
+    registry: SharedRegistry,
+    metrics: Metrics,
+    node: arc_malachitebft_app::engine::node::NodeRef,
+    stopped: JoinHandle<()>,
+}
+
+/// The actors that run so far.
+struct Actors {
+    node: ActorCell,
+    cells: Vec<ActorCell>,
+}
+
+impl Actors {
+    fn add(&mut self, actor: ActorCell) {
+        actor.link(self.node.clone());
+        self.cells.push(actor);
+    }
+}
+
+async fn assemble(
+    parts: Parts,
+    tip: crate::application::Tip,
+    unfinished: bool,
+    actors: &mut Actors,
+) -> Result<Running, EngineError> {
+    let Parts {
+        runtime,
+        setup,
+        application,
+        peers,
+        path,
+        registry,
+        metrics,
+        node,
+        stopped,
+    } = parts;
+    let values = Arc::new(Values::default());
+    let forms = Forms::new(values.clone(), setup.max_value);
+    let signing = Signing::new(&setup.chain, setup.signer.clone());
+    let address = signing.address();
+    let span = tracing::error_span!("consensus", chain = %setup.chain);
+
+    let config = network_config(&setup, peers)?;
+    let opened = opened_network(&setup, config, forms.clone(), registry.clone());
+    let (network, network_id) = opened.await?;
+    actors.add(network.get_cell());
+    let (heard, listening) = watch::channel(Heard::default());
+    let (ears, _) = Actor::spawn(None, Ears, heard)
+        .await
+        .map_err(engine_error)?;
+    actors.add(ears.get_cell());
+    let subscribe = NetworkMsg::Subscribe(Box::new(ears));
+    network.cast(subscribe).map_err(engine_error)?;
+
+    let wal = spawn_wal_actor(&Context, forms.clone(), &path, &registry, node.clone());
+    let wal = wal.await.map_err(engine_error)?;
+    actors.add(wal.get_cell());
+    let (questions, asked) = mpsc::channel(128);
+    let (host, _) = Actor::spawn(None, Host, questions)
+        .await
+        .map_err(engine_error)?;
+    actors.add(host.get_cell());
+
+    let events = TxEvent::new();
+    let alarms = tokio::spawn(watch_log(events.subscribe(), application.clone()));
+    let port = Arc::new(OutputPort::new());
+    let consensus = Consensus::spawn(
+        Context,
+        ConsensusParams {
+            address,
+            threshold_params: thresholds(setup.faults),
+            value_payload: ValuePayload::ProposalAndParts,
+            enabled: true,
+        },
+        ConsensusConfig::default(),
+        Box::new(signing.clone()),
+        Some(Box::new(signing)),
+        network.clone(),
+        host.clone(),
+        wal,
+        port.clone(),
+        metrics,
+        events,
+        node,
+        span.clone(),
+    );
+    let consensus = consensus.await.map_err(engine_error)?;
+    actors.add(consensus.get_cell());
+    let status = setup.timing.status;
+    let syncing = Syncing::spawn(
+        Context,
+        network.clone(),
+        host,
+        consensus.clone(),
+        SyncParams {
+            status_update_interval: status,
+            request_timeout: setup.timing.request,
+        },
+        forms,
+        sync_config(&setup),
+        sync::Metrics::register(&registry, status),
+        span,
+    );
+    let syncing = syncing.await.map_err(engine_error)?;
+    actors.add(syncing.get_cell());
+    syncing.subscribe_to_port(&port);
+
+    let first = Progress {
+        tip: tip.height,
+        ..Progress::default()
+    };
+    let (progress, watched) = watch::channel(first);
+    let wake = Arc::new(Notify::new());
+    let leaving = Arc::new(AtomicBool::new(false));
+    let died = Died {
+        leaving: leaving.clone(),
+        progress: progress.clone(),
+        application: application.clone(),
+    };
+    let died = tokio::spawn(died.watch(stopped));
+    let fixed = Fixed {
+        name: setup.chain.as_str().into(),
+        address,
+        application,
+        faults: setup.faults,
+        timing: setup.timing,
+        max_value: setup.max_value,
+        network: network.clone(),
+        consensus,
+        values,
+        progress,
+    };
+    let inputs = Inputs {
+        host: asked,
+        heard: listening.clone(),
+        wake: wake.clone(),
+    };
+    let task = Task::new(fixed, tip.height, tip.validators, unfinished);
+    let task = tokio::spawn(task.run(inputs));
+
+    let address = listens(listening).await?;
+    Ok(Running {
+        runtime,
+        progress: watched,
+        wake,
+        network,
+        address,
+        network_id,
+        leaving,
+        actors: std::mem::take(&mut actors.cells),
+        tasks: vec![task, alarms, died],
+    })
+}
+
+/// Where the engine listens, once it does.
+async fn listens(mut heard: watch::Receiver<Heard>) -> Result<SocketAddr, EngineError> {
+    let listening = heard.wait_for(|heard| heard.listening.is_some());
+    let heard = listening.await.map_err(engine_error)?.listening;
+    heard.ok_or_else(|| engine_error("it does not listen"))
+}
+
+/// A log that cannot be replayed makes the engine stop where it is, by design; somebody must hear of it.
+async fn watch_log(mut events: RxEvent<Context>, application: Arc<dyn Application>) {
+    loop {
+        let damage = match events.recv().await {
+            Ok(Event::WalCorrupted(e)) => e.to_string(),
+            Ok(Event::WalReplayError(e)) => e.to_string(),
+            Ok(Event::WalResetError(e)) => e.to_string(),
+            Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        };
+        application.alarm(Alarm::LogDamaged(damage));
+    }
+}
+
+/// An engine that dies by itself is no engine that was stopped.
+struct Died {
+    leaving: Arc<AtomicBool>,
+    progress: watch::Sender<Progress>,
+    application: Arc<dyn Application>,
+}
+
+impl Died {
+    async fn watch(self, stopped: JoinHandle<()>) {
+        let _ = stopped.await;
+        let halted = "the consensus engine has stopped".to_owned();
+        self.progress
+            .send_modify(|progress| progress.halted = Some(halted.clone()));
+        if !self.leaving.load(Ordering::SeqCst) {
+            self.application.alarm(Alarm::Halted(halted));
+        }
+    }
+}
+
+async fn stop(actors: Vec<ActorCell>) {
+    for actor in actors {
+        if actor.stop_and_wait(None, Some(STOPPING)).await.is_err() {
+            let _ = actor.kill_and_wait(Some(STOPPING)).await;
+        }
+    }
+}
+
+impl Running {
+    fn peers(&self, op: PersistentPeersOp) -> Result<(), EngineError> {
+        let network = self.network.clone();
+        wait(&self.runtime, async move {
+            let ask = |reply| NetworkMsg::UpdatePersistentPeers(op, reply);
+            let called = network.call(ask, None).await.map_err(engine_error)?;
+            match called {
+                ractor::rpc::CallResult::Success(result) => result.map_err(engine_error),
+                _ => Err(engine_error("the network is gone")),
+            }
+        })?
+    }
+
+    fn leave(&mut self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.leaving.store(true, Ordering::SeqCst);
+        let actors = std::mem::take(&mut self.actors);
+        let tasks = std::mem::take(&mut self.tasks);
+        async move {
+            stop(actors).await;
+            for task in tasks {
+                let _ = task.await;
+            }
+        }
+    }
+}
+
+impl Chain for Running {
+    fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn network_id(&self) -> &str {
+        &self.network_id
+    }
+
+    fn add_peer(&self, peer: &Peer) -> Result<(), EngineError> {
+        self.peers(PersistentPeersOp::Add(multiaddr(peer)?))
+    }
+
+    fn remove_peer(&self, peer: &Peer) -> Result<(), EngineError> {
+        self.peers(PersistentPeersOp::Remove(multiaddr(peer)?))
+    }
+
+    fn stop(mut self: Box<Self>) {
+        let leaving = self.leave();
+        let _ = wait(&self.runtime, leaving);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let leaving = self.leave();
+        self.runtime.spawn(leaving);
+    }
+}
