@@ -18,6 +18,7 @@ pub mod evidence;
 pub mod hash;
 pub mod merkle;
 pub mod note;
+pub mod quorum;
 pub mod record;
 pub mod rotation;
 pub mod sample;

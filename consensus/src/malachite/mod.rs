@@ -19,6 +19,7 @@ mod assembly_tests;
 #[cfg(test)]
 mod codec_tests;
 #[cfg(test)]
+#[allow(dead_code)]
 #[path = "../../tests/it/ledger.rs"]
 mod ledger;
 #[cfg(test)]

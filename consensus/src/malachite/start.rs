@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -239,7 +240,7 @@ pub async fn open(
     );
     let opened = opened.await;
     if opened.is_err() {
-        stop(actors.cells).await;
+        stop(actors.take()).await;
     }
     opened
 }
@@ -290,6 +291,14 @@ impl Actors {
         actor.link(self.node.clone());
         self.cells.push(actor);
     }
+
+    /// All of them, in the order in which they are stopped. One that has seen its log damaged does not
+    /// stop by itself when the others do.
+    fn take(&mut self) -> Vec<ActorCell> {
+        let mut cells = std::mem::take(&mut self.cells);
+        cells.push(self.node.clone());
+        cells
+    }
 }
 
 async fn assemble(
@@ -337,7 +346,18 @@ async fn assemble(
     actors.add(host.get_cell());
 
     let events = TxEvent::new();
-    let alarms = tokio::spawn(watch_log(events.subscribe(), application.clone()));
+    let (progress, watched) = watch::channel(Progress {
+        tip: tip.height,
+        ..Progress::default()
+    });
+    let leaving = Arc::new(AtomicBool::new(false));
+    let watching = Watching {
+        leaving: leaving.clone(),
+        progress: progress.clone(),
+        application: application.clone(),
+    };
+    let log = tokio::spawn(watching.clone().log(events.subscribe()));
+    let death = tokio::spawn(watching.death(stopped));
     let port = Arc::new(OutputPort::new());
     let consensus = Consensus::spawn(
         Context,
@@ -380,19 +400,7 @@ async fn assemble(
     actors.add(syncing.get_cell());
     syncing.subscribe_to_port(&port);
 
-    let first = Progress {
-        tip: tip.height,
-        ..Progress::default()
-    };
-    let (progress, watched) = watch::channel(first);
     let wake = Arc::new(Notify::new());
-    let leaving = Arc::new(AtomicBool::new(false));
-    let died = Died {
-        leaving: leaving.clone(),
-        progress: progress.clone(),
-        application: application.clone(),
-    };
-    let died = tokio::spawn(died.watch(stopped));
     let fixed = Fixed {
         name: setup.chain.as_str().into(),
         address,
@@ -422,8 +430,8 @@ async fn assemble(
         address,
         network_id,
         leaving,
-        actors: std::mem::take(&mut actors.cells),
-        tasks: vec![task, alarms, died],
+        actors: actors.take(),
+        tasks: vec![task, log, death],
     })
 }
 
@@ -434,33 +442,40 @@ async fn listens(mut heard: watch::Receiver<Heard>) -> Result<SocketAddr, Engine
     heard.ok_or_else(|| engine_error("it does not listen"))
 }
 
-/// A log that cannot be replayed makes the engine stop where it is, by design; somebody must hear of it.
-async fn watch_log(mut events: RxEvent<Context>, application: Arc<dyn Application>) {
-    loop {
-        let damage = match events.recv().await {
-            Ok(Event::WalCorrupted(e)) => e.to_string(),
-            Ok(Event::WalReplayError(e)) => e.to_string(),
-            Ok(Event::WalResetError(e)) => e.to_string(),
-            Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-        };
-        application.alarm(Alarm::LogDamaged(damage));
-    }
-}
-
-/// An engine that dies by itself is no engine that was stopped.
-struct Died {
+/// Waits for what the engine does not come back from.
+#[derive(Clone)]
+struct Watching {
     leaving: Arc<AtomicBool>,
     progress: watch::Sender<Progress>,
     application: Arc<dyn Application>,
 }
 
-impl Died {
-    async fn watch(self, stopped: JoinHandle<()>) {
+impl Watching {
+    /// A log that cannot be replayed makes the engine stop where it is, by design; somebody must hear
+    /// of it.
+    async fn log(self, mut events: RxEvent<Context>) {
+        loop {
+            let damage = match events.recv().await {
+                Ok(Event::WalCorrupted(e)) => e.to_string(),
+                Ok(Event::WalReplayError(e)) => e.to_string(),
+                Ok(Event::WalResetError(e)) => e.to_string(),
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            let halted = format!("the consensus log is damaged: {damage}");
+            self.progress
+                .send_modify(|progress| progress.halted = Some(halted));
+            self.application.alarm(Alarm::LogDamaged(damage));
+        }
+    }
+
+    /// An engine that dies by itself is no engine that was stopped.
+    async fn death(self, stopped: JoinHandle<()>) {
         let _ = stopped.await;
         let halted = "the consensus engine has stopped".to_owned();
-        self.progress
-            .send_modify(|progress| progress.halted = Some(halted.clone()));
+        self.progress.send_modify(|progress| {
+            progress.halted.get_or_insert(halted.clone());
+        });
         if !self.leaving.load(Ordering::SeqCst) {
             self.application.alarm(Alarm::Halted(halted));
         }

@@ -1,8 +1,10 @@
 //! What four hubs have to withstand: one that stops, two that stop, nothing to do.
 
+use crate::ledger::Ledger;
 use crate::site::{CHAIN, Site, validators};
 use bytes::Bytes;
-use weighbridge_consensus::{Certificate, Faults};
+use std::sync::Arc;
+use weighbridge_consensus::{Alarm, Certificate, EngineError, Faults};
 
 fn payload(number: u64) -> Bytes {
     // Of more than one part.
@@ -34,7 +36,7 @@ fn check(site: &Site, payloads: u64) {
         }
         assert_eq!(hub.ledger.recorded().len() as u64, payloads);
         assert!(hub.ledger.evidence.borrow().is_empty());
-        assert_eq!(*hub.ledger.alarms.lock().unwrap(), vec![]);
+        assert_eq!(*hub.ledger.alarms.borrow(), vec![]);
     }
 }
 
@@ -144,4 +146,99 @@ fn one_hub_decides_alone() {
     site.start(0);
     site.wait_tip(2);
     check(&site, 2);
+}
+
+#[test]
+fn a_standby_follows_and_takes_the_place_of_another() {
+    let site = Site::of(5, 4, Faults::Byzantine);
+    site.record(payload(1));
+    site.wait_tip(1);
+    let after = validators(1..5);
+    for hub in &site.hubs {
+        hub.ledger.set_validators(after.clone());
+    }
+    // The set that decides this one was said before; the one after it is decided by the new set.
+    for number in 2..=4 {
+        site.record(payload(number));
+        site.wait_tip(number);
+    }
+    let before = validators(0..4);
+    for hub in &site.hubs {
+        let decided = hub.ledger.decided();
+        let certificate = |height: usize| &decided[height - 1].certificate;
+        for (height, set) in [(2, &before), (3, &after), (4, &after)] {
+            let held = certificate(height).verify(CHAIN, set, Faults::Byzantine);
+            held.unwrap();
+        }
+    }
+    let newcomer = validators([4]).as_slice()[0].key;
+    let signed = |hub: &crate::site::Hub| {
+        let decided = hub.ledger.decided();
+        let mut late = decided
+            .iter()
+            .skip(2)
+            .flat_map(|one| &one.certificate.signatures);
+        late.any(|(key, _)| *key == newcomer)
+    };
+    assert!(site.hubs.iter().any(signed));
+}
+
+#[test]
+fn a_store_that_is_behind_the_log_is_refused() {
+    let mut site = Site::new(1, Faults::Byzantine);
+    for number in 1..=3 {
+        site.record(payload(number));
+        site.wait_tip(number);
+    }
+    site.stop(0);
+    let empty = Ledger::new(Arc::default(), validators([0]));
+    site.hubs[0].ledger = Arc::new(empty);
+    let refused = site.hubs[0].try_open(Faults::Byzantine).err();
+    assert!(matches!(
+        refused,
+        Some(EngineError::StoreBehind { tip: 0, log: 3 })
+    ));
+}
+
+#[test]
+fn a_majority_does_not_decide_among_four() {
+    let mut site = Site::new(4, Faults::Byzantine);
+    site.stop(0);
+    let refused = site.hubs[0].try_open(Faults::Crash).err();
+    assert!(matches!(refused, Some(EngineError::Setup(_))));
+}
+
+#[test]
+fn a_damaged_log_makes_the_hub_hold_still_and_say_so() {
+    let mut site = Site::new(4, Faults::Byzantine);
+    site.record(payload(1));
+    site.wait_tip(1);
+    site.stop(2);
+    site.stop(3);
+    site.record(payload(2));
+    // Two of four: they vote, and nothing comes of it. A vote is in the log before it leaves.
+    let log = site.hubs[0].log();
+    site.wait_progress(0, |progress| progress.deciding == Some(2));
+    site.poll(|| std::fs::metadata(&log).unwrap().len() > 100);
+    site.stop(0);
+    let mut bytes = std::fs::read(&log).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let alarms = site.hubs[0].ledger.alarms.subscribe();
+    site.start(0);
+    site.wait(alarms, |alarms| {
+        alarms
+            .iter()
+            .any(|alarm| matches!(alarm, Alarm::LogDamaged(_)))
+    });
+    site.wait_progress(0, |progress| progress.halted.is_some());
+    assert_eq!(site.hubs[0].ledger.decided().len(), 1);
+    site.stop(0);
+    // The others go on with three.
+    site.start(2);
+    site.start(3);
+    for number in 1..4 {
+        site.wait_progress(number, |progress| progress.tip >= 2);
+    }
 }

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use weighbridge_consensus::{
@@ -40,7 +42,9 @@ pub struct Ledger {
     pub evidence: watch::Sender<Vec<Vec<u8>>>,
     /// The highest slot for which a value was wanted.
     pub asked: watch::Sender<Option<Slot>>,
-    pub alarms: Mutex<Vec<Alarm>>,
+    pub alarms: watch::Sender<Vec<Alarm>>,
+    /// Where a bench has decisions written to, durably.
+    disk: Option<Mutex<File>>,
 }
 
 impl Ledger {
@@ -51,7 +55,16 @@ impl Ledger {
             state: Mutex::default(),
             evidence: watch::Sender::default(),
             asked: watch::Sender::default(),
-            alarms: Mutex::default(),
+            alarms: watch::Sender::default(),
+            disk: None,
+        }
+    }
+
+    /// The same, with every decision on a disk before it counts.
+    pub fn on(self, disk: File) -> Self {
+        Self {
+            disk: Some(Mutex::new(disk)),
+            ..self
         }
     }
 
@@ -117,6 +130,12 @@ impl Application for Ledger {
     fn decide(&self, decided: Decided) -> Result<Validators, Refused> {
         let mut state = self.state.lock().unwrap();
         assert_eq!(decided.certificate.height, state.tip().0 + 1);
+        if let Some(disk) = &self.disk {
+            let mut disk = disk.lock().unwrap();
+            disk.write_all(&decided.bytes).unwrap();
+            disk.write_all(&decided.certificate.to_bytes()).unwrap();
+            disk.sync_data().unwrap();
+        }
         state.recorded.insert(decided.bytes.slice(32..));
         state.decided.push(decided);
         Ok(self.validators.lock().unwrap().clone())
@@ -146,6 +165,6 @@ impl Application for Ledger {
     }
 
     fn alarm(&self, alarm: Alarm) {
-        self.alarms.lock().unwrap().push(alarm);
+        self.alarms.send_modify(|alarms| alarms.push(alarm));
     }
 }

@@ -4,16 +4,16 @@ use super::ledger::{Ledger, Pool};
 use bytes::Bytes;
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use weighbridge_consensus::malachite::Malachite;
 use weighbridge_consensus::{
-    Chain, Engine, Faults, Hash, NetworkKey, Peer, Progress, PublicKey, Refused, Setup, Sign,
-    Signature, Timing, Validator, Validators,
+    Chain, Engine, EngineError, Faults, Hash, NetworkKey, Peer, Progress, PublicKey, Refused,
+    Setup, Sign, Signature, Timing, Validator, Validators,
 };
 use weighbridge_verifier::Suite;
 
@@ -92,6 +92,17 @@ pub struct Site {
 }
 
 impl Hub {
+    /// What is left where the engine has its log.
+    pub fn log(&self) -> PathBuf {
+        self.directory.path().join("consensus.wal")
+    }
+
+    /// Opens its chain as it is, without anybody to talk to.
+    pub fn try_open(&self, faults: Faults) -> Result<Box<dyn Chain>, EngineError> {
+        let setup = setup(self.number, self.directory.path(), vec![], faults);
+        self.engine.open(setup, self.ledger.clone())
+    }
+
     fn open(&mut self, peers: Vec<Peer>, faults: Faults) {
         let setup = setup(self.number, self.directory.path(), peers, faults);
         let chain = self.engine.open(setup, self.ledger.clone()).unwrap();
@@ -113,14 +124,20 @@ impl Site {
     pub fn of(count: usize, voting: usize, faults: Faults) -> Self {
         let pool = Arc::new(Pool::default());
         let set = validators(0..voting);
-        let hub = |number| Hub {
+        let ledgers = (0..count).map(|_| Ledger::new(pool.clone(), set.clone()));
+        Self::with(ledgers.collect(), pool, faults)
+    }
+
+    /// One hub for each of these ledgers.
+    pub fn with(ledgers: Vec<Ledger>, pool: Arc<Pool>, faults: Faults) -> Self {
+        let hub = |(number, ledger)| Hub {
             number,
             engine: Malachite::start(1).unwrap(),
             directory: TempDir::new().unwrap(),
-            ledger: Arc::new(Ledger::new(pool.clone(), set.clone())),
+            ledger: Arc::new(ledger),
             chain: None,
         };
-        let mut hubs: Vec<Hub> = (0..count).map(hub).collect();
+        let mut hubs: Vec<Hub> = ledgers.into_iter().enumerate().map(hub).collect();
         for hub in &mut hubs {
             hub.open(vec![], faults);
         }
@@ -181,6 +198,15 @@ impl Site {
         let waiting = async { tokio::time::timeout(HANGS, of.wait_for(until)).await };
         let waited = self.runtime.block_on(waiting);
         waited.expect("nothing happens any more").unwrap().clone()
+    }
+
+    /// Waits until something holds that no channel shows.
+    pub fn poll(&self, until: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !until() {
+            assert!(started.elapsed() < HANGS, "nothing happens any more");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn wait_progress(&self, number: usize, until: impl Fn(&Progress) -> bool) -> Progress {
