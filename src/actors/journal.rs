@@ -9,7 +9,7 @@ use crate::ledger::act::{Act, ActError, ActSealer, SealedAct};
 use actix::Addr;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -54,8 +54,19 @@ pub struct Journal {
     ledger: Addr<LedgerActor>,
     make: MakeActSealer,
     current: Arc<Mutex<Current>>,
+    /// Answers whose record is durable and that are still being made.
+    answering: Arc<AtomicUsize>,
     /// Nothing is recorded; only a measurement of what recording costs ever sets it.
     muted: Arc<AtomicBool>,
+}
+
+/// An answer that is being made.
+pub struct Answering(Arc<AtomicUsize>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The sealer in use.
@@ -81,6 +92,7 @@ impl Journal {
             ledger,
             make,
             current: Arc::new(Mutex::new(current)),
+            answering: Arc::default(),
             muted: Arc::default(),
         }
     }
@@ -94,22 +106,42 @@ impl Journal {
     /// Records an act and returns the height of its block once it is durable, or within seconds why it
     /// is not.
     pub async fn record(&self, act: &Act<'_>) -> Result<u64, JournalError> {
+        self.record_act(act, false).await
+    }
+
+    /// The same for what is asked often and by many, and is about no machine: while answers are being
+    /// [made](Self::answering), the act waits a moment ([`BlockLimits::company`](super::ledger::BlockLimits::company)) for others, so that a block is written for several.
+    pub async fn record_in_company(&self, act: &Act<'_>) -> Result<u64, JournalError> {
+        let others = self.answering.load(Ordering::Relaxed) > 0;
+        self.record_act(act, others).await
+    }
+
+    /// Says that an answer is being made, until the guard is dropped.
+    pub fn answering(&self) -> Answering {
+        self.answering.fetch_add(1, Ordering::Relaxed);
+        Answering(self.answering.clone())
+    }
+
+    async fn record_act(&self, act: &Act<'_>, in_company: bool) -> Result<u64, JournalError> {
         if self.muted.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        let (sealer, sealed) = self.seal(act)?;
-        let written = timeout(PATIENCE, self.ledger.send(Record(sealed))).await;
-        let written = written.map_err(|_| JournalError::Timeout)?;
-        let height = written.map_err(|_| RecordFault::Stopped)??;
+        let (sealer, act) = self.seal(act)?;
+        let height = self.send(Record { act, in_company }).await?;
         sealer.durable();
         Ok(height)
     }
 
-    /// Records what needs no sealing, or is sealed already, as [`record`](Self::record) does.
-    pub async fn record_as_it_is(&self, act: SealedAct) -> Result<u64, JournalError> {
-        let written = timeout(PATIENCE, self.ledger.send(Record(act))).await;
+    async fn send(&self, record: Record) -> Result<u64, JournalError> {
+        let written = timeout(PATIENCE, self.ledger.send(record)).await;
         let written = written.map_err(|_| JournalError::Timeout)?;
         Ok(written.map_err(|_| RecordFault::Stopped)??)
+    }
+
+    /// Records what needs no sealing, or is sealed already, as [`record`](Self::record) does.
+    pub async fn record_as_it_is(&self, act: SealedAct) -> Result<u64, JournalError> {
+        let in_company = false;
+        self.send(Record { act, in_company }).await
     }
 
     /// Records an act with the next block, however long that takes, and does not wait for it. For what
@@ -190,6 +222,7 @@ mod tests {
             let limits = BlockLimits {
                 records: 10_000,
                 age: Duration::from_secs(3600),
+                company: Duration::from_secs(3600),
             };
             let ledger = LedgerActor::new(ledger, limits, Arc::new(Stats::default()), workers);
             let sealing = Arc::new(SealingKey::generate());
@@ -291,6 +324,28 @@ mod tests {
                 panic!("an act is a message");
             };
             assert!(other.open_act("hub-1", message).is_err());
+        });
+    }
+
+    #[test]
+    fn reads_wait_for_company_only_while_others_are_answered_and_never_hold_up_who_may_not_wait() {
+        System::new().block_on(async {
+            let desk = Desk::new();
+            let details = json!({});
+            let read = act(&details, Response::Accepted);
+            let journal = &desk.journal;
+            // Nobody else: at once.
+            assert_eq!(journal.record_in_company(&read).await, Ok(2));
+            let answering = journal.answering();
+            let three = (0..3).map(|_| journal.record_in_company(&read));
+            let three = futures_util::future::join_all(three);
+            // The ledger hears of the three first; whoever may not wait takes them along.
+            let (three, urgent) = tokio::join!(three, journal.record(&read));
+            assert_eq!(urgent, Ok(3));
+            assert_eq!(three, [Ok(3), Ok(3), Ok(3)]);
+            drop(answering);
+            assert_eq!(journal.record_in_company(&read).await, Ok(4));
+            desk.verified();
         });
     }
 

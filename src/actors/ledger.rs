@@ -30,6 +30,9 @@ pub struct BlockLimits {
     pub records: usize,
     /// This long after its first record arrived.
     pub age: Duration,
+    /// How long an act that may wait for others does so. A block costs as much as a few acts in it (two
+    /// signatures, two writes that are synced), and while others are answered the machine is not idle.
+    pub company: Duration,
 }
 
 impl Default for BlockLimits {
@@ -37,6 +40,7 @@ impl Default for BlockLimits {
         Self {
             records: 64,
             age: Duration::from_millis(100),
+            company: Duration::from_millis(4),
         }
     }
 }
@@ -83,7 +87,13 @@ pub struct Settle {
 /// durable.
 #[derive(Message)]
 #[rtype(result = "Result<u64, RecordFault>")]
-pub struct Record(pub SealedAct);
+pub struct Record {
+    /// The act.
+    pub act: SealedAct,
+    /// Whether it may wait a moment ([`BlockLimits::company`]) for others to share its block with. Who is alone should not ask
+    /// for that, and nobody whose act is about a machine.
+    pub in_company: bool,
+}
 
 /// Record what is looked at first, and comes last in a block that is closed at once: a key that takes the place
 /// of another, key generation centres. Answers with the block's height when it is durable; if it gives
@@ -231,6 +241,8 @@ struct Open {
     settles: Vec<Settle>,
     /// Who waits for an act in it.
     acts: Vec<ActDone>,
+    /// Whether one of them may not wait for others.
+    urgent: bool,
     /// What is looked at first, and comes last.
     last: Option<(Draft, ActDone)>,
 }
@@ -252,7 +264,8 @@ pub struct LedgerActor {
     open: Open,
     /// What is due for a block that the disk refused; the ledger keeps the block.
     refused: Option<Vec<Settle>>,
-    timer: Option<SpawnHandle>,
+    /// When the open block closes or a refused one is tried again, and whether that is for acts.
+    timer: Option<(SpawnHandle, bool)>,
     /// Who waits until nothing is left to write.
     closing: Vec<oneshot::Sender<()>>,
     /// Blocks written since the start.
@@ -340,19 +353,32 @@ impl LedgerActor {
         if self.ledger.is_none() || self.refused.is_some() || self.open.is_empty() {
             return;
         }
-        let waits = !self.open.acts.is_empty() || self.open.last.is_some();
-        if self.open.drafts.len() >= self.limits.records || waits {
-            self.write(ctx);
-        } else if self.timer.is_none() {
-            self.timer = Some(ctx.run_later(self.limits.age, |actor, ctx| {
-                actor.timer = None;
-                actor.write(ctx);
-            }));
+        let urgent = self.open.urgent || self.open.last.is_some();
+        if self.open.drafts.len() >= self.limits.records || urgent {
+            return self.write(ctx);
         }
+        // Acts do not wait as long as batches do, and whichever came first has the timer.
+        let acts = !self.open.acts.is_empty();
+        let age = if acts {
+            self.limits.company.min(self.limits.age)
+        } else {
+            self.limits.age
+        };
+        if let Some((timer, for_acts)) = self.timer {
+            if for_acts || !acts {
+                return;
+            }
+            ctx.cancel_future(timer);
+        }
+        let timer = ctx.run_later(age, |actor, ctx| {
+            actor.timer = None;
+            actor.write(ctx);
+        });
+        self.timer = Some((timer, acts));
     }
 
     fn write(&mut self, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
+        if let Some((timer, _)) = self.timer.take() {
             ctx.cancel_future(timer);
         }
         let Some(mut ledger) = self.ledger.take() else {
@@ -371,6 +397,7 @@ impl LedgerActor {
             settles,
             mut acts,
             last,
+            ..
         } = open;
         if let Some((draft, done)) = last {
             match ledger.takes(&draft, now()) {
@@ -482,10 +509,11 @@ impl LedgerActor {
         answer(waiting, &Err(RecordFault::Pending(reason.clone())));
         self.show(LedgerHealth::Waiting(reason));
         self.refused = Some(settles);
-        self.timer = Some(ctx.run_later(RETRY, |actor, ctx| {
+        let timer = ctx.run_later(RETRY, |actor, ctx| {
             actor.timer = None;
             actor.write(ctx);
-        }));
+        });
+        self.timer = Some((timer, false));
     }
 
     fn answer_asking(&mut self) {
@@ -571,7 +599,11 @@ impl Handler<Append> for LedgerActor {
 impl Handler<Record> for LedgerActor {
     type Result = ResponseFuture<Result<u64, RecordFault>>;
 
-    fn handle(&mut self, Record(act): Record, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        Record { act, in_company }: Record,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
         if self.refused.is_some()
             && let LedgerHealth::Waiting(reason) = &self.status.borrow().health
         {
@@ -586,6 +618,7 @@ impl Handler<Record> for LedgerActor {
         self.open.puts.extend(puts);
         let (done, wait) = oneshot::channel();
         self.open.acts.push(done);
+        self.open.urgent |= !in_company;
         self.schedule(ctx);
         Box::pin(async move { wait.await.unwrap_or(Err(RecordFault::Stopped)) })
     }

@@ -126,6 +126,10 @@ impl Signer for HubKey {
         self.current().sign(message)
     }
 
+    fn sign_preimage(&self, preimage: &[u8]) -> Signature {
+        self.current().sign_preimage(preimage)
+    }
+
     fn successor(&self) -> Option<PublicKey> {
         self.keys.read().next.as_ref().map(|next| next.public_key())
     }

@@ -1,6 +1,7 @@
 //! An id with a signing key.
 
 use super::key_file::{self, KeyFileError};
+use super::quick_p256::QuickP256;
 use super::signer::Signer;
 use super::symmetric::Secret;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
@@ -40,7 +41,10 @@ impl From<PublicKey> for PeerKey {
 }
 
 enum Key {
-    P256(p256::ecdsa::SigningKey),
+    P256 {
+        own: p256::ecdsa::SigningKey,
+        quick: Option<QuickP256>,
+    },
     Sm2 {
         secret: sm2::SecretKey,
         signing: Box<sm2::dsa::SigningKey>,
@@ -80,7 +84,13 @@ impl Identity {
 
     fn p256(id: &str, key: p256::ecdsa::SigningKey) -> Self {
         let point = key.verifying_key().to_sec1_point(true);
-        Self::new(id, Suite::Nist, point.as_bytes(), Key::P256(key))
+        let quick = QuickP256::new(&key);
+        Self::new(
+            id,
+            Suite::Nist,
+            point.as_bytes(),
+            Key::P256 { own: key, quick },
+        )
     }
 
     fn sm2(id: &str, secret: sm2::SecretKey) -> Self {
@@ -149,7 +159,7 @@ impl Identity {
 
     fn link(&self) -> &p256::ecdsa::SigningKey {
         match &self.key {
-            Key::P256(own) => own,
+            Key::P256 { own, .. } => own,
             Key::Sm2 { link, .. } => link,
         }
     }
@@ -157,7 +167,7 @@ impl Identity {
     /// Writes the key to a new file of mode 0600.
     pub fn save(&self, path: &Path) -> Result<(), KeyFileError> {
         let pem = match &self.key {
-            Key::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
+            Key::P256 { own, .. } => own.to_pkcs8_pem(LineEnding::LF),
             Key::Sm2 { secret, .. } => secret.to_pkcs8_pem(LineEnding::LF),
         };
         let pem = pem.map_err(|_| KeyFileError::Form {
@@ -196,8 +206,8 @@ impl Signer for Identity {
 
     fn sign(&self, message: &Hash) -> Signature {
         let signed = match &self.key {
-            Key::P256(key) => {
-                let signature: Result<p256::ecdsa::Signature, _> = key.sign_prehash(&message.0);
+            Key::P256 { own, .. } => {
+                let signature: Result<p256::ecdsa::Signature, _> = own.sign_prehash(&message.0);
                 signature.map(|s| s.normalize_s().to_bytes().into()).ok()
             }
             Key::Sm2 { signing, .. } => {
@@ -212,12 +222,40 @@ impl Signer for Identity {
             None => unreachable!("signing 32 bytes failed"),
         }
     }
+
+    fn sign_preimage(&self, preimage: &[u8]) -> Signature {
+        let quick = match &self.key {
+            Key::P256 { quick, .. } => quick.as_ref().and_then(|quick| quick.sign(preimage)),
+            Key::Sm2 { .. } => None,
+        };
+        quick.unwrap_or_else(|| self.sign(&self.suite().hash(&[preimage])))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use weighbridge_verifier::sha256;
+
+    /// Quick or not, any check takes it, and the other half of the curve's order never stands in it.
+    #[test]
+    fn a_message_is_signed_like_its_hash() {
+        for suite in [Suite::Nist, Suite::Guomi] {
+            let identity = Identity::generate_of(suite, "hub-1");
+            for number in 0u32..200 {
+                let preimage = vec![0xa5; number as usize * 7];
+                let hash = suite.hash(&[&preimage]);
+                let signature = identity.sign_preimage(&preimage);
+                identity.public_key().verify(&hash, &signature).unwrap();
+                let other = suite.hash(&[&preimage, b"."]);
+                assert!(identity.public_key().verify(&other, &signature).is_err());
+                if suite == Suite::Nist {
+                    let signature = p256::ecdsa::Signature::from_slice(&signature.0).unwrap();
+                    assert_eq!(signature.normalize_s(), signature);
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_saved_signs_the_same_and_only_its_owner_reads_it() {

@@ -15,6 +15,7 @@ mod key_file;
 pub mod password;
 pub mod pinned_tls;
 pub mod possession;
+mod quick_p256;
 mod salts;
 pub mod sealing;
 mod sealing_files;

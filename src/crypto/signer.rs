@@ -18,6 +18,13 @@ pub trait Signer: Send + Sync {
     /// Signs a 32-byte message hash; deterministic (RFC 6979), and of ECDSA low-s.
     fn sign(&self, message: &Hash) -> Signature;
 
+    /// Signs the hash of the suite over `preimage`, which any check takes like [`sign`](Self::sign) of it. For
+    /// what is signed often: some keys are quicker with the message than with its hash, and draw a random
+    /// nonce for it.
+    fn sign_preimage(&self, preimage: &[u8]) -> Signature {
+        self.sign(&self.suite().hash(&[preimage]))
+    }
+
     /// The key that is to take the place of its own, if there is one.
     fn successor(&self) -> Option<PublicKey> {
         None

@@ -2,7 +2,8 @@
 
 use super::edges::{Known, gates, strangers};
 use super::plan::plan;
-use super::{DeviceSetup, Hub, HubError, attester_identity, device};
+use super::start::attester_identity;
+use super::{DeviceSetup, Hub, HubError, device};
 use crate::actors::hub::{Adopt, Retire};
 use crate::actors::ledger::{Append, KnownIdentities, RecordedKeys, RecordedSettings};
 use crate::crypto::PeerKey;

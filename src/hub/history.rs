@@ -163,7 +163,7 @@ impl HubHistory {
             details: &details,
             response,
         };
-        let recorded = self.journal.record(&act).await;
+        let recorded = self.journal.record_in_company(&act).await;
         recorded.map_err(|e| HistoryError::NotRecorded(e.to_string()))?;
         if denied.is_none() {
             return Ok(());
@@ -209,6 +209,7 @@ impl HistoryPort for HubHistory {
                 range: (request.from, request.to),
                 workers: self.workers.clone(),
                 turns: self.turns.clone(),
+                journal: self.journal.clone(),
             })
         });
         Ok(open.collect())
@@ -233,6 +234,7 @@ impl HistoryPort for HubHistory {
         self.ready()?;
         let (archive, explorer) = (self.archive.clone(), self.explorer.clone());
         let place = (device.to_owned(), tag.to_owned());
+        let _answering = self.journal.answering();
         let work = move || evidence(&archive, &explorer, (&place.0, &place.1), time);
         let found = turn(&self.turns, &self.workers, work).await?;
         let found = found.map(|evidence| evidence.to_bytes());
@@ -251,6 +253,7 @@ struct OpenTag {
     range: (Nanos, Nanos),
     workers: Workers,
     turns: Arc<Semaphore>,
+    journal: Journal,
 }
 
 #[async_trait]
@@ -262,6 +265,7 @@ impl PastTag for OpenTag {
         limit: usize,
     ) -> Result<PastPage, HistoryError> {
         let (tag, range) = (self.tag.clone(), self.range);
+        let _answering = self.journal.answering();
         let work = move || tag.page(range, direction, after, limit);
         turn(&self.turns, &self.workers, work).await
     }
@@ -277,6 +281,7 @@ impl PastTag for OpenTag {
             Direction::Forward => (time.clamp(low, high), Nanos::MAX),
             Direction::Backward => (Nanos::MIN, time.clamp(low, high)),
         };
+        let _answering = self.journal.answering();
         let work = move || tag.page(range, direction, None, limit);
         Ok(turn(&self.turns, &self.workers, work).await?.samples)
     }

@@ -46,6 +46,7 @@ impl HubBuilder {
             .blocks(BlockLimits {
                 records: config.ledger.max_records,
                 age: Duration::from_millis(config.ledger.max_delay_ms),
+                ..BlockLimits::default()
             });
         if let Some(file) = &config.ledger.escrow {
             builder = builder.escrow(SealingPublicKey::load(file)?);

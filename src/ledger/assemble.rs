@@ -6,7 +6,7 @@ use super::shape::ApplyError;
 use super::state::State;
 use crate::crypto::Signer;
 use crate::model::Nanos;
-use weighbridge_verifier::block::{BLOCK_VERSION, commit_message};
+use weighbridge_verifier::block::{BLOCK_VERSION, commit_preimage};
 use weighbridge_verifier::record::RECORD_VERSION;
 use weighbridge_verifier::{
     Block, BlockHeader, CommitCertificate, CommitSignature, Hash, Record, RecordBody,
@@ -113,7 +113,7 @@ pub fn assemble(
     };
     let signature = CommitSignature {
         validator: signer.id().to_owned(),
-        signature: signer.sign(&commit_message(&header)),
+        signature: signer.sign_preimage(&commit_preimage(&header)),
     };
     let certificate = CommitCertificate {
         signatures: vec![signature],
@@ -148,7 +148,8 @@ fn sign_record(draft: &Draft, state: &State, signer: &dyn Signer, now: Nanos) ->
         content: draft.content.clone(),
         response: draft.response,
     };
-    let hash = body.hash();
-    let signature = signer.sign(&hash);
+    let preimage = body.preimage();
+    let hash = body.suite().hash(&[&preimage]);
+    let signature = signer.sign_preimage(&preimage);
     (Record { body, signature }, hash)
 }

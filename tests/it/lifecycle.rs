@@ -186,6 +186,7 @@ fn the_last_batches_do_not_wait_for_others_to_share_a_block_with() {
         .blocks(BlockLimits {
             records: 1_000_000,
             age: Duration::from_secs(3600),
+            ..BlockLimits::default()
         })
         .device(press.setup("press-1", 5))
         .start()

@@ -73,6 +73,7 @@ impl Site {
             .blocks(BlockLimits {
                 records: 16,
                 age: Duration::from_millis(5),
+                ..BlockLimits::default()
             })
     }
 

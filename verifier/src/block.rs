@@ -177,7 +177,12 @@ pub struct CommitCertificate {
 
 /// What a hub signs to commit a block.
 pub fn commit_message(header: &BlockHeader) -> Hash {
-    header.suite().hash(&[COMMIT_DOMAIN, &header.hash().0])
+    header.suite().hash(&[&commit_preimage(header)])
+}
+
+/// What [`commit_message`] is the hash of.
+pub fn commit_preimage(header: &BlockHeader) -> Vec<u8> {
+    [COMMIT_DOMAIN, &header.hash().0].concat()
 }
 
 /// Why a block or certificate does not hold.

@@ -289,7 +289,12 @@ impl RecordBody {
 
     /// What the hub signs, and what its next record points back to.
     pub fn hash(&self) -> Hash {
-        self.suite().hash(&[RECORD_DOMAIN, &encode(self)])
+        self.suite().hash(&[&self.preimage()])
+    }
+
+    /// What [`hash`](Self::hash) is the hash of.
+    pub fn preimage(&self) -> Vec<u8> {
+        [RECORD_DOMAIN, &encode(self)].concat()
     }
 
     /// The batch this record is about.

@@ -1,0 +1,288 @@
+//! Starts a hub: the data flow on one screen.
+//!
+//! ```text
+//! source ─▶ DeviceActor ─▶ ValidatorActor ─▶ SealerActor ─▶ LedgerActor ─▶ store, head ─▶ settled
+//! ```
+
+use super::actors::Actors;
+use super::builder::{HubBuilder, Storage};
+use super::edges::{Admission, Edges, gates, strangers};
+use super::plan::{Planner, plan};
+use super::readers::KeyMaker;
+use super::threads::Threads;
+use super::{
+    Checkpoints, DeviceSetup, Eraser, Hub, HubError, HubHistory, KeyDesk, Readers, Retainer,
+    access, apply, device, erasure, retention,
+};
+use crate::access::Gate;
+use crate::actors::alarms::recorded_alarm;
+use crate::actors::journal::MakeActSealer;
+use crate::actors::ledger::keys_of;
+use crate::actors::work::Workers;
+use crate::alarms::Alarm;
+use crate::crypto::{HubKey, Signer};
+use crate::ledger::Ledger;
+use crate::ledger::act::ActSealer;
+use crate::ledger::facts::Word;
+use crate::ledger::head::HeadSlot;
+use crate::ledger::history::reader::Archive;
+use crate::ledger::history::rebuild::is_complete;
+use crate::ledger::key_wrap::hub_object;
+use crate::ledger::opening::Opener;
+use crate::ledger::query::Explorer;
+use crate::ledger::store::Store;
+use crate::live_view::LiveView;
+use crate::model::{DeviceId, now};
+use crate::stats::Stats;
+use crate::store::spool::SpoolLimits;
+use crate::store::{BufferedStore, FjallStore, HeadFile};
+use crate::validation::ChartHistory;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use weighbridge_verifier::{IdentityContent, IdentityKind};
+
+impl HubBuilder {
+    /// Opens the ledger and starts everything. Blocking; call it from no async thread.
+    pub fn start(self) -> Result<Hub, HubError> {
+        device::check(&self.devices)?;
+        self.keys.check()?;
+        let threads = Threads::start()?;
+        let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
+        let (store, head, buffer, data) = open_storage(self.storage, self.buffer)?;
+        let sealing = Arc::new(self.keys.sealing);
+        let signing = Arc::new(match self.signing_file {
+            Some(file) => HubKey::in_file(self.keys.signing, &file)?,
+            None => HubKey::new(self.keys.signing),
+        });
+        let signer: Arc<dyn Signer> = signing.clone();
+        let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        // A change of the key that was cut short is on record by now, or came to nothing.
+        signing.settle()?;
+        signing.abandon()?;
+        erasure::resume(&*store);
+        retention::resume(&*store);
+        let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
+        edges.know(&keys_of(&ledger));
+        let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
+        enrol(&mut ledger, &admission, &self.devices)?;
+        let rotations = ledger.rotations().to_vec();
+        let explorer = Explorer::new(store.clone());
+        let checkpoints = self.checkpoint_key.map(|file| {
+            let (store, signer) = (store.clone(), signer.clone());
+            Arc::new(Checkpoints::new(store, signer, file))
+        });
+        let live = LiveView::default();
+        let stats = Arc::new(Stats::default());
+        let history = Arc::new(ChartHistory::default());
+        let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
+        let totals = ledger.state().totals();
+        let stored = totals.accepted + totals.out_of_control;
+        let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
+        let mut access = access::recorded_access(&ledger, &opener)?;
+        let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite())?;
+        let gate = Gate::new(signer.id(), access::with(&access, &escrow)?);
+        let chain = ledger.state().chain().to_owned();
+        let own = sealing.public().clone();
+        let planner = Planner {
+            keys: KeyMaker::new(&chain, own, signer.clone(), gate.clone()),
+            archive: Archive::new(store.clone(), opener.clone()),
+            indexed: indexed.clone(),
+            chain,
+            opener: opener.clone(),
+            signer: signer.clone(),
+            live: live.clone(),
+            history: history.clone(),
+        };
+        let ids: BTreeSet<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
+        let mut plans = Vec::with_capacity(self.devices.len());
+        for device in self.devices {
+            let intake = edges.intake(&device, &admission)?;
+            let recorded = ledger.state().device_settings(&device.id);
+            plans.push(plan(device, recorded, intake, &planner)?);
+        }
+        let gates = gates(plans.iter().map(|plan| &plan.intake));
+        let acts = act_sealers(&planner)?;
+        let machines = access::machines(&gate, ids.iter().map(|id| &**id), admission.ids());
+        let declared = (gate.hub(), &machines, escrow);
+        access::declare(&mut ledger, &acts.1.1, &mut access, declared)?;
+        gate.set(Arc::new(access));
+        let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
+        let recorded = (ledger.tip().height, indexed.clone());
+        let runtime = threads.io.handle();
+        let actors = Actors::start(
+            (ledger, self.blocks, plans),
+            (acts, signer.id(), runtime),
+            alarms,
+            (&stats, &history, &workers),
+            (gate.clone(), &self.access),
+        )?;
+        actors.alarms.forget_all_but(|device| ids.contains(device));
+        let past = HubHistory::start(
+            store.clone(),
+            opener,
+            recorded,
+            (gate.clone(), actors.doors.journal().clone()),
+            workers,
+        );
+        edges.kept_by(&actors.access);
+        edges.admit(admission);
+        edges.introduce(&rotations)?;
+        edges.set_gates(&[], &gates);
+        let (past, planner) = (Arc::new(past), Arc::new(planner));
+        let edges = Arc::new(edges);
+        let changing = Arc::new(tokio::sync::Mutex::new(()));
+        let kept = store.clone();
+        let readers = Readers::new(
+            (store.clone(), runtime.clone(), changing.clone()),
+            (actors.hub.clone(), actors.ledger.clone()),
+            (
+                planner.clone(),
+                gate.clone(),
+                actors.doors.journal().clone(),
+            ),
+        );
+        readers.follow(actors.access.changes());
+        let keys = KeyDesk::new(
+            (signing, planner.chain.clone()),
+            (actors.ledger.clone(), actors.status.clone()),
+            (edges.clone(), changing.clone(), runtime.clone()),
+            (gate.clone(), actors.doors.journal().clone()),
+        );
+        let eraser = Eraser::new(
+            (store, runtime.clone(), changing.clone()),
+            (actors.hub.clone(), actors.ledger.clone()),
+            (past.clone(), planner.clone()),
+            (gate, actors.doors.journal().clone()),
+        );
+        let retainer = self.retention.map(|setup| {
+            Retainer::start(
+                setup,
+                (kept, data),
+                (
+                    signer.id(),
+                    actors.ledger.clone(),
+                    actors.doors.journal().clone(),
+                ),
+                (eraser.turn(), indexed),
+                (actors.committed.subscribe(), stats.clone()),
+                runtime,
+            )
+        });
+        Ok(Hub {
+            retainer,
+            buffer,
+            edges,
+            changing,
+            eraser: Arc::new(eraser),
+            readers,
+            keys: Arc::new(keys),
+            past,
+            id: signer.id().to_owned(),
+            started: now(),
+            live,
+            stats,
+            history,
+            explorer,
+            checkpoints,
+            actors,
+            planner,
+            threads: Some(threads),
+            shutdown_wait: self.shutdown_wait,
+        })
+    }
+}
+
+/// Opens the store, with its buffer before it, and the head beside it.
+fn open_storage(
+    storage: Storage,
+    buffer: Option<(PathBuf, SpoolLimits)>,
+) -> Result<Opened, HubError> {
+    let (store, head, data): (Arc<dyn Store>, Box<dyn HeadSlot>, _) = match storage {
+        Storage::Given(store, head) => (store, head, None),
+        Storage::Directory(data) => {
+            let store = Arc::new(FjallStore::create_or_open(&data)?);
+            (store, Box::new(HeadFile::new(&data)), Some(data))
+        }
+    };
+    let Some((dir, limits)) = buffer else {
+        return Ok((store, head, None, data));
+    };
+    let buffered = Arc::new(BufferedStore::open(store, &dir, limits)?);
+    Ok((buffered.clone(), head, Some(buffered), data))
+}
+
+/// A store, the signed head outside it, what waits for the disk, and the directory of all of it.
+type Opened = (
+    Arc<dyn Store>,
+    Box<dyn HeadSlot>,
+    Option<Arc<BufferedStore>>,
+    Option<PathBuf>,
+);
+
+/// Makes the sealers of what users do, from the first key epoch on that was never used.
+fn act_sealers(planner: &Planner) -> Result<(MakeActSealer, (u64, ActSealer)), HubError> {
+    let object = hub_object(planner.signer.id());
+    let epoch = planner.opener.next_key_epoch(&object);
+    let epoch = epoch.map_err(|source| HubError::Settings {
+        device: object.clone(),
+        source,
+    })?;
+    let keys = planner.keys.clone();
+    let make: MakeActSealer = Arc::new(move |epoch| {
+        let (key, wraps) = keys.make((&object, epoch))?;
+        Ok(ActSealer::new(key, wraps))
+    });
+    let first = make(epoch).map_err(HubError::Journal)?;
+    Ok((make, (epoch, first)))
+}
+
+/// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
+/// read is left out: the verdicts to come say anew what is wrong.
+fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
+    let open = |(object, word): (&String, &Word)| {
+        let details = opener.open_act(&word.hub, &word.message);
+        let alarm = match &details {
+            Ok(details) => recorded_alarm(details),
+            Err(error) => {
+                tracing::error!(object, %error, "a recorded alarm cannot be read");
+                None
+            }
+        };
+        if alarm.is_none() && details.is_ok() {
+            tracing::error!(object, "a recorded alarm was written by another version");
+        }
+        alarm
+    };
+    ledger.state().alarms().iter().filter_map(open).collect()
+}
+
+/// Enrols the edge nodes, and the keys of devices that have one, as far as the ledger does not know them
+/// yet.
+fn enrol(
+    ledger: &mut Ledger,
+    admission: &Admission,
+    devices: &[DeviceSetup],
+) -> Result<(), HubError> {
+    let known = ledger.state().identities().iter();
+    let known = known.map(|(id, k)| (id.clone(), (k.kind, k.key, k.revoked)));
+    let attesters = devices.iter().filter_map(attester_identity);
+    let wanted = admission.identities().chain(attesters);
+    let new = strangers(wanted, &known.collect())?;
+    if !new.is_empty() {
+        let drafts: Vec<_> = new.into_iter().map(apply::enrolment).collect();
+        ledger.append(&drafts, Vec::new(), now())?;
+    }
+    Ok(())
+}
+
+/// Who signs for a device that has a key of its own.
+pub(super) fn attester_identity(device: &DeviceSetup) -> Option<IdentityContent> {
+    let attester = device.attester.as_ref()?;
+    Some(IdentityContent {
+        id: attester.id().to_owned(),
+        kind: IdentityKind::Device,
+        key: Some(attester.public_key()),
+    })
+}
