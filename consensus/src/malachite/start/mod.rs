@@ -1,21 +1,26 @@
-//! Starting and stopping a chain: the engine's actors, ours among them, and what is checked before.
+//! Starting a chain: the engine's actors, ours among them, and what is checked before.
+
+mod running;
+mod settings;
+
+#[cfg(test)]
+pub use settings::{multiaddr, network_config};
 
 use super::actors::{Ears, Heard, Host};
 use super::chain::{Fixed, Inputs, Task, allowed};
-use super::codec::{Forms, MAX_PART};
+use super::codec::Forms;
 use super::context::{Context, core_types};
 use super::signing::Signing;
 use super::values::Values;
-use super::wait;
-use crate::application::{Alarm, Application};
-use crate::engine::{Chain, EngineError, Faults, Peer, Progress, Setup, Timing};
-use crate::malachite::codec::MAX_DECISIONS;
+use crate::application::{Application, Tip};
+use crate::engine::{EngineError, Progress, Setup};
 use arc_malachitebft_app::config::ConsensusConfig;
 use arc_malachitebft_app::consensus::ValuePayload;
 use arc_malachitebft_app::engine::consensus::{Consensus, ConsensusParams};
-use arc_malachitebft_app::engine::network::{Network, NetworkMsg, NetworkRef, PersistentPeersOp};
+use arc_malachitebft_app::engine::network::{Network, NetworkMsg, NetworkRef};
+use arc_malachitebft_app::engine::node::NodeRef;
 use arc_malachitebft_app::engine::sync::{Params as SyncParams, Sync as Syncing};
-use arc_malachitebft_app::engine::util::events::{Event, RxEvent, TxEvent};
+use arc_malachitebft_app::engine::util::events::TxEvent;
 use arc_malachitebft_app::engine::util::output_port::{OutputPort, OutputPortSubscriberTrait};
 use arc_malachitebft_app::metrics::{Metrics, Registry, SharedRegistry};
 use arc_malachitebft_app::net::Multiaddr;
@@ -23,67 +28,27 @@ use arc_malachitebft_app::spawn::{spawn_node_actor, spawn_wal_actor};
 use arc_malachitebft_app::types::Keypair;
 use arc_malachitebft_app::types::codec::Codec;
 use arc_malachitebft_app::wal::Log;
-use arc_malachitebft_network::{
-    BootstrapProtocol, ChannelNames, Config as NetworkConfig, DiscoveryConfig, GossipSubConfig,
-    NetworkIdentity, ProtocolNames, PubSubMaxSizePerTopic, PubSubProtocol, Selector,
-    TransportProtocol,
-};
+use arc_malachitebft_network::{Config as NetworkConfig, NetworkIdentity};
 use arc_malachitebft_signing::Signer;
 use arc_malachitebft_sync as sync;
-use core_types::{SigningScheme, ThresholdParam, ThresholdParams};
+use core_types::SigningScheme;
 use ractor::{Actor, ActorCell};
+use running::{Running, Watching, stop};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 const LOG: &str = "consensus.wal";
 /// How long a log that another chain of this process has just left may stay locked.
 const LOG_LOCKED: Duration = Duration::from_secs(5);
-/// How long an actor has for stopping before it is stopped in the middle.
-const STOPPING: Duration = Duration::from_secs(2);
-/// What a message of the network may have around a value or a part.
-const AROUND: usize = 64 << 10;
 
 fn engine_error(reason: impl ToString) -> EngineError {
     EngineError::Engine(reason.to_string())
-}
-
-/// A running chain.
-pub struct Running {
-    runtime: Handle,
-    progress: watch::Receiver<Progress>,
-    wake: Arc<Notify>,
-    network: NetworkRef<Context>,
-    address: SocketAddr,
-    network_id: String,
-    /// Somebody wants it to stop.
-    leaving: Arc<AtomicBool>,
-    /// In the order in which they are stopped.
-    actors: Vec<ActorCell>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-pub(super) fn multiaddr(peer: &Peer) -> Result<Multiaddr, EngineError> {
-    let ip = match peer.address.ip() {
-        std::net::IpAddr::V4(ip) => format!("/ip4/{ip}"),
-        std::net::IpAddr::V6(ip) => format!("/ip6/{ip}"),
-    };
-    let text = format!("{ip}/tcp/{}/p2p/{}", peer.address.port(), peer.id);
-    let parsed = text.parse::<Multiaddr>();
-    parsed.map_err(|e| EngineError::Setup(format!("the peer {peer:?} cannot be reached: {e}")))
-}
-
-fn listen(address: SocketAddr) -> Result<Multiaddr, EngineError> {
-    let kind = if address.is_ipv4() { "ip4" } else { "ip6" };
-    let text = format!("/{kind}/{}/tcp/{}", address.ip(), address.port());
-    let parsed = text.parse::<Multiaddr>();
-    parsed.map_err(|e| EngineError::Setup(format!("cannot listen on {address}: {e}")))
 }
 
 /// What of the log matters before the engine has it: its height, and whether anything is in it.
@@ -108,81 +73,6 @@ fn look_at_log(path: &Path) -> Result<(u64, bool), EngineError> {
     }
 }
 
-pub(super) fn network_config(
-    setup: &Setup,
-    peers: Vec<Multiaddr>,
-) -> Result<NetworkConfig, EngineError> {
-    Ok(NetworkConfig {
-        listen_addr: listen(setup.listen)?,
-        persistent_peers: peers,
-        persistent_peers_only: true,
-        discovery: DiscoveryConfig {
-            enabled: false,
-            persistent_peers_only: true,
-            bootstrap_protocol: BootstrapProtocol::Full,
-            selector: Selector::Random,
-            // Hubs behind one address are normal, above all on a bench; who is no hub is not let in.
-            max_connections_per_ip: 4 * crate::validators::MAX_VALIDATORS,
-            ip_throttle_duration: Duration::ZERO,
-            // A hub may be off for as long as it likes.
-            dial_max_retries: usize::MAX,
-            ..DiscoveryConfig::default()
-        },
-        idle_connection_timeout: Duration::from_secs(15 * 60),
-        transport: TransportProtocol::Tcp,
-        gossipsub: GossipSubConfig::default(),
-        // Everybody is connected to everybody: what is sent goes to all, once.
-        pubsub_protocol: PubSubProtocol::Broadcast,
-        channel_names: ChannelNames::default(),
-        rpc_max_size: response_size(setup.max_value),
-        pubsub_max_size: MAX_PART + AROUND,
-        pubsub_max_size_per_topic: PubSubMaxSizePerTopic::default(),
-        sync_request_timeout: setup.timing.request,
-        sync_max_request_size: AROUND,
-        sync_parallel_requests: 5,
-        enable_consensus: true,
-        enable_sync: true,
-        protocol_names: ProtocolNames::default(),
-    })
-}
-
-/// The longest answer to a hub that catches up.
-fn response_size(max_value: usize) -> usize {
-    4 * max_value + MAX_DECISIONS * AROUND
-}
-
-fn sync_config(setup: &Setup) -> sync::Config {
-    sync::Config::default()
-        .with_request_timeout(setup.timing.request)
-        .with_max_request_size(AROUND)
-        .with_max_response_size(response_size(setup.max_value))
-        .with_batch_size(20)
-}
-
-fn thresholds(faults: Faults) -> ThresholdParams {
-    match faults {
-        Faults::Byzantine => ThresholdParams::default(),
-        Faults::Crash => ThresholdParams {
-            quorum: ThresholdParam::new(1, 2),
-            honest: ThresholdParam::new(0, 1),
-        },
-    }
-}
-
-fn check_timing(timing: &Timing) -> Result<(), EngineError> {
-    let zero = [
-        timing.propose,
-        timing.vote,
-        timing.longest,
-        timing.status,
-        timing.request,
-    ];
-    match zero.iter().any(Duration::is_zero) {
-        true => Err(EngineError::Setup("a time limit of zero".to_owned())),
-        false => Ok(()),
-    }
-}
-
 /// Whether the store and the log are of one history, and whether the log says that the next height was
 /// begun.
 async fn begun(path: PathBuf, tip: u64) -> Result<bool, EngineError> {
@@ -200,11 +90,11 @@ pub async fn open(
     setup: Setup,
     application: Arc<dyn Application>,
 ) -> Result<Running, EngineError> {
-    check_timing(&setup.timing)?;
+    settings::check_timing(&setup.timing)?;
     let peers = setup
         .peers
         .iter()
-        .map(multiaddr)
+        .map(settings::multiaddr)
         .collect::<Result<Vec<_>, _>>()?;
     let asked = application.clone();
     let tip = tokio::task::spawn_blocking(move || asked.tip()).await;
@@ -276,7 +166,7 @@ struct Parts {
     path: PathBuf,
     registry: SharedRegistry,
     metrics: Metrics,
-    node: arc_malachitebft_app::engine::node::NodeRef,
+    node: NodeRef,
     stopped: JoinHandle<()>,
 }
 
@@ -303,7 +193,7 @@ impl Actors {
 
 async fn assemble(
     parts: Parts,
-    tip: crate::application::Tip,
+    tip: Tip,
     unfinished: bool,
     actors: &mut Actors,
 ) -> Result<Running, EngineError> {
@@ -324,7 +214,7 @@ async fn assemble(
     let address = signing.address();
     let span = tracing::error_span!("consensus", chain = %setup.chain);
 
-    let config = network_config(&setup, peers)?;
+    let config = settings::network_config(&setup, peers)?;
     let opened = opened_network(&setup, config, forms.clone(), registry.clone());
     let (network, network_id) = opened.await?;
     actors.add(network.get_cell());
@@ -363,7 +253,7 @@ async fn assemble(
         Context,
         ConsensusParams {
             address,
-            threshold_params: thresholds(setup.faults),
+            threshold_params: settings::thresholds(setup.faults),
             value_payload: ValuePayload::ProposalAndParts,
             enabled: true,
         },
@@ -392,7 +282,7 @@ async fn assemble(
             request_timeout: setup.timing.request,
         },
         forms,
-        sync_config(&setup),
+        settings::sync_config(&setup),
         sync::Metrics::register(&registry, status),
         span,
     );
@@ -440,116 +330,4 @@ async fn listens(mut heard: watch::Receiver<Heard>) -> Result<SocketAddr, Engine
     let listening = heard.wait_for(|heard| heard.listening.is_some());
     let heard = listening.await.map_err(engine_error)?.listening;
     heard.ok_or_else(|| engine_error("it does not listen"))
-}
-
-/// Waits for what the engine does not come back from.
-#[derive(Clone)]
-struct Watching {
-    leaving: Arc<AtomicBool>,
-    progress: watch::Sender<Progress>,
-    application: Arc<dyn Application>,
-}
-
-impl Watching {
-    /// A log that cannot be replayed makes the engine stop where it is, by design; somebody must hear
-    /// of it.
-    async fn log(self, mut events: RxEvent<Context>) {
-        loop {
-            let damage = match events.recv().await {
-                Ok(Event::WalCorrupted(e)) => e.to_string(),
-                Ok(Event::WalReplayError(e)) => e.to_string(),
-                Ok(Event::WalResetError(e)) => e.to_string(),
-                Ok(_) | Err(RecvError::Lagged(_)) => continue,
-                Err(RecvError::Closed) => return,
-            };
-            let halted = format!("the consensus log is damaged: {damage}");
-            self.progress
-                .send_modify(|progress| progress.halted = Some(halted));
-            self.application.alarm(Alarm::LogDamaged(damage));
-        }
-    }
-
-    /// An engine that dies by itself is no engine that was stopped.
-    async fn death(self, stopped: JoinHandle<()>) {
-        let _ = stopped.await;
-        let halted = "the consensus engine has stopped".to_owned();
-        self.progress.send_modify(|progress| {
-            progress.halted.get_or_insert(halted.clone());
-        });
-        if !self.leaving.load(Ordering::SeqCst) {
-            self.application.alarm(Alarm::Halted(halted));
-        }
-    }
-}
-
-async fn stop(actors: Vec<ActorCell>) {
-    for actor in actors {
-        if actor.stop_and_wait(None, Some(STOPPING)).await.is_err() {
-            let _ = actor.kill_and_wait(Some(STOPPING)).await;
-        }
-    }
-}
-
-impl Running {
-    fn peers(&self, op: PersistentPeersOp) -> Result<(), EngineError> {
-        let network = self.network.clone();
-        wait(&self.runtime, async move {
-            let ask = |reply| NetworkMsg::UpdatePersistentPeers(op, reply);
-            let called = network.call(ask, None).await.map_err(engine_error)?;
-            match called {
-                ractor::rpc::CallResult::Success(result) => result.map_err(engine_error),
-                _ => Err(engine_error("the network is gone")),
-            }
-        })?
-    }
-
-    fn leave(&mut self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.leaving.store(true, Ordering::SeqCst);
-        let actors = std::mem::take(&mut self.actors);
-        let tasks = std::mem::take(&mut self.tasks);
-        async move {
-            stop(actors).await;
-            for task in tasks {
-                let _ = task.await;
-            }
-        }
-    }
-}
-
-impl Chain for Running {
-    fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn network_id(&self) -> &str {
-        &self.network_id
-    }
-
-    fn add_peer(&self, peer: &Peer) -> Result<(), EngineError> {
-        self.peers(PersistentPeersOp::Add(multiaddr(peer)?))
-    }
-
-    fn remove_peer(&self, peer: &Peer) -> Result<(), EngineError> {
-        self.peers(PersistentPeersOp::Remove(multiaddr(peer)?))
-    }
-
-    fn stop(mut self: Box<Self>) {
-        let leaving = self.leave();
-        let _ = wait(&self.runtime, leaving);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let leaving = self.leave();
-        self.runtime.spawn(leaving);
-    }
 }
