@@ -2,22 +2,13 @@
 """A second verifier of Weighbridge's evidence files, written apart from the first one.
 
     verify.py FILE [--trust KEY|KEYFILE]...
-    verify.py --stream [--trust KEY|KEYFILE]...
 
-It does suite `nist` only: evidence of a chain of suite `guomi` (SM2, SM3) names it, and is refused here with
-those words; `weighbridge verify` and `weighbridge-verify` do both.
-
-It needs Python 3.10 and `pip install cryptography`, and must say of every file of suite `nist` what `weighbridge
-verify` says. The verdict is the last line; exit codes: 0 proven, 1 not, 2 wrong command line. With --stream standard
-input holds many files, each behind its length (4 bytes, big-endian), and every verdict is a line.
-
-How to read it: a *form* is a function that takes what JSON gave, refuses what is not that form, and returns
-the bytes that are hashed (borsh: integers little-endian, a u32 length before texts and lists, one byte before
-an option and for a choice). docs/evidence.md says what the fields mean.
+It needs Python 3.10 and `pip install cryptography`, and must say of every file of suite `nist` and version 2 what
+`weighbridge verify` says; others it refuses by name. The verdict is the last line; exit codes: 0 proven, 1 not, 2 wrong
+command line. docs/evidence.md says what the fields mean.
 """
 
 import argparse
-import copy
 import hashlib
 import json
 import re
@@ -31,302 +22,222 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 MAX_BYTES = 16 << 20
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256's group
-
-
-class Wrong(Exception):
-    """Why the evidence does not hold."""
-
+GUOMI = "1"  # what a key of the other suite begins with
 
 def need(holds, why):
     if not holds:
-        raise Wrong(why)
+        raise ValueError(why)
 
+# -- Forms. A form refuses what JSON gave if it is not of that form, and else returns the bytes of it that are hashed
+# (borsh: integers little-endian, a u32 length before texts and lists, one byte before an option and for a choice).
 
-def sha256(*parts):
-    return hashlib.sha256(b"".join(parts)).digest()
+def form(name, fits, encode):
+    def encoded(value):
+        if not fits(value):
+            raise ValueError(f"{value!r:.99} is not {name}")
+        return encode(value)
+    return encoded
 
-
-# -- forms
-
-
-def number(bits):  # a JSON number
-    def form(value):
-        need(type(value) is int and 0 <= value < 1 << bits, f"{value!r} is no u{bits}")
-        return value.to_bytes(bits // 8, "little")
-    return form
-
-
-def decimal(signed):  # 64 bits, as a string of decimal digits
-    def form(value):
-        need(type(value) is str and re.fullmatch(r"0|-?[1-9][0-9]{0,19}", value), f"{value!r} is no integer")
-        low, high = (-(1 << 63), 1 << 63) if signed else (0, 1 << 64)
-        need(low <= int(value) < high, f"{value} is out of range")
-        return int(value).to_bytes(8, "little", signed=signed)
-    return form
-
-
-def digits(size=None):  # lower-case hexadecimal, of so many bytes
-    def form(value):
-        need(type(value) is str and re.fullmatch(r"([0-9a-f]{2})*", value), f"{value!r} is not hexadecimal")
-        need(size is None or len(value) == 2 * size, f"{value!r} is not {size} bytes")
-        return bytes.fromhex(value)
-    return form
-
-
-def text(value):
-    need(type(value) is str, f"{value!r} is no text")
-    return struct.pack("<I", len(value.encode())) + value.encode()
-
-
-def boolean(value):
-    need(type(value) is bool, f"{value!r} is no bool")
-    return bytes([value])
-
-
-def several(form):
-    def of(value):
-        need(type(value) is list, f"{value!r:.99} is no list")
-        return struct.pack("<I", len(value)) + b"".join(map(form, value))
-    return of
-
-
-def option(form):
-    return lambda value: b"\0" if value is None else b"\1" + form(value)
-
-
-def choice(*names):
-    def form(value):
-        need(type(value) is str and value in names, f"{value!r:.99} is none of {names}")
-        return bytes([names.index(value)])
-    return form
-
+# The kinds of forms: in words, what fits, and its bytes.
+number = lambda bits: form(f"a u{bits}", lambda v: type(v) is int and 0 <= v < 1 << bits,
+                           lambda v: v.to_bytes(bits // 8, "little"))
+written = lambda pattern, encode=bytes.fromhex: form(f"written as {pattern}",
+                                                     lambda v: type(v) is str and re.fullmatch(pattern, v), encode)
+digits = written("0|-?[1-9][0-9]{0,19}", int)
+decimal = lambda low, high: form(f"from {low} to {high}", lambda v: low <= digits(v) <= high,
+                                 lambda v: int(v).to_bytes(8, "little", signed=low < 0))
+choice = lambda *names: form(f"one of {names}", lambda v: type(v) is str and v in names,
+                             lambda v: bytes([names.index(v)]))
+option = lambda inner: lambda v: b"\0" if v is None else b"\1" + inner(v)
+several = lambda inner: form("a list", lambda v: type(v) is list, lambda v: U32(len(v)) + b"".join(map(inner, v)))
+fields = lambda **forms: form(f"an object of {list(forms)}", lambda v: type(v) is dict and list(v) == list(forms),
+                              lambda v: b"".join(inner(v[name]) for name, inner in forms.items()))
 
 def one_of(**forms):  # an object with one field, whose name says which
-    def form(value):
-        need(type(value) is dict and len(value) == 1 and list(value)[0] in forms, f"{value!r:.99}: which one?")
-        name, inner = next(iter(value.items()))
+    def encode(value):
+        (name, inner), = value.items()
         return bytes([list(forms).index(name)]) + forms[name](inner)
-    return form
+    return form(f"one of {list(forms)}", lambda v: type(v) is dict and len(v) == 1 and set(v) <= set(forms), encode)
 
-
-def fields(**forms):
-    def form(value):
-        need(type(value) is dict and list(value) == list(forms), f"{value!r:.99} has not the fields {list(forms)}")
-        return b"".join(forms[name](value[name]) for name in forms)
-    return form
-
-
-U8, U32, U64, I64, HASH, KEY, SIGNATURE = number(8), number(32), decimal(False), decimal(True), *map(digits, (32, 33, 64))
-F64 = lambda value: digits(8)(value)[::-1]  # its bits, the sign first
-VALUE = one_of(bool=boolean, i64=I64, u64=U64, f64=F64, text=lambda v: text(v)[4:], bytes=digits())  # no length in a leaf
-VALIDATORS = fields(validators=several(fields(id=text, key=KEY)), threshold=U32)
-HEADER = fields(version=U8, chain=text, height=U64, previous_hash=HASH, time=I64, record_count=U32,
-                merkle_root=HASH, state_hash=HASH, validators_hash=HASH, proposer=text)
+U8, U32, U64, I64 = number(8), number(32), decimal(0, 2**64 - 1), decimal(-(2**63), 2**63 - 1)
+BOOL = form("true or false", lambda v: type(v) is bool, lambda v: bytes([v]))
+TEXT = form("text", lambda v: type(v) is str, lambda v: U32(len(v.encode())) + v.encode())
+BYTES, SALT, HASH, SIGNATURE = (written("([0-9a-f]{2})" + count) for count in ("*", "{16}", "{32}", "{64}"))
+KEY = form("a key of suite nist", lambda v: written("[0-9a-f]{66}")(v) and v[0] != GUOMI, bytes.fromhex)
+F64 = written("[0-9a-f]{16}", lambda v: bytes.fromhex(v)[::-1])  # its bits, the sign first
+VALUE = one_of(bool=BOOL, i64=I64, u64=U64, f64=F64, text=lambda v: TEXT(v)[4:], bytes=BYTES)  # no length in a leaf
+VALIDATORS = fields(validators=several(fields(id=TEXT, key=KEY)), threshold=U32)
+HEADER = fields(version=U8, chain=TEXT, height=U64, previous_hash=HASH, time=I64, record_count=U32, merkle_root=HASH,
+                state_hash=HASH, validators_hash=HASH, proposer=TEXT)
 SEALED = fields(hash=HASH, length=U64, key_epoch=U64)
-BATCH = fields(device=text, epoch=U64, sequence=U64, samples=U32, grade=U8, inner_root=HASH, sealed=option(SEALED),
-               verdict=fields(**{"class": choice("accepted", "out_of_control", "invalid"), "chart": text, "rule": text}),
-               judged_by=HASH, attester=option(fields(key=KEY, signature=SIGNATURE)))
-IDENTITY = fields(id=text, kind=choice("hub", "edge", "device", "user"), key=option(KEY))
-CONTENT = one_of(batch=BATCH, document=fields(kind=text, version=U64, commitment=HASH, sealed=SEALED), identity=IDENTITY,
-                 commitment=HASH, message=fields(kind=text, commitment=HASH, sealed=SEALED),
+ATTESTED = dict(device=TEXT, epoch=U64, sequence=U64, samples=U32, grade=U8, inner_root=HASH)
+VERDICT = {"class": choice("accepted", "out_of_control", "invalid"), "chart": TEXT, "rule": TEXT}
+BATCH = fields(**ATTESTED, sealed=option(SEALED), verdict=fields(**VERDICT), judged_by=HASH,
+               attester=option(fields(key=KEY, signature=SIGNATURE)))
+IDENTITY = fields(id=TEXT, kind=choice("hub", "edge", "device", "user"), key=option(KEY))
+CONTENT = one_of(batch=BATCH, document=fields(kind=TEXT, version=U64, commitment=HASH, sealed=SEALED),
+                 identity=IDENTITY, commitment=HASH, message=fields(kind=TEXT, commitment=HASH, sealed=SEALED),
                  rotation=fields(identity=IDENTITY, replaces=KEY, proof=SIGNATURE, consent=option(SIGNATURE)))
 ACTION = choice("enrol", "revoke", "configure", "store", "read", "control", "grant", "release", "refuse", "session",
                 "summary", "exchange", "membership", "erase", "acknowledge", "alarm")
-BODY = fields(version=U8, chain=text, hub=text, sequence=U64, previous=HASH, time=I64, subject=text, action=ACTION,
-              object=text, permit=option(HASH), content=CONTENT, response=choice("accepted", "refused"))
+BODY = fields(version=U8, chain=TEXT, hub=TEXT, sequence=U64, previous=HASH, time=I64, subject=TEXT, action=ACTION,
+              object=TEXT, permit=option(HASH), content=CONTENT, response=choice("accepted", "refused"))
 RECORD = fields(body=BODY, signature=SIGNATURE)
-SAMPLE = fields(position=U32, tag=text, index=U32, time=I64, value=VALUE, quality=U32, salt=digits(16))
-PROVEN_RECORD = fields(position=U32, record=RECORD, samples=several(SAMPLE), path=several(HASH),
-                       opened=option(fields(salt=digits(16), content=digits())))
-CERTIFICATE = fields(signatures=several(fields(validator=text, signature=SIGNATURE)))
-BLOCK = fields(header=HEADER, certificate=CERTIFICATE, records=several(PROVEN_RECORD), path=several(HASH))
+SAMPLE = fields(position=U32, tag=TEXT, index=U32, time=I64, value=VALUE, quality=U32, salt=SALT)
+SHOWN = fields(position=U32, record=RECORD, samples=several(SAMPLE), path=several(HASH),
+               opened=option(fields(salt=SALT, content=BYTES)))
+CERTIFICATE = fields(signatures=several(fields(validator=TEXT, signature=SIGNATURE)))
+BLOCK = fields(header=HEADER, certificate=CERTIFICATE, records=several(SHOWN), path=several(HASH))
 FILE = fields(format=choice("weighbridge-evidence/2"), validators=VALIDATORS, blocks=several(BLOCK))
-
 
 def read(data):
     need(len(data) <= MAX_BYTES, "the file is too long")
+    need(not data.startswith(b"WBEV\1"), "this program does version 2 only, and the file is of version 1")
     evidence = json.loads(data.decode())
     # JSON has many ways to write the same; a file has one.
-    written = json.dumps(evidence, ensure_ascii=False, separators=(",", ":")) + "\n"
-    need(written.encode() == data, "the file is not in the one form of an evidence file")
+    canonical = json.dumps(evidence, ensure_ascii=False, separators=(",", ":")) + "\n"
+    need(canonical.encode() == data, "the file is not in the one form of an evidence file")
     suite = evidence.get("suite", "nist") if type(evidence) is dict else "nist"
     need(suite == "nist", f"this program does suite nist only, and the file is of suite {suite!r:.20}")
     FILE(evidence)
     return evidence
 
+# -- Hashes, trees, signatures.
 
-# -- hashes, trees, signatures
+sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
+tagged = lambda what, *parts: sha256(f"weighbridge/{what}/v1\0".encode(), *parts)
+block_hash = lambda header: tagged("header", HEADER(header))
 
+def sample_leaf(device, sample):
+    tag = sha256(struct.pack("<Q", len(device.encode())), device.encode(), sample["tag"].encode())
+    head = SALT(sample["salt"]) + U32(sample["index"]) + I64(sample["time"]) + U32(sample["quality"])
+    return sha256(b"\0", tag, bytes(31), head, VALUE(sample["value"]))
 
 def root(known, size, path):
     """Root of an RFC 6962 tree of `size` leaves, of which `known` are (position, hash), with the siblings `path`."""
-    need(known and all(a[0] < b[0] for a, b in zip(known, known[1:])) and known[-1][0] < size, "positions")
-    path, last = [bytes.fromhex(h) for h in path][::-1], size - 1
+    need(known and all(a[0] < b[0] for a, b in zip(known, known[1:])) and known[-1][0] < size, "positions out of order")
+    nodes, siblings, last = dict(known), map(HASH, path), size - 1
     while last > 0:
-        above, nodes = [], known[::-1]
-        while nodes:
-            at, node = nodes.pop()
-            if at % 2:
-                need(path, "the path is too short")
-                node = sha256(b"\1", path.pop(), node)
-            elif at < last:  # else it is the odd one at the end, and goes up as it is
-                known_sibling = nodes and nodes[-1][0] == at + 1
-                need(known_sibling or path, "the path is too short")
-                node = sha256(b"\1", node, nodes.pop()[1] if known_sibling else path.pop())
-            above.append((at // 2, node))
-        known, last = above, last // 2
-    need(not path, "the path is too long")
-    return known[0][1]
-
+        above = {}
+        for left in sorted({at - at % 2 for at in nodes}):
+            pair = [nodes[at] if at in nodes else next(siblings, None) for at in (left, left + 1) if at <= last]
+            need(None not in pair, "the path is too short")
+            above[left // 2] = sha256(b"\1", *pair) if len(pair) == 2 else pair[0]  # the odd one goes up as it is
+        nodes, last = above, last // 2
+    need(next(siblings, None) is None, "the path is too long")
+    return nodes[0].hex()
 
 def check_signature(key, message, signature):
     r, s = int(signature[:64], 16), int(signature[64:], 16)
     need(0 < r < ORDER and 0 < s <= ORDER // 2, "the signature is malformed or not in low-s form")
     need(key[:2] in ("02", "03"), "the public key is not a compressed point")
-    try:
-        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(key))
-        encoded = utils.encode_dss_signature(r, s)
-        point.verify(encoded, message, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-    except (InvalidSignature, ValueError) as error:
-        raise Wrong("a signature does not match its key and content") from error
+    point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), KEY(key))
+    point.verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
 
-
-def block_hash(header):
-    return sha256(b"weighbridge/header/v1\0", HEADER(header))
-
-
-def sample_leaf(device, sample):
-    name = sha256(struct.pack("<Q", len(device.encode())), device.encode(), sample["tag"].encode())
-    head = bytes.fromhex(sample["salt"]) + U32(sample["index"]) + I64(sample["time"]) + U32(sample["quality"])
-    return sha256(b"\0", name, bytes(31), head, VALUE(sample["value"]))
-
-
-# -- the evidence
-
+# -- The evidence. `hubs` are the keys of those that sign, by id; `believed` those keys that are trusted, or follow one.
 
 def check_record(shown, header, hubs):
+    """The hubs from this record on: in a rotation a hub says which key it has for what comes after."""
     body, content = shown["record"]["body"], shown["record"]["body"]["content"]
     need(body["version"] == 1, "a record of an unknown version")
     need(body["chain"] == header["chain"], "a record of another chain")
     need(int(body["time"]) <= int(header["time"]), "a record younger than its block")
     need(body["hub"] in hubs, "a record of a hub that is not in the set")
-    message = sha256(b"weighbridge/record/v1\0", BODY(body))
-    check_signature(hubs[body["hub"]], message, shown["record"]["signature"])
-    batch = content.get("batch")
+    check_signature(hubs[body["hub"]], tagged("record", BODY(body)), shown["record"]["signature"])
+    batch, rotation, opened = content.get("batch"), content.get("rotation"), shown["opened"]
     if batch and batch["attester"]:
-        said = (text(batch["device"]) + U64(batch["epoch"]) + U64(batch["sequence"]) + U32(batch["samples"])
-                + U8(batch["grade"]) + HASH(batch["inner_root"]))
-        message = sha256(b"weighbridge/attestation/v1\0", said)
+        message = tagged("attestation", *(encoded(batch[name]) for name, encoded in ATTESTED.items()))
         check_signature(batch["attester"]["key"], message, batch["attester"]["signature"])
-    if rotation := content.get("rotation"):
-        identity = rotation["identity"]
-        need(identity["key"], "a rotation without a key")
-        message = sha256(b"weighbridge/rotation/v1\0", text(body["chain"]), IDENTITY(identity), KEY(rotation["replaces"]))
-        check_signature(identity["key"], message, rotation["proof"])
-        if rotation["consent"]:
-            check_signature(rotation["replaces"], message, rotation["consent"])
     if shown["samples"]:
         stored = batch and body["action"] == "store" and body["response"] == "accepted" and batch["sealed"]
         need(stored and batch["verdict"]["class"] != "invalid", "samples of something that is not a stored batch")
         leaves = [(sample["position"], sample_leaf(batch["device"], sample)) for sample in shown["samples"]]
-        need(root(leaves, batch["samples"], shown["path"]).hex() == batch["inner_root"], "samples that are not in the batch")
+        need(root(leaves, batch["samples"], shown["path"]) == batch["inner_root"], "samples that are not in the batch")
     need(shown["samples"] or not shown["path"], "a path of no samples")
-    if shown["opened"]:
-        commitment = (content.get("document") or content.get("message") or {}).get("commitment")
-        opened = sha256(b"\0", *(bytes.fromhex(shown["opened"][part]) for part in ("salt", "content")))
-        need(opened.hex() == commitment, "what is shown in the clear is not what the record commits to")
+    if opened:
+        committed = content.get("document") or content.get("message") or {"commitment": None}
+        said = sha256(b"\0", SALT(opened["salt"]), BYTES(opened["content"])).hex()
+        need(said == committed["commitment"], "what is shown in the clear is not what the record commits to")
+    if rotation:
+        identity, old = rotation["identity"], rotation["replaces"]
+        need(identity["key"], "a rotation without a key")
+        message = tagged("rotation", TEXT(body["chain"]), IDENTITY(identity), KEY(old))
+        check_signature(identity["key"], message, rotation["proof"])
+        if rotation["consent"]:
+            check_signature(old, message, rotation["consent"])
+        own = identity["kind"] == "hub" and identity["id"] == body["hub"] and old == hubs[body["hub"]]
+        if own and body["action"] == "membership" and body["response"] == "accepted":
+            return hubs | {body["hub"]: identity["key"]}
+    return hubs
 
-
-def key_change(body, hubs):
-    """The hub whose key the record changes, with the old key and the new one."""
-    rotation = body["content"].get("rotation") or {"identity": {}, "replaces": None}
-    hub, old = rotation["identity"], rotation["replaces"]
-    said = body["action"] == "membership" and body["response"] == "accepted" and hub.get("kind") == "hub" and hub["key"]
-    changed = said and hub["id"] == body["hub"] and hubs.get(hub["id"]) == old and hub["key"] != old
-    return (hub["id"], old, hub["key"]) if changed else None
-
-
-def check_block(block, validators):
-    """Checks it under the set that signs it; the keys that signed, and the changes of the set."""
-    header, records, changes = block["header"], block["records"], []
+def check_block(block, hubs, threshold, believed):
+    """Whether enough of the believed keys signed it, and the hubs after it."""
+    header, records, signatures = block["header"], block["records"], block["certificate"]["signatures"]
     need(header["version"] == 1, "a block of an unknown version")
-    hubs = {hub["id"]: hub["key"] for hub in validators["validators"]}
-    now = dict(hubs)  # a change is in force for the records after it, and for the blocks after its own
-    for shown in records:
-        check_record(shown, header, now)
-        if change := key_change(shown["record"]["body"], now):
-            now[change[0]] = change[2]
-            changes.append(change)
+    need(len(set(hubs.values())) == len(hubs), "two hubs with one key")
+    validators = {"validators": [{"id": hub, "key": key} for hub, key in hubs.items()], "threshold": threshold}
+    set_hash = tagged("validators", VALIDATORS(validators)).hex()
+    need(set_hash == header["validators_hash"], "the validator set is not the one that the header names")
+    signers = [one["validator"] for one in signatures]
+    need(len(set(signers)) == len(signers) and set(signers) <= set(hubs), "somebody signed who may not, or twice")
+    need(len(signers) >= threshold, "too few signatures")
+    for one in signatures:
+        check_signature(hubs[one["validator"]], tagged("commit", block_hash(header)), one["signature"])
+    enough = sum(hubs[signer] in believed for signer in signers) >= threshold
     leaves = [(shown["position"], sha256(b"\0", RECORD(shown["record"]))) for shown in records]
-    need(root(leaves, header["record_count"], block["path"]).hex() == header["merkle_root"], "records that are not in the block")
+    need(root(leaves, header["record_count"], block["path"]) == header["merkle_root"], "records that are not in it")
     if header["height"] == "1" and records[0]["position"] == 0:  # the chain's first record enrols the hub that signs
         body = records[0]["record"]["body"]
-        hub = body["content"].get("identity") or {}
-        begins = body["action"] == "enrol" and hub.get("kind") == "hub"
-        alone = {"validators": [{"id": hub.get("id"), "key": hub.get("key")}], "threshold": 1}
-        need(begins and validators == alone and int(header["previous_hash"], 16) == 0, "the first block begins another chain")
-    set_hash = sha256(b"weighbridge/validators/v1\0", VALIDATORS(validators))
-    need(header["validators_hash"] == set_hash.hex(), "the validator set is not the one that the header names")
-    message = sha256(b"weighbridge/commit/v1\0", block_hash(header))
-    signers = [one["validator"] for one in block["certificate"]["signatures"]]
-    need(len(set(signers)) == len(signers) and set(signers) <= set(hubs), "somebody signed who may not, or twice")
-    need(len(signers) >= validators["threshold"], "too few signatures")
-    for one in block["certificate"]["signatures"]:
-        check_signature(hubs[one["validator"]], message, one["signature"])
-    return {hubs[signer] for signer in signers}, changes
+        first = body["content"].get("identity") or {"kind": None}
+        begins = body["action"] == "enrol" and first["kind"] == "hub" and int(header["previous_hash"], 16) == 0
+        need(begins and threshold == 1 and hubs == {first["id"]: first["key"]}, "the first block begins another chain")
+    for shown in records:
+        after = check_record(shown, header, hubs)
+        believed |= {key for hub, key in after.items() if hubs[hub] in believed}
+        hubs = after
+    return enough, hubs
 
-
-def check_set(validators):
-    ids, keys = ([hub[name] for hub in validators["validators"]] for name in ("id", "key"))
-    need(all(a.encode() < b.encode() for a, b in zip(ids, ids[1:])) and len(set(keys)) == len(keys)
-         and 1 <= validators["threshold"] <= len(ids), "the validator set is malformed")
-
-
-def check_judges(blocks):
+def check_judges(bodies):
     """What is shown of what judged a batch is a document about its device from before it."""
-    places = [(n, shown["record"]["body"]) for n, shown in enumerate(s for block in blocks for s in block["records"])]
-    judges = {}
-    for place, body in places:
+    about = {}  # which object, by commitment; None once a batch names a document that is not shown before it
+    for body in bodies:
         if document := body["content"].get("document"):
-            judges.setdefault(document["commitment"], (place, body["object"]))
-    for place, body in places:
-        batch = body["content"].get("batch")
-        if batch and batch["judged_by"] in judges:
-            at, about = judges[batch["judged_by"]]
-            need(at < place and about == "device:" + batch["device"], "what judged the batch is not of its device, or later")
+            judge = about.setdefault(document["commitment"], body["object"])
+            need(judge is not None, "what judged a batch is later than the batch")
+        if batch := body["content"].get("batch"):
+            judge = about.setdefault(batch["judged_by"], None)
+            need(judge in (None, "device:" + batch["device"]), "what judged a batch is not of its device")
 
-
-def verify(data, trusted):
-    """The verdict over a file; raises Wrong."""
-    evidence = read(data)
-    blocks, validators, believed = evidence["blocks"], copy.deepcopy(evidence["validators"]), set(trusted)
+def check(evidence, trusted):
+    """Whether enough of the trusted keys, or of those that took their place, signed every block."""
+    blocks, (validators, threshold) = evidence["blocks"], evidence["validators"].values()
+    ids, hubs = [hub["id"] for hub in validators], {hub["id"]: hub["key"] for hub in validators}
+    ordered = all(a.encode() < b.encode() for a, b in zip(ids, ids[1:]))
+    need(ordered and 1 <= threshold <= len(ids), "the validator set is malformed")
     need(blocks, "the evidence shows nothing")
-    for before, after in zip(blocks, blocks[1:]):
-        a, b = before["header"], after["header"]
-        need(int(a["height"]) < int(b["height"]) and int(a["time"]) < int(b["time"]) and a["chain"] == b["chain"], "order")
-        neighbours = int(a["height"]) + 1 == int(b["height"])
-        need(not neighbours or b["previous_hash"] == block_hash(a).hex(), "two blocks that are not linked")
-    all_trusted = True
+    believed, all_believed, before = set(trusted), True, None
     for block in blocks:
-        check_set(validators)
-        signers, changes = check_block(block, validators)
-        all_trusted &= len(signers & believed) >= validators["threshold"]
-        for hub, old, new in changes:
-            believed |= {new} if old in believed else set()  # a believed block says that it is the same hub
-            next(one for one in validators["validators"] if one["id"] == hub)["key"] = new
-    check_judges(blocks)
-    if not trusted:
-        return evidence, "proven, self-consistent only"
-    need(all_trusted, "too few of the trusted keys signed it")
-    return evidence, "proven, under the trusted key"
-
+        header = block["header"]
+        if before:
+            later = all(int(before[name]) < int(header[name]) for name in ("height", "time"))
+            need(later and before["chain"] == header["chain"], "blocks that are out of order, or of two chains")
+            linked = header["previous_hash"] == block_hash(before).hex()
+            need(linked or int(before["height"]) + 1 < int(header["height"]), "two blocks that are not linked")
+        enough, hubs = check_block(block, hubs, threshold, believed)
+        all_believed, before = all_believed and enough, header
+    check_judges(shown["record"]["body"] for block in blocks for shown in block["records"])
+    return all_believed
 
 def verdict(data, trusted):
+    """The evidence of a file, or None where it does not hold; and what is to be said of it."""
     try:
-        return verify(data, trusted)
-    except (Wrong, ValueError, RecursionError) as error:  # of json, of decoding text, of nesting
+        evidence = read(data)
+        need(check(evidence, trusted) or not trusted, "too few of the trusted keys signed it")
+    except InvalidSignature:
+        return None, "not proven: a signature does not match its key and content"
+    except (ValueError, RecursionError) as error:  # of json, of text, of nesting, or what is needed
         return None, f"not proven: {error}"
-
+    return evidence, "proven, under the trusted key" if trusted else "proven, self-consistent only"
 
 def keys(argument):
     lines = [argument] if re.fullmatch("[0-9a-f]{66}", argument) else Path(argument).read_text().split()
@@ -334,34 +245,22 @@ def keys(argument):
         raise argparse.ArgumentTypeError("neither 66 hexadecimal digits nor a file with them")
     return lines
 
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", nargs="?", type=Path)
-    parser.add_argument("--stream", action="store_true")
+    parser.add_argument("file", type=Path)
     parser.add_argument("--trust", type=keys, action="extend", default=[], metavar="KEY|KEYFILE")
     arguments = parser.parse_args()
-    trusted = set(arguments.trust)
-    if arguments.stream == bool(arguments.file):
-        parser.error("which file?")
-    while arguments.stream and (length := sys.stdin.buffer.read(4)):
-        _, said = verdict(sys.stdin.buffer.read(int.from_bytes(length, "big")), trusted)
-        print(said.replace("\n", " ").encode("ascii", "replace").decode(), flush=True)
-    if arguments.stream:
-        return
-    evidence, said = verdict(arguments.file.read_bytes(), trusted)
+    evidence, said = verdict(arguments.file.read_bytes(), set(arguments.trust))
     if not evidence:
-        print(f"error: the evidence does not hold: {said.removeprefix('not proven: ')}", file=sys.stderr)
-        sys.exit(1)
-    for block in evidence["blocks"]:
-        for shown in block["records"]:
-            for sample in shown["samples"]:
-                (kind, value), = sample["value"].items()
-                value = struct.unpack(">d", bytes.fromhex(value))[0] if kind == "f64" else value
-                device = shown["record"]["body"]["content"]["batch"]["device"]
-                print(f"{device}/{sample['tag']} = {value} (0x{sample['quality']:08X}) at {sample['time']} ns")
+        sys.exit(f"error: the evidence does not hold: {said.removeprefix('not proven: ')}")
+    for shown in (shown for block in evidence["blocks"] for shown in block["records"]):
+        for sample in shown["samples"]:
+            (kind, value), = sample["value"].items()
+            value = struct.unpack(">d", bytes.fromhex(value))[0] if kind == "f64" else value
+            device = shown["record"]["body"]["content"]["batch"]["device"]
+            line = f"{device}/{sample['tag']} = {value} (0x{sample['quality']:08X}) at {sample['time']} ns"
+            print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))  # what a terminal would obey
     print(said)
-
 
 if __name__ == "__main__":
     main()

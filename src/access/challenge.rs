@@ -50,6 +50,20 @@ impl Challenge {
         )
     }
 
+    /// The challenge whose text this is, and nothing else: whoever signs looks at this first, so that what they sign is
+    /// good for a log-in alone.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut lines = text.lines().skip(1);
+        let mut after = |word: &str| lines.next()?.strip_prefix(word);
+        let challenge = Self {
+            hub: after("hub ")?.to_owned(),
+            subject: after("subject ")?.to_owned(),
+            nonce: after("nonce ")?.parse::<Hash>().ok()?.0,
+            expires: after("expires ")?.parse().ok()?,
+        };
+        (challenge.text() == text).then_some(challenge)
+    }
+
     /// Whether `signature` is the answer of the owner of `key`: `r ‖ s`, or in ASN.1's form.
     pub fn is_answered_by(&self, key: &PublicKey, signature: &[u8]) -> bool {
         possession::proves(key, self.text().as_bytes(), signature)
@@ -192,6 +206,33 @@ mod tests {
             "07".repeat(32)
         );
         assert_eq!(challenge.text(), wanted);
+        assert_eq!(Challenge::from_text(&wanted), Some(challenge));
+    }
+
+    #[test]
+    fn nothing_else_is_read_as_a_challenge() {
+        let mut challenges = Challenges::new("hub-1");
+        let challenge = challenges.open("user:ann", at(1), [7; 32], NOW).unwrap();
+        let good = challenge.text();
+        for (part, other) in [
+            ("login v1", "login v2"),
+            ("weighbridge", "wiegebruecke"),
+            ("hub-1\n", "hub-1\r\n"),
+            (
+                "expires 1767225660000000000\n",
+                "expires 1767225660000000000",
+            ),
+            ("expires 1", "expires 01"),
+            ("0707\n", "070g\n"),
+            ("subject", "Subject"),
+        ] {
+            assert!(good.contains(part), "{part:?}");
+            let text = good.replace(part, other);
+            assert_eq!(Challenge::from_text(&text), None, "{text}");
+        }
+        for more in [format!("{good}x"), format!("x\n{good}"), String::new()] {
+            assert_eq!(Challenge::from_text(&more), None, "{more}");
+        }
     }
 
     #[test]

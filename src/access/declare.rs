@@ -1,6 +1,7 @@
 //! What a hub's configuration says of who is there, brought into force.
 
-use super::state::{AccessState, Change, Subject};
+use super::change::Change;
+use super::state::{AccessState, Subject};
 use std::collections::{BTreeMap, BTreeSet};
 use weighbridge_verifier::IdentityKind;
 

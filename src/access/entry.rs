@@ -10,15 +10,18 @@
 //! | `permit/control/user:ann` | from when until when |
 //! | `binding/device:press-1` | address, MAC address and key that it is known by |
 //! | `reader/user:ann` | the public key that keys are wrapped to, and the spans that were granted |
+//! | `credentials/user:ann` | commitments to what they log in by, and the open invitation |
 //! | `escrow/escrow:5f3c…` | a public key that every key is wrapped to as well |
 
 use super::binding::Binding;
+use super::change::Change;
+use super::known_by::KnownBy;
 use super::level::{Level, Mode};
 use super::lists::Side;
 use super::permit::Permit;
 use super::reader::{Reader, escrow_name};
 use super::rules::Rule;
-use super::state::{AccessState, Change, Subject};
+use super::state::{AccessState, Subject};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -81,6 +84,7 @@ impl AccessState {
             Change::ReaderKey(id, _) | Change::Grant(id, _) | Change::EndGrant(id, _) => {
                 format!("{READER_ENTRY}{id}")
             }
+            Change::Credentials(id, _) => format!("credentials/{id}"),
             Change::Escrow(key, _) => format!("{ESCROW_ENTRY}{}", escrow_name(key)),
         };
         self.entry_named(&name)
@@ -107,6 +111,7 @@ impl AccessState {
             }
             "binding" => said(self.bindings.get(rest)),
             "reader" => said(self.readers.get(rest)),
+            "credentials" => said(self.credentials.get(rest)),
             "escrow" => said(self.escrow.get(rest)),
             _ => Json::Null,
         };
@@ -163,6 +168,10 @@ impl AccessState {
                 put(&mut self.permits, key, entry.read::<Permit>()?);
             }
             "reader" => put(&mut self.readers, rest.to_owned(), entry.read::<Reader>()?),
+            "credentials" => {
+                let known = entry.read::<KnownBy>()?;
+                put(&mut self.credentials, rest.to_owned(), known);
+            }
             "escrow" => put(
                 &mut self.escrow,
                 rest.to_owned(),
@@ -209,7 +218,7 @@ fn said<T: Serialize>(value: Option<&T>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Pattern, ReadGrant, Right, Window};
+    use crate::access::{Credentials, Invitation, Pattern, ReadGrant, Right, Window};
     use crate::crypto::SealingKey;
     use std::collections::{BTreeMap, BTreeSet};
     use weighbridge_verifier::{Hash, IdentityKind};
@@ -221,6 +230,12 @@ mod tests {
             mac: key.map(|_| crate::model::Mac([2; 6])),
             key,
         }
+    }
+
+    fn known(invitation: Option<Invitation>) -> KnownBy {
+        let mut ann = Credentials::new("ann").unwrap();
+        ann.add_key(Hash([5; 32])).unwrap();
+        KnownBy::new(&ann, [3; 32], invitation)
     }
 
     /// One change of each kind, and what undoes it.
@@ -258,6 +273,8 @@ mod tests {
             Change::Grant(ann(), grant.clone()),
             Change::EndGrant(ann(), pattern),
             Change::Grant(ann(), grant),
+            Change::Credentials(ann(), Some(known(None))),
+            Change::Credentials(ann(), Some(known(Some(Invitation::new("s", 9, true))))),
             Change::Escrow(key, true),
             Change::Escrow(key, false),
             Change::Black(Side::Extranet, ann(), false),
@@ -269,6 +286,7 @@ mod tests {
             Change::Declare(ann(), None),
             Change::Enrol(ann(), Subject::new(IdentityKind::User)),
             Change::Revoke(ann()),
+            Change::Credentials(ann(), None),
         ]
     }
 

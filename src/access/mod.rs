@@ -17,6 +17,7 @@
 
 mod binding;
 mod challenge;
+mod change;
 mod config;
 pub mod credentials;
 mod decide;
@@ -24,6 +25,8 @@ mod declare;
 mod entry;
 mod flood;
 mod gate;
+mod grants;
+mod known_by;
 mod level;
 mod lists;
 mod login;
@@ -40,6 +43,7 @@ mod window;
 
 pub use binding::{Binding, DeclaredBinding, Stranger};
 pub use challenge::{Challenge, ChallengeError, Challenges, Nonce};
+pub use change::{Change, ChangeError};
 pub use config::AccessConfig;
 pub use credentials::{Credentials, CredentialsError, Totp, user_name};
 pub use decide::{Denied, Granted, Passage, Request, decide, decide_passage};
@@ -47,6 +51,7 @@ pub use declare::{Declared, reconcile};
 pub use entry::{ESCROW_ENTRY, Entry, EntryError, READER_ENTRY};
 pub use flood::{Flood, FloodGauge};
 pub use gate::{Gate, Sight};
+pub use known_by::{Invitation, KnownBy};
 pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
 pub use login::{Attempt, Method, Proved, Refused, verify_code, verify_login};
@@ -57,7 +62,7 @@ pub use reader::{ReadGrant, Reader, escrow_name};
 pub use renewal::{RENEWAL_OPEN_FOR, RenewalChallenge, RenewalError, Renewals};
 pub use role::{Caller, Right, Role};
 pub use rules::{Rule, Rules};
-pub use state::{AccessState, Change, ChangeError, Subject};
+pub use state::{AccessState, Subject};
 pub use usage::{Usage, UsageLimits};
 pub use window::{Window, WindowError};
 

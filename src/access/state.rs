@@ -2,13 +2,13 @@
 //! of which is a record, so that every hub has the same.
 
 use super::binding::Binding;
+use super::change::{Change, ChangeError};
+use super::known_by::KnownBy;
 use super::level::{Level, Mode};
 use super::lists::{Lists, Side};
-use super::pattern::Pattern;
 use super::permit::Permit;
-use super::reader::{MAX_GRANTS, MAX_READERS, ReadGrant, Reader, escrow_name};
-use super::role::Right;
-use super::rules::{Rule, Rules};
+use super::reader::{Reader, escrow_name};
+use super::rules::Rules;
 use crate::model::Nanos;
 use borsh::BorshSerialize;
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use weighbridge_verifier::{IdentityKind, PublicKey};
 
 /// Entries of each kind that a site can have; far more than any factory, far less than memory.
-const MAX_ENTRIES: usize = 100_000;
+pub(super) const MAX_ENTRIES: usize = 100_000;
 /// Longest name of a subject, an object or a role.
-const MAX_NAME: usize = 128;
+pub(super) const MAX_NAME: usize = 128;
 /// Longest address of a device as a configuration has it.
 const MAX_DIALLED: usize = 4_096;
 
@@ -67,149 +67,6 @@ impl Subject {
     }
 }
 
-/// One change of the state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Somebody enters, or enters again after having been withdrawn.
-    Enrol(String, Subject),
-    /// Somebody is withdrawn.
-    Revoke(String),
-    /// Somebody lives longer, or for ever.
-    Renew(String, Option<Nanos>),
-    /// Somebody gets these roles instead of those they had.
-    Assign(String, BTreeSet<String>),
-    /// The hub's configuration gives somebody these roles, or names them no more, which withdraws them.
-    Declare(String, Option<BTreeSet<String>>),
-    /// A role gets other rules; without rules it is no more.
-    Define(String, Vec<Rule>),
-    /// An object gets a level; `None` for that of its kind.
-    Classify(String, Option<Level>),
-    /// Somebody comes on a whitelist, or off it.
-    White(Side, String, bool),
-    /// Somebody comes on a blacklist, or off it.
-    Black(Side, String, bool),
-    /// Somebody may store, read or control for a while; `None` ends it.
-    Permit(String, Mode, Option<Permit>),
-    /// A device is known by this from now on; `None`: by what answers next.
-    Bind(String, Option<Binding>),
-    /// Somebody becomes a reader with this key, or gets another; `None`: is one no more.
-    ReaderKey(String, Option<PublicKey>),
-    /// A reader may open a span of some devices with their own key.
-    Grant(String, ReadGrant),
-    /// The grants to a reader over these devices end.
-    EndGrant(String, Pattern),
-    /// Every epoch's key is wrapped to this key as well from now on, or no more.
-    Escrow(PublicKey, bool),
-}
-
-/// Why a change cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
-    /// There is no such subject.
-    #[error("nobody of the name {0:?} is enrolled")]
-    Unknown(String),
-    /// The subject is there already.
-    #[error("{0:?} is enrolled already; withdraw it first")]
-    Taken(String),
-    /// There is no such role.
-    #[error("there is no role {0:?}")]
-    NoRole(String),
-    /// Somebody has the role.
-    #[error("the role {0:?} cannot go while {1:?} has it")]
-    InUse(String, String),
-    /// A name is empty or too long.
-    #[error("the name {0:?} is empty or longer than {MAX_NAME} bytes")]
-    Name(String),
-    /// A permit ends before it begins.
-    #[error("the permit ends before it begins")]
-    Permit,
-    /// Somebody has no key that could be wrapped to.
-    #[error("{0:?} is no reader: enrol a public key of theirs first")]
-    NoKey(String),
-    /// A key is none, or of another suite than the chain.
-    #[error("the key is no public key of the chain's suite")]
-    Key,
-    /// A grant ends before it begins.
-    #[error("the span ends before it begins")]
-    Span,
-    /// There is no such grant.
-    #[error("{0:?} has no grant over {1:?}")]
-    NoGrant(String, String),
-    /// There are too many grants already.
-    #[error("a reader has at most {MAX_GRANTS} grants")]
-    Grants,
-    /// There are too many readers already.
-    #[error("there are {MAX_READERS} readers already, which is the most")]
-    Readers,
-    /// There are too many already.
-    #[error("there are {MAX_ENTRIES} already, which is the most")]
-    Full,
-}
-
-impl Change {
-    /// The rights that are needed to make it, and on what. Who may give the role of an operator need
-    /// not be one who may give that of a supervisor, so it depends on what there is.
-    pub fn needs(&self, state: &AccessState) -> Vec<(Right, String)> {
-        match self {
-            Self::Enrol(id, subject) => {
-                let roles = subject.roles.iter();
-                let own = (Right::Enrol, format!("identity:{id}"));
-                std::iter::once(own).chain(roles.map(assign)).collect()
-            }
-            Self::Revoke(id) | Self::Renew(id, _) | Self::Bind(id, _) => {
-                vec![(Right::Enrol, format!("identity:{id}"))]
-            }
-            Self::Assign(id, roles) => {
-                let none = BTreeSet::new();
-                let had = state.subjects.get(id).map_or(&none, |s| &s.roles);
-                had.symmetric_difference(roles).map(assign).collect()
-            }
-            // Whoever writes the configuration has the hub in hand, but no user is that.
-            Self::Declare(id, _) => vec![(Right::Configure, format!("identity:{id}"))],
-            Self::Define(role, _) => vec![(Right::Configure, format!("role:{role}"))],
-            Self::Classify(object, _) => vec![(Right::Configure, format!("level:{object}"))],
-            Self::White(side, id, _) | Self::Black(side, id, _) => {
-                vec![(Right::Admit, format!("list:{}/{id}", side.name()))]
-            }
-            Self::Permit(id, mode, _) => {
-                vec![(Right::Admit, format!("permit:{}/{id}", mode.name()))]
-            }
-            Self::ReaderKey(id, _) => vec![(Right::Enrol, format!("identity:{id}"))],
-            // As a role over these devices would be given.
-            Self::Grant(_, ReadGrant { devices, .. }) | Self::EndGrant(_, devices) => {
-                vec![(Right::Assign, format!("grant:{}", devices.as_str()))]
-            }
-            // The configuration's alone, and it has the hub in hand.
-            Self::Escrow(key, _) => vec![(Right::Configure, escrow_name(key))],
-        }
-    }
-}
-
-impl AccessState {
-    /// A change with those that go with it, in the order in which they are to be made and recorded: who is
-    /// withdrawn keeps no permit and no grant, not even for when they come again, and is known by nothing any more.
-    pub fn unfold(&self, change: Change) -> Vec<Change> {
-        let (Change::Revoke(id) | Change::Declare(id, None)) = &change else {
-            return vec![change];
-        };
-        let held = Mode::ALL
-            .into_iter()
-            .filter(|mode| self.permit(id, *mode).is_some());
-        let reads = self.readers.contains_key(id);
-        let ended: Vec<_> = held
-            .map(|mode| Change::Permit(id.clone(), mode, None))
-            .chain(reads.then(|| Change::ReaderKey(id.clone(), None)))
-            .collect();
-        let known = self.bindings.get(id);
-        let unbound = known.map(|_| Change::Bind(id.clone(), None));
-        ended.into_iter().chain(unbound).chain([change]).collect()
-    }
-}
-
-fn assign(role: &String) -> (Right, String) {
-    (Right::Assign, format!("role:{role}"))
-}
-
 /// The state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, Serialize)]
 pub struct AccessState {
@@ -222,6 +79,7 @@ pub struct AccessState {
     pub(super) bindings: BTreeMap<String, Binding>,
     pub(super) readers: BTreeMap<String, Reader>,
     pub(super) escrow: BTreeMap<String, PublicKey>,
+    pub(super) credentials: BTreeMap<String, KnownBy>,
 }
 
 impl AccessState {
@@ -281,6 +139,9 @@ impl AccessState {
                 }
                 self.bindings.remove(&id);
                 self.readers.remove(&id);
+                if let Some(known) = self.credentials.get_mut(&id) {
+                    known.invitation = None;
+                }
                 Ok(())
             }
             Change::Renew(id, expires) => {
@@ -351,6 +212,7 @@ impl AccessState {
             Change::ReaderKey(id, key) => self.reader_key(id, key),
             Change::Grant(id, grant) => self.grant(&id, grant),
             Change::EndGrant(id, devices) => self.end_grant(&id, &devices),
+            Change::Credentials(id, known) => self.know_by(named(id)?, known),
             Change::Escrow(key, on) => {
                 match on {
                     true => self.escrow.insert(escrow_name(&key), key),
@@ -361,56 +223,7 @@ impl AccessState {
         }
     }
 
-    fn reader_key(&mut self, id: String, key: Option<PublicKey>) -> Result<(), ChangeError> {
-        self.subject(&id)?;
-        let Some(key) = key else {
-            self.readers.remove(&id);
-            return Ok(());
-        };
-        key.verifier().map_err(|_| ChangeError::Key)?;
-        if let Some(reader) = self.readers.get_mut(&id) {
-            reader.key = key;
-            return Ok(());
-        }
-        if self.readers.len() >= MAX_READERS {
-            return Err(ChangeError::Readers);
-        }
-        let grants = Vec::new();
-        self.readers.insert(id, Reader { key, grants });
-        Ok(())
-    }
-
-    fn grant(&mut self, id: &str, grant: ReadGrant) -> Result<(), ChangeError> {
-        self.subject(id)?;
-        let (from, until) = grant.span();
-        if until <= from {
-            return Err(ChangeError::Span);
-        }
-        let reader = self.readers.get_mut(id);
-        let reader = reader.ok_or_else(|| ChangeError::NoKey(id.to_owned()))?;
-        if reader.grants.contains(&grant) {
-            return Ok(());
-        }
-        if reader.grants.len() >= MAX_GRANTS {
-            return Err(ChangeError::Grants);
-        }
-        reader.grants.push(grant);
-        Ok(())
-    }
-
-    fn end_grant(&mut self, id: &str, devices: &Pattern) -> Result<(), ChangeError> {
-        self.subject(id)?;
-        let none = || ChangeError::NoGrant(id.to_owned(), devices.as_str().to_owned());
-        let reader = self.readers.get_mut(id).ok_or_else(none)?;
-        let before = reader.grants.len();
-        reader.grants.retain(|grant| grant.devices != *devices);
-        match reader.grants.len() < before {
-            true => Ok(()),
-            false => Err(none()),
-        }
-    }
-
-    fn subject(&mut self, id: &str) -> Result<&mut Subject, ChangeError> {
+    pub(super) fn subject(&mut self, id: &str) -> Result<&mut Subject, ChangeError> {
         let known = self.subjects.get_mut(id).filter(|s| !s.revoked);
         known.ok_or_else(|| ChangeError::Unknown(id.to_owned()))
     }
@@ -460,6 +273,7 @@ fn list(list: &mut BTreeSet<String>, id: String, on: bool) -> Result<(), ChangeE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Right;
 
     fn with_ann() -> AccessState {
         let mut state = AccessState::default();

@@ -31,6 +31,8 @@ pub enum By<'a> {
     Hub(&'a str),
     /// A user, who may or may not.
     User(&'a Caller),
+    /// A user whose own credentials these are, and who has just proven that.
+    Owner(&'a Caller),
 }
 
 /// Changes access, durably. Cheap to clone.
@@ -84,6 +86,9 @@ impl AccessDesk {
                 let action = action(&change);
                 let made = after.apply(change.clone());
                 let entry = after.entry(&change);
+                if let By::Owner(caller) = by {
+                    is_own(caller, &change)?;
+                }
                 if let By::User(caller) = by {
                     // First: what can be is not for those to know who may not change it.
                     self.check(caller, &needs, (action, &entry)).await?;
@@ -261,7 +266,7 @@ impl AccessDesk {
         let desk = &*self.0;
         let (subject, because) = match by {
             By::Hub(why) => (desk.gate.hub().to_owned(), json!({ "why": why })),
-            By::User(caller) => {
+            By::User(caller) | By::Owner(caller) => {
                 let mut asked = json!({});
                 caller.tell(&mut asked);
                 (name("user", &caller.user), asked)
@@ -389,13 +394,27 @@ impl AccessPort for AccessDesk {
     }
 }
 
+/// A user may change what they are known by themself, and nothing else.
+fn is_own(caller: &Caller, change: &Change) -> Result<(), AccessError> {
+    let own = name("user", &caller.user);
+    match change {
+        Change::Credentials(id, Some(_)) if *id == own => Ok(()),
+        _ => Err(AccessError::Denied(format!(
+            "`{}` may not change this",
+            caller.user
+        ))),
+    }
+}
+
 /// How a change is recorded.
 fn action(change: &Change) -> Action {
     match change {
         Change::Enrol(..) => Action::Enrol,
         Change::Revoke(_) | Change::Declare(_, None) => Action::Revoke,
         Change::Permit(..) | Change::Grant(..) | Change::ReaderKey(_, Some(_)) => Action::Grant,
-        Change::EndGrant(..) | Change::ReaderKey(_, None) => Action::Revoke,
+        Change::EndGrant(..) | Change::ReaderKey(_, None) | Change::Credentials(_, None) => {
+            Action::Revoke
+        }
         _ => Action::Configure,
     }
 }

@@ -6,7 +6,7 @@ use super::access::AccessDesk;
 use super::possession::Possession;
 use crate::access::{Denied, FloodGauge, Mode, Permit, Right, Side};
 use crate::ledger::seal::{DROPPED, Origin, RefusedBatch};
-use crate::model::{VerdictClass, now};
+use crate::model::{Batch, Nanos, VerdictClass, now};
 use crate::protocols::Sent;
 use crate::protocols::ports::AccessPort;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Admission {
     refused: Arc<AtomicU32>,
     /// What it sent by itself.
     flood: FloodGauge,
+    /// What was measured before does not count: it was kept out meanwhile.
+    counts_from: Nanos,
     /// Who signs for it, where somebody does.
     possession: Option<Arc<Possession>>,
 }
@@ -43,6 +45,7 @@ impl Admission {
             changes: desk.changes(),
             refused: Arc::default(),
             flood: FloodGauge::new(desk.config().flood_window(), now()),
+            counts_from: Nanos::MIN,
             possession: None,
         }
     }
@@ -145,6 +148,32 @@ impl Admission {
         {
             let why = format!("it floods: {flood} samples");
             self.desk.cut_off(Side::Intranet, &self.device, &why).await;
+        }
+    }
+
+    /// Counts what an edge node brought of the device, which should send so much in a second; a flood cuts it off. It is
+    /// counted by the clock of the samples: what was kept during an outage comes all at once, and is no flood.
+    pub async fn brought(&mut self, batch: &Batch, per_second: f64) {
+        let newest = batch.timelines.iter().filter_map(|times| times.last());
+        let Some(time) = newest.max().filter(|time| **time >= self.counts_from) else {
+            return;
+        };
+        let samples = batch.samples();
+        let Some(most) = self.desk.config().flood_of_data(per_second, 0) else {
+            return;
+        };
+        if let Some(flood) = self.flood.count(samples as u64, most, *time)
+            && self.bar().is_none()
+        {
+            let why = format!("it floods: {flood} samples");
+            self.desk.cut_off(Side::Intranet, &self.device, &why).await;
+        }
+    }
+
+    /// Nothing is taken of the device now. What its edge node keeps meanwhile is the past when it is let in again.
+    pub fn kept_out(&mut self) {
+        if self.bar().is_some() {
+            self.counts_from = now();
         }
     }
 

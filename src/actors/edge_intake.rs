@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use weighbridge_verifier::Signature;
 
 /// How a device is fed by an edge node.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct EdgeFeed {
     pub keys: EdgeKeys,
     /// Opens what is sealed to this hub.
     pub sealing: Arc<SealingKey>,
+    /// Samples a second that the device should send.
+    pub samples_per_second: Option<f64>,
 }
 
 /// What expired by itself may be renewed by itself.
@@ -50,8 +53,8 @@ pub struct EdgeIntake {
     possession: Arc<Possession>,
     /// Another one answers in the device's place, and why that is said.
     stranger: Option<NotMet>,
-    /// The newest answer to a challenge that was looked at.
-    looked_at: Option<Nonce>,
+    /// The newest answer to a challenge that was looked at. One may be answered again, by another key.
+    looked_at: Option<(Nonce, Signature)>,
     unpacker: Option<Unpacker>,
     batches: Recipient<BatchRead>,
     live: Arc<DeviceLive>,
@@ -99,6 +102,7 @@ impl EdgeIntake {
         loop {
             self.listen(&admission).await;
             if let Some((plain, exact)) = self.hindrance(&admission) {
+                admission.kept_out();
                 self.live.set_down(plain, exact, now());
                 tokio::select! {
                     () = self.stop.cancelled() => return,
@@ -140,7 +144,7 @@ impl EdgeIntake {
             };
             let Some(upload) = upload else { return };
             self.possession.in_epoch(upload.epoch);
-            if !self.take(upload, credit).await {
+            if !self.take(upload, credit, &mut admission).await {
                 tracing::error!(device = %self.live.id, "nobody takes its batches");
                 return;
             }
@@ -152,8 +156,8 @@ impl EdgeIntake {
     async fn listen(&mut self, admission: &Admission) {
         let said = self.said.borrow_and_update().clone();
         let looked_at = self.looked_at;
-        if let Some((nonce, signature)) = said.proof.filter(|p| looked_at != Some(p.0)) {
-            self.looked_at = Some(nonce);
+        if let Some((nonce, signature)) = said.proof.filter(|p| looked_at != Some(*p)) {
+            self.looked_at = Some((nonce, signature));
             if let Err(error) = self.possession.answer(&nonce, &signature) {
                 let (device, edge) = (&self.live.id, &self.feed.gate.edge);
                 tracing::warn!(%device, edge, %error, "a signature for a renewal proves nothing");
@@ -207,7 +211,12 @@ impl EdgeIntake {
     }
 
     /// False when the device's actor is gone.
-    async fn take(&mut self, upload: Upload, mut credit: Credit) -> bool {
+    async fn take(
+        &mut self,
+        upload: Upload,
+        mut credit: Credit,
+        admission: &mut Admission,
+    ) -> bool {
         let unpacker = self.unpacker.take().unwrap_or_else(|| self.new_unpacker());
         let which = (upload.epoch, upload.sequence);
         let samples = upload.samples;
@@ -231,6 +240,9 @@ impl EdgeIntake {
             Ok((batch, attested)) => {
                 self.live.count_points(batch.samples() as u64);
                 self.show(&batch);
+                if let Some(per_second) = self.feed.samples_per_second {
+                    admission.brought(&batch, per_second).await;
+                }
                 (batch, Origin::Edge(attested))
             }
             Err(refused) => {

@@ -4,6 +4,7 @@
 //! learn from a refusal nothing but that it is one. Passwords are compared on threads of their own, two at a
 //! time: each takes 19 MiB, and anybody may ask for one.
 
+use super::users::UserDesk;
 use crate::access::{
     Attempt, Challenge, ChallengeError, Challenges, Credentials, GuardLimits, LoginGuard, Method,
     Proved, Refused, verify_login,
@@ -46,6 +47,8 @@ pub struct LogInDesk {
     turns: Arc<Semaphore>,
     guard: Mutex<LoginGuard>,
     challenges: Mutex<Challenges>,
+    /// Where what files say otherwise than the record is recorded.
+    users: Option<UserDesk>,
     /// Certificates of users, as they were a moment ago.
     seen: AsyncMutex<Option<Seen>>,
 }
@@ -68,8 +71,30 @@ impl LogInDesk {
             turns: Arc::new(Semaphore::new(AT_A_TIME)),
             guard: Mutex::new(LoginGuard::new(GuardLimits::default())),
             challenges: Mutex::new(Challenges::new(hub)),
+            users: None,
             seen: AsyncMutex::default(),
         }
+    }
+
+    /// From now on nobody is let in by credentials of which the record does not tell: `users` records them.
+    pub fn recorded_by(self, users: UserDesk) -> Self {
+        Self {
+            users: Some(users),
+            ..self
+        }
+    }
+
+    /// Whether the record tells of the credentials by which somebody proved who they are.
+    async fn on_record(&self, used: Option<Credentials>) -> bool {
+        let (Some(users), Some(used)) = (&self.users, used) else {
+            return true;
+        };
+        let settled = users.settle(used.name(), Some(&used)).await;
+        if let Err(error) = &settled {
+            let user = used.name();
+            tracing::error!(user, %error, "credentials of which no record tells let nobody in");
+        }
+        settled.is_ok()
     }
 }
 
@@ -109,7 +134,10 @@ impl LogInPort for LogInDesk {
             verify(known.as_ref(), name.as_deref(), &proof, challenge.as_ref())
         };
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(proved)) => {
+            Ok(Ok((proved, used))) => {
+                if !self.on_record(used).await {
+                    return Err(NotIn::Busy);
+                }
                 self.guard.lock().succeeded(&claimed, from, now());
                 Ok(proved)
             }
@@ -127,6 +155,17 @@ impl LogInPort for LogInDesk {
         getrandom::fill(&mut nonce).map_err(|_| ChallengeError::Nonce)?;
         let subject = format!("user:{user}");
         self.challenges.lock().open(&subject, from, nonce, now())
+    }
+
+    async fn holds(&self, user: &str, certificate: &[u8]) -> bool {
+        let Some(known) = self.known.clone() else {
+            return false;
+        };
+        let (user, chain) = (user.to_owned(), vec![certificate.to_vec()]);
+        let look = move || verify_certificate(&known, Some(&user), &chain, now());
+        // What cannot be looked at is not said to be over.
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.is_err() || looked.is_ok_and(|held| held.is_ok())
     }
 
     async fn certificates(&self) -> Arc<[Vec<u8>]> {
@@ -183,15 +222,18 @@ fn first_of_each(folder: &std::path::Path) -> Vec<Vec<u8>> {
     found.map(|c| c.der().to_vec()).collect()
 }
 
+/// Who somebody is, and the credentials that say it, where the hub has them.
+type Verified = (Proved, Option<Credentials>);
+
 /// Reads the user's credentials, compares, and remembers a code as used. Blocking.
 fn verify(
     known: Option<&Known>,
     user: Option<&str>,
     proof: &Proof,
     challenge: Option<&Challenge>,
-) -> Result<Proved, Refused> {
+) -> Result<Verified, Refused> {
     if let Proof::Own(password, hash) = proof {
-        return verify_own(user, password, hash.as_deref());
+        return Ok((verify_own(user, password, hash.as_deref())?, None));
     }
     let known = known.ok_or(Refused::Unknown)?;
     let attempt = match (proof, challenge) {
@@ -210,7 +252,8 @@ fn verify(
         (Proof::Own(..), _) => unreachable!("looked at above"),
     };
     let user = user.ok_or(Refused::Unknown)?;
-    let proved = verify_login(credentials(known, user).as_ref(), &attempt, now())?;
+    let found = credentials(known, user);
+    let proved = verify_login(found.as_ref(), &attempt, now())?;
     if let Some(step) = proved.step {
         let new = known.files.use_step(user, step).unwrap_or_else(|error| {
             tracing::error!(%error, "that a code was used cannot be written, so nobody is let in");
@@ -220,7 +263,7 @@ fn verify(
             return Err(Refused::Code);
         }
     }
-    Ok(proved)
+    Ok((proved, found))
 }
 
 fn verify_own(
@@ -250,7 +293,7 @@ fn verify_certificate(
     user: Option<&str>,
     chain: &[Vec<u8>],
     now: Nanos,
-) -> Result<Proved, Refused> {
+) -> Result<Verified, Refused> {
     let wrong = |reason: &dyn std::fmt::Display| Refused::Certificate(reason.to_string());
     let first = chain.first().ok_or_else(|| wrong(&"none was shown"))?;
     let shown = Certificate::from_der(first).map_err(|e| wrong(&e))?;
@@ -272,7 +315,8 @@ fn verify_certificate(
         chain,
         authorities: authorities.as_ref(),
     };
-    verify_login(Some(&owner), &attempt, now)
+    let proved = verify_login(Some(&owner), &attempt, now)?;
+    Ok((proved, Some(owner)))
 }
 
 /// The one user whose certificate or key it is, when it does not say so itself.

@@ -24,6 +24,7 @@ pub mod reading;
 pub mod sealer;
 pub mod session;
 pub mod sums;
+pub mod users;
 pub mod validator;
 pub mod work;
 

@@ -83,7 +83,10 @@ impl Possession {
     /// Why it proves nothing.
     pub fn answer(&self, nonce: &Nonce, signature: &Signature) -> Result<(), RenewalError> {
         let mut renewals = self.renewals.lock();
-        renewals.answer(nonce, signature, &self.key.current(), now())?;
+        // Who signs here may have another key by now.
+        let own = self.local.as_ref().map(|signer| signer.public_key());
+        let key = own.unwrap_or_else(|| self.key.current());
+        renewals.answer(nonce, signature, &key, now())?;
         self.answered.notify_one();
         Ok(())
     }

@@ -18,7 +18,7 @@ use actix::prelude::*;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -58,6 +58,11 @@ struct Ended(String);
 #[rtype(result = "()")]
 struct Touch(u64);
 
+/// Something that was no request was sent in a session, of this kind.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+struct Malformed(String, &'static str);
+
 /// The session ends now.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
@@ -74,6 +79,8 @@ struct SessionActor {
     requests: u64,
     /// Those that were recorded.
     summed: u64,
+    /// What was no request, by its kind; words of the program.
+    malformed: BTreeMap<&'static str, u64>,
     idle: Option<SpawnHandle>,
     registry: Addr<SessionRegistry>,
     /// Whether its beginning is in the record already.
@@ -198,8 +205,16 @@ impl SessionActor {
         let since = self.requests - self.summed;
         if since > 0 {
             self.summed = self.requests;
-            let details = json!({"requests": since, "in_all": self.requests});
+            let mut details = json!({"requests": since, "in_all": self.requests});
+            self.tell_malformed(&mut details);
             self.tell(Action::Summary, "session-summary", details);
+        }
+    }
+
+    /// What was no request since the session began, if anything.
+    fn tell_malformed(&self, details: &mut Json) {
+        if !self.malformed.is_empty() {
+            details["malformed"] = json!(self.malformed);
         }
     }
 
@@ -236,7 +251,8 @@ impl Actor for SessionActor {
         let seconds = (now() - self.since) / 1_000_000_000;
         let (session, user, requests) = (&self.session, &self.user, self.requests);
         tracing::info!(session, user, requests, seconds, "session ended");
-        let details = json!({"requests": requests, "seconds": seconds});
+        let mut details = json!({"requests": requests, "seconds": seconds});
+        self.tell_malformed(&mut details);
         self.tell(Action::Session, "session-end", details);
     }
 }
@@ -250,6 +266,14 @@ impl Handler<Touch> for SessionActor {
             book.count((&self.session, &self.user), &mut self.gauge, times);
         }
         self.wait_for_idleness(ctx);
+    }
+}
+
+impl Handler<Malformed> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Malformed(_, kind): Malformed, _: &mut Self::Context) {
+        *self.malformed.entry(kind).or_default() += 1;
     }
 }
 
@@ -347,6 +371,7 @@ impl Handler<Asked> for SessionRegistry {
                 since: now(),
                 requests: 0,
                 summed: 0,
+                malformed: BTreeMap::new(),
                 idle: None,
                 registry: ctx.address(),
                 gauge: FloodGauge::new(self.window(), now()),
@@ -358,6 +383,16 @@ impl Handler<Asked> for SessionRegistry {
         if let Some(actor) = self.sessions.get(&session) {
             // A session whose mailbox is full is anything but idle; only its count suffers.
             let _ = actor.try_send(Touch(times));
+        }
+    }
+}
+
+impl Handler<Malformed> for SessionRegistry {
+    type Result = ();
+
+    fn handle(&mut self, malformed: Malformed, _: &mut Self::Context) {
+        if let Some(actor) = self.sessions.get(&malformed.0) {
+            let _ = actor.try_send(malformed);
         }
     }
 }
@@ -437,6 +472,14 @@ impl SessionPort for SessionDoor {
 
     fn turned_away(&self, face: &'static str, why: &'static str) {
         self.sums.count(face, why, now());
+    }
+
+    fn malformed(&self, face: &'static str, kind: &'static str, session: Option<&str>) {
+        self.turned_away(face, kind);
+        let session = session.map(|session| Malformed(session.to_owned(), kind));
+        if session.is_some_and(|malformed| self.registry.try_send(malformed).is_err()) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn asked(&self, session: &str, user: &str) {

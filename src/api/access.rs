@@ -1,11 +1,12 @@
 //! `/api/v1/access`: who is in and may what, and the changes of it that people here make.
 
+use super::body::{self, Body};
 use super::caller::{caller, problem, refused};
 use super::problem::Problem;
 use super::server::Api;
 use crate::access::{
-    AccessState, Change, Denied, Gate, Level, Mode, Pattern, ReadGrant, Reader, Right, Rule, Side,
-    Subject,
+    AccessState, Caller, Change, Denied, Gate, Level, Mode, Pattern, ReadGrant, Reader, Right,
+    Rule, Side, Subject,
 };
 use crate::crypto::SealingPublicKey;
 use crate::model::{Nanos, Peer, now, parse_time, rfc3339};
@@ -221,18 +222,17 @@ fn pattern(text: &str) -> Result<Pattern, Problem> {
 async fn change(
     request: HttpRequest,
     api: web::Data<Api>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| Problem::body(format!("the body cannot be read: {error}")))?;
-    let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example \
-             {{\"do\": \"revoke\", \"id\": \"user:anna\"}}"
-        ))
-    })?;
+    let example = r#"{"do": "revoke", "id": "user:anna"}"#;
+    let wish: Wish = body::json(&body::whole(body)?, example)?;
     let caller = caller(&request)?;
     let port = &api.context.access;
     let changes = wish.changes(&port.gate().state())?;
+    if changes.is_empty() {
+        // Nothing to be done takes no right, and the answer shows everything.
+        may_list(&api, &caller).await?;
+    }
     port.change(&caller, changes).await.map_err(problem)?;
     let mut view = view(port.gate(), now());
     // Who was granted something can read, and who was put out cannot, when this is answered.
@@ -242,9 +242,8 @@ async fn change(
     Ok(HttpResponse::Ok().json(view))
 }
 
-/// For those who administer it, and those who check what was recorded.
-async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let caller = caller(&request)?;
+/// Whether somebody may see who may what: for those who administer it, and those who check what was recorded.
+async fn may_list(api: &Api, caller: &Caller) -> Result<(), Problem> {
     let gate = api.context.access.gate();
     let rights = [
         Right::Enrol,
@@ -254,15 +253,21 @@ async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
         Right::Evidence,
     ];
     let may = |right: &Right| gate.somewhere(&caller.user, *right, now());
-    if !rights.iter().any(may) {
-        let why = Problem::forbidden(format!(
-            "`{}` may not see who may what: that is for security_admin, configure_admin, supervisor \
-             and auditor; `roles` in [http] gives the roles of users of this machine",
-            caller.user
-        ));
-        return Err(refused(&api, &caller, "access:", why).await);
+    if rights.iter().any(may) {
+        return Ok(());
     }
-    Ok(HttpResponse::Ok().json(view(gate, now())))
+    let why = Problem::forbidden(format!(
+        "`{}` may not see who may what: that is for security_admin, configure_admin, supervisor \
+         and auditor; `roles` in [http] gives the roles of users of this machine",
+        caller.user
+    ));
+    Err(refused(api, caller, "access:", why).await)
+}
+
+async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let caller = caller(&request)?;
+    may_list(&api, &caller).await?;
+    Ok(HttpResponse::Ok().json(view(api.context.access.gate(), now())))
 }
 
 fn view(gate: &Gate, time: Nanos) -> Json {
@@ -336,7 +341,7 @@ fn reader(reader: &Reader) -> Json {
     json!({"key": reader.key, "grants": grants.collect::<Vec<_>>()})
 }
 
-fn standing(denied: Option<Denied>) -> &'static str {
+pub(super) fn standing(denied: Option<Denied>) -> &'static str {
     match denied {
         None => "in",
         Some(Denied::Blacklisted(_)) => "blacklisted",

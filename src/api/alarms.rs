@@ -2,6 +2,7 @@
 //!
 //! What keeps pages of other sites from acting is in [`super::guard`].
 
+use super::body;
 use super::caller::{Viewer, caller};
 use super::problem::Problem;
 use super::query::shortened;
@@ -128,12 +129,8 @@ async fn act(
     body: web::Bytes,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let wish: Wish = serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example \
-             {{\"id\": \"plc-1/temperature\", \"comment\": \"seen\"}}"
-        ))
-    })?;
+    let example = r#"{"id": "plc-1/temperature", "comment": "seen"}"#;
+    let wish: Wish = body::json(&body, example)?;
     let action = match path.as_str() {
         "acknowledge" => AlarmAction::Acknowledge,
         "confirm" => AlarmAction::Confirm,

@@ -5,7 +5,7 @@
 use super::problem::Problem;
 use super::query::shortened;
 use super::server::Api;
-use super::{log_in, metrics, page, readers, status};
+use super::{access, log_in, metrics, own, page, readers, status, users};
 use crate::access::{Caller, Gate, Method, Right};
 use crate::model::{Nanos, now};
 use crate::protocols::ports::AccessError;
@@ -35,7 +35,10 @@ pub(super) async fn look(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let path = request.path();
-    let open = page::is_part(path) || path == status::HEALTH || log_in::is_open(path);
+    let open = page::is_part(path)
+        || path == status::HEALTH
+        || log_in::is_open(path)
+        || own::is_open(path);
     if !open && let Some(api) = request.app_data::<web::Data<Api>>().cloned() {
         match onlooker(&api, &request).await {
             Ok(Some((caller, proven))) => {
@@ -101,7 +104,10 @@ async fn onlooker(
     entered.map_err(|error| Problem::busy(error.to_string()))?;
     let gate = api.context.access.gate();
     let reads = readers::is_theirs(request.path()) && gate.reads(&caller.user);
-    match reads || gate.somewhere(&caller.user, Right::Live, now()) {
+    // Where the rights are looked at by what is asked for.
+    let other = [access::PATH, users::PATH].contains(&request.path());
+    let own = other || own::is_theirs(request.path());
+    match own || reads || gate.somewhere(&caller.user, Right::Live, now()) {
         true => Ok(Some((caller, proven))),
         false => {
             let why = Problem::forbidden(format!(

@@ -10,6 +10,7 @@ use crate::model::{DeviceId, Nanos};
 use crate::protocols::log_in::LogInPort;
 use crate::protocols::opcua::server::Machine;
 use crate::protocols::ports::{AccessPort, AlarmPort, ControlPort, HistoryPort, SessionPort};
+use crate::protocols::users::UsersPort;
 use crate::stats::Stats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -87,6 +88,8 @@ pub struct ApiContext {
     pub readers: Option<Arc<dyn ReadersPort>>,
     /// Replaces keys; without it none is replaced.
     pub keys: Option<Arc<dyn KeyPort>>,
+    /// Keeps the users' credentials; without it nobody is made a user here.
+    pub users: Option<Arc<dyn UsersPort>>,
     /// Acts upon the machines; without it nothing can be written.
     pub control: Option<Arc<dyn ControlPort>>,
     /// The edge nodes; without it there are none.

@@ -3,6 +3,7 @@
 //! There is no log-in on loopback: whoever asks is the user `local` with the roles that `[http]` gives,
 //! and by default those do not write. What stands before these handlers is in [`super::guard`].
 
+use super::body::{self, Body};
 use super::caller::caller;
 use super::problem::Problem;
 use super::query::{Params, shortened};
@@ -39,8 +40,6 @@ pub(super) fn acts(path: &str) -> bool {
     let action = of_device.and_then(|rest| rest.split_once('/'));
     action.is_some_and(|(_, action)| matches!(action, "write" | "call" | "erase" | "release"))
 }
-
-type Body = Result<web::Bytes, actix_web::Error>;
 
 /// Writes tags and reads them back: `{"tag": value, …}`.
 async fn write(
@@ -196,15 +195,12 @@ async fn who(request: &HttpRequest, api: &Api) -> Result<(Arc<dyn ControlPort>, 
 fn read<T: for<'a> Deserialize<'a>>(body: Body, example: &str) -> Result<T, Problem> {
     let body = body.map_err(|error| {
         let most = MAX_BODY >> 10;
-        Problem::body(format!(
-            "the body cannot be read: {error}; it may have {most} KiB"
-        ))
+        Problem::unread(
+            Some(&error),
+            format!("the body cannot be read: {error}; it may have {most} KiB"),
+        )
     })?;
-    serde_json::from_slice(&body).map_err(|error| {
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example {example}"
-        ))
-    })
+    body::json(&body, example)
 }
 
 /// Tags and values, in the order in which they were given.

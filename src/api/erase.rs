@@ -3,6 +3,7 @@
 //!
 //! Whether the user may is decided by the hub, which records what it refuses.
 
+use super::body::{self, Body};
 use super::caller::{Viewer, caller};
 use super::ports::{EraseFault, EraseRequest, EraseStatus};
 use super::problem::Problem;
@@ -21,7 +22,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 /// What is asked for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct Wish {
     until: String,
     #[serde(default)]
     dry_run: bool,
@@ -31,7 +32,7 @@ async fn erase(
     request: HttpRequest,
     path: web::Path<String>,
     api: web::Data<Api>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     Params::parse(request.query_string(), &[])?;
     let none = || Problem::forbidden("nothing can be erased over this address");
@@ -47,19 +48,14 @@ async fn erase(
         }
         return Ok(HttpResponse::Ok().json(view(&last.ok_or_else(none)?)));
     }
-    let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
-    let body: Body = serde_json::from_slice(&body).map_err(|error| {
-        let example = r#"{"until": "2026-01-01T00:00:00Z", "dry_run": true}"#;
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example {example}"
-        ))
-    })?;
-    let until = parse_time(&body.until);
+    let example = r#"{"until": "2026-01-01T00:00:00Z", "dry_run": true}"#;
+    let wish: Wish = body::json(&body::whole(body)?, example)?;
+    let until = parse_time(&wish.until);
     let until = until.map_err(|e| Problem::body(format!("`until` is no time: {e}")))?;
     let wanted = EraseRequest {
         device,
         until,
-        dry_run: body.dry_run,
+        dry_run: wish.dry_run,
     };
     let caller = caller(&request)?;
     let begun = port.erase(&caller, wanted).await.map_err(problem)?;

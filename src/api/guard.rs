@@ -11,17 +11,18 @@
 
 use super::caller::FACE;
 use super::names::Names;
-use super::problem::Problem;
+use super::problem::{Malformed, Problem};
 use super::query::shortened;
 use super::server::Api;
-use super::{access, control, keys, log_in};
+use super::{access, control, keys, log_in, own, patience, users};
+use crate::access::Caller;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::uri::Authority;
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::web;
+use actix_web::{HttpMessage, HttpRequest, web};
 use std::net::IpAddr;
 
 /// Everything the page needs comes from the hub itself; nothing is inline.
@@ -43,9 +44,10 @@ const ALARMS: &str = "/api/v1/alarms/";
 
 /// Middleware: refuses foreign hosts, and what acts but is not asked by our own, then adds the headers.
 pub(super) async fn guard(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let held = patience::bound_body(&mut request);
     let api = request.app_data::<web::Data<Api>>();
     let names = api.map_or_else(Names::default, |api| api.names.clone());
     let host = asked_for(&request).map(str::to_owned);
@@ -53,14 +55,15 @@ pub(super) async fn guard(
     let refusal = check_host(host.as_deref(), &names)
         .and_then(|host| check_method(&request, &names.origin(host)))
         .err();
-    if let (Some(_), Some(api)) = (&refusal, request.app_data::<web::Data<Api>>()) {
-        let sessions = &api.context.sessions;
-        sessions.turned_away(FACE, "foreign host, origin or method");
-    }
+    let api = api.cloned();
+    let foreign = refusal.is_some();
     let mut response = match refusal {
         Some(problem) => request.error_response(problem).map_into_right_body(),
         None => next.call(request).await?.map_into_left_body(),
     };
+    if let Some(api) = &api {
+        count(api, &response, foreign);
+    }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         let name = HeaderName::from_static(name);
@@ -74,13 +77,46 @@ pub(super) async fn guard(
         let value = HeaderValue::from_static("no-store");
         headers.insert(header::CACHE_CONTROL, value);
     }
-    Ok(response)
+    Ok(response.map_body(|_, body| held.until_answered(body)))
+}
+
+/// Counts what was no request, and what the guard itself refused.
+fn count(api: &Api, response: &ServiceResponse<impl MessageBody>, foreign: bool) {
+    let said = response.response().extensions().get::<Malformed>().copied();
+    let kind = said.map(|said| said.0).or(match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => Some("unknown method"),
+        StatusCode::PAYLOAD_TOO_LARGE => Some("too large"),
+        _ => None,
+    });
+    let sessions = &api.context.sessions;
+    match kind {
+        Some(kind) => {
+            let session = session(api, response.request());
+            sessions.malformed(FACE, kind, session.as_deref());
+        }
+        None if foreign => sessions.turned_away(FACE, "foreign host or origin"),
+        None => {}
+    }
+}
+
+/// What records call the session in which something was asked.
+fn session(api: &Api, request: &HttpRequest) -> Option<String> {
+    let known = request.extensions().get::<Caller>().cloned();
+    let known = known.map(|caller| caller.session);
+    known.or_else(|| match &api.log_in {
+        None => Some(FACE.to_owned()),
+        Some(log_in) => log_in.name(&log_in.shown(request.headers())?),
+    })
 }
 
 /// Whether something can be done at `path`: everything else can only be read.
 fn acts(path: &str) -> bool {
-    let changes = path == access::PATH || keys::acts(path);
-    control::acts(path) || path.starts_with(ALARMS) || changes || log_in::acts(path)
+    let changes = [access::PATH, users::PATH].contains(&path) || keys::acts(path);
+    control::acts(path)
+        || path.starts_with(ALARMS)
+        || changes
+        || log_in::acts(path)
+        || own::acts(path)
 }
 
 /// `own` is what a browser calls the hub's own pages.

@@ -7,7 +7,7 @@ use super::caller::caller;
 use super::problem::Problem;
 use super::query::Params;
 use super::server::Api;
-use super::views::SampleView;
+use super::views::{GoneView, SampleView};
 use crate::model::{Nanos, now, parse_time, rfc3339};
 use crate::protocols::ports::{Cursor, Direction, HistoryError, PastRequest};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -22,7 +22,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// Samples with source times from `from` (included) to `to` (not included), oldest first; newest first
-/// where `from` is after `to`. `next` is where to go on, to be given as `after`.
+/// where `from` is after `to`. `next` is where to go on, to be given as `after`; `gone` is what was retired or
+/// erased of the range, with the time from which on everything is there.
 async fn history(
     request: HttpRequest,
     path: web::Path<(String, String)>,
@@ -66,6 +67,8 @@ async fn history(
     let page = opened.page(direction, after, limit).await;
     let page = page.map_err(problem)?;
     let samples: Vec<_> = page.samples.iter().map(SampleView::from).collect();
+    let gone = opened.gone().iter();
+    let gone: Vec<_> = gone.map(|gone| GoneView::new(&device, gone)).collect();
     let next = page.next.map(|c| format!("{}-{}", c.time, c.given));
     Ok(HttpResponse::Ok().json(json!({
         "device": device,
@@ -73,6 +76,7 @@ async fn history(
         "from": rfc3339(from),
         "to": rfc3339(to),
         "samples": samples,
+        "gone": gone,
         "next": next,
     })))
 }

@@ -1,5 +1,6 @@
 //! `/api/v1/keys`: the keys that the ledger knows. `POST /api/v1/keys/hub/rotate`: another one for the hub.
 
+use super::body::{self, Body};
 use super::caller::caller;
 use super::ports::{KeyFault, KeyPort, KnownKey, NewKey, OfferedKey};
 use super::problem::Problem;
@@ -80,12 +81,15 @@ async fn list_centres(request: HttpRequest, api: web::Data<Api>) -> Result<HttpR
     Ok(HttpResponse::Ok().json(json!({ "sets": sets })))
 }
 
-type Body = Result<web::Bytes, actix_web::Error>;
-
 fn read<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
+    let body = body::whole(body)?;
     let read = serde_json::from_slice(&body);
-    read.map_err(|error| Problem::body(format!("the body is not what is expected here: {error}")))
+    read.map_err(|error| {
+        Problem::unread(
+            None,
+            format!("the body is not what is expected here: {error}"),
+        )
+    })
 }
 
 /// Centres that are to be the next version of the set.

@@ -11,6 +11,7 @@
 mod about;
 mod access;
 mod alarms;
+mod body;
 mod caller;
 mod checkpoint;
 mod context;
@@ -29,14 +30,18 @@ mod loaded;
 mod log_in;
 mod metrics;
 mod names;
+mod own;
 mod page;
+mod patience;
 mod ports;
 mod problem;
 pub mod process;
+mod qr;
 mod query;
 mod readers;
 mod server;
 mod status;
+mod users;
 pub(crate) mod views;
 
 #[cfg(test)]
@@ -64,4 +69,5 @@ pub use ports::{
     ReadersFault, ReadersPort, RecordAt, RecordFilter, RecordPage, ReleaseRequest, RetentionStatus,
     SealedRequest, Tip,
 };
+pub use qr::{QR_QUIET, Qr};
 pub use server::{ApiError, Running, start};

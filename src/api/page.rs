@@ -7,7 +7,7 @@ use weighbridge_verifier::sha256;
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, media type, content.
-const ASSETS: [(&str, &str, &str); 12] = [
+const ASSETS: [(&str, &str, &str); 13] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -23,6 +23,7 @@ const ASSETS: [(&str, &str, &str); 12] = [
         "image/svg+xml",
         include_str!("page/favicon.svg"),
     ),
+    ("/page/account.js", SCRIPT, include_str!("page/account.js")),
     ("/page/alarms.js", SCRIPT, include_str!("page/alarms.js")),
     ("/page/app.js", SCRIPT, include_str!("page/app.js")),
     ("/page/chart.js", SCRIPT, include_str!("page/chart.js")),

@@ -1,6 +1,7 @@
 //! `/api/v1/devices/{id}/sealed` and `/release`: what readers open with keys of their own. The hub decides, and
 //! records what it hands out and what it refuses, before it answers.
 
+use super::body::{self, Body};
 use super::caller::{Proven, caller};
 use super::ports::{ReadersFault, ReadersPort, ReleaseRequest, SealedRequest};
 use super::problem::Problem;
@@ -68,7 +69,7 @@ fn batch(text: &str) -> Result<(u64, u64), Problem> {
 /// What is asked for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct Wish {
     #[serde(default)]
     tags: Vec<String>,
     from: String,
@@ -79,18 +80,13 @@ async fn release(
     request: HttpRequest,
     path: web::Path<String>,
     api: web::Data<Api>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     Params::parse(request.query_string(), &[])?;
-    let body = body.map_err(|e| Problem::body(format!("the body cannot be read: {e}")))?;
-    let body: Body = serde_json::from_slice(&body).map_err(|error| {
-        let example =
-            r#"{"tags": ["force"], "from": "2026-05-04T00:00:00Z", "to": "2026-05-05T00:00:00Z"}"#;
-        Problem::body(format!(
-            "the body is not what is expected here: {error}; write for example {example}"
-        ))
-    })?;
-    if body.tags.len() > MAX_TAGS {
+    let example =
+        r#"{"tags": ["force"], "from": "2026-05-04T00:00:00Z", "to": "2026-05-05T00:00:00Z"}"#;
+    let wish: Wish = body::json(&body::whole(body)?, example)?;
+    if wish.tags.len() > MAX_TAGS {
         let detail = format!("more than {MAX_TAGS} tags are asked for at once");
         return Err(Problem::body(detail));
     }
@@ -100,8 +96,8 @@ async fn release(
     let proven = request.extensions().get::<Proven>().copied();
     let wanted = ReleaseRequest {
         device: path.into_inner(),
-        tags: body.tags,
-        range: (time("from", &body.from)?, time("to", &body.to)?),
+        tags: wish.tags,
+        range: (time("from", &wish.from)?, time("to", &wish.to)?),
         proven: proven.is_some_and(|proven| proven.0),
     };
     let bytes = port(&api)?.release(&caller(&request)?, wanted).await;

@@ -9,7 +9,7 @@ use super::names::{Front, Names};
 use super::problem::Problem;
 use super::{
     access, alarms, checkpoint, control, devices, erase, events, history, keys, ledger, log_in,
-    metrics, page, readers, status,
+    metrics, own, page, readers, status, users,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -186,6 +186,7 @@ fn begin<F: Future<Output = ()>>(
     };
     let listener = TcpListener::bind(bind).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
+    super::patience::bound_answers(&listener).map_err(refused)?;
 
     let stopping = CancellationToken::new();
     let (end, ended) = watch::channel(false);
@@ -288,6 +289,8 @@ pub(super) fn app(
         .configure(keys::routes)
         .configure(alarms::routes)
         .configure(access::routes)
+        .configure(users::routes)
+        .configure(own::routes)
         .configure(history::routes)
         .configure(readers::routes)
         .configure(events::routes)
@@ -299,5 +302,6 @@ async fn nothing_here() -> Result<&'static str, Problem> {
         "there is nothing at this address: the dashboard is at /, the API under /api/v1/ \
          (status, devices, tags, alarms, blocks, records, batches, refusals, events), and there are \
          /healthz and /metrics",
-    ))
+    )
+    .counted("unknown address"))
 }

@@ -8,7 +8,7 @@ use crate::ledger::block::Block;
 use crate::ledger::record::{BatchContent, Content, Record, Response};
 use crate::live_view::{Link, LiveSample};
 use crate::model::{Nanos, Quality, TagSpec, Value, VerdictClass, rfc3339};
-use crate::protocols::ports::PastSample;
+use crate::protocols::ports::{Gone, PastSample, Why};
 use crate::stats::Refusal;
 use crate::validation::{ChartPoint, TagChart};
 use serde::Serialize;
@@ -93,6 +93,42 @@ impl From<&LiveSample> for SampleView {
 impl From<&PastSample> for SampleView {
     fn from(sample: &PastSample) -> Self {
         Self::new(&sample.value, sample.time, sample.quality)
+    }
+}
+
+/// What was taken away of a device's samples.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct GoneView {
+    /// "retired" or "erased".
+    pub(crate) why: &'static str,
+    /// Samples from before this source time may be gone; those from it on are not.
+    pub(crate) before: String,
+    pub(crate) before_ns: String,
+    /// When that was decided.
+    pub(crate) recorded: String,
+    /// Hash of the notice of it, which a record names.
+    pub(crate) notice: String,
+    /// Where it was archived.
+    pub(crate) archive: Option<String>,
+    /// The same in plain words.
+    pub(crate) detail: String,
+}
+
+impl GoneView {
+    pub(crate) fn new(device: &str, gone: &Gone) -> Self {
+        let (why, archive) = match &gone.why {
+            Why::Retired { archive } => ("retired", archive.clone()),
+            Why::Erased => ("erased", None),
+        };
+        Self {
+            why,
+            before: rfc3339(gone.before),
+            before_ns: gone.before.to_string(),
+            recorded: rfc3339(gone.recorded),
+            notice: gone.notice.to_string(),
+            archive,
+            detail: gone.words(device),
+        }
     }
 }
 

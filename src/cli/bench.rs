@@ -1,27 +1,27 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+mod device;
 mod http;
+mod hub_process;
 mod opcua;
 mod outage;
 mod proof;
 mod release;
 mod requests;
+mod rotate;
 mod write;
 
 use super::temporary::given_or_temporary;
 use crate::api::process;
-use crate::hub::{DeviceSetup, HubBuilder, HubKeys};
-use crate::model::{BatchBuilder, DeviceId, TagSpec};
+use crate::hub::{HubBuilder, HubKeys};
+use crate::model::BatchBuilder;
 use crate::protocols::Source;
-use crate::protocols::modbus::{
-    Bounded, DataType, ModbusConfig, ModbusConfigError, ModbusPoint, ModbusSource, Table,
-};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use device::BenchDevice;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,6 +49,8 @@ enum What {
     Release(release::ReleaseArgs),
     /// Requests of many users at a hub that is killed again and again: whether each answer has its record
     Requests(requests::RequestsArgs),
+    /// Keys of every kind are replaced under load: what is refused meanwhile, and how long the gaps are
+    Rotate(rotate::RotateArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
     Opcua(opcua::OpcuaArgs),
 }
@@ -111,6 +113,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         What::Opcua(args) => return opcua::run(&args),
         What::Release(args) => return release::run(&args),
         What::Requests(args) => return requests::run(&args),
+        What::Rotate(args) => return rotate::run(&args),
         What::Ingest(args) => {
             let result = ingest(&args)?;
             match args.json {
@@ -223,45 +226,12 @@ fn stop_servers(mut servers: Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One benchmark device.
-struct BenchDevice {
-    id: DeviceId,
-    points: Vec<(TagSpec, ModbusPoint)>,
-    config: ModbusConfig,
-}
-
-impl BenchDevice {
-    fn source(&self) -> Result<ModbusSource, ModbusConfigError> {
-        ModbusSource::new(self.id.clone(), self.config.clone(), self.points.clone())
-    }
-}
-
 fn devices(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Vec<BenchDevice>> {
-    let points = (0..args.registers).map(|register| {
-        let point = ModbusPoint::new(Table::HoldingRegister, register, DataType::U16)?;
-        let tag = TagSpec {
-            name: format!("r{register}").into(),
-            kind: point.value_kind(),
-            unit: String::new(),
-            description: String::new(),
-            range: None,
-            writable: false,
-        };
-        anyhow::Ok((tag, point))
-    });
-    let points: Vec<_> = points.collect::<Result<_, _>>()?;
-    let device = |(i, port): (usize, &u16)| {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-        let mut config = ModbusConfig::new(address.into());
+    let device = |(index, port): (usize, &u16)| {
         // As fast as it can.
-        config.period_ms = Bounded::default();
-        BenchDevice {
-            id: format!("bench-{i:03}").into(),
-            points: points.clone(),
-            config,
-        }
+        BenchDevice::new(format!("bench-{index:03}"), *port, args.registers, 0, 0)
     };
-    Ok(ports.iter().enumerate().map(device).collect())
+    ports.iter().enumerate().map(device).collect()
 }
 
 /// Samples of one batch: large enough to make its fixed costs small, small enough for a low latency.
@@ -271,14 +241,7 @@ fn whole_path(args: &IngestArgs, ports: &[u16]) -> anyhow::Result<Ingest> {
     let (dir, _temporary) = given_or_temporary(args.dir.as_deref(), "bench")?;
     let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir);
     for device in devices(args, ports)? {
-        let (id, tags) = (device.id.clone(), device.source()?.tags());
-        let make = move || -> Box<dyn Source> {
-            match device.source() {
-                Ok(source) => Box::new(source),
-                Err(error) => unreachable!("the same arguments were accepted before: {error}"),
-            }
-        };
-        let mut setup = DeviceSetup::new(id, tags, make);
+        let mut setup = device.setup()?;
         setup.batch.samples = BATCH_SAMPLES;
         builder = builder.device(setup);
     }

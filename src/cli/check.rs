@@ -130,12 +130,16 @@ fn look(path: &Path) -> Checked {
         Ok(loaded) => {
             let mut diagnostics = loaded.warnings;
             diagnostics.extend(around(path, &loaded.config));
+            diagnostics.extend(config::files_around(path, &loaded.config));
             diagnostics.extend(certs::expiring(path, &loaded.config));
             let tags = loaded.config.devices.iter().map(|d| d.tags.len()).sum();
+            let contents = Contents::Hub(loaded.config.devices.len(), tags);
+            let wrong = |d: &Diagnostic| d.severity == Severity::Error;
+            let right = !diagnostics.iter().any(wrong);
             Checked {
-                right: true,
+                right,
+                contents: Some(contents).filter(|_| right),
                 diagnostics,
-                contents: Some(Contents::Hub(loaded.config.devices.len(), tags)),
             }
         }
         Err(diagnostics) => Checked {
@@ -201,6 +205,66 @@ mod tests {
         let text = checked.text(&path, Style { colour: false });
         assert!(text.contains("hub.key is not there"), "{text}");
         assert!(text.lines().last().unwrap().starts_with("✓ "), "{text}");
+    }
+
+    #[test]
+    fn the_file_of_escrow_is_opened_and_what_is_wrong_with_it_has_its_line() {
+        use crate::crypto::{Identity, SealingKey};
+        use weighbridge_verifier::Suite;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let own = SealingKey::generate_of(Suite::Nist);
+        own.save(&at("private.pem")).unwrap();
+        own.save_encrypted(&at("locked.pem"), "four words").unwrap();
+        let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        write("right.pem", &own.public().to_pem());
+        write("right.hex", &own.public().compressed().to_string());
+        let other = SealingKey::generate_of(Suite::Guomi);
+        write("other.pem", &other.public().to_pem());
+        write("text.pem", "to be filled in");
+        std::fs::create_dir(at("directory")).unwrap();
+        Identity::generate("a").save(&at("hub.key")).unwrap();
+        own.save(&at("seal.key")).unwrap();
+        let cases = [
+            ("right.pem", None),
+            ("right.hex", None),
+            ("nothing.pem", Some((true, "is not there"))),
+            ("directory", Some((true, "cannot be read"))),
+            ("private.pem", Some((false, "holds a private key"))),
+            ("locked.pem", Some((false, "holds a private key"))),
+            ("other.pem", Some((false, "is of suite `guomi`"))),
+            ("text.pem", Some((false, "no P-256 or SM2 public key"))),
+        ];
+        for (name, expected) in cases {
+            let path = file(
+                dir.path(),
+                &format!(
+                    "[hub]\nid = \"a\"\nsigning_key = \"hub.key\"\nsealing_key = \"seal.key\"\n\n\
+                     [ledger]\nescrow = \"{name}\"\n"
+                ),
+            );
+            let mut checked = look(&path);
+            // That there is no device is said of the file as a whole.
+            checked.diagnostics.retain(|d| d.place.is_some());
+            let Some((right, what)) = expected else {
+                assert_eq!(
+                    (checked.right, checked.diagnostics),
+                    (true, Vec::new()),
+                    "{name}"
+                );
+                continue;
+            };
+            assert_eq!(checked.right, right, "{name}");
+            let [found] = &checked.diagnostics[..] else {
+                panic!("{name}: {:?}", checked.diagnostics);
+            };
+            assert!(found.message.contains(what), "{name}: {found:?}");
+            let place = found.place.as_ref().unwrap();
+            assert_eq!(
+                (place.line, &*place.source),
+                (7, &*format!("escrow = \"{name}\""))
+            );
+        }
     }
 
     #[test]

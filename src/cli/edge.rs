@@ -226,7 +226,7 @@ async fn until_the_end(
     mut reload: Reload,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let mut status = edge.uplink();
+    let (mut status, mut key) = (edge.uplink(), edge.key());
     // Attempts that fail for the same reason are one thing to say.
     let mut said = None;
     tokio::pin!(end);
@@ -240,6 +240,14 @@ async fn until_the_end(
                 };
                 if let Some(outcome) = outcome.filter(|_| json) {
                     output::print_json(&outcome)?;
+                }
+                continue;
+            }
+            changed = key.changed() => {
+                changed.context("the edge node ended early, see the log")?;
+                if json {
+                    let key = key.borrow_and_update().public_key();
+                    output::print_json(&json!({"event": "key", "key": key}))?;
                 }
                 continue;
             }

@@ -84,7 +84,6 @@ pub(super) fn run(args: EvidenceArgs) -> anyhow::Result<ExitCode> {
     let archive = args.archive.as_deref().map(|a| (a, &*args.device));
     let hub = StoppedHub::open(&args.dir, args.config.as_deref(), archive)?;
     hub.complete_index()?;
-    let fate = hub.fate(&args.device, from).filter(|_| archive.is_none());
     let wanted = Wanted {
         device: &args.device,
         tags: &args.tags,
@@ -100,23 +99,25 @@ pub(super) fn run(args: EvidenceArgs) -> anyhow::Result<ExitCode> {
     let style = ProgressStyle::with_template("batches {wide_bar} {pos}/{len} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let past = Archive::new(hub.store.clone(), hub.opener.clone());
+    let gone = hub.gone(&args.device, from)?;
+    let gone: Vec<_> = gone.iter().map(|gone| gone.words(&args.device)).collect();
     let evidence = evidence_of(&past, &hub.explorer, &wanted, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
     let evidence = evidence.with_context(|| {
-        let fate = fate.as_ref().map(|fate| format!(" ({fate})"));
+        let gone = gone.iter().map(|gone| format!(" ({gone})"));
         format!(
             "no evidence of `{}` from {} to {}{}",
             args.device,
             rfc3339(from),
             rfc3339(to),
-            fate.unwrap_or_default(),
+            gone.collect::<String>(),
         )
     })?;
-    if let Some(fate) = fate {
-        eprintln!("{fate}");
+    for gone in &gone {
+        eprintln!("{gone}");
     }
     let bytes = evidence.to_bytes();
     std::fs::write(&args.output, &bytes)

@@ -3,7 +3,7 @@
 use super::http_get::{HubUrl, get_json};
 use super::output::{self, Align, Style, cell};
 use super::stopped_hub::StoppedHub;
-use crate::api::views::SampleView;
+use crate::api::views::{GoneView, SampleView};
 use crate::ledger::history::reader::{Archive, Cursor, Direction};
 use crate::model::{Nanos, now, parse_time};
 use anyhow::anyhow;
@@ -70,13 +70,19 @@ const HOUR: Nanos = 3_600_000_000_000;
 pub(super) fn run(args: HistoryArgs) -> anyhow::Result<ExitCode> {
     let to = args.to.unwrap_or_else(now);
     let from = args.from.unwrap_or_else(|| to.saturating_sub(HOUR));
-    let samples = match &args.dir {
+    let (samples, gone) = match &args.dir {
         Some(dir) => stored(dir, &args, (from, to))?,
         None => asked(&args, (from, to))?,
     };
+    // Beside the lines, whatever reads those.
+    for gone in &gone {
+        eprintln!("{}", cell(gone, "/detail"));
+    }
     if args.json {
         let (device, tag) = (&args.device, &args.tag);
-        output::print_json(&json!({ "device": device, "tag": tag, "samples": samples }))?;
+        output::print_json(
+            &json!({ "device": device, "tag": tag, "samples": samples, "gone": gone }),
+        )?;
     } else if args.csv {
         output::print(&csv(&samples)?)?;
     } else {
@@ -85,10 +91,13 @@ pub(super) fn run(args: HistoryArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Samples, and what is gone.
+type Found = (Vec<Json>, Vec<Json>);
+
 /// Of a running hub, page by page.
-fn asked(args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Vec<Json>> {
+fn asked(args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Found> {
     let path = format!("/api/v1/devices/{}/tags/{}/history", args.device, args.tag);
-    let mut samples = Vec::new();
+    let (mut samples, mut gone) = (Vec::new(), Vec::new());
     let mut after: Option<String> = None;
     while samples.len() < args.limit {
         let limit = (args.limit - samples.len()).min(PAGE);
@@ -101,27 +110,32 @@ fn asked(args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Vec<J
         let mut answer = get_json(&args.url, &path, &query)?;
         let found = answer.get_mut("samples").and_then(Json::as_array_mut);
         samples.append(found.ok_or_else(|| anyhow!("the answer has no `samples`"))?);
+        // The same on every page.
+        if let Some(Json::Array(of_page)) = answer.get("gone") {
+            gone.clone_from(of_page);
+        }
         let next = answer.get("next").and_then(Json::as_str).map(str::to_owned);
         if next.is_none() || next == after {
             break;
         }
         after = next;
     }
-    Ok(samples)
+    Ok((samples, gone))
 }
 
 /// Of a stopped hub, with its own key. Who holds the key can read without anybody's leave, so there is
 /// nothing to record.
-fn stored(dir: &Path, args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Vec<Json>> {
+fn stored(dir: &Path, args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow::Result<Found> {
     let archive = args.archive.as_deref().map(|a| (a, &*args.device));
     let hub = StoppedHub::open(dir, None, archive)?;
     hub.complete_index()?;
-    if archive.is_none()
-        && let Some(fate) = hub.fate(&args.device, from.min(to))
-    {
-        eprintln!("{fate}");
-    }
-    let tag = Archive::new(hub.store, hub.opener).tag(&args.device, &args.tag);
+    let gone = hub.gone(&args.device, from.min(to))?;
+    let gone: Result<Vec<Json>, _> = gone
+        .iter()
+        .map(|gone| serde_json::to_value(GoneView::new(&args.device, gone)))
+        .collect();
+    let past = Archive::new(hub.store, hub.opener);
+    let tag = past.tag(&args.device, &args.tag);
     let (range, direction) = match from <= to {
         true => ((from, to), Direction::Forward),
         false => (
@@ -146,7 +160,7 @@ fn stored(dir: &Path, args: &HistoryArgs, (from, to): (Nanos, Nanos)) -> anyhow:
             break;
         }
     }
-    Ok(samples)
+    Ok((samples, gone?))
 }
 
 fn csv(samples: &[Json]) -> anyhow::Result<String> {

@@ -4,12 +4,16 @@ use super::http_get::{self, Credentials, HubUrl};
 use super::output;
 use super::secret_input::{first_line, typed};
 use super::session::{KeptSession, SessionFile};
+use crate::access::Challenge;
+use crate::crypto::{Identity, Signer};
 use anyhow::{Context, bail};
 use clap::Args;
+use data_encoding::HEXLOWER;
 use serde_json::{Value as Json, json};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use weighbridge_verifier::{Hash, Suite, sha256};
 use zeroize::Zeroizing;
 
 /// What `weighbridge login` is told.
@@ -19,6 +23,7 @@ Examples:
   weighbridge login https://plant.example:8443 --user ann --ca pki/authority.crt
   weighbridge login https://plant.example:8443 --user mes --password-file mes.txt
   weighbridge login https://plant.example:8443 --certificate ann.crt --key ann.key
+  weighbridge login https://plant.example:8443 --user mes --key mes.key    signs a challenge
   weighbridge status --url https://plant.example:8443
 
 It asks for the password, and for the one-time code of those who have one. The authority (--ca) is
@@ -46,8 +51,8 @@ pub(super) struct LoginArgs {
     /// Your certificate (PEM), instead of a password
     #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["password_file", "code"])]
     certificate: Option<PathBuf>,
-    /// Its key (PEM, mode 0600)
-    #[arg(long, value_name = "FILE", requires = "certificate")]
+    /// Its key (PKCS#8 PEM, mode 0600); with --user instead of a certificate, a P-256 key that signs a challenge
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "code"])]
     key: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -74,14 +79,7 @@ pub(super) struct LogoutArgs {
 pub(super) fn run(args: LoginArgs) -> anyhow::Result<ExitCode> {
     let file = own_file()?;
     let url = &args.url;
-    let loopback = url.host().trim_matches(['[', ']']);
-    let loopback =
-        loopback == "localhost" || loopback.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    if !url.is_tls() && !loopback {
-        bail!(
-            "{url} is not encrypted, and the password would cross the network for all to read: use https://"
-        );
-    }
+    only_encrypted(url)?;
     let ca = match &args.ca {
         Some(path) => Some(authority(path)?),
         None => file.of(url)?.and_then(|known| known.ca.clone()),
@@ -92,7 +90,10 @@ pub(super) fn run(args: LoginArgs) -> anyhow::Result<ExitCode> {
         ca: ca.clone(),
         pair,
     };
-    let body = wish(&args)?;
+    let body = match (&args.user, &args.certificate, &args.key) {
+        (Some(user), None, Some(key)) => signed(url, user, key, &credentials)?,
+        _ => wish(&args)?,
+    };
     let (status, answer) = http_get::post_with(url, "/api/v1/login", &body, &credentials)?;
     let text = |key: &str| answer.get(key).and_then(Json::as_str).unwrap_or_default();
     if status != 200 {
@@ -128,6 +129,18 @@ pub(super) fn run(args: LoginArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Secrets cross no network in plain.
+pub(super) fn only_encrypted(url: &HubUrl) -> anyhow::Result<()> {
+    let host = url.host().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if !url.is_tls() && !loopback {
+        bail!(
+            "{url} is not encrypted, and the password would cross the network for all to read: use https://"
+        );
+    }
+    Ok(())
+}
+
 /// What is sent.
 fn wish(args: &LoginArgs) -> anyhow::Result<Zeroizing<String>> {
     let user = args.user.as_deref();
@@ -150,6 +163,40 @@ fn wish(args: &LoginArgs) -> anyhow::Result<Zeroizing<String>> {
         (None, Some(_)) => None,
     };
     let body = json!({ "user": name, "password": *password, "code": code, "token": true });
+    Ok(Zeroizing::new(body.to_string()))
+}
+
+/// The answer to a challenge, signed by the key in `file`.
+fn signed(
+    url: &HubUrl,
+    user: &str,
+    file: &Path,
+    credentials: &Credentials,
+) -> anyhow::Result<Zeroizing<String>> {
+    let key = Identity::load(file, user)?;
+    if key.suite() != Suite::Nist {
+        bail!("{}: users sign by P-256 keys", file.display());
+    }
+    let asked = json!({ "user": user }).to_string();
+    let (status, answer) = http_get::post_with(url, "/api/v1/challenge", &asked, credentials)?;
+    let text = |key: &str| answer.get(key).and_then(Json::as_str).unwrap_or_default();
+    if status != 200 {
+        bail!("{url} gave no challenge ({status}): {}", text("detail"));
+    }
+    // Whatever is signed here must be good for nothing but this log-in.
+    let challenge = Challenge::from_text(text("text"));
+    let challenge = challenge.filter(|c| c.subject == format!("user:{user}"));
+    let challenge = challenge.with_context(|| {
+        format!("{url} wants something signed that is no challenge to {user}; nothing was signed")
+    })?;
+    let signature = key.sign(&sha256(&[text("text").as_bytes()]));
+    let body = json!({
+        "user": user,
+        "challenge": Hash(challenge.nonce).to_string(),
+        "key": HEXLOWER.encode(&key.public_key().0),
+        "signature": HEXLOWER.encode(&signature.0),
+        "token": true,
+    });
     Ok(Zeroizing::new(body.to_string()))
 }
 

@@ -2,6 +2,7 @@
 
 use super::output;
 use super::stopped_hub::StoppedHub;
+use crate::ledger::history::succession::Succession;
 use crate::ledger::opening::OpeningError;
 use crate::ledger::proof::{self, SampleAt};
 use crate::ledger::query::PlacedRecord;
@@ -56,24 +57,27 @@ pub(super) struct ProveArgs {
 pub(super) fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
     let archived = args.archive.as_deref().map(|a| (a, &*args.device));
     let archive = StoppedHub::open(&args.dir, args.config.as_deref(), archived)?;
-    let fate = archive.fate(&args.device, args.at);
-    let fate = fate.filter(|_| archived.is_none());
+    let gone = archive.gone(&args.device, args.at)?;
     let Some(found) = archive.find(&args)? else {
+        let gone = gone.iter().map(|gone| gone.words(&args.device));
+        let gone = gone.map(|gone| format!(": {gone}"));
         bail!(
             "no stored sample of {}/{} is at or before {}{}",
             args.device,
             args.tag,
             rfc3339(args.at),
-            fate.map(|fate| format!(": {fate}")).unwrap_or_default(),
+            gone.collect::<String>(),
         );
     };
     let (height, index) = found.record.place;
     let block = archive.explorer.block(height)?;
     let block = block.with_context(|| format!("block {height} is missing"))?;
+    let mut succession = Succession::begin(&archive.explorer)?;
+    succession.until(height)?;
     let evidence = proof::prove(
         &block,
         index as usize,
-        &archive.validators,
+        succession.set(),
         &found.opened.content.batch,
         found.at,
         |position| {

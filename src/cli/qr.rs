@@ -1,29 +1,21 @@
 //! QR codes (ISO/IEC 18004) for a terminal and for a page.
 
 use super::output::Style;
-use anyhow::anyhow;
-use fast_qr::convert::svg::SvgBuilder;
-use fast_qr::{ECL, QRBuilder, QRCode};
+use crate::api::{QR_QUIET as QUIET, Qr};
+use anyhow::{Context, Result};
 
-/// Light modules around the code, as the standard wants them.
-const QUIET: usize = 4;
-
-fn code(text: &str) -> anyhow::Result<QRCode> {
-    let made = QRBuilder::new(text).ecl(ECL::M).build();
-    made.map_err(|_| anyhow!("the text is too long for a QR code"))
+fn code(text: &str) -> Result<Qr> {
+    Qr::new(text).context("the text is too long for a QR code")
 }
 
 /// Two modules a character, as half blocks. Light is drawn, dark is not: right on a dark terminal; where
 /// there are colours, they are said, and it is right on any.
-pub(super) fn terminal(text: &str, style: Style) -> anyhow::Result<String> {
+pub(super) fn terminal(text: &str, style: Style) -> Result<String> {
     let code = code(text)?;
-    let side = code.size + 2 * QUIET;
-    let light = |x: usize, y: usize| {
-        let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < code.size);
-        match (inside(x), inside(y)) {
-            (Some(x), Some(y)) => !code[y].get(x).is_some_and(|module| module.value()),
-            _ => true,
-        }
+    let side = code.side() + 2 * QUIET;
+    let light = |x: usize, y: usize| match (x.checked_sub(QUIET), y.checked_sub(QUIET)) {
+        (Some(x), Some(y)) => !code.is_dark(x, y),
+        _ => true,
     };
     let mut out = String::new();
     for y in (0..side).step_by(2) {
@@ -47,8 +39,8 @@ pub(super) fn terminal(text: &str, style: Style) -> anyhow::Result<String> {
 }
 
 /// An SVG picture.
-pub(super) fn svg(text: &str) -> anyhow::Result<String> {
-    Ok(SvgBuilder::default().to_str(&code(text)?))
+pub(super) fn svg(text: &str) -> Result<String> {
+    Ok(code(text)?.svg())
 }
 
 #[cfg(test)]
@@ -72,13 +64,12 @@ mod tests {
     fn the_terminal_shows_the_modules_of_the_code() {
         let code = code(TEXT).unwrap();
         let shown = drawn(&terminal(TEXT, Style { colour: false }).unwrap());
-        let side = code.size + 2 * QUIET;
+        let side = code.side() + 2 * QUIET;
         assert!(shown.iter().all(|row| row.len() == side));
-        for y in 0..side {
-            for x in 0..side {
-                let within = |at: usize| (QUIET..QUIET + code.size).contains(&at);
-                let dark = within(x) && within(y) && code[y - QUIET][x - QUIET].value();
-                assert_eq!(shown[y][x], !dark, "{x}, {y}");
+        for (y, row) in shown.iter().take(side).enumerate() {
+            for (x, light) in row.iter().enumerate() {
+                let dark = x >= QUIET && y >= QUIET && code.is_dark(x - QUIET, y - QUIET);
+                assert_eq!(*light, !dark, "{x}, {y}");
             }
         }
         // The finder pattern in the corner: seven dark, with a light ring inside.

@@ -7,6 +7,7 @@
 
 use crate::api::{ConfigChange, ConfigStatus, RefusedConfig};
 use crate::config::{self, DeviceConfig, Diagnostic, HubConfig, Severity};
+use crate::crypto::Identity;
 use crate::edge::EdgeNode;
 use crate::hub::{Change, DeviceSetup, Hub, NotApplied, OpenFaces, device_info};
 use crate::model::{now, rfc3339};
@@ -81,6 +82,14 @@ impl Watch {
         }
     }
 
+    /// Watches where an edge node's key is: it may be replaced in its place.
+    fn key_of(&mut self, config: &HubConfig) {
+        let folder = config.edge.as_ref().and_then(|e| e.signing_key.parent());
+        if let Some(folder) = folder {
+            self.folder(folder);
+        }
+    }
+
     /// Returns when files have changed, and are quiet again. Cancel-safe.
     async fn quiet_change(&mut self) {
         loop {
@@ -131,6 +140,18 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// Has an edge node go over to the key in the file of `config`, if that is another one.
+    async fn go_over(self, config: &HubConfig) -> Result<(), String> {
+        let (Self::Edge(node, _), Some(edge)) = (self, &config.edge) else {
+            return Ok(());
+        };
+        let (file, id) = (edge.signing_key.clone(), edge.id.clone());
+        let loaded = tokio::task::spawn_blocking(move || Identity::load(&file, &id)).await;
+        let loaded = loaded.map_err(|e| e.to_string())?;
+        let offered = node.offer_key(loaded.map_err(|e| e.to_string())?);
+        offered.map_err(|e| e.to_string())
+    }
+
     /// Shows these devices.
     fn show(self, devices: &[DeviceConfig]) {
         if let Self::Hub(hub, faces) = self {
@@ -170,6 +191,7 @@ impl Reload {
         let mut watch = Watch::start();
         watch.folder(path.parent().unwrap_or(Path::new("")));
         watch.folder(&running.hub.profiles);
+        watch.key_of(&running);
         Self {
             path: path.to_owned(),
             running,
@@ -192,6 +214,9 @@ impl Reload {
 
     /// Reads the file and takes over what can be; returns what came of it, for `--json`, if anything.
     pub(super) async fn now(&mut self, running: Running<'_>) -> Option<Json> {
+        if let Running::Hub(_, faces) = running {
+            faces.settle_users().await;
+        }
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let new = match loaded {
@@ -205,6 +230,7 @@ impl Reload {
             }
         };
         self.watch.folder(&new.hub.profiles);
+        self.watch.key_of(&new);
         let difference = difference(&self.running, &new);
         let mut put = Vec::new();
         for device in difference.added.iter().chain(&difference.changed) {
@@ -212,6 +238,9 @@ impl Reload {
                 Ok(setup) => put.push(setup),
                 Err(error) => return self.refuse(running, &[self.fault(&error.to_string())]),
             }
+        }
+        if let Err(error) = running.go_over(&new).await {
+            return self.refuse(running, &[self.fault(&error)]);
         }
         let moved = !difference.removed.is_empty() || !put.is_empty() || difference.edges;
         let mut failed = Vec::new();
@@ -385,6 +414,10 @@ fn sections(running: &HubConfig, new: &HubConfig) -> Vec<String> {
         config.devices.clear();
         if let (Some(edges), Some(_)) = (&mut config.edges, &running.edges) {
             edges.nodes.clear();
+        }
+        // The file of an edge node's key is looked into at every reload, too.
+        if let (Some(edge), Some(_)) = (&mut config.edge, &running.edge) {
+            edge.signing_key = PathBuf::new();
         }
         // Folders of profiles are looked into at every reload.
         config.hub.profiles = PathBuf::new();

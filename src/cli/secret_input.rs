@@ -53,7 +53,7 @@ pub(super) fn first_line(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-fn typed_twice(name: &str) -> anyhow::Result<Zeroizing<String>> {
+pub(super) fn typed_twice(name: &str) -> anyhow::Result<Zeroizing<String>> {
     let first = typed(&format!("New password of {name}: "))?;
     let again = typed("Again: ")?;
     match *first == *again {

@@ -5,25 +5,26 @@ use super::output;
 use crate::config;
 use crate::crypto::SealingKey;
 use crate::hub::HubKeys;
+use crate::ledger::history::gone::{Gone, Why, gone};
 use crate::ledger::history::{PastError, rebuild};
 use crate::ledger::opening::Opener;
 use crate::ledger::proof;
 use crate::ledger::query::Explorer;
-use crate::ledger::retention::retired::{Retired, reaches};
+use crate::ledger::retention::retired::Retired;
 use crate::ledger::store::Store;
-use crate::model::{Nanos, rfc3339};
+use crate::model::Nanos;
 use crate::store::ArchiveDir;
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use weighbridge_verifier::ValidatorSet;
 
 pub(super) struct StoppedHub {
     pub(super) store: Arc<dyn Store>,
     pub(super) explorer: Explorer,
     pub(super) opener: Opener,
-    pub(super) validators: ValidatorSet,
     retired: Retired,
+    /// Whether an archive is laid over the store.
+    archived: bool,
 }
 
 impl StoppedHub {
@@ -70,36 +71,20 @@ impl StoppedHub {
             opener: Opener::new(store.clone(), key, &hub.id),
             store,
             explorer,
-            validators,
             retired,
+            archived: archive.is_some(),
         })
     }
 
-    /// What became of what was recorded of a device from `from` on, in plain words, where that was retired.
-    pub(super) fn fate(&self, device: &str, from: Nanos) -> Option<String> {
-        let reached = reaches(&*self.store, device).ok()?;
-        let newest = reached.values().max().copied()?;
-        if from > newest {
-            return None;
-        }
-        let mut archives: Vec<&str> = Vec::new();
-        for notice in self.retired.notices() {
-            if !notice.segments.is_empty() && !archives.contains(&notice.archive.as_str()) {
-                archives.push(&notice.archive);
-            }
-        }
-        let until = rfc3339(newest);
-        Some(match archives.is_empty() {
-            true => format!("samples of `{device}` up to {until} were retired, and not archived"),
-            false => format!(
-                "samples of `{device}` up to {until} were retired, and are archived: read them with \
-                 `--archive {}`",
-                archives.join("`, `--archive ")
-            ),
-        })
+    /// What was taken away of what was recorded of a device from `from` on; without what the archive has of it.
+    pub(super) fn gone(&self, device: &str, from: Nanos) -> anyhow::Result<Vec<Gone>> {
+        let mut gone = gone(&*self.store, device)?;
+        gone.retain(|gone| gone.concerns(from));
+        gone.retain(|gone| !self.archived || gone.why == Why::Erased);
+        Ok(gone)
     }
 
-    /// The same of what a block recorded.
+    /// What became of what a block recorded, in plain words, where that was retired.
     pub(super) fn fate_of_block(&self, height: u64) -> Option<String> {
         self.retired.fate(height)
     }

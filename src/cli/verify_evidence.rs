@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use weighbridge_verifier::settings::{Origin, origins};
 use weighbridge_verifier::succession::{KeyChange, key_change};
-use weighbridge_verifier::{Content, PublicKey};
+use weighbridge_verifier::{Content, PublicKey, plain};
 
 /// Samples that are listed for people: `--json` has all.
 const LISTED: usize = 20;
@@ -25,7 +25,10 @@ pub(super) fn run(bytes: &[u8], trusted: &[PublicKey], json: bool) -> anyhow::Re
             output::print_json(&json!({"clean": false, "reason": error.to_string()}))?;
             return Ok(ExitCode::FAILURE);
         }
-        Err(error) => return Err(anyhow::Error::from(error).context("the evidence does not hold")),
+        Err(error) => {
+            let why = anyhow::Error::msg(plain(&error.to_string()));
+            return Err(why.context("the evidence does not hold"));
+        }
     };
     match json {
         true => output::print_json(&as_json(&evidence, trust))?,
@@ -134,13 +137,12 @@ fn judges_text(evidence: &Evidence) -> String {
             let made_from = made_from(judge).unwrap_or_default();
             let files = made_from.iter();
             let files = files.map(|o| {
-                format!(
-                    "\n  from the {} {} {}, SHA-256 {}",
-                    o.kind, o.id, o.version, o.sha256
-                )
+                let file = plain(&format!("{} {} {}", o.kind, o.id, o.version));
+                format!("\n  from the {file}, SHA-256 {}", o.sha256)
             });
             format!(
-                "{device} was judged by the settings of block {}, recorded at {}{}\n",
+                "{} was judged by the settings of block {}, recorded at {}{}\n",
+                plain(device),
                 place.0,
                 rfc3339(judge.shown.record.body.time),
                 files.collect::<String>(),
@@ -170,16 +172,16 @@ fn as_text(evidence: &Evidence, trust: Trust) -> String {
             text += &format!(
                 "block {} of chain {}, {}\n  judged {verdict}, recorded by {} at {}\n",
                 header.height,
-                header.chain,
+                plain(&header.chain),
                 header.hash(),
-                body.hub,
+                plain(&body.hub),
                 rfc3339(body.time),
             );
         }
+        let said = format!("{device}/{} = {}", sample.tag, sample.value);
         text += &format!(
-            "  {device}/{} = {} ({}) at {}\n",
-            sample.tag,
-            sample.value,
+            "  {} ({}) at {}\n",
+            plain(&said),
             sample.quality,
             rfc3339(sample.time),
         );
@@ -189,7 +191,8 @@ fn as_text(evidence: &Evidence, trust: Trust) -> String {
         text += &format!("  and {} more\n", counts.samples - LISTED);
     }
     for ((device, tag), samples) in tags.iter().filter(|_| counts.samples > 1) {
-        text += &format!("{device}/{tag}: {samples} samples\n");
+        let name = plain(&format!("{device}/{tag}"));
+        text += &format!("{name}: {samples} samples\n");
     }
     text += &format!(
         "{} samples, {} records, {} blocks; settings shown: {}\n",
@@ -201,6 +204,7 @@ fn as_text(evidence: &Evidence, trust: Trust) -> String {
     text += &judges_text(evidence);
     for (height, change) in key_changes(evidence) {
         let KeyChange { hub, old, new } = change;
+        let hub = plain(&hub);
         text += &format!("block {height}: the key of {hub} was {old} and is {new} from then on\n");
     }
     if let Some(hash) = genesis(evidence) {

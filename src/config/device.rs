@@ -54,6 +54,9 @@ pub struct DeviceConfig {
     /// Id of the edge node that reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<String>,
+    /// Samples a second that it should send, all tags together, where an edge node reads it; many times more is a flood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples_per_second: Option<f64>,
     /// Where its cycles end its batches do too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycle: Option<CycleConfig>,

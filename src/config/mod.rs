@@ -3,6 +3,7 @@
 //! A file is read as a whole even when something in it is wrong: every mistake is taken out and
 //! reported, and reading goes on, so that one look shows all of them.
 
+mod around;
 mod check;
 mod de;
 mod device;
@@ -25,6 +26,7 @@ mod tests;
 #[cfg(test)]
 mod cell_tests;
 
+pub use around::files as files_around;
 pub use device::{BatchConfig, DeviceConfig, TagConfig};
 pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use edge::{

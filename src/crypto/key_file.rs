@@ -57,6 +57,12 @@ pub enum KeyFileError {
         /// Which.
         path: PathBuf,
     },
+    /// It holds a private key where a public one is wanted.
+    #[error("{path} holds a private key, and a public one belongs there")]
+    Private {
+        /// Which.
+        path: PathBuf,
+    },
     /// It holds no key of either suite.
     #[error("the key file {path} holds no P-256 or SM2 private key in PKCS#8 PEM form")]
     Form {

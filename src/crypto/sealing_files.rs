@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 /// How a file that is encrypted begins.
 const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+/// What stands where a private key begins, encrypted or not.
+const PRIVATE: &str = "PRIVATE KEY-----";
 /// Longest file of a public key, in bytes.
 const MAX_PUBLIC: u64 = 4_096;
 
@@ -122,8 +124,14 @@ impl SealingPublicKey {
         if fs::metadata(path).map_err(wrong)?.len() > MAX_PUBLIC {
             return Err(none());
         }
-        let text = fs::read_to_string(path).map_err(wrong)?;
-        Self::from_text(&text).ok_or_else(none)
+        let bytes = Zeroizing::new(fs::read(path).map_err(wrong)?);
+        let text = std::str::from_utf8(&bytes).map_err(|_| none())?;
+        Self::from_text(text).ok_or_else(|| match text.contains(PRIVATE) {
+            true => KeyFileError::Private {
+                path: path.to_owned(),
+            },
+            false => none(),
+        })
     }
 }
 

@@ -158,51 +158,17 @@ pub struct TlsPair {
 }
 
 impl TlsPair {
-    /// Settings of the side that listens.
-    ///
-    /// # Errors
-    /// When the files cannot be used, or do not go together.
-    pub fn server(&self) -> Result<TlsServerConfig, TlsError> {
-        let pair = |e| unlike(&self.certificate, &self.key, &e);
-        ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(pair)?
-            .with_no_client_auth()
-            .with_single_cert(certificates(&self.certificate)?, private_key(&self.key)?)
-            .map_err(pair)
-    }
-
-    /// The same, but who connects may show a certificate. Whoever's it is, TLS proves only that they have its
-    /// key: whether it is worth anything is for the log-in to say. Browsers are told that one of the
-    /// authorities in the file `hint` is wanted, if there is one, and so do not offer others.
-    ///
-    /// # Errors
-    /// As for [`TlsPair::server`].
-    pub fn server_asking(&self, hint: Option<&Path>) -> Result<TlsServerConfig, TlsError> {
-        let pair = |e| unlike(&self.certificate, &self.key, &e);
-        let provider = provider();
-        let mut authorities = RootCertStore::empty();
-        if let Some(found) = hint.and_then(|file| certificates(file).ok()) {
-            authorities.add_parsable_certificates(found);
-        }
-        let shown = Arc::new(AnyClient {
-            algorithms: provider.signature_verification_algorithms,
-            hints: authorities.subjects(),
-        });
-        ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(pair)?
-            .with_client_cert_verifier(shown)
-            .with_single_cert(certificates(&self.certificate)?, private_key(&self.key)?)
-            .map_err(pair)
+    /// Both files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        vec![self.certificate.clone(), self.key.clone()]
     }
 }
 
 /// Takes any certificate, or none, from who proves to have its key.
 #[derive(Debug)]
-struct AnyClient {
-    algorithms: WebPkiSupportedAlgorithms,
-    hints: Vec<DistinguishedName>,
+pub(super) struct AnyClient {
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+    pub(super) hints: Vec<DistinguishedName>,
 }
 
 impl ClientCertVerifier for AnyClient {
@@ -246,7 +212,7 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = key_file::read(path)?;
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::Key {
         path: path.to_owned(),
@@ -254,7 +220,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-fn unlike(certificate: &Path, key: &Path, reason: &rustls::Error) -> TlsError {
+pub(super) fn unlike(certificate: &Path, key: &Path, reason: &rustls::Error) -> TlsError {
     TlsError::Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
@@ -269,11 +235,11 @@ pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
 }
 
 /// Explicitly this one: several could be linked, and then there is no default.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).map_err(|e| unusable(path, e))?;
     let found: Result<Vec<_>, _> = read.collect();
     let found = found.map_err(|e| unusable(path, e))?;
@@ -320,14 +286,6 @@ mod tests {
         let files = files(dir.path());
         files.client().unwrap();
         files.server().unwrap();
-        let mut pair = TlsPair {
-            certificate: files.certificate,
-            key: files.key,
-        };
-        pair.server().unwrap();
-        pair.certificate = files.ca;
-        let error = pair.server().unwrap_err();
-        assert!(matches!(error, TlsError::Pair { .. }), "{error}");
     }
 
     #[test]

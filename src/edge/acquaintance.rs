@@ -11,21 +11,21 @@ use crate::store::replace_file;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use weighbridge_verifier::KeyCache;
+use weighbridge_verifier::{KeyCache, PublicKey};
 
 /// A hub, as far as it is known.
 pub(super) struct Acquaintance {
-    identity: Arc<Identity>,
     configured: PeerKey,
     file: PathBuf,
-    tls: Mutex<Arc<ClientConfig>>,
+    /// What it shows in TLS.
+    link: Mutex<PublicKey>,
 }
 
 impl Acquaintance {
     /// Of the hub that the configuration knows by `configured`, for the edge node with key `identity` and
     /// its buffer in `buffer`.
     pub(super) fn new(
-        identity: Arc<Identity>,
+        identity: &Identity,
         configured: PeerKey,
         buffer: &Path,
     ) -> Result<Self, TlsError> {
@@ -33,31 +33,27 @@ impl Acquaintance {
         let kept = std::fs::read(&file).ok();
         let kept = kept.and_then(|bytes| Introduction::from_bytes(&bytes).ok());
         let kept = kept.and_then(|kept| kept.verify(configured.own, &KeyCache::default()).ok());
-        let tls = pinned_tls::client(&identity, &kept.unwrap_or(configured).link)?;
+        let link = kept.unwrap_or(configured).link;
+        // Whether it is a key at all.
+        pinned_tls::client(identity, &link)?;
         Ok(Self {
-            identity,
             configured,
             file,
-            tls: Mutex::new(tls),
+            link: Mutex::new(link),
         })
     }
 
-    /// Talks to the hub and nobody else.
-    pub(super) fn tls(&self) -> Arc<ClientConfig> {
-        self.tls.lock().clone()
-    }
-
-    /// Asks whoever answers who it is.
-    pub(super) fn asking(&self) -> Result<Arc<ClientConfig>, String> {
-        pinned_tls::asking(&self.identity).map_err(|e| e.to_string())
+    /// Talks to the hub and nobody else, and shows it this key.
+    pub(super) fn tls(&self, identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
+        let link = *self.link.lock();
+        pinned_tls::client(identity, &link)
     }
 
     /// Takes what a hub says of itself, if that leads from the key in the configuration to another one.
     pub(super) fn meet(&self, said: &Introduction) -> Result<(), String> {
         let key = said.verify(self.configured.own, &KeyCache::default());
         let key = key.map_err(|e| e.to_string())?;
-        let tls = pinned_tls::client(&self.identity, &key.link).map_err(|e| e.to_string())?;
-        *self.tls.lock() = tls;
+        *self.link.lock() = key.link;
         tracing::info!(configured = %self.configured.own, key = %key.own, "the hub has another key by now");
         let kept = replace_file(&self.file, &said.to_bytes(), 0o644);
         kept.map_err(|e| format!("what it says cannot be kept: {e}"))

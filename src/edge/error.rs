@@ -67,6 +67,9 @@ pub enum EdgeError {
     /// A device that no hub could use either.
     #[error(transparent)]
     Setup(#[from] HubError),
+    /// Another key that is none of this edge node's.
+    #[error("the new key is of another suite than the one in use, or of another edge node")]
+    Successor,
     /// It is ending.
     #[error("the edge node is ending")]
     Ending,

@@ -7,7 +7,9 @@
 
 mod acquaintance;
 mod desk;
+mod entry;
 mod error;
+mod key;
 mod known;
 mod lane;
 mod member;
@@ -28,6 +30,7 @@ use crate::hub::{DeviceSetup, check_devices};
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, Nanos, now};
 use acquaintance::Acquaintance;
+use key::EdgeKey;
 use member::{Cell, Member};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,8 +146,8 @@ impl EdgeBuilder {
         }
         let mut targets = Vec::with_capacity(self.hubs.len());
         let mut readers = Vec::with_capacity(self.hubs.len());
-        let identity = Arc::new(self.identity);
-        let own = identity.suite();
+        let key = Arc::new(EdgeKey::new(self.identity));
+        let own = key.suite();
         for hub in self.hubs {
             let keys = [hub.key.own.suite(), hub.sealing.suite()];
             if let Some(suite) = keys.into_iter().find(|suite| *suite != own) {
@@ -161,14 +164,13 @@ impl EdgeBuilder {
                 source,
             })?);
             targets.push(Target {
-                known: Acquaintance::new(identity.clone(), hub.key, &self.buffer)?,
+                known: Acquaintance::new(&key.current(), hub.key, &self.buffer)?,
                 address: hub.address,
                 key: hub.key.own,
                 sealing: hub.sealing,
             });
         }
-        let id = identity.id().to_owned();
-        let signer: Arc<dyn Signer> = identity;
+        let id = key.id().to_owned();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(4)
@@ -184,7 +186,7 @@ impl EdgeBuilder {
             buffer: self.buffer,
             bytes: self.bytes,
             when_full: self.when_full,
-            signer,
+            signer: key.clone(),
             readers,
             // One key a process: what an earlier one sealed, this one cannot open.
             key: u64::try_from(now()).unwrap_or(0),
@@ -209,6 +211,7 @@ impl EdgeBuilder {
         let sending = TaskTracker::new();
         let uplink = Uplink {
             targets,
+            key: key.clone(),
             lanes: seen_lanes,
             more,
             patience: self.patience,
@@ -219,6 +222,7 @@ impl EdgeBuilder {
         sending.spawn_on(uplink.run(), runtime.handle());
         Ok(EdgeNode {
             id,
+            key,
             started: now(),
             live,
             heard,
@@ -241,6 +245,7 @@ fn lanes_of(members: &BTreeMap<DeviceId, Member>) -> Lanes {
 /// A running edge node. Dropping it ends it without a word on what went wrong.
 pub struct EdgeNode {
     id: String,
+    key: Arc<EdgeKey>,
     started: Nanos,
     live: LiveView,
     heard: Arc<AtomicI64>,
@@ -259,6 +264,20 @@ impl EdgeNode {
     /// Its id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The key that it signs by, to be watched.
+    pub fn key(&self) -> watch::Receiver<Arc<Identity>> {
+        self.key.watch()
+    }
+
+    /// From now on `identity` is to take the place of the key in use, which it does when a hub lets the edge
+    /// node in with it. Until then everything goes on under the one in use; naming that one ends the waiting.
+    ///
+    /// # Errors
+    /// When it is of another suite, or another edge node's.
+    pub fn offer_key(&self, identity: Identity) -> Result<(), EdgeError> {
+        self.key.offer(identity)
     }
 
     /// When it started.

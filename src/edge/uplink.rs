@@ -8,35 +8,32 @@
 use super::UplinkStatus;
 use super::acquaintance::Acquaintance;
 use super::desk::Desk;
+use super::entry::Entry;
+use super::key::EdgeKey;
 use super::lane::Lane;
 use super::session::{Session, on_disk};
 use super::stay::Stays;
-use crate::crypto::pinned_tls::{self, ClientConfig};
 use crate::model::{Nanos, now};
-use crate::protocols::edge::Introduction;
-use crate::protocols::edge::wire::{
-    self, EDGE_PROTOCOL, FromEdge, Hello, MAX_FRAME, Welcome, WireError,
-};
+use crate::protocols::edge::wire::{self, FromEdge};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use weighbridge_verifier::PublicKey;
 
 /// For connecting, and for every answer that is due at once.
-const ANSWER: Duration = Duration::from_secs(3);
+pub(super) const ANSWER: Duration = Duration::from_secs(3);
 /// The other side says something when asked every two seconds.
 pub(super) const SILENCE: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_millis(500);
 const PING: Duration = Duration::from_secs(2);
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(250);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// Uploads taken from a lane at once, so that lanes take turns.
 const TURN: usize = 2;
 
@@ -55,6 +52,7 @@ pub(super) type Lanes = Arc<[Arc<Lane>]>;
 
 pub(super) struct Uplink {
     pub(super) targets: Vec<Target>,
+    pub(super) key: Arc<EdgeKey>,
     pub(super) lanes: watch::Receiver<Lanes>,
     pub(super) more: Arc<Notify>,
     pub(super) patience: Duration,
@@ -80,7 +78,7 @@ impl Ended {
     }
 }
 
-type Stream = TlsStream<TcpStream>;
+pub(super) type Stream = TlsStream<TcpStream>;
 
 impl Uplink {
     /// Keeps a connection until stopped.
@@ -140,27 +138,35 @@ impl Uplink {
         });
     }
 
-    /// Talks with a hub until the connection breaks.
+    /// Talks with a hub until the connection breaks; over another one when it lets in the next key.
     async fn talk(&self, target: &Target) -> Ended {
-        let (mut reader, mut writer) = match reach(target).await {
-            Ok(stream) => {
-                let (reader, writer) = split(stream);
-                (
-                    BufReader::new(reader),
-                    BufWriter::with_capacity(64 << 10, writer),
-                )
-            }
+        let mut entry = match self.enter(target).await {
+            Ok(entry) => entry,
             Err(reason) => return Ended::before(reason),
         };
-        let lanes = self.lanes.borrow().clone();
+        let mut worked = false;
+        loop {
+            match self.stay(target, entry, &mut worked).await {
+                Ok(next) => entry = next,
+                Err(reason) => return Ended { reason, worked },
+            }
+        }
+    }
+
+    /// Talks until the connection breaks, which is an error, or there is one under the next key.
+    async fn stay(
+        &self,
+        target: &Target,
+        entry: Entry,
+        worked: &mut bool,
+    ) -> Result<Entry, String> {
+        let Entry {
+            reader,
+            mut writer,
+            lanes,
+            welcome,
+        } = entry;
         let (desk, outcomes) = Desk::new();
-        let welcome = timeout(ANSWER, greet(&lanes, &mut reader, &mut writer));
-        let welcome = match welcome.await {
-            Ok(Ok(welcome)) => welcome,
-            Ok(Err(error)) => return Ended::before(error),
-            Err(_) => return Ended::before("it did not answer the greeting"),
-        };
-        self.heard.store(now(), Ordering::Relaxed);
         let session = Arc::new(Session {
             hub: welcome.hub.clone(),
             key: target.key,
@@ -169,9 +175,8 @@ impl Uplink {
             heard: self.heard.clone(),
             more: self.more.clone(),
         });
-        if let Err(reason) = session.enter(target, &lanes, &welcome).await {
-            return Ended::before(reason);
-        }
+        session.enter(target, &lanes, &welcome).await?;
+        *worked = true;
         // What is read no more must be let go of.
         drop(lanes);
         tracing::info!(hub = welcome.hub, address = target.address, "connected");
@@ -181,15 +186,30 @@ impl Uplink {
             since: now(),
         });
         let mut listening = tokio::spawn(session.clone().listen(reader));
-        let reason = tokio::select! {
-            reason = self.send(target, &session, outcomes, &mut writer) => reason,
-            heard = &mut listening => heard.unwrap_or_else(|e| e.to_string()),
+        let (leave, trying) = (CancellationToken::new(), AtomicBool::new(false));
+        let sending = self.send(target, &session, (outcomes, &leave), &mut writer);
+        let going_over = self.go_over(target, &trying);
+        tokio::pin!(sending, going_over);
+        let (ended, over) = tokio::select! {
+            over = &mut going_over => (None, Some(over)),
+            reason = &mut sending => (Some(reason), None),
+            heard = &mut listening => (Some(heard.unwrap_or_else(|e| e.to_string())), None),
+        };
+        let over = match over {
+            None if trying.load(Ordering::Relaxed) => timeout(ANSWER, going_over).await.ok(),
+            over => over,
         };
         listening.abort();
-        Ended {
-            reason,
-            worked: true,
+        let Some((next, entry)) = over else {
+            return Err(ended.unwrap_or_default());
+        };
+        if ended.is_none() {
+            // What it has taken from the buffers must not be taken again while it is at it.
+            leave.cancel();
+            let _ = timeout(ANSWER, sending).await;
         }
+        self.goes_by(&next);
+        Ok(entry)
     }
 
     /// Sends what is there, and asks whether anybody is; returns why it cannot go on.
@@ -197,7 +217,7 @@ impl Uplink {
         &self,
         target: &Target,
         session: &Session,
-        mut outcomes: mpsc::Receiver<FromEdge>,
+        (mut outcomes, leave): (mpsc::Receiver<FromEdge>, &CancellationToken),
         writer: &mut Writer,
     ) -> String {
         let mut lanes = self.lanes.clone();
@@ -205,7 +225,7 @@ impl Uplink {
         lanes.mark_changed();
         let mut ticks = tokio::time::interval(TICK);
         let mut pinged = Instant::now();
-        loop {
+        while !leave.is_cancelled() {
             if lanes.has_changed().unwrap_or(false) {
                 session.stays.take_over(&lanes.borrow_and_update());
             }
@@ -231,6 +251,7 @@ impl Uplink {
                 Err(_) => return "it takes nothing any more".to_owned(),
             }
             tokio::select! {
+                () = leave.cancelled() => {}
                 () = self.more.notified() => {}
                 _ = ticks.tick() => {}
                 changed = lanes.changed() => match changed {
@@ -246,25 +267,12 @@ impl Uplink {
                 }
             }
         }
+        String::new()
     }
 }
 
 pub(super) type Reader = BufReader<ReadHalf<Stream>>;
-type Writer = BufWriter<WriteHalf<Stream>>;
-
-async fn greet(
-    lanes: &[Arc<Lane>],
-    reader: &mut Reader,
-    writer: &mut Writer,
-) -> Result<Welcome, WireError> {
-    let hello = Hello {
-        version: EDGE_PROTOCOL,
-        devices: lanes.iter().map(|lane| lane.hello()).collect(),
-    };
-    wire::write(writer, &hello).await?;
-    writer.flush().await?;
-    wire::read(reader, "welcome", MAX_FRAME).await
-}
+pub(super) type Writer = BufWriter<WriteHalf<Stream>>;
 
 async fn say(writer: &mut Writer, word: &FromEdge) -> Result<(), String> {
     let written = timeout(SILENCE, wire::write(writer, word)).await;
@@ -295,41 +303,4 @@ async fn send_turn(
         }
     }
     Ok(sent)
-}
-
-/// Connects to the hub; to one that shows another key than it is known by once it has said by which records
-/// it has that one.
-async fn reach(target: &Target) -> Result<Stream, String> {
-    let refused = match connect(&target.address, target.known.tls()).await {
-        Ok(stream) => return Ok(stream),
-        Err(error) => error,
-    };
-    if !pinned_tls::is_other_key(&refused) {
-        return Err(refused.to_string());
-    }
-    let strange = |why: String| format!("it shows another key than it is known by: {why}");
-    let asked = connect(&target.address, target.known.asking().map_err(strange)?);
-    let mut asked = asked.await.map_err(|e| strange(e.to_string()))?;
-    let said = timeout(ANSWER, Introduction::read(&mut asked)).await;
-    let said = said.map_err(|_| strange("it does not say who it is".to_owned()))?;
-    let said = said.map_err(|e| strange(e.to_string()))?;
-    target.known.meet(&said).map_err(strange)?;
-    let again = connect(&target.address, target.known.tls()).await;
-    again.map_err(|e| e.to_string())
-}
-
-async fn connect(address: &str, tls: Arc<ClientConfig>) -> std::io::Result<Stream> {
-    let connecting = async {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let connector = TlsConnector::from(tls);
-        connector.connect(pinned_tls::any_name(), stream).await
-    };
-    match timeout(ANSWER, connecting).await {
-        Ok(connected) => connected,
-        Err(_) => {
-            let silent = format!("it did not answer within {} s", ANSWER.as_secs());
-            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, silent))
-        }
-    }
 }

@@ -90,9 +90,10 @@ impl Hub {
         leaving
             .iter()
             .for_each(|device| self.planner.history.remove(device));
-        remove
-            .iter()
-            .for_each(|device| self.planner.live.remove(device));
+        remove.iter().for_each(|device| {
+            self.planner.live.remove(device);
+            self.planner.attesters.lock().remove(device);
+        });
         let stays = |device: &&DeviceId| comes.iter().any(|(setup, _)| setup.id == **device);
         for device in remove.iter().filter(|device| !stays(device)) {
             self.actors.alarms.forget(device);

@@ -40,8 +40,11 @@ pub struct DeviceSetup {
     /// What it is said to be known by; what is not said is learned when it first answers.
     pub binding: DeclaredBinding,
     /// The device's own key, where it has one: it signs what the hub read, beside the hub. Its id must
-    /// be the device's; the key is enrolled in the ledger at the first start.
+    /// be the device's; the key is enrolled in the ledger at the first start. One that has a successor
+    /// ([`crate::crypto::ReplaceableKey`]) goes over to it when that is enrolled, and nothing waits.
     pub attester: Option<Arc<dyn Signer>>,
+    /// Samples a second that it should send, where an edge node reads it: many times more is a flood.
+    pub samples_per_second: Option<f64>,
     pub(super) feed: Feed,
 }
 
@@ -72,6 +75,7 @@ impl DeviceSetup {
             grade: 0,
             binding: DeclaredBinding::default(),
             attester: None,
+            samples_per_second: None,
             feed,
         }
     }

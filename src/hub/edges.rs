@@ -7,13 +7,14 @@ use crate::actors::access::AccessDesk;
 use crate::actors::edge_intake::EdgeFeed;
 use crate::actors::hub::Intake;
 use crate::actors::ledger::Keys;
+use crate::actors::session::SessionDoor;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::crypto::{HubKey, PeerKey, SealingKey, Signer};
 use crate::model::{DeviceId, now};
 use crate::protocols::edge::{
     EdgeKeys, EdgeListener, Gate, HubCard, Introduction, Keeper, NodeStatus,
 };
-use crate::protocols::ports::AccessPort;
+use crate::protocols::ports::{AccessPort, SessionPort};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,9 +85,9 @@ impl Edges {
     }
 
     /// From now on `desk` says which edge nodes may be there.
-    pub(super) fn kept_by(&self, desk: &AccessDesk) {
+    pub(super) fn kept_by(&self, desk: &AccessDesk, sessions: &Arc<SessionDoor>) {
         if let Some(listener) = &self.listener {
-            listener.kept_by(Arc::new(AccessKeeper(desk.clone())));
+            listener.kept_by(Arc::new(AccessKeeper(desk.clone(), sessions.clone())));
         }
     }
 
@@ -154,8 +155,8 @@ impl Edges {
             let reason = format!("its key is of suite `{of}`, and the ledger of suite `{suite}`");
             return Err(wrong(id, &reason));
         }
-        let keys: Vec<_> = nodes.iter().map(|(_, key)| key.link).collect();
-        let tls = pinned_tls::server(&self.signing.current(), &keys)?;
+        let keys = self.listener.as_ref().map(|l| l.links(&nodes));
+        let tls = pinned_tls::server(&self.signing.current(), &keys.unwrap_or_default())?;
         Ok(Admission { nodes, tls })
     }
 
@@ -225,6 +226,7 @@ impl Edges {
             gate: Arc::new(Gate::new(id, edge, tags, device.grade)),
             keys: self.signs_for(edge, key.own),
             sealing: self.sealing.clone(),
+            samples_per_second: device.samples_per_second,
         }))
     }
 }
@@ -284,7 +286,7 @@ pub(super) fn gates<'a>(intakes: impl Iterator<Item = &'a Intake>) -> Vec<Arc<Ga
 }
 
 /// The hub's access, as the door of the edge nodes asks it.
-struct AccessKeeper(AccessDesk);
+struct AccessKeeper(AccessDesk, Arc<SessionDoor>);
 
 #[async_trait]
 impl Keeper for AccessKeeper {
@@ -314,6 +316,10 @@ impl Keeper for AccessKeeper {
         let per_second = devices as f64 + 1.0;
         let most = config.flood_of_data(per_second, 0)?;
         Some((most, config.flood_seconds))
+    }
+
+    fn turned_away(&self, face: &'static str, why: &'static str) {
+        self.1.turned_away(face, why);
     }
 
     async fn flooded(&self, edge: &str, why: &str) {

@@ -2,17 +2,19 @@
 
 use super::edges::Edges;
 use super::retention::{Retainer, RetentionView};
+use super::served::keep_served;
 use super::{Hub, HubError};
 use crate::access::{Caller, Role};
 use crate::actors::ledger::{LedgerHealth, LedgerStatus, LedgerTip};
 use crate::actors::log_in::LogInDesk;
+use crate::actors::users::UserDesk;
 use crate::api::{
     self, ApiContext, ConfigStatus, DeviceInfo, DeviceList, Feed, FeedReader, Front,
     LedgerReadError, LedgerReader, RecordAt, RecordFilter, RecordPage, RetentionStatus, Standing,
     Tip,
 };
 use crate::config::{DeviceConfig, HttpConfig, HubConfig};
-use crate::crypto::TlsPair;
+use crate::crypto::{ChangedFiles, ServedCertificate, TlsPair};
 use crate::ledger::block::Block;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::record::Record;
@@ -29,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use weighbridge_verifier::Hash;
 
 /// The files in which users are.
@@ -109,33 +112,43 @@ impl Faces {
         self.opcua.as_ref().is_some_and(|config| config.log_in)
     }
 
-    /// Where users log in at hub `hub`, whichever face they come to.
-    fn desk(&self, hub: &str) -> Arc<dyn LogInPort> {
-        Arc::new(match &self.log_in {
-            Some(files) => {
+    /// Where users log in at hub `hub`, whichever face they come to; what is otherwise than on record is recorded by
+    /// `users`.
+    fn desk(&self, hub: &str, users: Option<&UserDesk>) -> Arc<dyn LogInPort> {
+        Arc::new(match (&self.log_in, users) {
+            (Some(files), Some(users)) => {
                 let credentials = CredentialFiles::new(&files.credentials);
-                LogInDesk::new(hub, credentials, files.authority.clone())
+                let desk = LogInDesk::new(hub, credentials, files.authority.clone());
+                desk.recorded_by(users.clone())
             }
-            None => LogInDesk::without_users(hub),
+            _ => LogInDesk::without_users(hub),
         })
     }
 
-    /// How HTTP is reached. Reads the files of its TLS.
-    fn front(&self) -> Result<Front, HubError> {
-        let authority = self.log_in.as_ref().and_then(|l| l.authority.as_deref());
-        let tls = self
-            .http_tls
-            .as_ref()
-            .map(|pair| match self.http_client_certificates {
-                true => pair.server_asking(authority),
-                false => pair.server(),
-            });
-        Ok(Front {
+    /// How HTTP is reached, and the certificate that it shows, with its files. Reads them.
+    fn front(&self) -> Result<(Front, Option<Served>), HubError> {
+        let mut front = Front {
             hosts: self.http_hosts.clone(),
-            tls: tls.transpose().map_err(HubError::HttpTls)?,
-        })
+            tls: None,
+        };
+        let Some(pair) = self.http_tls.clone() else {
+            return Ok((front, None));
+        };
+        let authority = self.log_in.as_ref().and_then(|l| l.authority.as_deref());
+        // Before they are read: what is replaced meanwhile is read again.
+        let files = ChangedFiles::new(pair.files());
+        let served = ServedCertificate::load(pair).map_err(HubError::HttpTls)?;
+        let tls = match self.http_client_certificates {
+            true => served.server_asking(authority),
+            false => served.server(),
+        };
+        front.tls = Some(tls.map_err(HubError::HttpTls)?);
+        Ok((front, Some((served, files))))
     }
 }
+
+/// What HTTP shows by TLS, and the files that it is from.
+type Served = (Arc<ServedCertificate>, ChangedFiles);
 
 fn users_of(config: &HttpConfig) -> Vec<(String, Vec<Role>)> {
     let users = config.users.iter();
@@ -184,11 +197,13 @@ fn machines_of(devices: &[DeviceInfo]) -> BTreeMap<DeviceId, Machine> {
 
 /// Open faces; they close when they are dropped.
 pub struct OpenFaces {
+    _served: Option<AbortOnDropHandle<()>>,
     http: Option<api::Running>,
     opcua: Option<ScadaServer>,
     devices: DeviceList,
     machines: Machines,
     config: ConfigStatus,
+    users: Option<UserDesk>,
 }
 
 impl OpenFaces {
@@ -205,6 +220,15 @@ impl OpenFaces {
     /// Where the state of the configuration is shown.
     pub fn config_status(&self) -> &ConfigStatus {
         &self.config
+    }
+
+    /// Records what was changed beside the hub in the files of its users.
+    pub async fn settle_users(&self) {
+        if let Some(users) = &self.users
+            && let Err(error) = users.settle_all().await
+        {
+            tracing::warn!(%error, "changed credentials of users are not on record yet");
+        }
     }
 
     /// Shows the devices that the hub has now, with what is known of them besides their tags. Blocks
@@ -241,7 +265,7 @@ impl Hub {
             buffer: self.buffer.clone(),
             retention: self.retainer().map(Retainer::view),
         });
-        let front = faces.front()?;
+        let (front, served) = faces.front()?;
         let machines = Machines::default();
         let control = self.control();
         self.runtime().block_on(self.name_users(&faces.users()?))?;
@@ -259,7 +283,17 @@ impl Hub {
                 tracing::warn!(%error, "users of this machine are not let in");
             }
         }
-        let desk = faces.desk(self.id());
+        let users = faces.log_in.as_ref().map(|files| {
+            let files = CredentialFiles::new(&files.credentials);
+            UserDesk::new(self.access().clone(), files)
+        });
+        if let Some(users) = &users
+            && let Err(error) = self.runtime().block_on(users.settle_all())
+        {
+            // Nobody is let in by what no record tells of: that is looked at again when they log in.
+            tracing::warn!(%error, "changed credentials of users are not on record yet");
+        }
+        let desk = faces.desk(self.id(), users.as_ref());
         let opcua = match &faces.opcua {
             Some(config) => {
                 machines.set(machines_of(&faces.devices));
@@ -300,6 +334,7 @@ impl Hub {
                     eraser: Some(self.eraser.clone()),
                     readers: Some(Arc::new(self.readers.clone())),
                     keys: Some(self.keys.clone()),
+                    users: users.clone().map(|users| Arc::new(users) as _),
                     edges: Some(self.edges.clone()),
                     opcua_url: opcua.as_ref().map(|server| server.url().to_owned()),
                     certificates: faces.opcua.as_ref().map(standing),
@@ -308,12 +343,17 @@ impl Hub {
             }
             None => None,
         };
+        let served = served.map(|(served, files)| {
+            AbortOnDropHandle::new(self.runtime().spawn(keep_served(served, files)))
+        });
         Ok(OpenFaces {
+            _served: served,
             http,
             opcua,
             devices,
             machines,
             config,
+            users,
         })
     }
 

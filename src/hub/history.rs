@@ -15,7 +15,7 @@ use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
 use crate::model::{Nanos, now, rfc3339};
 use crate::protocols::ports::{
-    Cursor, Direction, HistoryError, HistoryPort, PastPage, PastRequest, PastSample, PastTag,
+    Cursor, Direction, Gone, HistoryError, HistoryPort, PastPage, PastRequest, PastSample, PastTag,
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -202,11 +202,16 @@ impl HistoryPort for HubHistory {
         let tags = (request.device.as_str(), request.tags.as_slice());
         self.record(caller, wanted, tags, details).await?;
         self.ready()?;
+        let (archive, device) = (self.archive.clone(), request.device.clone());
+        let gone = turn(&self.turns, &self.workers, move || archive.gone(&device)).await?;
+        let concerned = gone.into_iter().filter(|gone| gone.concerns(request.from));
+        let gone: Arc<[Gone]> = concerned.collect();
         let tags = request.tags.iter();
         let open = tags.map(|tag| -> Arc<dyn PastTag> {
             Arc::new(OpenTag {
                 tag: Arc::new(self.archive.tag(&request.device, tag)),
                 range: (request.from, request.to),
+                gone: gone.clone(),
                 workers: self.workers.clone(),
                 turns: self.turns.clone(),
                 journal: self.journal.clone(),
@@ -251,6 +256,7 @@ impl HistoryPort for HubHistory {
 struct OpenTag {
     tag: Arc<TagArchive>,
     range: (Nanos, Nanos),
+    gone: Arc<[Gone]>,
     workers: Workers,
     turns: Arc<Semaphore>,
     journal: Journal,
@@ -284,6 +290,10 @@ impl PastTag for OpenTag {
         let _answering = self.journal.answering();
         let work = move || tag.page(range, direction, None, limit);
         Ok(turn(&self.turns, &self.workers, work).await?.samples)
+    }
+
+    fn gone(&self) -> &[Gone] {
+        &self.gone
     }
 }
 

@@ -6,6 +6,7 @@
 //! listener of edge nodes shows the new key.
 
 use super::edges::Edges;
+use super::plan::Planner;
 use crate::access::{Caller, Gate, Right};
 use crate::actors::access::log_denied;
 use crate::actors::journal::Journal;
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Replaces the keys of a running hub.
 pub struct KeyDesk {
     key: Arc<HubKey>,
-    chain: String,
+    planner: Arc<Planner>,
     ledger: Addr<LedgerActor>,
     status: watch::Receiver<LedgerStatus>,
     edges: Arc<Edges>,
@@ -50,14 +51,14 @@ pub struct KeyDesk {
 
 impl KeyDesk {
     pub(super) fn new(
-        (key, chain): (Arc<HubKey>, String),
+        (key, planner): (Arc<HubKey>, Arc<Planner>),
         (ledger, status): (Addr<LedgerActor>, watch::Receiver<LedgerStatus>),
         (edges, changing, runtime): (Arc<Edges>, Arc<Turn<()>>, Handle),
         (gate, journal): (Gate, Journal),
     ) -> Self {
         Self {
             key,
-            chain,
+            planner,
             ledger,
             status,
             edges,
@@ -72,7 +73,7 @@ impl KeyDesk {
     fn share(&self) -> Self {
         Self {
             key: self.key.clone(),
-            chain: self.chain.clone(),
+            planner: self.planner.clone(),
             ledger: self.ledger.clone(),
             status: self.status.clone(),
             edges: self.edges.clone(),
@@ -132,7 +133,7 @@ impl KeyDesk {
     /// Makes the key and asks for its record: the keys, and the block's height or why it may still follow.
     async fn ask(&self, subject: &str) -> Result<(NewKey, Result<u64, String>), KeyFault> {
         let failed = |why: String| KeyFault::Failed(why);
-        let (key, chain) = (self.key.clone(), self.chain.clone());
+        let (key, chain) = (self.key.clone(), self.planner.chain.clone());
         let made = self.blocking(move || key.prepare(&chain)).await?;
         let rotation = made.map_err(|e| failed(e.to_string()))?;
         let new = NewKey {
@@ -278,11 +279,17 @@ impl KeyPort for KeyDesk {
         };
         self.allowed(caller, &name(kind, &identity.id)).await?;
         let by = name("user", &caller.user);
+        let (id, new) = (identity.id.clone(), identity.key);
+        let of_device = identity.kind == IdentityKind::Device;
         let draft = match key {
             OfferedKey::Derived(derived) => Draft::derived(now(), &by, derived),
             OfferedKey::Rotation(rotation) => Draft::rotate(now(), &by, rotation),
         };
-        self.record(draft).await
+        let height = self.record(draft).await?;
+        if let Some(new) = new.filter(|_| of_device) {
+            self.planner.succeeds(&id, &new);
+        }
+        Ok(height)
     }
 
     async fn complain(&self, caller: &Caller, making: Making) -> Result<Option<String>, KeyFault> {

@@ -19,6 +19,7 @@ mod plan;
 mod readers;
 mod recorded;
 mod retention;
+mod served;
 mod setup;
 mod start;
 mod threads;

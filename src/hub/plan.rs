@@ -10,11 +10,14 @@ use crate::ledger::history::reader::Archive;
 use crate::ledger::opening::Opener;
 use crate::ledger::seal::{BatchSealer, InForce};
 use crate::live_view::LiveView;
+use crate::model::DeviceId;
 use crate::protocols::Recorded;
 use crate::validation::{ChartHistory, DeviceValidator};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use weighbridge_verifier::PublicKey;
 
 /// What all devices are planned from.
 pub(super) struct Planner {
@@ -27,9 +30,20 @@ pub(super) struct Planner {
     pub archive: Archive,
     /// Whether the index of the history is complete.
     pub indexed: Arc<AtomicBool>,
+    /// The devices' own keys, of those that have one.
+    pub attesters: Mutex<BTreeMap<DeviceId, Arc<dyn Signer>>>,
 }
 
 impl Planner {
+    /// It is on record that the device `id` has the key `key` from now on: whoever signs for it goes over to
+    /// that one, if they have it.
+    pub(super) fn succeeds(&self, id: &str, key: &PublicKey) {
+        let attester = self.attesters.lock().get(id).cloned();
+        if attester.is_some_and(|attester| attester.succeed(key)) {
+            tracing::info!(device = id, %key, "the device signs by a new key");
+        }
+    }
+
     /// The same intake, with sources that know what is recorded of their device, or an edge node that is
     /// told.
     fn knowing(&self, intake: Intake, device: &DeviceSetup) -> Intake {
@@ -95,6 +109,10 @@ pub(super) fn plan(
     let in_force = Arc::new(Mutex::new(in_force));
     let (grade, keys) = (device.grade, planner.keys.clone());
     let attester = device.attester.clone();
+    match &attester {
+        Some(own) => planner.attesters.lock().insert(id.clone(), own.clone()),
+        None => planner.attesters.lock().remove(&id),
+    };
     let make_sealer = {
         let id = id.clone();
         move |epoch| {

@@ -94,6 +94,7 @@ impl HubBuilder {
             signer: signer.clone(),
             live: live.clone(),
             history: history.clone(),
+            attesters: Default::default(),
         };
         let ids: BTreeSet<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
         let mut plans = Vec::with_capacity(self.devices.len());
@@ -126,7 +127,7 @@ impl HubBuilder {
             (gate.clone(), actors.doors.journal().clone()),
             workers,
         );
-        edges.kept_by(&actors.access);
+        edges.kept_by(&actors.access, &actors.sessions);
         edges.admit(admission);
         edges.introduce(&rotations)?;
         edges.set_gates(&[], &gates);
@@ -145,7 +146,7 @@ impl HubBuilder {
         );
         readers.follow(actors.access.changes());
         let keys = KeyDesk::new(
-            (signing, planner.chain.clone()),
+            (signing, planner.clone()),
             (actors.ledger.clone(), actors.status.clone()),
             (edges.clone(), changing.clone(), runtime.clone()),
             (gate.clone(), actors.doors.journal().clone()),

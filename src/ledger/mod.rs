@@ -12,6 +12,7 @@ pub mod history;
 pub mod inner_tree;
 pub mod key_wrap;
 pub mod keys;
+mod named;
 mod number_stream;
 pub mod opening;
 pub mod proof;

@@ -105,8 +105,12 @@ impl Explorer {
 
     /// The block at `height`.
     pub fn block(&self, height: u64) -> Result<Option<Block>, QueryError> {
-        let value = self.store.get(Space::Blocks, &height_key(height))?;
-        value.map(|v| read(height, &v)).transpose()
+        block_at(&*self.store, height)
+    }
+
+    /// What is read.
+    pub(in crate::ledger) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// Up to `limit` blocks below height `before` (or from the newest), newest first.
@@ -243,6 +247,15 @@ impl Explorer {
         };
         Ok(before.map_or(newest, |b| b.saturating_sub(1).min(newest)))
     }
+}
+
+/// The block at `height` of the chain in `store`.
+pub(in crate::ledger) fn block_at(
+    store: &dyn Store,
+    height: u64,
+) -> Result<Option<Block>, QueryError> {
+    let value = store.get(Space::Blocks, &height_key(height))?;
+    value.map(|v| read(height, &v)).transpose()
 }
 
 fn read(height: u64, value: &[u8]) -> Result<Block, QueryError> {

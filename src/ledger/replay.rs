@@ -4,6 +4,7 @@ use super::assemble::Tip;
 use super::shape::ApplyError;
 use super::state::State;
 use weighbridge_verifier::block::BlockError;
+use weighbridge_verifier::succession::{KeyChange, key_change};
 use weighbridge_verifier::{Block, Record, SignatureCheck, Suite, ValidatorSet, rotation};
 
 /// Why a block may not come next.
@@ -57,12 +58,32 @@ pub(in crate::ledger) fn rotations_in(block: &Block) -> impl Iterator<Item = Rec
     rotations.filter(|r| rotation::of_hub(r).is_some()).cloned()
 }
 
+/// What `record` changes about `set`, if its signatures hold.
+fn change_by(
+    record: &Record,
+    set: &ValidatorSet,
+    check: Option<&dyn SignatureCheck>,
+) -> Result<Option<KeyChange>, ApplyError> {
+    let Some(change) = key_change(set, &record.body) else {
+        return Ok(None);
+    };
+    if let Some(check) = check {
+        record.verify_with(&change.old, check)?;
+        if let Some((rotation, _)) = rotation::of_hub(record) {
+            rotation.verify_with(record.body.suite(), &record.body.chain, check)?;
+        }
+    }
+    Ok(Some(change))
+}
+
 /// A chain as far as it was followed.
 #[derive(Clone, Debug)]
 pub struct Follower {
     state: State,
     tip: Tip,
     rotations: Vec<Record>,
+    /// Who signs the next block, while the state is behind.
+    passed: Option<ValidatorSet>,
 }
 
 impl Follower {
@@ -72,34 +93,59 @@ impl Follower {
             state: State::new(suite, chain),
             tip: Tip::NONE,
             rotations: Vec::new(),
+            passed: None,
         }
     }
 
-    /// From the block at `tip` on, after which the state is `state`.
-    pub fn from(state: State, tip: Tip) -> Self {
+    /// From the block at `tip` on, after which the state is `state`, when hubs had changed their keys by
+    /// `rotations`.
+    pub fn from(state: State, tip: Tip, rotations: Vec<Record>) -> Self {
         Self {
             state,
             tip,
-            rotations: Vec::new(),
+            rotations,
+            passed: None,
         }
     }
 
-    /// Goes on past a block whose body is gone: its place, its proposer and its certificate are checked, and
-    /// the state stays behind until it is [`adopt`](Self::adopt)ed. After an error nothing has changed.
+    /// Goes on past a block whose body may be gone: its place, its proposer and its certificate are checked, and
+    /// keys of hubs that it changes. The state stays behind until it is [`adopt`](Self::adopt)ed. After an error
+    /// nothing has changed.
     pub fn pass(
         &mut self,
         block: &Block,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
         self.check_place(block)?;
-        self.check_commit(block, self.state.validators(), check)?;
+        self.check_commit(block, self.validators(), check)?;
+        if rotations_in(block).next().is_some() {
+            block.verify_body()?;
+            let mut set = self.validators().cloned().ok_or(BlockError::MalformedSet)?;
+            for (index, record) in block.records.iter().enumerate() {
+                let change = change_by(record, &set, check);
+                let change = change.map_err(|why| FollowError::Record { index, why })?;
+                change.iter().for_each(|change| set.change(change));
+            }
+            self.passed = Some(set);
+            self.rotations.extend(rotations_in(block));
+        }
         self.tip = Tip::of(&block.header);
         Ok(())
     }
 
-    /// Takes over the state after the newest block followed.
-    pub fn adopt(&mut self, state: State) {
-        self.state = state;
+    /// Takes over the state after the newest block followed, if it has the hubs that sign the next one; whether it
+    /// has.
+    pub fn adopt(&mut self, state: State) -> bool {
+        if state.validators() != self.validators() {
+            return false;
+        }
+        (self.state, self.passed) = (state, None);
+        true
+    }
+
+    /// The hubs that sign the next block; `None` before the first.
+    pub fn validators(&self) -> Option<&ValidatorSet> {
+        self.passed.as_ref().or(self.state.validators())
     }
 
     /// The state after the newest block followed.

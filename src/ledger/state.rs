@@ -4,22 +4,22 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
+mod check;
 mod derived;
+mod enter;
 mod image;
 mod rotation;
 
 use super::facts::{Derivation, DeviceTip, Document, HubTip, Identity, Totals, Word};
-use super::seal::TRANSPORT;
 use super::section::Section;
-use super::shape::{ApplyError, check_shape};
-use super::words::{ACCESS_OBJECT, ACCESS_OVER, ALARM_OBJECT, ALARM_OVER};
+use super::shape::ApplyError;
 use borsh::BorshSerialize;
+use check::genesis_key;
 use std::collections::BTreeMap;
 use weighbridge_verifier::signature::DirectCheck;
 use weighbridge_verifier::{
-    Action, BatchContent, CentreShare, Content, DocumentContent, Hash, IdentityContent,
-    IdentityKind, MessageContent, PublicKey, Record, RecordBody, SignatureCheck, Suite,
-    ValidatorSet, VerdictClass, encode,
+    CentreShare, Hash, IdentityKind, PublicKey, Record, RecordBody, SignatureCheck, Suite,
+    ValidatorSet, encode,
 };
 
 const STATE_DOMAIN: &[u8] = b"weighbridge/state/v1\0";
@@ -215,260 +215,6 @@ impl State {
             .collect();
         suite.hash(&[STATE_DOMAIN, &encode(&parts)])
     }
-
-    /// Whether `body` may come next.
-    fn check(&self, body: &RecordBody) -> Result<(), ApplyError> {
-        check_shape(self.suite, body)?;
-        if body.chain != **self.chain {
-            return Err(ApplyError::Chain(body.chain.clone()));
-        }
-        if self.identities.is_empty() {
-            genesis_key(body)?;
-        }
-        self.check_hub_chain(body)?;
-        match &body.content {
-            Content::Batch(batch) => self.check_batch(batch),
-            Content::Document(document) => self.check_document(&body.object, document),
-            Content::Identity(identity) => self.check_identity(body.action, identity),
-            Content::Rotation(rotation) => self.check_rotation(body, rotation),
-            Content::Centres(centres) => self.check_centres(centres),
-            Content::Derived(derived) => self.check_derived(derived),
-            Content::Commitment(_) | Content::Message(_) => Ok(()),
-        }
-    }
-
-    fn check_hub_chain(&self, body: &RecordBody) -> Result<(), ApplyError> {
-        let start = HubTip {
-            sequence: 0,
-            hash: Hash::ZERO,
-            time: i64::MIN,
-        };
-        let tip = self.hubs.get(&body.hub).unwrap_or(&start);
-        let wanted = tip.sequence.checked_add(1).ok_or(ApplyError::Exhausted)?;
-        if body.sequence != wanted {
-            return Err(ApplyError::Sequence {
-                hub: body.hub.clone(),
-                wanted,
-                got: body.sequence,
-            });
-        }
-        if body.previous != tip.hash {
-            return Err(ApplyError::Previous(body.hub.clone()));
-        }
-        if body.time < tip.time {
-            return Err(ApplyError::Time(body.hub.clone()));
-        }
-        Ok(())
-    }
-
-    fn check_batch(&self, batch: &BatchContent) -> Result<(), ApplyError> {
-        let tip = self.device(&batch.device);
-        let next = tip.sequence.checked_add(1).ok_or(ApplyError::Exhausted)?;
-        let goes_on = batch.epoch == tip.epoch && batch.sequence == next;
-        let begins = batch.epoch > tip.epoch && batch.sequence == 1;
-        if !goes_on && !begins {
-            return Err(ApplyError::BatchSequence {
-                device: batch.device.clone(),
-                tip,
-                epoch: batch.epoch,
-                sequence: batch.sequence,
-            });
-        }
-        let Some(attester) = &batch.attester else {
-            return Ok(());
-        };
-        let entitled = |(id, identity): (&String, &Identity)| {
-            let itself = identity.kind == IdentityKind::Device && *id == batch.device;
-            let edge = identity.kind == IdentityKind::Edge;
-            // What was signed before a key was replaced may come after.
-            let own =
-                identity.key == Some(attester.key) || self.former_keys(id).contains(&attester.key);
-            !identity.revoked && own && (itself || edge)
-        };
-        if self.identities.iter().any(entitled) {
-            return Ok(());
-        }
-        Err(ApplyError::Attester(batch.device.clone()))
-    }
-
-    fn check_document(&self, object: &str, document: &DocumentContent) -> Result<(), ApplyError> {
-        let version = self
-            .document(object, &document.kind)
-            .map_or(0, |d| d.version);
-        let wanted = version.checked_add(1).ok_or(ApplyError::Exhausted)?;
-        if document.version == wanted {
-            return Ok(());
-        }
-        Err(ApplyError::DocumentVersion {
-            object: object.to_owned(),
-            kind: document.kind.clone(),
-            wanted,
-            got: document.version,
-        })
-    }
-
-    fn check_identity(&self, action: Action, identity: &IdentityContent) -> Result<(), ApplyError> {
-        let other_suite = |key: &PublicKey| key.suite() != self.suite;
-        if identity.key.as_ref().is_some_and(other_suite) {
-            return Err(ApplyError::KeySuite(identity.id.clone(), self.suite));
-        }
-        let known = self.identities.get(&identity.id);
-        let id = || identity.id.clone();
-        match (action, known) {
-            (Action::Revoke, None) => Err(ApplyError::UnknownIdentity(id())),
-            (Action::Revoke, Some(known)) => {
-                let same = known.kind == identity.kind && known.key == identity.key;
-                let validator = self
-                    .validators()
-                    .is_some_and(|v| v.get(&identity.id).is_some());
-                if known.revoked || !same {
-                    return Err(ApplyError::UnknownIdentity(id()));
-                }
-                // A hub that signs blocks leaves by a vote, or nobody could sign the next block.
-                if validator {
-                    return Err(ApplyError::RevokesValidator(id()));
-                }
-                Ok(())
-            }
-            (_, Some(_)) => Err(ApplyError::IdentityTaken(id())),
-            (_, None) => match identity.key.and_then(|key| self.former_owner(&key)) {
-                Some(owner) => Err(ApplyError::KeyTaken(id(), owner.to_owned())),
-                None => Ok(()),
-            },
-        }
-    }
-
-    /// Enters a record that was checked.
-    fn enter(&mut self, body: &RecordBody, hash: Hash) {
-        let tip = HubTip {
-            sequence: body.sequence,
-            hash,
-            time: body.time,
-        };
-        self.hubs.change().insert(body.hub.clone(), tip);
-        let totals = self.totals.change();
-        totals.records += 1;
-        if let Some(sealed) = body.sealed() {
-            totals.sealed_bytes = totals.sealed_bytes.saturating_add(sealed.length);
-        }
-        match &body.content {
-            Content::Batch(batch) => self.enter_batch(batch),
-            Content::Document(document) => {
-                let key = (body.object.clone(), document.kind.clone());
-                let document = Document {
-                    version: document.version,
-                    commitment: document.commitment,
-                    sealed: document.sealed,
-                };
-                self.documents.change().insert(key, document);
-            }
-            Content::Identity(identity) => self.enter_identity(body, identity),
-            Content::Rotation(rotation) => self.enter_rotation(rotation),
-            Content::Centres(centres) => self.enter_centres(centres),
-            Content::Derived(derived) => self.enter_derived(derived),
-            Content::Message(message) => self.enter_message(body, message),
-            Content::Commitment(_) => {}
-        }
-    }
-
-    /// Keeps what was last recorded of each alarm and each entry about access, as long as there is
-    /// something to remember. What was refused changes nothing.
-    fn enter_message(&mut self, body: &RecordBody, message: &MessageContent) {
-        let (words, over) = match body.action {
-            Action::Alarm | Action::Acknowledge if body.object.starts_with(ALARM_OBJECT) => {
-                (&mut self.alarms, ALARM_OVER)
-            }
-            Action::Configure | Action::Enrol | Action::Revoke | Action::Grant
-                if body.object.starts_with(ACCESS_OBJECT) =>
-            {
-                (&mut self.access, ACCESS_OVER)
-            }
-            _ => return,
-        };
-        if message.kind == over {
-            if words.contains_key(&body.object) {
-                words.change().remove(&body.object);
-            }
-            return;
-        }
-        let word = Word {
-            hub: body.hub.clone(),
-            message: message.clone(),
-        };
-        words.change().insert(body.object.clone(), word);
-    }
-
-    fn enter_batch(&mut self, batch: &BatchContent) {
-        let tip = DeviceTip {
-            epoch: batch.epoch,
-            sequence: batch.sequence,
-        };
-        match self.devices.change().get_mut(&batch.device) {
-            Some(known) => *known = tip,
-            None => {
-                self.devices.change().insert(batch.device.clone(), tip);
-            }
-        }
-        self.enter_attester(batch, tip);
-        let totals = self.totals.change();
-        match batch.verdict.class {
-            VerdictClass::Accepted => totals.accepted += 1,
-            VerdictClass::OutOfControl => totals.out_of_control += 1,
-            VerdictClass::Invalid => totals.invalid += 1,
-        }
-        if batch.sealed.is_some() {
-            totals.samples = totals.samples.saturating_add(u64::from(batch.samples));
-        }
-    }
-
-    fn enter_attester(&mut self, batch: &BatchContent, tip: DeviceTip) {
-        let key = match &batch.attester {
-            Some(attester) => attester.key,
-            None if batch.verdict.chart == TRANSPORT => {
-                let known = self.attested.get(&batch.device).into_iter().flatten();
-                let of_epoch = known.filter(|(_, tip)| tip.epoch == batch.epoch);
-                match of_epoch.max_by_key(|(_, tip)| tip.sequence) {
-                    Some((key, _)) => *key,
-                    None => return,
-                }
-            }
-            None => return,
-        };
-        let keys = self.keys_with(key);
-        let attested = self.attested.change();
-        let known = match attested.get_mut(&batch.device) {
-            Some(known) => known,
-            None => attested.entry(batch.device.clone()).or_default(),
-        };
-        known.extend(keys.into_iter().map(|key| (key, tip)));
-    }
-
-    fn enter_identity(&mut self, body: &RecordBody, identity: &IdentityContent) {
-        let first = self.identities.is_empty();
-        let entry = Identity {
-            kind: identity.kind,
-            key: identity.key,
-            revoked: body.action == Action::Revoke,
-        };
-        self.identities.change().insert(identity.id.clone(), entry);
-        if let (true, Some(key)) = (first, identity.key) {
-            *self.validators.change() = Some(ValidatorSet::solo(&identity.id, key));
-        }
-    }
-}
-
-/// The key of the hub that the first record enrols: itself.
-fn genesis_key(body: &RecordBody) -> Result<PublicKey, ApplyError> {
-    match &body.content {
-        Content::Identity(identity)
-            if body.action == Action::Enrol
-                && identity.kind == IdentityKind::Hub
-                && identity.id == body.hub =>
-        {
-            identity.key.ok_or(ApplyError::Genesis)
-        }
-        _ => Err(ApplyError::Genesis),
-    }
 }
 
 fn is_active_hub(identity: &Identity) -> bool {
@@ -488,7 +234,7 @@ fn filled<K: Clone + BorshSerialize + Ord, V: Clone + BorshSerialize>(
 mod nist {
     use super::*;
     const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
-    #[path = "tests.rs"]
+    #[path = "tests/mod.rs"]
     mod tests;
 }
 #[cfg(test)]
@@ -497,6 +243,6 @@ mod nist {
 mod guomi {
     use super::*;
     const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
-    #[path = "tests.rs"]
+    #[path = "tests/mod.rs"]
     mod tests;
 }

@@ -9,6 +9,7 @@ use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
 use super::keys::height_key;
 use super::replay::{FollowError, Follower, rotations_in};
 use super::retention::RetentionError;
+use super::retention::keys::rotations;
 use super::retention::notice::{Notice, of_record};
 use super::retention::retired::Retired;
 use super::state::State;
@@ -461,7 +462,10 @@ fn follow_store(
     let check = KeyCache::default();
     let retired = Retired::load(store)?;
     let mut follower = match retired.start(store)? {
-        Some((state, tip)) => Follower::from(state, tip),
+        Some((state, tip)) => {
+            let rotations = rotations(store, tip.height, &state)?;
+            Follower::from(state, tip, rotations)
+        }
         None => Follower::new(suite, &chain.id),
     };
     // What vouches for that state, and for what else is gone.

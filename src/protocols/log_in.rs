@@ -60,6 +60,12 @@ pub trait LogInPort: Send + Sync + 'static {
     /// A challenge to `user`, whether there is one or not, who asks from `from`.
     fn challenge(&self, user: &str, from: IpAddr) -> Result<Challenge, ChallengeError>;
 
+    /// Whether `user` could log in by this certificate (DER) now; nothing is counted.
+    async fn holds(&self, user: &str, certificate: &[u8]) -> bool {
+        let _ = (user, certificate);
+        true
+    }
+
     /// The certificates (DER) of users that this hub has seen, for protocols that show no more than the
     /// hash of one. To have seen a certificate is not to trust it.
     async fn certificates(&self) -> Arc<[Vec<u8>]>;

@@ -13,6 +13,7 @@ pub mod opcua;
 pub mod ports;
 pub mod preprocess;
 pub mod source;
+pub mod users;
 
 pub use fixed_access::FixedAccess;
 pub use fixed_log_in::FixedLogIn;

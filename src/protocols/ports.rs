@@ -3,6 +3,7 @@
 use super::control::{MethodCall, WriteFault, Written};
 use crate::access::{Caller, Change, Gate, Right};
 pub use crate::alarms::{Alarm, AlarmAction, AlarmError, Severity};
+pub use crate::ledger::history::gone::{Gone, Why};
 pub use crate::ledger::history::reader::{Cursor, Direction, PastPage, PastSample};
 use crate::model::{Nanos, Value};
 use async_trait::async_trait;
@@ -52,6 +53,13 @@ pub trait SessionPort: Send + Sync + 'static {
     /// recorded in sums, for whoever causes them is bounded by nothing.
     fn turned_away(&self, face: &'static str, why: &'static str) {
         let _ = (face, why);
+    }
+
+    /// `face` was asked for something that is no request, of this `kind`; in this session, where there is one. Counted in
+    /// the sums of those who were turned away, and in those of the session.
+    fn malformed(&self, face: &'static str, kind: &'static str, session: Option<&str>) {
+        let _ = session;
+        self.turned_away(face, kind);
     }
 
     /// Something was asked in `session` (unique among all faces) by `user`.
@@ -263,6 +271,9 @@ pub trait PastTag: Send + Sync + 'static {
         direction: Direction,
         limit: usize,
     ) -> Result<Vec<PastSample>, HistoryError>;
+
+    /// What was taken away of the range that was asked for.
+    fn gone(&self) -> &[Gone];
 }
 
 /// What was recorded, decrypted for who may see it.

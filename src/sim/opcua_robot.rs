@@ -275,11 +275,11 @@ async fn tend_door(first: TcpListener, inner: SocketAddr, faults: super::fault::
         let guard = match listener.take() {
             _ if away => None,
             Some(listener) => {
-                Guard::start(listener, inner, rules.clone(), Arc::default(), None).ok()
+                Guard::start(listener, inner, rules.clone(), Arc::default(), (None, None)).ok()
             }
             None => match TcpListener::bind(address).await {
                 Ok(listener) => {
-                    Guard::start(listener, inner, rules.clone(), Arc::default(), None).ok()
+                    Guard::start(listener, inner, rules.clone(), Arc::default(), (None, None)).ok()
                 }
                 Err(error) => {
                     tracing::warn!(%address, "a simulated robot cannot come back yet: {error}");

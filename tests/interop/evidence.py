@@ -11,6 +11,7 @@ file does not say. `weighbridge-verify` must be beside PATH_OF_WEIGHBRIDGE. `run
 
 import argparse
 import importlib.util
+import itertools
 import json
 import random
 import subprocess
@@ -22,11 +23,16 @@ from pathlib import Path
 
 import jsonschema
 
+import evidence_crafted
 import evidence_made
 import evidence_mutations
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, GOLDEN = ROOT / "docs", ROOT / "tests" / "golden" / "formats"
 COUNT, SEED = 2_000, 1
+# What a schema does not say: the order of fields, that 1.0 is no integer, and which suite goes with what; and Python's `$`
+# lets a line end pass.
+BEYOND_SCHEMA = ["is not an object of", ".0 is not a u", "{'centres'", "{'derived'", "a key of suite nist", "\\n"]
 
 
 class Failed(Exception):
@@ -38,6 +44,12 @@ def second_verifier():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def the_schema():
+    schema = json.loads((DOCS / "evidence.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
 
 
 class Stream:
@@ -79,8 +91,11 @@ class Evidence:
             ("a cell's ledger, and evidence of it", self.make),
             ("one sample's evidence is at most 4 KiB", self.small),
             ("every file fits the schema", self.schema),
+            ("what the verifiers take fits the schema, and what fits it has their form", self.same_form),
+            ("the golden files are proven, or refused by name", self.golden),
             ("both verifiers say the same of every file, with its key, without and with a stranger's", self.agree),
             ("what a stranger signed anew is refused", self.forged),
+            ("both say the same of what was made by hand, and what is to be said", self.crafted),
             (f"both agree on {self.count // 4} changed files that the hubs themselves signed anew, seed {self.seed}", self.resigned),
             (f"both agree on {self.count} mutated files, seed {self.seed}, and no changed meaning is taken", self.mutated),
         ]
@@ -97,16 +112,17 @@ class Evidence:
         self.key = (self.cell / "keys" / "hub.pub").read_text().strip()
         blocks = json.loads(self.weighbridge("blocks", "--dir", self.cell, "--limit", "1000", "--json"))["blocks"]
         end = int(blocks[0]["time_ns"]) - 3_000_000_000
-        history = json.loads(self.weighbridge("history", "plc-1", "pressure", "--dir", self.cell, "--json"))
-        times = [int(s["time_ns"]) for s in history["samples"] if int(s["time_ns"]) < end]
+        times = self.times("plc-1", "pressure", end)
         if len(times) < 30:
             raise Failed(f"only {len(times)} samples of the pressure")
+        # On a busy machine one device may be read when the other is not.
+        of_robot = self.times("robot-1", "joint2_current", end)[-1]
         one = self.folder / "one.json"
         self.weighbridge("prove", "--dir", self.cell, "--device", "plc-1", "--tag", "pressure", "--at", times[-1], "-o", one)
         wanted = {
             "tag": ["plc-1", "pressure", "--from", times[-6], "--to", times[-1]],
             "device": ["plc-1", "--from", times[-3], "--to", times[-2], "--settings"],
-            "robot": ["robot-1", "--from", times[-1] - 60_000_000, "--to", times[-1], "--settings"],
+            "robot": ["robot-1", "--from", of_robot - 60_000_000, "--to", of_robot, "--settings"],
             "blocks": ["plc-1", "pressure", "--from", times[-30], "--to", times[-1]],
         }
         for name, arguments in wanted.items():
@@ -120,17 +136,68 @@ class Evidence:
         for name in ("one", *wanted, "made", "turned"):
             self.files[name] = (self.folder / f"{name}.json").read_bytes()
 
+    def times(self, device, tag, end):
+        """Of the samples before `end`."""
+        history = json.loads(self.weighbridge("history", device, tag, "--dir", self.cell, "--json"))
+        return [int(s["time_ns"]) for s in history["samples"] if int(s["time_ns"]) < end]
+
     def small(self):
         if not 0 < len(self.files["one"]) <= 4096:
             raise Failed(f"it is {len(self.files['one'])} bytes")
 
     def schema(self):
-        schema = json.loads((DOCS / "evidence.schema.json").read_text())
-        jsonschema.Draft202012Validator.check_schema(schema)
-        validator = jsonschema.Draft202012Validator(schema)
+        validator = the_schema()
         for name, data in self.files.items():
             for error in validator.iter_errors(json.loads(data)):
                 raise Failed(f"{name}: {error.json_path}: {error.message}")
+
+    def same_form(self):
+        """What is taken fits the schema, and what fits it has the form, but for what no schema can say."""
+        validator, small = the_schema(), [self.files[name] for name in ("one", "made", "turned")]
+        mutations = evidence_mutations.Mutations(random.Random(self.seed), small)
+        mutations.ways = [mutations.entry, mutations.leaf, mutations.leaf, mutations.transplant, mutations.fields]
+        made = ((name, data) for name, _, _, data in evidence_crafted.cases(second_verifier(), self.files))
+        seen = [0, 0]
+        for name, data in itertools.chain(made, (mutations.next() for _ in range(400))):
+            try:
+                value = json.loads(data.decode())
+                if evidence_mutations.written(value) != data:
+                    continue  # a schema says nothing of white space and escapes
+            except (ValueError, RecursionError):
+                continue
+            fits = validator.is_valid(value)
+            taken, _ = self.second.verdict(data, set())
+            try:
+                self.second.FILE(value)
+                why = None
+            except ValueError as error:
+                why = str(error)
+            beyond = why and any(part in why for part in BEYOND_SCHEMA)
+            if (taken and not fits) or (fits and why and not beyond):
+                raise Failed(f"{name}: taken {bool(taken)}, fits the schema {fits}, form: {why}: {data!r:.300}")
+            seen[fits] += 1
+        print(f"        {seen[True]} files fit the schema, {seen[False]} do not", flush=True)
+        if min(seen) < 100:
+            raise Failed("hardly any, or nearly all")
+
+    def golden(self):
+        """What it is asked to read of older versions and the other suite, the second verifier refuses by name."""
+        expected = {
+            "evidence_v1": "this program does version 2 only, and the file is of version 1",
+            "evidence_v2": None,
+            "guomi_evidence_v2": "this program does suite nist only, and the file is of suite 'guomi'",
+        }
+        ours = Stream(self.verifier, [])
+        try:
+            for name, why in expected.items():
+                data = bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
+                ours.ask(data)
+                wanted = f"not proven: {why}" if why else "proven, self-consistent only"
+                answers = ours.answer(), self.second.verdict(data, set())[1]
+                if answers != ("proven, self-consistent only", wanted):
+                    raise Failed(f"{name}: {answers}")
+        finally:
+            ours.stop()
 
     def own(self, name):
         """The keys that a file is to be trusted under."""
@@ -153,6 +220,9 @@ class Evidence:
                     last = done.stdout.strip().split("\n")[-1] if done.stdout else None
                     if (done.returncode, last) != (0 if expected else 1, expected):
                         raise Failed(f"{program} of {name}: {done.returncode}, {last}, not {expected}: {done.stderr}")
+                    # Names and values are whoever wrote the file's: none may tell the terminal what to do.
+                    if not (done.stdout + done.stderr).replace("\n", "").isprintable():
+                        raise Failed(f"{program} of {name} prints as it is what a terminal obeys: {done.stdout!r}")
 
     def forged(self):
         for name, data in self.files.items():
@@ -165,6 +235,26 @@ class Evidence:
                 ours.stop()
                 if any(said.startswith("proven") != taken for said in answers):
                     raise Failed(f"{name}, with {len(keys)} keys: {answers}")
+
+    def crafted(self):
+        ours = {of: Stream(self.verifier, self.own(of)) for of in self.files}
+        wrong, refused, taken = [], 0, 0
+        try:
+            for name, expected, of, data in evidence_crafted.cases(second_verifier(), self.files):
+                if data == self.files[of] and not expected:
+                    raise Failed(f"{name} changes nothing")
+                ours[of].ask(data)
+                evidence, second = self.second.verdict(data, set(self.own(of)))
+                first = ours[of].answer()
+                if (first.startswith("proven"), evidence is not None) != (expected, expected):
+                    wrong.append(f"{name}: ours: {first:.200}; the second: {second:.200}")
+                taken, refused = taken + expected, refused + (not expected)
+        finally:
+            for one in ours.values():
+                one.stop()
+        print(f"        made by hand: {refused} to refuse, {taken} to take", flush=True)
+        if wrong:
+            raise Failed("\n    ".join(wrong[:20]))
 
     def resigned(self):
         """Whether signatures hold decides nothing here, so everything else that is checked does."""
@@ -180,7 +270,7 @@ class Evidence:
                 try:
                     evidence_made.sign_all(self.second, value, hubs, evidence_made.private(21))
                     data = evidence_made.written(value)
-                except (self.second.Wrong, ValueError, TypeError, LookupError, AttributeError):
+                except (ValueError, TypeError, LookupError, AttributeError):
                     continue  # so far from evidence that nobody could sign it
                 ours.ask(data)
                 evidence, second = self.second.verdict(data, set(self.made_keys))

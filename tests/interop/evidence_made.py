@@ -56,7 +56,9 @@ def body(hub, sequence, content, action="store"):
 def evidence(verify):
     """The file, and the keys of its three hubs."""
     values = [{"bool": True}, {"i64": "-9223372036854775808"}, {"u64": "18446744073709551615"}, {"f64": "7ff8dead0000beef"},
-              {"f64": "8000000000000000"}, {"text": "ü\u0000\u001f\u007f\"\\/\u2028𝄞"}, {"text": ""}, {"bytes": "00ff"}, {"bytes": ""}]
+              {"f64": "8000000000000000"},
+              {"text": "ü\n\u001b[8m\u202e\u0000\u001f\u007f\"\\/\u2028𝄞"}, {"text": ""}, {"bytes": "00ff"},
+              {"bytes": ""}]
     samples = [
         {"position": at, "tag": f"tag {at} é", "index": at, "time": str(-at), "value": value,
          "quality": 4294967295 - at, "salt": hash_of(at)[:32]}
@@ -152,8 +154,8 @@ def signed_anew(verify, evidence):
     return written(evidence)
 
 
-def sign_all(verify, evidence, keys, attester):
-    """Fills in roots, links and signatures."""
+def sign_all(verify, evidence, keys, attester, inner=True):
+    """Fills in roots, links and signatures; with `inner` those within records too: of batches, attesters, rotations."""
     validators = evidence["validators"]
     for hub in validators["validators"]:
         hub["key"] = public(keys[hub["id"]])
@@ -165,28 +167,28 @@ def sign_all(verify, evidence, keys, attester):
         for shown in block["records"]:
             record = shown["record"]
             batch = record["body"]["content"].get("batch")
-            if batch and shown["samples"]:
+            if inner and batch and shown["samples"]:
                 leaves = [(s["position"], verify.sample_leaf(batch["device"], s)) for s in shown["samples"]]
-                batch["inner_root"] = verify.root(leaves, batch["samples"], shown["path"]).hex()
-            if batch and batch["attester"]:
-                said = verify.fields(device=verify.text, epoch=verify.U64, sequence=verify.U64, samples=verify.U32,
-                                     grade=verify.U8, inner_root=verify.HASH)
-                part = {name: batch[name] for name in ("device", "epoch", "sequence", "samples", "grade", "inner_root")}
-                signature = sign(verify, attester, b"weighbridge/attestation/v1\0", said(part))
+                batch["inner_root"] = verify.root(leaves, batch["samples"], shown["path"])
+            if inner and batch and batch["attester"]:
+                said = [encoded(batch[name]) for name, encoded in verify.ATTESTED.items()]
+                signature = sign(verify, attester, b"weighbridge/attestation/v1\0", *said)
                 batch["attester"] = {"key": public(attester), "signature": signature}
             key = keys[record["body"]["hub"]]
-            if rotation := record["body"]["content"].get("rotation"):
+            rotation = record["body"]["content"].get("rotation")
+            if inner and rotation:
                 rotation["replaces"] = public(key)
-                said = (verify.text(record["body"]["chain"]) + verify.IDENTITY(rotation["identity"])
+                said = (verify.TEXT(record["body"]["chain"]) + verify.IDENTITY(rotation["identity"])
                         + verify.KEY(rotation["replaces"]))
                 rotation["proof"] = sign(verify, LATER, b"weighbridge/rotation/v1\0", said)
             record["signature"] = sign(verify, key, b"weighbridge/record/v1\0", verify.BODY(record["body"]))
-            hubs = {hub["id"]: public(keys[hub["id"]]) for hub in validators["validators"]}
-            if change := verify.key_change(record["body"], hubs):
-                keys[change[0]] = {public(LATER): LATER}[change[2]]
+            body, changed = record["body"], (rotation or {}).get("identity")
+            says = (body["action"], body["response"]) == ("membership", "accepted")
+            if changed == {"id": body["hub"], "kind": "hub", "key": public(LATER)} and says:
+                keys[body["hub"]] = LATER
         header = block["header"]
         leaves = [(s["position"], verify.sha256(b"\0", verify.RECORD(s["record"]))) for s in block["records"]]
-        header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"]).hex()
+        header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"])
         header["validators_hash"] = verify.sha256(b"weighbridge/validators/v1\0", verify.VALIDATORS(signed_by)).hex()
         if before and int(before["height"]) + 1 == int(header["height"]):
             header["previous_hash"] = verify.block_hash(before).hex()

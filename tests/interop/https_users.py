@@ -8,42 +8,23 @@ and by a challenge that OpenSSL signs; versions of TLS before 1.2 are refused. `
 checks to make.
 """
 
-import hashlib
-import hmac
 import http.client
 import json
-import signal
 import ssl
-import struct
 import subprocess
-import time
 import urllib.parse
 import urllib.request
-from base64 import b32decode
-from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
 import checks
 from checks import Failed
-from identities import need, openssl
+from identities import need
+from site_with_users import PASSWORD, Site
 
-PASSWORD = "interop-only, and long"
 
-
-class HttpsUsers:
+class HttpsUsers(Site):
     """The checks, in order; each may use what those before it made."""
-
-    def __init__(self, binary, folder):
-        self.binary = binary
-        self.plant = folder / "plant"
-        self.hub = None
-
-    def weighbridge(self, *arguments):
-        command = [self.binary, *map(str, arguments), "--json", "--config", self.plant / "hub.toml"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        need(done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}")
-        return json.loads(done.stdout)
 
     def checks(self):
         return [
@@ -56,23 +37,14 @@ class HttpsUsers:
         ]
 
     def start(self):
-        done = subprocess.run([self.binary, "init", self.plant], capture_output=True, text=True, timeout=60)
-        need(done.returncode == 0, done.stderr)
-        (self.plant / "hub.toml").write_text(
+        self.make(
             '[hub]\nid = "hub-1"\n[http]\nbind = "127.0.0.1:0"\nlog_in = true\ntls = true\n'
             'users = [{ name = "ann", roles = ["engineer"] }, { name = "kim" }]\n'
             '[opcua_server]\nbind = "127.0.0.1:0"\n')
-        password = self.plant / "password"
-        password.write_text(PASSWORD + "\n")
-        self.weighbridge("user", "add", "ann", "--password-file", password)
-        uri = urllib.parse.urlparse(self.weighbridge("user", "totp", "ann")["uri"])
-        self.secret = b32decode(dict(urllib.parse.parse_qsl(uri.query))["secret"])
         self.weighbridge("user", "add", "kim", "--no-password")
         self.weighbridge("certs", "issue", "user", "kim")
         self.weighbridge("user", "key", "kim", "--add", self.plant / "pki/issued/user/kim.crt")
-        self.hub = subprocess.Popen([self.binary, "run", "--json", "--config", self.plant / "hub.toml"],
-                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.url = json.loads(self.hub.stdout.readline())["http_url"]
+        self.url = self.run()["http_url"]
         need(self.url.startswith("https://127.0.0.1:"), self.url)
         self.port = urllib.parse.urlparse(self.url).port
 
@@ -112,10 +84,7 @@ class HttpsUsers:
                 need("SSL alert number" in done.stderr, f"{option}: {done.stderr}")
 
     def code(self):
-        tag = hmac.digest(self.secret, struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
-        at = tag[-1] & 15
-        code = f"{(struct.unpack('>I', tag[at:at + 4])[0] & 0x7FFFFFFF) % 1000000:06}"
-        body = {"user": "ann", "password": PASSWORD, "code": code}
+        body = {"user": "ann", "password": PASSWORD, "code": self.totp()}
         answer, text = self.ask("POST", "/api/v1/login", body)
         need(answer.status == 200, text)
         kept = answer.headers["Set-Cookie"]
@@ -150,11 +119,6 @@ class HttpsUsers:
         need(json.loads(text) == {"logged_out": "ann"}, text)
         answer, text = self.ask("GET", "/api/v1/devices", Cookie=self.cookie)
         need(answer.status == 401, text)
-
-    def end(self):
-        if self.hub is not None:
-            self.hub.send_signal(signal.SIGTERM)
-            self.hub.communicate(timeout=30)
 
 
 def run(binary, folder):

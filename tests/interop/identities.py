@@ -10,8 +10,6 @@ for it and corporate authorities in its place, and a TLS 1.3 handshake of Python
 
 import base64
 import datetime
-import hashlib
-import hmac
 import ipaddress
 import json
 import os
@@ -19,7 +17,6 @@ import pty
 import re
 import select
 import ssl
-import struct
 import subprocess
 import termios
 import time
@@ -33,6 +30,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from one_time_codes import totp
 
 
 def need(condition, message):
@@ -284,10 +282,7 @@ class Identities:
         shown = talk("shows now: ", "000000x")
         secret = base64.b32decode(re.search("or type ([A-Z2-7]+)", shown)[1])
         need(len(secret) == 20, "not 160 bits")
-        tag = hmac.digest(secret, struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
-        at = tag[-1] & 15
-        code = (struct.unpack(">I", tag[at : at + 4])[0] & 0x7FFFFFFF) % 1_000_000
-        said = talk("shows now: ", f"{code:06}")
+        said = talk("shows now: ", totp(secret))
         need("another one here" in said, said)
         ended, said = end()
         need(ended == 0 and "from now on" in said, said)

@@ -10,17 +10,10 @@ at, and who guesses at one face waits at the other. `run` is for whoever has mor
 """
 
 import asyncio
-import hashlib
-import hmac
 import json
 import logging
-import signal
-import struct
 import subprocess
 import time
-import urllib.parse
-from base64 import b32decode
-from pathlib import Path
 
 from asyncua import Client, ua
 from asyncua.crypto.cert_gen import setup_self_signed_certificate
@@ -28,27 +21,14 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import checks
-from checks import Failed
 from identities import need, openssl
+from site_with_users import PASSWORD, Site
 
-PASSWORD = "interop-only, and long"
 APPLICATION = "urn:weighbridge:interop:one-login"
 
 
-class OneLogin:
+class OneLogin(Site):
     """The checks, in order; each may use what those before it made."""
-
-    def __init__(self, binary, folder):
-        self.binary = binary
-        self.folder = folder
-        self.plant = folder / "plant"
-        self.hub = None
-
-    def weighbridge(self, *arguments):
-        command = [self.binary, *map(str, arguments), "--json", "--config", self.plant / "hub.toml"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        need(done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}")
-        return json.loads(done.stdout)
 
     def checks(self):
         return [
@@ -61,18 +41,10 @@ class OneLogin:
         ]
 
     def start(self):
-        done = subprocess.run([self.binary, "init", self.plant], capture_output=True, text=True, timeout=60)
-        need(done.returncode == 0, done.stderr)
-        (self.plant / "hub.toml").write_text(
+        self.make(
             '[hub]\nid = "hub-1"\n[http]\nbind = "127.0.0.1:0"\nlog_in = true\ntls = true\nclient_certificates = true\n'
             'users = [{ name = "ann", roles = ["engineer"] }, { name = "kim" }, { name = "pia" }, { name = "guy" }]\n'
-            '[opcua_server]\nbind = "127.0.0.1:0"\nlog_in = true\ntrust = "any"\n')
-        password = self.plant / "password"
-        password.write_text(PASSWORD + "\n")
-        for user in ("ann", "guy"):
-            self.weighbridge("user", "add", user, "--password-file", password)
-        uri = urllib.parse.urlparse(self.weighbridge("user", "totp", "ann")["uri"])
-        self.secret = b32decode(dict(urllib.parse.parse_qsl(uri.query))["secret"])
+            '[opcua_server]\nbind = "127.0.0.1:0"\nlog_in = true\ntrust = "any"\n', "guy")
         for user in ("kim", "pia"):
             self.weighbridge("user", "add", user, "--no-password")
         key, request = self.folder / "kim.pem", self.folder / "kim.csr"
@@ -82,9 +54,7 @@ class OneLogin:
         self.weighbridge("user", "key", "kim", "--add", self.kim[0])
         self.pia, self.stranger = self.own("pia"), self.own("stranger")
         self.weighbridge("user", "key", "pia", "--pin", self.pia[0])
-        self.hub = subprocess.Popen([self.binary, "run", "--json", "--config", self.plant / "hub.toml"],
-                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        started = json.loads(self.hub.stdout.readline())
+        started = self.run()
         self.https, self.opcua = started["http_url"], started["opcua_url"]
 
     def own(self, name):
@@ -93,11 +63,6 @@ class OneLogin:
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-subj", f"/CN={name}", "-days", "2",
                 "-out", certificate)
         return certificate, key
-
-    def totp(self):
-        tag = hmac.digest(self.secret, struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
-        at = tag[-1] & 15
-        return f"{(struct.unpack('>I', tag[at:at + 4])[0] & 0x7FFFFFFF) % 1000000:06}"
 
     def opc(self, user=None, password=None, certificate=None):
         """How the hub answers asyncua: "in", or the name of the status."""
@@ -198,11 +163,6 @@ class OneLogin:
         need(self.opc("guy", PASSWORD) == "BadServerTooBusy", "the right password is not held up")
         status, answer = self.log_in({"user": "guy", "password": PASSWORD})
         need(status == 429, f"{status} {answer}")
-
-    def end(self):
-        if self.hub is not None:
-            self.hub.send_signal(signal.SIGTERM)
-            self.hub.communicate(timeout=30)
 
 
 def run(binary, folder):

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 import checks
 from checks import Failed
 from identities import need
+from one_time_codes import totp
 
 PASSWORD = "interop-only, and long"
 INFO = b"weighbridge/wrap/v1"
@@ -160,10 +161,7 @@ class Readers:
         self.hub = subprocess.Popen([self.binary, "run", "--json", "--config", self.plant / "hub.toml"],
                                     stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         self.url = json.loads(self.hub.stdout.readline())["http_url"]
-        tag = hmac.digest(secret, struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
-        at = tag[-1] & 15
-        code = f"{(struct.unpack('>I', tag[at:at + 4])[0] & 0x7FFFFFFF) % 1000000:06}"
-        self.token = self.login("ann", code=code)
+        self.token = self.login("ann", code=totp(secret))
         public = self.key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
         for wish in ({"do": "reader", "id": "user:ann", "key": public},

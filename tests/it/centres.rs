@@ -203,13 +203,7 @@ fn said(args: &[&str]) -> String {
 #[test]
 fn the_commands_make_and_enrol_a_key() {
     let plant = Plant::of_with_machines("guomi", 1, 1);
-    let file = plant.path("hub.toml");
-    let config = std::fs::read_to_string(&file).unwrap();
-    let config = config.replace(
-        "[http]\n",
-        "[http]\nroles = [\"observer\", \"security_admin\"]\n",
-    );
-    std::fs::write(&file, config).unwrap();
+    plant.http_roles(&["observer", "security_admin"]);
     let hub = plant.run_hub();
     let url = hub.http_url().to_owned();
     let text = |name: &str| plant.path(name).to_str().unwrap().to_owned();

@@ -12,13 +12,14 @@ use weighbridge::model::Values;
 use weighbridge_verifier::{IdentityKind, PublicKey, Suite};
 
 pub const PRESS: &str = "press-1";
-const SCANS: usize = 5;
+pub const SCANS: usize = 5;
 
 /// A hub's site, an edge node's directory and key.
 pub struct Plant {
     pub site: Site,
     dir: tempfile::TempDir,
     pub port: u16,
+    expected: Option<f64>,
 }
 
 impl Plant {
@@ -32,6 +33,7 @@ impl Plant {
             site: Site::of(suite, seed),
             dir: tempfile::tempdir().unwrap(),
             port: 0,
+            expected: None,
         };
         let key = Identity::generate_of(suite, "edge-1");
         key.save(&plant.dir.path().join("edge.key")).unwrap();
@@ -49,13 +51,19 @@ impl Plant {
         key.save(&file).unwrap();
     }
 
+    /// The press should send so many samples a second.
+    pub fn expects(&mut self, samples_per_second: f64) {
+        self.expected = Some(samples_per_second);
+    }
+
     pub fn buffer(&self) -> std::path::PathBuf {
         self.dir.path().join("buffer")
     }
 
     /// A hub that lets the edge node in; on the port it had before, if it had one.
     pub fn hub(&mut self, machine: &Counting) -> Hub {
-        let hub = start_hub(&self.site, self.port, &self.identity(), machine);
+        let at = (&self.site, self.port);
+        let hub = start_expecting(at, &self.identity(), machine, self.expected);
         self.port = hub.edge_address().unwrap().port();
         hub
     }
@@ -71,10 +79,21 @@ impl Plant {
 
 /// A hub on `site` that listens at `port` for `edge`, which reads the machine for it.
 pub fn start_hub(site: &Site, port: u16, edge: &Identity, machine: &Counting) -> Hub {
+    start_expecting((site, port), edge, machine, None)
+}
+
+/// The same for a machine that should send so many samples a second.
+fn start_expecting(
+    (site, port): (&Site, u16),
+    edge: &Identity,
+    machine: &Counting,
+    expected: Option<f64>,
+) -> Hub {
     let mut setup = machine.setup(PRESS, SCANS);
     let validation = setup.validation.clone();
     setup = DeviceSetup::at_edge(PRESS.into(), setup.tags, "edge-1");
     setup.validation = validation;
+    setup.samples_per_second = expected;
     let edges = EdgesSetup {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         nodes: vec![("edge-1".to_owned(), edge.peer_key())],

@@ -263,6 +263,68 @@ fn both_files_are_watched_and_both_sides_say_how_they_are() {
     plant.verify_is_clean();
 }
 
+#[cfg(unix)]
+#[test]
+fn another_key_is_taken_from_its_file_without_a_restart() {
+    let plant = Plant::start();
+    let edge_file = move_machines_to_an_edge_node(&plant);
+    let hub_file = plant.path("hub.toml");
+    let administrator = "[http]\nroles = [\"observer\", \"security_admin\"]\n";
+    let text = std::fs::read_to_string(&hub_file).unwrap();
+    std::fs::write(&hub_file, text.replace("[http]\n", administrator)).unwrap();
+    let mut hub = plant.run_hub();
+    let address = hub.up["edge_address"].as_str().unwrap().to_owned();
+    let told = card(&hub_file).replace("192.0.2.1:0", &address);
+    let text = std::fs::read_to_string(&edge_file).unwrap();
+    let text = text.replace("[buffer]", &(told + "\n[buffer]"));
+    std::fs::write(&edge_file, &text).unwrap();
+    let mut edge = RunningEdge::start(&edge_file);
+    hub.next_block();
+
+    // By another file, and then by another key in the same one.
+    let keys = edge_file.parent().unwrap().join("keys");
+    let file = |name: &str| keys.join(name).to_str().unwrap().to_owned();
+    let url = hub.http_url().to_owned();
+    let (mut known, mut text) = (card(&edge_file), text);
+    for (before, after) in [("edge.key", "second.key"), ("second.key", "third.key")] {
+        let (before, after) = (file(before), file(after));
+        let make = ["keys", "make", "edge:edge-1", &after, "--chain", "main"];
+        output(&[&make[..], &["--replaces", &before]].concat());
+        output(&[
+            "keys",
+            "enrol",
+            &format!("{after}.enrol.json"),
+            "--url",
+            &url,
+        ]);
+        match after.ends_with("second.key") {
+            true => {
+                text = text.replace("keys/edge.key", "keys/second.key");
+                std::fs::write(&edge_file, &text).unwrap();
+            }
+            false => std::fs::rename(&after, &before).unwrap(),
+        }
+        let new = card(&edge_file);
+        let line = |card: &str| {
+            let mut lines = card.lines();
+            lines.find(|l| l.starts_with("key = ")).unwrap().to_owned()
+        };
+        let hubs = std::fs::read_to_string(&hub_file).unwrap();
+        let hubs = hubs.replace(&line(&known), &line(&new));
+        std::fs::write(&hub_file, hubs).unwrap();
+        assert_eq!(hub.next_config_event()["event"], "config");
+        let event = edge.next("key");
+        assert!(new.contains(event["key"].as_str().unwrap()), "{event}");
+        known = new;
+        hub.next_block();
+    }
+    let (_, ended) = hub.ends("-INT");
+    assert_eq!(support::ended(&ended), 0);
+    support::signal(&edge.child, "-TERM");
+    assert_eq!(edge.child.wait().unwrap().code(), Some(0));
+    plant.verify_is_clean();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn four_robots_fit_into_64_megabytes_with_a_hub_and_without() {

@@ -9,6 +9,8 @@ use crate::support::Random;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weighbridge::crypto::pinned_tls;
 use weighbridge::crypto::tls::{TlsFiles, server_name};
 use weighbridge::crypto::{Identity, Signer};
 use weighbridge::edge::{EdgeBuilder, EdgeNode, UplinkStatus};
@@ -181,9 +183,35 @@ fn strangers_get_nothing_and_the_edge_node_notices_nothing() {
     assert_eq!(since(&edge), connected, "the connection stayed");
     drop(idle);
 
+    // With the right key, and another protocol.
+    let tls = pinned_tls::client(&plant.identity(), &plant.site.identity().peer_key().link);
+    let connector = tokio_rustls::TlsConnector::from(tls.unwrap());
+    hub.runtime().block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut stream = connector
+            .connect(pinned_tls::any_name(), stream)
+            .await
+            .unwrap();
+        let words = [&8_u32.to_le_bytes()[..], &[0xff; 8]].concat();
+        stream.write_all(&words).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest));
+        let _ = ended.await.expect("the hub hangs up");
+    });
+
     // The door is free again, also for one who comes new.
     finish(edge, || plant.edge(&machine), &machine);
     hub.shutdown().unwrap();
+    // All of them are in the record, in sums.
+    let told = crate::users::sums(&plant.site.recorded().acts);
+    let count = |why: &str| {
+        told.get(&format!("edge: {why}"))
+            .copied()
+            .unwrap_or_default()
+    };
+    assert!(count("no known key") >= 22, "{told:?}");
+    assert!(count("too many connections") >= 1, "{told:?}");
+    assert_eq!(count("greeting that cannot be read"), 1, "{told:?}");
     plant.site.recorded().is_gapless();
     all_recorded(&plant.site, &machine, &plant.identity().public_key());
 }

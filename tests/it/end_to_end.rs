@@ -145,14 +145,13 @@ fn the_command_line_writes_through_the_hub_to_a_plc_and_shows_what_it_holds() {
     let memory = Memory::shared();
     let address = runtime.block_on(listen(memory.clone(), Frames::Mbap));
     let plant = Plant::without_machines();
-    let config = std::fs::read_to_string(plant.path("hub.toml")).unwrap();
-    let config = config.replace("[http]\n", "[http]\nroles = [\"engineer\"]\n");
+    plant.http_roles(&["engineer"]);
     let device = format!(
         "\n[[device]]\nid = \"plc-1\"\nmodbus = {{ address = \"{address}\", period_ms = 20 }}\n\
          \n[[device.tag]]\nname = \"setpoint\"\nwritable = true\nrange = [0, 100]\n\
          modbus = {{ holding_register = 4, type = \"u16\", scale = 0.1 }}\n"
     );
-    std::fs::write(plant.path("hub.toml"), config + &device).unwrap();
+    plant.configure(&device);
     let mut hub = plant.run_hub();
     // The first batch is durable: the machine is there.
     hub.next_block();

@@ -162,3 +162,46 @@ fn an_edge_node_that_floods_is_put_out_and_comes_back_when_it_is_let_in() {
     hub.shutdown().unwrap();
     plant.site.verify_is_clean();
 }
+
+#[test]
+fn a_device_behind_an_edge_node_that_floods_is_cut_off_and_an_outage_is_no_flood() {
+    let mut plant = Plant::new(203);
+    // By its own clock a thousand samples a second, in batches of a few.
+    let machine = Counting::new(Duration::from_millis(1));
+    plant.expects(1_000.0);
+    let hub = plant.hub(&machine);
+    let edge = plant.edge(&machine).start().unwrap();
+    site::batches(&hub, 3);
+    // What it kept while the hub was away comes as fast as it can.
+    hub.shutdown().unwrap();
+    let kept = machine.scans() + 500;
+    while machine.scans() < kept {
+        std::thread::yield_now();
+    }
+    let hub = plant.hub(&machine);
+    site::batches(&hub, 500 / crate::edge::SCANS as u64);
+    assert!(hub.gate().state().admits("device:press-1", now()).is_ok());
+    hub.shutdown().unwrap();
+
+    // Now it should send one a second, and twenty times as much is a flood.
+    plant.expects(1.0);
+    let hub = plant.hub(&machine);
+    cut_off(&hub, "device:press-1");
+    let why = why(&plant.site, "device:press-1");
+    assert!(why.starts_with("it floods: 20"), "{why}");
+    assert!(
+        why.ends_with("where 200 in 10 s are the most samples"),
+        "{why}"
+    );
+    let said = site::down(&hub, PRESS);
+    assert!(said.contains("on the blacklist of the intranet"), "{said}");
+    // The rest of the flood is the past by then, and comes in.
+    let stored = hub.stats().batches();
+    let_in(&hub, Side::Intranet, "device:press-1");
+    site::batches(&hub, stored + 100);
+    assert!(hub.gate().state().admits("device:press-1", now()).is_ok());
+    edge.shutdown().unwrap();
+    hub.shutdown().unwrap();
+    plant.site.recorded().is_gapless();
+    plant.site.verify_is_clean();
+}

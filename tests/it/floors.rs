@@ -42,7 +42,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio_serial", &["protocols/modbus"]),
     ("rcgen", &["crypto"]),
     ("argon2", &["crypto"]),
-    ("fast_qr", &["cli"]),
+    ("fast_qr", &["api"]),
     ("rpassword", &["cli"]),
     ("ring", &["crypto"]),
     ("rustls", &["crypto"]),

@@ -265,6 +265,64 @@ fn the_site_s_authority_vouches_and_others_do_not() {
 }
 
 #[test]
+fn another_certificate_is_shown_to_who_connects_from_then_on() {
+    let plant = plant();
+    let hub = plant.run_hub();
+    let client = Client::new(&plant.path("pki/authority.crt"), &hub);
+    let shown = || {
+        let name = ServerName::try_from("localhost").unwrap();
+        // Without tickets of before: who comes back by one is shown nothing.
+        let mut config = ClientConfig::clone(&client.config);
+        config.resumption = rustls::client::Resumption::disabled();
+        let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut tcp = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(&mut tcp).unwrap();
+        }
+        connection.peer_certificates().unwrap()[0].to_vec()
+    };
+    let before = shown();
+    let mut open = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut running = ClientConnection::new(client.config.clone(), name).unwrap();
+    let ask = |running: &mut ClientConnection, open: &mut TcpStream| {
+        let mut stream = rustls::Stream::new(running, open);
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let (mut answer, mut part) = (String::new(), [0; 512]);
+        let whole = |answer: &str| {
+            let (head, body) = answer.split_once("\r\n\r\n")?;
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+            Some(body.len() == length?.1.parse::<usize>().ok()?)
+        };
+        while whole(&answer) != Some(true) {
+            let read = stream.read(&mut part).unwrap();
+            assert_ne!(read, 0, "the connection is over: {answer}");
+            answer += std::str::from_utf8(&part[..read]).unwrap();
+        }
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    ask(&mut running, &mut open);
+    let config = plant.path("hub.toml");
+    let config = config.to_str().unwrap();
+    run_json(&[
+        "certs", "issue", "hub", "hub-1", "--config", config, "--json",
+    ]);
+    let began = std::time::Instant::now();
+    while shown() == before {
+        assert!(
+            began.elapsed() < crate::site::PATIENCE,
+            "it shows the old one"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        // The connection of before goes on meanwhile.
+        ask(&mut running, &mut open);
+    }
+    ask(&mut running, &mut open);
+}
+
+#[test]
 fn check_says_what_is_missing_beyond_loopback() {
     let plant = Plant::without_machines();
     let file = plant.path("hub.toml");

@@ -58,6 +58,8 @@ mod rotation;
 mod scan;
 mod secrets;
 mod site;
+mod slow;
 mod support;
+mod users;
 mod values;
 mod witness;

@@ -373,6 +373,152 @@ fn what_is_archived_is_read_back_and_proven_and_what_is_erased_then_is_closed() 
     );
 }
 
+/// What a hub is asked over HTTP says what is gone, and a change of its key does not end retiring.
+#[test]
+fn a_hub_that_changed_its_key_retires_on_and_says_what_is_gone() {
+    let plant = Plant::start();
+    let file = plant.path("hub.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let config = config.replace(
+        "[http]\n",
+        "[http]\nroles = [\"supervisor\", \"auditor\", \"security_admin\", \"configure_admin\"]\n",
+    );
+    std::fs::write(&file, config).unwrap();
+    let text = |name: &str| plant.path(name).to_str().unwrap().to_owned();
+    let (dir, archive, trust) = (text("."), text("archive"), text("keys/hub.pub"));
+    let first = weighbridge::model::now();
+    let (mut hub, mut changed) = (plant.run_hub(), Vec::new());
+    for _ in 0..3 {
+        (0..5).for_each(|_| drop(hub.next_block()));
+        let new = run_json(&["keys", "rotate", "hub", "--url", hub.http_url(), "--json"]);
+        changed.push(new["height"].as_u64().unwrap());
+    }
+    (0..5).for_each(|_| drop(hub.next_block()));
+    hub.kill();
+    let retention = "batches = \"1s\"\nbodies = \"1s\"\narchive = \"archive\"\ninterval = \"1s\"\n";
+    plant.configure(&format!("\n[ledger.retention]\n{retention}"));
+    let mut hub = plant.run_hub();
+    let url = hub.http_url().to_owned();
+    let last = *changed.last().unwrap();
+    loop {
+        hub.next_block();
+        let status = run_json(&["status", "--url", &url, "--json"]);
+        assert!(status["retention"]["trouble"].is_null(), "{status}");
+        if status["retention"]["bodies_horizon"].as_u64().unwrap() > last {
+            break;
+        }
+    }
+    // Of a time of which nothing is left, and of one of which something is.
+    let from = first.to_string();
+    let ask = |more: &[&str], to: &str| {
+        let wanted = ["history", "plc-0", "r0", "--from", &from, "--to", to];
+        let output = run(&[&wanted[..], more].concat());
+        let said = stderr(&output);
+        assert!(output.status.success(), "{said}");
+        (String::from_utf8(output.stdout).unwrap(), said)
+    };
+    let now = weighbridge::model::now().to_string();
+    for to in [(first + 1).to_string(), now.clone()] {
+        let (json, said) = ask(&["--url", &url, "--json"], &to);
+        let answer: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let gone = answer["gone"].as_array().unwrap();
+        assert_eq!(gone.len(), 1, "{json}");
+        assert_eq!(
+            (&gone[0]["why"], gone[0]["archive"].is_string()),
+            (&"retired".into(), true)
+        );
+        assert!(
+            gone[0]["before_ns"]
+                .as_str()
+                .unwrap()
+                .parse::<i64>()
+                .unwrap()
+                > first
+        );
+        let detail = gone[0]["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("were retired") && said.contains(detail),
+            "{said}"
+        );
+        let (csv, said) = ask(&["--url", &url, "--csv"], &to);
+        assert!(
+            csv.starts_with("time_ns,time,value,quality,status_code\n"),
+            "{csv}"
+        );
+        assert!(said.contains("were retired"), "{said}");
+    }
+    let (recent, said) = {
+        let later = weighbridge::model::now() + 3_600_000_000_000;
+        let wanted = ["history", "plc-0", "r0", "--url", &url, "--json"];
+        let range = ["--from", &now, "--to", &later.to_string()];
+        let output = run(&[&wanted[..], &range].concat());
+        (
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(),
+            stderr(&output),
+        )
+    };
+    assert_eq!((&recent["gone"], &*said), (&serde_json::json!([]), ""));
+    hub.kill();
+    // What the keys lead over is there, before and after it is not, and the archive has all.
+    plant.verify_is_clean();
+    let verified = run_json(&["verify", &text("data"), "--trust", &trust, "--json"]);
+    assert_eq!(verified["clean"], true, "{verified}");
+    let ledger = plant.open_ledger();
+    for height in 2..=last + 1 {
+        let gone = ledger.block(height).unwrap().unwrap().records.is_empty();
+        assert_eq!(gone, !changed.contains(&height), "{height}");
+    }
+    drop(ledger);
+    let checked = run_json(&["archive", "verify", &archive, "--dir", &dir, "--json"]);
+    assert_eq!(checked["clean"], true, "{checked}");
+    // Proofs under the first key, and under a later one, from the archive and from the directory.
+    for (at, more) in [
+        (first + 2_000_000_000, &["--archive", &*archive][..]),
+        (weighbridge::model::now(), &[]),
+    ] {
+        let proof = text("proof.json");
+        let at = at.to_string();
+        let wanted = [
+            "prove", "--device", "plc-0", "--tag", "r0", "--at", &at, "--late",
+        ];
+        let output = run(&[&wanted[..], &["--dir", &dir, "-o", &proof], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let now = text("now.pub");
+        let key =
+            weighbridge::crypto::Identity::load(&plant.path("keys/hub.key"), "hub-1").unwrap();
+        std::fs::write(&now, key.public_key().to_string()).unwrap();
+        let by = |trust: &str| run(&["verify", &proof, "--trust", trust]).status.success();
+        assert!(by(&trust) || by(&now), "{at}");
+    }
+    let evidence = text("evidence.json");
+    let wanted = [
+        "evidence",
+        "plc-0",
+        "--dir",
+        &dir,
+        "-o",
+        &evidence,
+        "--archive",
+        &archive,
+    ];
+    let to = (first + 1_500_000_000).to_string();
+    let output = run(&[&wanted[..], &["--from", &from, "--to", &to]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        run(&["verify", &evidence, "--trust", &trust])
+            .status
+            .success()
+    );
+    // Erased as well: that is said, though the archive is at hand.
+    let erase = ["erase", "--device", "plc-0", "--until", &now, "--dir", &dir];
+    run_json(&[&erase[..], &["--yes", "--json"]].concat());
+    let (json, said) = ask(&["--dir", &dir, "--archive", &archive, "--json"], &now);
+    let answer: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(answer["gone"][0]["why"], "erased", "{json}");
+    assert!(said.contains("were erased"), "{said}");
+    plant.verify_is_clean();
+}
+
 #[test]
 fn a_hub_that_is_killed_while_it_retires_loses_nothing_that_is_not_archived() {
     const KILLS: u64 = 12;

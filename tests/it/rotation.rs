@@ -12,11 +12,15 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use weighbridge::access::Caller;
-use weighbridge::crypto::Signer;
-use weighbridge::edge::UplinkStatus;
-use weighbridge::hub::Hub;
-use weighbridge_verifier::{PublicKey, Suite};
+use weighbridge::access::{Caller, Role};
+use weighbridge::api::{KeyPort, OfferedKey};
+use weighbridge::crypto::{Identity, Signer};
+use weighbridge::edge::{EdgeNode, UplinkStatus};
+use weighbridge::hub::{Change, Hub};
+use weighbridge_verifier::rotation::rotation_message;
+use weighbridge_verifier::{
+    IdentityContent, IdentityKind, PublicKey, RotationContent, Suite, VerdictClass,
+};
 
 /// A gap between two blocks that is none of a machine that is only busy.
 const LONG: i64 = 5_000_000_000;
@@ -115,13 +119,7 @@ fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String), std::io
 fn keys_are_replaced_under_load_and_nobody_is_refused() {
     let mut random = Random::from_env();
     let plant = Plant::start();
-    let file = plant.path("hub.toml");
-    let config = std::fs::read_to_string(&file).unwrap();
-    let config = config.replace(
-        "[http]\n",
-        "[http]\nroles = [\"supervisor\", \"auditor\", \"security_admin\"]\n",
-    );
-    std::fs::write(&file, config).unwrap();
+    plant.http_roles(&["supervisor", "auditor", "security_admin"]);
     let hub = plant.run_hub();
     let address = hub.http_url().trim_start_matches("http://");
     let address = address.trim_end_matches('/').to_owned();
@@ -220,13 +218,7 @@ fn whoever_may_not_replace_keys_does_not_and_the_old_file_is_told_from_the_new()
     assert!(said.contains("may not replace the key"), "{said}");
     hub.kill();
     let old = std::fs::read(plant.path("keys/hub.key")).unwrap();
-    let file = plant.path("hub.toml");
-    let config = std::fs::read_to_string(&file).unwrap();
-    let config = config.replace(
-        "[http]\n",
-        "[http]\nroles = [\"observer\", \"security_admin\"]\n",
-    );
-    std::fs::write(&file, config).unwrap();
+    plant.http_roles(&["observer", "security_admin"]);
     let hub = plant.run_hub();
     let new = run_json(&["keys", "rotate", "hub", "--url", hub.http_url(), "--json"]);
     hub.kill();
@@ -250,4 +242,134 @@ fn whoever_may_not_replace_keys_does_not_and_the_old_file_is_told_from_the_new()
     std::fs::write(plant.path("keys/hub.key"), kept).unwrap();
     plant.run_hub().kill();
     plant.verify_is_clean();
+}
+
+/// The record by which `new` takes the place of `old`.
+fn replaced(old: &Identity, new: &Identity) -> OfferedKey {
+    let identity = IdentityContent {
+        id: new.id().to_owned(),
+        kind: IdentityKind::Edge,
+        key: Some(new.public_key()),
+    };
+    let message = rotation_message(old.suite(), "main", &identity, &old.public_key());
+    OfferedKey::Rotation(RotationContent {
+        proof: new.sign(&message),
+        consent: Some(old.sign(&message)),
+        replaces: old.public_key(),
+        identity,
+    })
+}
+
+/// Has the hub record that `new` takes the place of `old`, and let in the edge node with it.
+fn enrol(hub: &Hub, (old, new): (&Identity, &Identity), lets_in: bool) {
+    let anna = site::enter(hub, "anna", &[Role::SecurityAdmin]);
+    let enrolled = hub.keys().enrol(&anna, replaced(old, new));
+    hub.runtime().block_on(enrolled).unwrap();
+    if lets_in {
+        let change = Change {
+            edges: Some(vec![("edge-1".to_owned(), new.peer_key())]),
+            ..Change::default()
+        };
+        let changed = hub.runtime().block_on(hub.apply(change)).unwrap();
+        assert!(changed.is_empty());
+    }
+}
+
+/// Waits until the edge node signs by `key`.
+fn signs_by(node: &EdgeNode, key: PublicKey) {
+    let mut keys = node.key();
+    node.runtime().block_on(async {
+        let waited = tokio::time::timeout(PATIENCE, keys.wait_for(|k| k.public_key() == key));
+        waited.await.expect("it goes over").unwrap();
+    });
+}
+
+/// Waits until more of the edge node is durable than on its way now.
+fn more(hub: &Hub) {
+    site::batches(hub, hub.stats().batches() + 10);
+}
+
+#[test]
+fn an_edge_node_goes_over_to_its_new_key_without_a_restart() {
+    for suite in Suite::ALL {
+        goes_over(suite);
+    }
+}
+
+fn goes_over(suite: Suite) {
+    let mut plant = edge::Plant::of(suite, 33);
+    let machine = Counting::new(Duration::from_millis(1));
+    let hub = plant.hub(&machine);
+    let node = plant.edge(&machine).start().unwrap();
+    let up = |status: &UplinkStatus| matches!(status, UplinkStatus::Up { .. });
+    edge::uplink(&node, "up", up);
+    let keys: Vec<Identity> = (0..3)
+        .map(|_| Identity::generate_of(suite, "edge-1"))
+        .collect();
+    let first = plant.identity();
+    let files = tempfile::tempdir().unwrap();
+    let link = |key: &Identity| {
+        let file = files.path().join(key.public_key().to_string());
+        if !file.exists() {
+            key.save(&file).unwrap();
+        }
+        Identity::load(&file, "edge-1").unwrap()
+    };
+    // Told before its hub knows: it goes on under the key that it has.
+    node.offer_key(link(&keys[0])).unwrap();
+    more(&hub);
+    assert_eq!(node.key().borrow().public_key(), first.public_key());
+    assert!(up(&node.uplink().borrow()));
+    enrol(&hub, (&first, &keys[0]), true);
+    signs_by(&node, keys[0].public_key());
+    more(&hub);
+    // The hub knows first: the connection stays until the edge node is told, and goes over then.
+    enrol(&hub, (&keys[0], &keys[1]), true);
+    more(&hub);
+    assert_eq!(node.key().borrow().public_key(), keys[0].public_key());
+    node.offer_key(link(&keys[1])).unwrap();
+    signs_by(&node, keys[1].public_key());
+    more(&hub);
+    // While it was away the hub was told of the third alone.
+    enrol(&hub, (&keys[1], &keys[2]), false);
+    hub.shutdown().unwrap();
+    plant.replace_key(&keys[2]);
+    let hub = plant.hub(&machine);
+    edge::uplink(&node, "it is not let in", |s| !up(s));
+    node.offer_key(link(&keys[2])).unwrap();
+    signs_by(&node, keys[2].public_key());
+    edge::uplink(&node, "up under the third", up);
+    site::batches(&hub, 10);
+    edge::finish(node, || plant.edge(&machine), &machine);
+    // Who has the one before is nobody any more.
+    let other = tempfile::tempdir().unwrap();
+    let stranger = weighbridge::edge::EdgeBuilder::new(link(&keys[1]), other.path());
+    let stranger = stranger.hub(edge::entry(&plant.site, plant.port));
+    let stranger = stranger.device(machine.setup(PRESS, 5)).start().unwrap();
+    let down = |status: &UplinkStatus| matches!(status, UplinkStatus::Down { .. });
+    edge::uplink(&stranger, "refused", down);
+    assert_eq!(stranger.lanes().remove(0).acknowledged, 0);
+    stranger.shutdown().unwrap();
+    hub.shutdown().unwrap();
+
+    plant.site.verify_is_clean();
+    let recorded = plant.site.recorded();
+    recorded.is_gapless();
+    assert!(
+        recorded
+            .classes(PRESS)
+            .iter()
+            .all(|c| *c != VerdictClass::Invalid)
+    );
+    let attested = recorded.of(PRESS);
+    let mut signers: Vec<_> = attested
+        .map(|b| b.content.attester.expect("it is attested").key)
+        .collect();
+    signers.dedup();
+    let due: Vec<_> = [&first]
+        .into_iter()
+        .chain(&keys)
+        .map(Signer::public_key)
+        .collect();
+    assert_eq!(signers, due);
 }

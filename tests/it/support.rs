@@ -182,6 +182,15 @@ impl Plant {
         std::fs::write(file, config + more).unwrap();
     }
 
+    /// Gives everybody who comes by HTTP these roles.
+    pub fn http_roles(&self, roles: &[&str]) {
+        let file = self.path("hub.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let given = format!("[http]\nroles = {roles:?}\n");
+        assert!(config.contains("[http]\n"), "{config}");
+        std::fs::write(file, config.replace("[http]\n", &given)).unwrap();
+    }
+
     /// A file or directory of the plant.
     pub fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join("plant").join(file)

@@ -18,6 +18,7 @@ pub mod evidence;
 pub mod hash;
 pub mod merkle;
 pub mod note;
+mod plain;
 pub mod quorum;
 pub mod record;
 pub mod rotation;
@@ -36,6 +37,7 @@ pub use block::{Block, BlockHeader, CommitCertificate, CommitSignature, Validato
 pub use centres::{CentreShare, CentresContent, DerivedContent};
 pub use codec::{DecodeError, decode, encode};
 pub use hash::{Hash, sha256};
+pub use plain::plain;
 pub use record::{
     Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, IdentityKind,
     MessageContent, Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,

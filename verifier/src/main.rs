@@ -14,7 +14,7 @@
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::process::ExitCode;
 use weighbridge_verifier::evidence::{Evidence, EvidenceError, MAX_BYTES, Trust};
-use weighbridge_verifier::{KeyCache, PublicKey};
+use weighbridge_verifier::{KeyCache, PublicKey, plain};
 
 const USAGE: &str = "usage: weighbridge-verify FILE|--stream [--trust KEY|KEYFILE]...";
 
@@ -100,17 +100,16 @@ fn one(file: &str, trusted: &[PublicKey]) -> std::io::Result<ExitCode> {
             for (_, record, sample) in evidence.samples() {
                 let device = record.record.body.batch().map_or("", |b| &b.device);
                 let (tag, value, time) = (&sample.tag, &sample.value, sample.time);
-                writeln!(
-                    out,
-                    "{device}/{tag} = {value} ({}) at {time} ns",
-                    sample.quality
-                )?;
+                let quality = sample.quality;
+                let line = format!("{device}/{tag} = {value} ({quality}) at {time} ns");
+                writeln!(out, "{}", plain(&line))?;
             }
             writeln!(out, "{}", words(trust))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            eprintln!("error: the evidence does not hold: {error}");
+            let why = plain(&error.to_string());
+            eprintln!("error: the evidence does not hold: {why}");
             Ok(ExitCode::FAILURE)
         }
     }
@@ -131,7 +130,7 @@ fn stream(trusted: &[PublicKey]) -> std::io::Result<()> {
         match verdict(&bytes, trusted, &cache) {
             Ok((_, trust)) => writeln!(out, "{}", words(trust))?,
             Err(error) => {
-                let why = error.to_string().replace(['\n', '\r'], " ");
+                let why = plain(&error.to_string());
                 writeln!(out, "not proven: {why}")?;
             }
         }

@@ -356,7 +356,15 @@ impl Record {
             check.check(&attester.key, &message, &attester.signature)?;
         }
         match &self.body.content {
+            Content::Identity(identity) => match &identity.key {
+                Some(key) => key.check_suite(suite),
+                None => Ok(()),
+            },
             Content::Rotation(rotation) => rotation.verify_with(suite, &self.body.chain, check),
+            // They are SM2 keys: a chain of another suite has nothing to say with them.
+            Content::Centres(_) | Content::Derived(_) if suite != Suite::Guomi => {
+                Err(SignatureError::Suite(suite))
+            }
             Content::Derived(derived) => derived.verify_with(suite, &self.body.chain, check),
             _ => Ok(()),
         }
@@ -368,4 +376,79 @@ pub fn attestation_message(suite: Suite, batch: &BatchContent) -> Hash {
     let which = (&batch.device, batch.epoch, batch.sequence);
     let what = (batch.samples, batch.grade, batch.inner_root);
     suite.hash(&[ATTESTATION_DOMAIN, &encode(&(which, what))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct AnySignature;
+
+    impl SignatureCheck for AnySignature {
+        fn check(&self, _: &PublicKey, _: &Hash, _: &Signature) -> Result<(), SignatureError> {
+            Ok(())
+        }
+    }
+
+    fn key(suite: Suite) -> PublicKey {
+        PublicKey([suite.marked(2); 33])
+    }
+
+    fn record(suite: Suite, content: Content) -> Record {
+        Record {
+            body: RecordBody {
+                version: suite.marked(RECORD_VERSION),
+                chain: "plant".to_owned(),
+                hub: "hub-1".to_owned(),
+                sequence: 1,
+                previous: Hash::ZERO,
+                time: 0,
+                subject: "hub:hub-1".to_owned(),
+                action: Action::Enrol,
+                object: "edge:edge-1".to_owned(),
+                permit: None,
+                content,
+                response: Response::Accepted,
+            },
+            signature: Signature([7; 64]),
+        }
+    }
+
+    #[test]
+    fn what_a_record_names_is_of_its_suite() {
+        let [nist, guomi] = Suite::ALL;
+        let identity = |key| IdentityContent {
+            id: "edge-1".to_owned(),
+            kind: IdentityKind::Edge,
+            key,
+        };
+        let named = |suite| Content::Identity(identity(Some(key(suite))));
+        let centres = Content::Centres(CentresContent {
+            version: 1,
+            members: vec![],
+        });
+        let derived = Content::Derived(DerivedContent {
+            identity: identity(Some(key(guomi))),
+            version: 1,
+            declared: key(guomi),
+            replaces: None,
+            proof: Signature([7; 64]),
+            consent: None,
+        });
+        let cases = [
+            (Content::Identity(identity(None)), [true, true]),
+            (named(nist), [true, false]),
+            (named(guomi), [false, true]),
+            (centres, [false, true]),
+            (derived, [false, true]),
+        ];
+        for (content, holds) in cases {
+            for (suite, holds) in Suite::ALL.into_iter().zip(holds) {
+                let record = record(suite, content.clone());
+                let verified = record.verify_with(&key(suite), &AnySignature);
+                let wanted = holds.then_some(()).ok_or(SignatureError::Suite(suite));
+                assert_eq!(verified, wanted, "{suite}: {content:?}");
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-pub(super) use routes::{acts, is_open, routes};
+pub(super) use routes::{Body, acts, from, is_open, log_in, not_in, read, routes};
 pub(super) use sessions::{Session, SessionLimits};
 pub(super) use shown::keep_shown;
 
@@ -61,7 +61,12 @@ impl LogIn {
     }
 
     /// Who `proof` shows somebody at `from` to be.
-    async fn prove(&self, user: Option<&str>, proof: Proof, from: IpAddr) -> Result<Proved, NotIn> {
+    pub(super) async fn prove(
+        &self,
+        user: Option<&str>,
+        proof: Proof,
+        from: IpAddr,
+    ) -> Result<Proved, NotIn> {
         self.desk.log_in(FACE, user, proof, from).await
     }
 
@@ -116,6 +121,11 @@ impl LogIn {
         self.sessions.lock().asked(token, Instant::now())
     }
 
+    /// What records call the session of this token; that is not asking.
+    pub(super) fn name(&self, token: &Hash) -> Option<String> {
+        self.sessions.lock().name(token, Instant::now())
+    }
+
     /// Whether the token of this hash still has a session.
     pub(super) fn holds(&self, token: &Hash) -> bool {
         self.sessions.lock().holds(token, Instant::now())
@@ -126,6 +136,14 @@ impl LogIn {
         let session = self.sessions.lock().end(token)?;
         self.port.ended(&session.name);
         Some(session)
+    }
+
+    /// Ends the sessions of a user, but that of the token `keep`.
+    pub(super) fn end_all(&self, user: &str, keep: Option<&Hash>) {
+        let ended = self.sessions.lock().end_all(user, keep);
+        for session in ended {
+            self.port.ended(&session.name);
+        }
     }
 
     /// How long a session lives: no longer than what was shown for it.

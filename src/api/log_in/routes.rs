@@ -109,21 +109,20 @@ impl Wish {
     }
 }
 
-type Body = Result<web::Bytes, actix_web::Error>;
+pub(in crate::api) type Body = Result<web::Bytes, actix_web::Error>;
 
 /// Reads a body. What stands in it is not repeated: it may be a secret.
-fn read<T: for<'a> Deserialize<'a>>(body: Body, example: &str) -> Result<T, Problem> {
-    let read = body
-        .ok()
-        .and_then(|body| serde_json::from_slice(&body).ok());
-    read.ok_or_else(|| {
-        Problem::body(format!(
-            "the body is not what is expected here: write {example}"
-        ))
-    })
+pub(in crate::api) fn read<T: for<'a> Deserialize<'a>>(
+    body: Body,
+    example: &str,
+) -> Result<T, Problem> {
+    let wrong = || format!("the body is not what is expected here: write {example}");
+    let body = body.map_err(|error| Problem::unread(Some(&error), wrong()))?;
+    serde_json::from_slice(&body).map_err(|_| Problem::unread(None, wrong()))
 }
 
-fn log_in(api: &Api) -> Result<&LogIn, Problem> {
+/// How users log in here.
+pub(in crate::api) fn log_in(api: &Api) -> Result<&LogIn, Problem> {
     api.log_in.as_ref().ok_or_else(|| {
         Problem::not_found(
             "nobody logs in here: whoever is on this machine is the user `local`; \
@@ -133,7 +132,7 @@ fn log_in(api: &Api) -> Result<&LogIn, Problem> {
 }
 
 /// Where a request is from.
-fn from(request: &HttpRequest) -> IpAddr {
+pub(in crate::api) fn from(request: &HttpRequest) -> IpAddr {
     let peer = request.peer_addr();
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
 }
@@ -171,6 +170,18 @@ impl<'a> SessionView<'a> {
     }
 }
 
+/// What is answered to who is not let in.
+pub(in crate::api) fn not_in(why: NotIn) -> Problem {
+    match why {
+        NotIn::TooEarly(early) => {
+            let wait = early.until.saturating_sub(now()).max(0) / 1_000_000_000 + 1;
+            Problem::too_early(early.to_string(), u16::try_from(wait).unwrap_or(u16::MAX))
+        }
+        NotIn::Refused => Problem::unauthorized(Refused::ANSWER),
+        NotIn::Busy => Problem::busy("too many log in at the same time: try again"),
+    }
+}
+
 async fn login(
     request: HttpRequest,
     api: web::Data<Api>,
@@ -186,14 +197,7 @@ async fn login(
     let proved = proved.inspect_err(|not_in| {
         api.context.sessions.turned_away(FACE, not_in.in_short());
     });
-    let proved = proved.map_err(|not_in| match not_in {
-        NotIn::TooEarly(early) => {
-            let wait = early.until.saturating_sub(now()).max(0) / 1_000_000_000 + 1;
-            Problem::too_early(early.to_string(), u16::try_from(wait).unwrap_or(u16::MAX))
-        }
-        NotIn::Refused => Problem::unauthorized(Refused::ANSWER),
-        NotIn::Busy => Problem::busy("too many log in at the same time: try again"),
-    })?;
+    let proved = proved.map_err(not_in)?;
     let_in(&api, &proved.user).await?;
     // Whoever logs in anew leaves the session before.
     if let Some(before) = log_in.shown(request.headers()) {

@@ -115,9 +115,25 @@ impl Sessions {
         session.is_some_and(|session| !self.is_over(session, now))
     }
 
+    /// The name of the session of this token, if it is not over.
+    pub(super) fn name(&self, token: &Hash, now: Instant) -> Option<String> {
+        let session = self.open.get(token).filter(|s| !self.is_over(s, now));
+        session.map(|session| session.name.clone())
+    }
+
     /// Ends a session.
     pub(super) fn end(&mut self, token: &Hash) -> Option<Session> {
         self.open.remove(token)
+    }
+
+    /// Ends the sessions of `user`, but that of the token `keep`; them.
+    pub(super) fn end_all(&mut self, user: &str, keep: Option<&Hash>) -> Vec<Session> {
+        let of = |(token, s): (&Hash, &Session)| s.user == user && Some(token) != keep;
+        let ended: Vec<_> = self
+            .open
+            .extract_if(.., |token, s| of((token, s)))
+            .collect();
+        ended.into_iter().map(|(_, session)| session).collect()
     }
 
     /// How many there are.

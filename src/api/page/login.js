@@ -1,5 +1,6 @@
 // Who is logged in, and the form for those who are not. Nothing else of the page begins before.
 
+import { invited, offerAccount } from "./account.js";
 import { act, ask } from "./stream.js";
 import { say } from "./text.js";
 
@@ -9,6 +10,10 @@ const find = (id) => document.getElementById(id);
 
 /** Resolves when somebody may be shown the hub: at once where nobody logs in. */
 export async function entered() {
+  const user = await invited();
+  if (user) {
+    find("login").elements.user.value = user;
+  }
   let session = null;
   while (!session) {
     session = await ask("/api/v1/session").catch(() => pause(RETRY));
@@ -38,6 +43,9 @@ function show(session) {
   find("who").hidden = !session.log_in;
   say(find("user"), session.user);
   find("user").title = session.roles.join(", ");
+  if (session.log_in) {
+    offerAccount();
+  }
 }
 
 function offer(session, resolve) {
@@ -49,7 +57,7 @@ function offer(session, resolve) {
   certificate.hidden = !session.certificate;
   document.body.setAttribute("data-out", "");
   say(find("link"), "not logged in");
-  user.focus();
+  (user.value ? password : user).focus();
 
   // Not disabled while something is under way: a button that is loses the keyboard's focus.
   function occupy(is) {

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -14,11 +15,16 @@ const MAX_BODY: usize = 16 << 20;
 /// Longest head.
 const MAX_HEAD: usize = 64 << 10;
 
-/// A connection.
+/// A connection, in plain or by TLS.
 pub(super) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
     host: SocketAddr,
 }
+
+/// What bytes go over.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// An answer.
 pub(super) struct Reply {
@@ -30,6 +36,17 @@ impl Connection {
     pub(super) async fn open(host: SocketAddr) -> io::Result<Self> {
         let stream = within(TcpStream::connect(host)).await?;
         stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = Box::new(stream);
+        let stream = BufReader::new(stream);
+        Ok(Self { stream, host })
+    }
+
+    /// The same by TLS: `host` must show a certificate for its address.
+    pub(super) async fn open_tls(host: SocketAddr, tls: &TlsConnector) -> io::Result<Self> {
+        let stream = within(TcpStream::connect(host)).await?;
+        stream.set_nodelay(true)?;
+        let shaken = within(tls.connect(host.ip().into(), stream)).await?;
+        let stream: Box<dyn Stream> = Box::new(shaken);
         let stream = BufReader::new(stream);
         Ok(Self { stream, host })
     }
@@ -50,6 +67,7 @@ impl Connection {
         );
         within(async {
             self.stream.write_all(request.as_bytes()).await?;
+            self.stream.flush().await?;
             self.answer().await
         })
         .await

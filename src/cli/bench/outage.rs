@@ -4,6 +4,7 @@
 //! have said at 10,000 points/s, as fast as the edge node takes it. At the end the ledger is opened, and
 //! every sample of it compared with what was replayed.
 
+use super::hub_process::HubProcess;
 use crate::api::process;
 use crate::cli::temporary::given_or_temporary;
 use crate::crypto::{Identity, SealingKey, Signer};
@@ -18,11 +19,8 @@ use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -185,61 +183,21 @@ fn tags() -> Arc<[TagSpec]> {
     (0..TAGS).map(tag).collect()
 }
 
-/// A hub in a process of its own.
-struct HubProcess {
-    child: Child,
-    edge_address: String,
-}
-
-impl HubProcess {
-    fn start(dir: &Path, edge: &PublicKey, bind: &str) -> anyhow::Result<Self> {
-        let mut config = format!(
-            "[hub]\nid = \"hub-1\"\n[http]\nbind = \"127.0.0.1:0\"\n[opcua_server]\nbind = \"127.0.0.1:0\"\n\
-             [edges]\nbind = \"{bind}\"\n[[edges.node]]\nid = \"edge-1\"\nkey = \"{edge}\"\n"
-        );
-        for device in 0..DEVICES {
-            config += &format!("\n[[device]]\nid = \"{}\"\nedge = \"edge-1\"\n", id(device));
-            for tag in &*tags() {
-                config += &format!("[[device.tag]]\nname = \"{}\"\n", tag.name);
-            }
+/// Starts the hub, which listens for the edge node on `bind`.
+fn start_hub(dir: &Path, edge: &PublicKey, bind: &str) -> anyhow::Result<HubProcess> {
+    let mut config = format!(
+        "[hub]\nid = \"hub-1\"\n[http]\nbind = \"127.0.0.1:0\"\n[opcua_server]\nbind = \"127.0.0.1:0\"\n\
+         [edges]\nbind = \"{bind}\"\n[[edges.node]]\nid = \"edge-1\"\nkey = \"{edge}\"\n"
+    );
+    for device in 0..DEVICES {
+        config += &format!("\n[[device]]\nid = \"{}\"\nedge = \"edge-1\"\n", id(device));
+        for tag in &*tags() {
+            config += &format!("[[device.tag]]\nname = \"{}\"\n", tag.name);
         }
-        let file = dir.join("hub.toml");
-        std::fs::write(&file, config)?;
-        let program = std::env::current_exe().context("this program's own path is not known")?;
-        let mut child = Command::new(program)
-            .args(["run", "--json", "--config"])
-            .arg(&file)
-            .env("RUST_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the hub's process cannot be started")?;
-        let out = child.stdout.take().context("the hub says nothing")?;
-        let mut lines = BufReader::new(out).lines();
-        let up = lines.next().context("the hub ended before it was up")??;
-        let up: Json = serde_json::from_str(&up)?;
-        let address = up.get("edge_address").and_then(Json::as_str);
-        let edge_address = address.context("the hub does not listen")?.to_owned();
-        // The rest must be read, or the hub would wait for it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self {
-            child,
-            edge_address,
-        })
     }
-
-    fn kill(mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for HubProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let file = dir.join("hub.toml");
+    std::fs::write(&file, config)?;
+    HubProcess::start(&file)
 }
 
 /// Looks at both processes' memory until `done`; the most that each had, in MB: edge node and hub.
@@ -251,7 +209,7 @@ fn watch_memory(
     let mut most = (0.0_f64, 0.0_f64);
     loop {
         let own = process::resident_bytes().unwrap_or(0) as f64 / 1e6;
-        let its = hub.and_then(|h| process::resident_bytes_of(h.child.id()));
+        let its = hub.and_then(|h| process::resident_bytes_of(h.id()));
         most = (most.0.max(own), most.1.max(its.unwrap_or(0) as f64 / 1e6));
         if done() {
             return Ok(most);
@@ -291,8 +249,8 @@ pub(super) fn run(args: &OutageArgs) -> anyhow::Result<Outage> {
     keys.sealing.save(&dir.join("keys/sealing.key"))?;
     let identity = Identity::generate("edge-1");
     let edge_key = identity.public_key();
-    let hub = HubProcess::start(&dir, &edge_key, "127.0.0.1:0")?;
-    let address = hub.edge_address.clone();
+    let hub = start_hub(&dir, &edge_key, "127.0.0.1:0")?;
+    let address = hub.said("edge_address")?.to_owned();
 
     let (until, scans) = watch::channel(0);
     let mut builder = EdgeBuilder::new(identity, dir.join("buffer"))
@@ -336,7 +294,7 @@ pub(super) fn run(args: &OutageArgs) -> anyhow::Result<Outage> {
     let outage_seconds = began.elapsed().as_secs_f64();
     let buffer: u64 = bench.edge.lanes().iter().map(|lane| lane.bytes).sum();
 
-    let hub = HubProcess::start(&dir, &edge_key, &address)?;
+    let hub = start_hub(&dir, &edge_key, &address)?;
     let began = Instant::now();
     let catching_up = watch_memory(Some(&hub), || bench.drained(before + away))?;
     let catch_up_seconds = began.elapsed().as_secs_f64();

@@ -4,14 +4,12 @@
 //! its record is durable, then for a while nothing is recorded and nobody waits. The switch is within this
 //! program alone; no configuration and no face has it.
 
+use super::device::BenchDevice;
 use super::http::Connection;
 use crate::access::{AccessConfig, Role};
 use crate::api::process;
 use crate::cli::temporary::given_or_temporary;
-use crate::hub::{DeviceSetup, Faces, Hub, HubBuilder, HubKeys};
-use crate::model::TagSpec;
-use crate::protocols::Source;
-use crate::protocols::modbus::{Bounded, DataType, ModbusConfig, ModbusPoint, ModbusSource, Table};
+use crate::hub::{Faces, Hub, HubBuilder, HubKeys};
 use crate::sim::bench_server::BenchServers;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -27,6 +25,8 @@ use std::time::{Duration, Instant};
 /// Machines, and tags of each.
 const DEVICES: usize = 4;
 const TAGS: u16 = 20;
+/// Milliseconds from one poll of a machine to the next.
+const PERIOD_MS: u32 = 100;
 /// How long it may take until there is something to be read.
 const READY: Duration = Duration::from_secs(60);
 /// After a switch: what was asked before it is answered by then.
@@ -134,7 +134,8 @@ fn measure(args: &ReleaseArgs) -> anyhow::Result<Release> {
     };
     let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir).access(access);
     for (index, port) in machines.ports().iter().enumerate() {
-        builder = builder.device(device(index, *port)?);
+        let device = BenchDevice::new(format!("bench-{index}"), *port, TAGS, 0, PERIOD_MS)?;
+        builder = builder.device(device.setup()?);
     }
     let hub = builder.start()?;
     let faces = hub.open_faces(&Faces {
@@ -156,37 +157,6 @@ fn measure(args: &ReleaseArgs) -> anyhow::Result<Release> {
     faces.close(&hub.runtime());
     hub.shutdown()?;
     measured
-}
-
-fn device(index: usize, port: u16) -> anyhow::Result<DeviceSetup> {
-    let points = (0..TAGS).map(|register| {
-        let point = ModbusPoint::new(Table::HoldingRegister, register, DataType::U16)?;
-        let tag = TagSpec {
-            name: format!("r{register}").into(),
-            kind: point.value_kind(),
-            unit: String::new(),
-            description: String::new(),
-            range: None,
-            writable: false,
-        };
-        anyhow::Ok((tag, point))
-    });
-    let points: Vec<_> = points.collect::<Result<_, _>>()?;
-    let mut config = ModbusConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into());
-    config.period_ms = Bounded::try_from(100).map_err(anyhow::Error::msg)?;
-    let id = format!("bench-{index}");
-    let make = {
-        let id = id.clone();
-        move || ModbusSource::new(id.as_str().into(), config.clone(), points.clone())
-    };
-    let tags = make()?.tags();
-    let make = move || -> Box<dyn Source> {
-        match make() {
-            Ok(source) => Box::new(source),
-            Err(error) => unreachable!("the same arguments were accepted before: {error}"),
-        }
-    };
-    Ok(DeviceSetup::new(id.into(), tags, make))
 }
 
 /// Waits until every device has something that can be read back.

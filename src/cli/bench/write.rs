@@ -1,20 +1,18 @@
 //! `weighbridge bench write`: how long a write takes from the face's call to the value read back, while
 //! the hub reads, judges, seals and records a load.
 
+use super::device::BenchDevice;
 use super::{start_servers, stop_servers};
 use crate::access::Role;
 use crate::cli::temporary::given_or_temporary;
-use crate::hub::{DeviceSetup, Hub, HubBuilder, HubKeys};
+use crate::hub::{Hub, HubBuilder, HubKeys};
 use crate::live_view::Link;
-use crate::model::{TagSpec, Value};
-use crate::protocols::Source;
-use crate::protocols::modbus::{Bounded, DataType, ModbusConfig, ModbusPoint, ModbusSource, Table};
+use crate::model::Value;
 use crate::stats::Histogram;
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -123,7 +121,9 @@ fn measure(args: &WriteArgs, registers: u16, ports: &[u16]) -> anyhow::Result<Wr
     let (dir, _temporary) = given_or_temporary(args.dir.as_deref(), "bench")?;
     let mut builder = HubBuilder::new(HubKeys::generate("bench"), dir);
     for (index, port) in ports.iter().enumerate() {
-        builder = builder.device(device(args, registers, index, *port)?);
+        let id = format!("bench-{index:03}");
+        let device = BenchDevice::new(id, *port, registers, args.points, PERIOD_MS)?;
+        builder = builder.device(device.setup()?);
     }
     let hub = builder.start()?;
     ready(&hub)?;
@@ -168,42 +168,6 @@ fn measure(args: &WriteArgs, registers: u16, ports: &[u16]) -> anyhow::Result<Wr
 
 fn ms(time: &Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-fn device(
-    args: &WriteArgs,
-    registers: u16,
-    index: usize,
-    port: u16,
-) -> anyhow::Result<DeviceSetup> {
-    let points = (0..registers).map(|register| {
-        let point = ModbusPoint::new(Table::HoldingRegister, register, DataType::U16)?;
-        let tag = TagSpec {
-            name: format!("r{register}").into(),
-            kind: point.value_kind(),
-            unit: String::new(),
-            description: String::new(),
-            range: None,
-            writable: register < args.points,
-        };
-        anyhow::Ok((tag, point))
-    });
-    let points: Vec<_> = points.collect::<Result<_, _>>()?;
-    let mut config = ModbusConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into());
-    config.period_ms = Bounded::try_from(i64::from(PERIOD_MS)).map_err(anyhow::Error::msg)?;
-    let id = format!("bench-{index:03}");
-    let make = {
-        let id = id.clone();
-        move || ModbusSource::new(id.as_str().into(), config.clone(), points.clone())
-    };
-    let tags = make()?.tags();
-    let make = move || -> Box<dyn Source> {
-        match make() {
-            Ok(source) => Box::new(source),
-            Err(error) => unreachable!("the same arguments were accepted before: {error}"),
-        }
-    };
-    Ok(DeviceSetup::new(id.into(), tags, make))
 }
 
 /// Waits until every device is up and its batches are recorded.

@@ -220,7 +220,8 @@ fn renew(folder: &Path) -> anyhow::Result<Report> {
         json,
         text: format!(
             "made: {}, valid until {}\nreplaced: {old}\n\
-             Give {} to everybody who trusted the old one, then restart the hub.\n",
+             Give {} to everybody who trusted the old one. A running hub's server shows it now; where it is\n\
+             that of its client, restart the hub.\n",
             new.thumbprint,
             rfc3339(new.valid_until),
             new.path.display(),

@@ -114,7 +114,7 @@ fn renew_issued(
         path: old.path.clone(),
         until: renewed(),
         next: match old.name.kind {
-            CertificateKind::Hub => "restart the hub",
+            CertificateKind::Hub => "a running hub shows it to whoever connects from now on",
             _ => "copy it to where it is used; the key is the same",
         },
     }
@@ -148,7 +148,7 @@ fn renew_opcua(folder: &Path) -> Renewed {
         until: renewed
             .map(|(_, new)| new.valid_until)
             .map_err(|e| e.to_string()),
-        next: "its key is new: give it to everybody who trusted the old one, then restart the hub",
+        next: "its key is new: give it to everybody who trusted the old one; a running hub shows it now",
     }
 }
 

@@ -14,21 +14,21 @@ pub(super) struct What {
     /// The key in a certificate (PEM or DER), or a P-256 public key of 66 hexadecimal digits. The certificate itself
     /// must be by an authority that the hub trusts
     #[arg(long, value_name = "FILE|KEY")]
-    add: Option<String>,
+    pub(super) add: Option<String>,
     /// A certificate that is trusted whoever issued it, until it expires
     #[arg(long, value_name = "FILE")]
-    pin: Option<PathBuf>,
+    pub(super) pin: Option<PathBuf>,
     /// Take one away: the first digits of its hash, as `weighbridge user list --json` shows it
     #[arg(long, value_name = "HASH")]
-    forget: Option<String>,
+    pub(super) forget: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
     /// Whose
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
-    what: What,
+    pub(super) what: What,
 }
 
 impl KeyArgs {

@@ -2,8 +2,10 @@
 
 mod adopt;
 mod key;
+mod remote;
 mod totp;
 
+use super::http_get::HubUrl;
 use super::output::{self, Align, Style};
 use super::secret_input::new_password;
 use crate::access::Credentials;
@@ -27,8 +29,17 @@ Examples:
   weighbridge user list
   weighbridge user remove ann
 
+At a running hub, as whoever is logged in there, each change on record before it is in force:
+  weighbridge user add ann --role operator --url https://plant.example:8443    she is invited to choose a password
+  weighbridge user accept INVITATION --url https://plant.example:8443
+  weighbridge user invite ann --codes --url https://plant.example:8443         another password, and other codes
+  weighbridge user passwd ann --url https://plant.example:8443                 her own, by the one she has
+  weighbridge user expire ann 2027-01-31T00:00:00Z --url https://plant.example:8443
+  weighbridge user remove ann --url https://plant.example:8443                 withdrawn at once
+  weighbridge user reissue ann --url https://plant.example:8443                in again, with nothing of what she had
+
 Credentials are files in the directory `users` beside the configuration: mode 0600, passwords as Argon2id hashes. A
-change holds from the next log-in on, also of a running hub.
+change holds from the next log-in on, also of a running hub, which records that it was made, but not by whom.
 
 Exit codes: 0 done, 1 not done, and standard error says why.")]
 pub(super) struct UserArgs {
@@ -40,6 +51,9 @@ pub(super) struct UserArgs {
     /// The directory of the credentials, when it is another
     #[arg(long, value_name = "DIR", global = true)]
     users: Option<PathBuf>,
+    /// A running hub, whose API does it on record
+    #[arg(long, value_name = "URL", global = true, conflicts_with = "users")]
+    url: Option<HubUrl>,
     /// Print one JSON object
     #[arg(long, global = true)]
     json: bool,
@@ -51,6 +65,8 @@ enum Act {
     Add {
         /// Lower-case letters, digits, `-`, `_`, `.` and `@`
         name: String,
+        #[command(flatten)]
+        new: remote::NewArgs,
         #[command(flatten)]
         password: PasswordArgs,
         /// No password: logs in by a key only (`weighbridge user key`)
@@ -71,6 +87,14 @@ enum Act {
     Totp(totp::TotpArgs),
     /// Let a user log in by a key: its certificate, or a signed challenge
     Key(key::KeyArgs),
+    /// Have a user of a running hub choose another password
+    Invite(remote::InviteArgs),
+    /// Take an invitation: choose the password, and set up one-time codes
+    Accept(remote::AcceptArgs),
+    /// Take everything that a user of a running hub logs in by, and invite them anew
+    Reissue(remote::ReissueArgs),
+    /// Have a user of a running hub expire
+    Expire(remote::ExpireArgs),
     /// Take over the users that the OPC UA server has of its own
     Adopt,
     /// List users
@@ -105,6 +129,10 @@ impl Done {
 }
 
 pub(super) fn run(args: UserArgs) -> anyhow::Result<ExitCode> {
+    if let Some(url) = &args.url {
+        let done = remote::run(url, args.act, args.json)?;
+        return told(&done, args.json);
+    }
     let site = args.config.parent().unwrap_or(Path::new(""));
     let dir = args.users.unwrap_or_else(|| site.join("users"));
     let files = CredentialFiles::new(&dir);
@@ -114,6 +142,7 @@ pub(super) fn run(args: UserArgs) -> anyhow::Result<ExitCode> {
             name,
             password,
             no_password,
+            new: _,
         } => add(&files, &name, &password, no_password)?,
         Act::Passwd {
             name,
@@ -122,6 +151,9 @@ pub(super) fn run(args: UserArgs) -> anyhow::Result<ExitCode> {
         } => passwd(&files, &name, &password, remove)?,
         Act::Totp(totp) => totp.run(&files, args.json, style)?,
         Act::Key(key) => key.run(&files)?,
+        Act::Invite(_) | Act::Accept(_) | Act::Reissue(_) | Act::Expire(_) => {
+            anyhow::bail!("this is asked of a running hub: say which, by --url")
+        }
         Act::Adopt => adopt::run(&args.config, &files)?,
         Act::List => list(&files, style)?,
         Act::Remove { name } => {
@@ -130,7 +162,11 @@ pub(super) fn run(args: UserArgs) -> anyhow::Result<ExitCode> {
             Done::new(&name, "removed", text)
         }
     };
-    match args.json {
+    told(&done, args.json)
+}
+
+fn told(done: &Done, json: bool) -> anyhow::Result<ExitCode> {
+    match json {
         true => output::print_json(&done.json)?,
         false => output::print(&done.text)?,
     }

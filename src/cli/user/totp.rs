@@ -21,13 +21,13 @@ const TRIES: usize = 3;
 #[derive(Debug, Args)]
 pub(super) struct TotpArgs {
     /// Whose
-    name: String,
+    pub(super) name: String,
     /// Ask for no codes any more
     #[arg(long, conflicts_with_all = ["sha256", "svg", "issuer"])]
-    remove: bool,
+    pub(super) remove: bool,
     /// Codes over SHA-256, for apps that are known to do it; several do not, and say nothing
     #[arg(long)]
-    sha256: bool,
+    pub(super) sha256: bool,
     /// What the app shows beside the name
     #[arg(long, value_name = "TEXT", default_value = "weighbridge")]
     issuer: String,

@@ -14,6 +14,9 @@ use weighbridge_verifier::Suite;
 /// Sections that make no sense beside `[edge]`.
 const OF_HUBS: [&str; 5] = ["hub", "ledger", "opcua_server", "edges", "http"];
 
+/// Samples a second that a device may be said to send.
+const MOST_SAMPLES: f64 = 1e8;
+
 /// A file of an edge node.
 pub(super) fn edge_node(edge: &EdgeSection, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>) {
     let own = input.spot(&["edge"]);
@@ -166,6 +169,21 @@ pub(super) fn feeding(
             found.push(exclusive(input, message, other, spot.key.clone(), help));
         }
         unknown_edge(config, edge, &spot.value, input, found);
+    }
+    if let Some(rate) = device.samples_per_second {
+        let spot = input.spot(&["samples_per_second"]);
+        if device.edge.is_none() {
+            let message = format!("device `{}` says how much it sends", device.id);
+            let label = "only where an edge node reads the device";
+            let mut d = input.error(&spot.key, message, label);
+            d.help
+                .push("elsewhere the hub knows what it asks for".to_owned());
+            found.push(d);
+        } else if !(rate > 0.0 && rate <= MOST_SAMPLES) {
+            let message = format!("device `{}` cannot send so many samples", device.id);
+            let label = "a number above 0, up to 100 million";
+            found.push(input.error(&spot.value, message, label));
+        }
     }
     if let Some(cycle) = &device.cycle {
         let span = input.spot(&["cycle"]).value;

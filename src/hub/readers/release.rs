@@ -8,9 +8,10 @@ use crate::api::{ReadersFault, ReleaseRequest};
 use crate::crypto::SealingPublicKey;
 use crate::ledger::act::name;
 use crate::ledger::history::PastError;
+use crate::ledger::history::succession::Succession;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
-use crate::ledger::proof::{self, Exhibits};
+use crate::ledger::proof::Exhibits;
 use crate::ledger::query::{Explorer, QueryError};
 use crate::ledger::reading::{Copied, RELEASE, Release, SealedCopy, copy};
 use crate::model::{now, rfc3339};
@@ -153,8 +154,8 @@ fn shown(
     released: &Released,
 ) -> Result<weighbridge_verifier::evidence::Evidence, PastError> {
     let genesis = explorer.genesis()?.ok_or(PastError::Genesis)?;
-    let validators = proof::genesis_validators(&genesis).ok_or(PastError::Genesis)?;
-    let mut exhibits = Exhibits::new(validators);
+    let mut succession = Succession::begin(explorer)?;
+    let mut exhibits = Exhibits::new(succession.set().clone());
     exhibits.show_record(&genesis, 0)?;
     let (request, release) = released.heights;
     for (height, kind) in [(request, REQUEST), (release, RELEASE)] {
@@ -167,6 +168,11 @@ fn shown(
                 let opened = opener.open_to_show(&hub_object(hub), &message.sealed)?;
                 exhibits.show_opened(&block, index, opened)?;
             }
+        }
+    }
+    for height in exhibits.heights() {
+        for (block, index) in succession.until(height)? {
+            exhibits.show_record(&block, index)?;
         }
     }
     Ok(exhibits.into_evidence()?)

@@ -58,6 +58,12 @@ impl Erased {
         all.filter(|notice| self.pending.contains(&notice.hash()))
     }
 
+    /// The erasure of `device` that reaches furthest.
+    pub fn furthest(&self, device: &str) -> Option<&Notice> {
+        let of_device = self.of(device).iter();
+        of_device.max_by_key(|notice| (notice.until.min(notice.time), notice.time))
+    }
+
     fn of(&self, device: &str) -> &[Notice] {
         self.of_device.get(device).map_or(&[], Vec::as_slice)
     }

@@ -3,12 +3,13 @@
 
 use crate::ledger::Draft;
 use crate::ledger::act::SealedAct;
+use crate::ledger::named;
 use crate::ledger::store::{Put, Space};
 use crate::model::Nanos;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 use weighbridge_verifier::{
-    Action, Content, DecodeError, Hash, RecordBody, Response, Suite, decode, encode,
+    Action, Content, DecodeError, Hash, RecordBody, Response, Suite, encode,
 };
 
 /// Version of the format this code writes.
@@ -79,29 +80,29 @@ impl Notice {
 
     /// What the record of it names.
     pub fn hash(&self) -> Hash {
-        let (suite, _) = Suite::of_marked(self.version);
-        suite.hash(&[DOMAIN, &encode(self)])
+        named::hash(DOMAIN, self.version, self)
     }
 
     /// Reads a notice.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let what = "notice of an erasure";
-        let notice: Self = decode(what, bytes)?;
-        let wrong = |reason: String| Err(DecodeError { what, reason });
-        if Suite::of_marked(notice.version).1 != VERSION {
-            return wrong(format!(
-                "the format version {} is not known here",
-                notice.version
-            ));
-        }
-        let keys = notice.keys.is_sorted_by(|a, b| a.1 < b.0);
-        let bodies = &notice.bodies;
+        let form = named::Form {
+            what: "notice of an erasure",
+            version: VERSION,
+            version_of: |notice: &Self| notice.version,
+            check: Self::check,
+        };
+        form.read(bytes)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let keys = self.keys.is_sorted_by(|a, b| a.1 < b.0);
+        let bodies = &self.bodies;
         let bodies = bodies.is_sorted_by(|a, b| (a.0, a.2) < (b.0, b.1));
-        let ends = notice.keys.iter().all(|(first, last)| first <= last)
-            && notice.bodies.iter().all(|(_, first, last)| first <= last);
+        let ends = self.keys.iter().all(|(first, last)| first <= last)
+            && self.bodies.iter().all(|(_, first, last)| first <= last);
         match keys && bodies && ends {
-            true => Ok(notice),
-            false => wrong("its pieces are not in order".to_owned()),
+            true => Ok(()),
+            false => Err("its pieces are not in order"),
         }
     }
 

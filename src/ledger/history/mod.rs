@@ -6,6 +6,7 @@
 //! commit as its block; what is missing there is made up from the blocks ([`rebuild`]).
 
 pub mod evidence;
+pub mod gone;
 pub mod index;
 mod newest;
 pub mod reader;

@@ -1,6 +1,7 @@
 //! Reading a tag's samples by source time, in pages, forwards and backwards.
 
 use super::PastError;
+use super::gone::{Gone, gone};
 use super::index::{Span, overlapping};
 use crate::crypto::EpochKey;
 use crate::ledger::opening::Opener;
@@ -115,6 +116,11 @@ impl Archive {
     /// Forgets the keys of `device`.
     pub fn forget_keys(&self, device: &str) {
         self.keys.lock().retain(|((of, _), _)| of != device);
+    }
+
+    /// What was taken away of the samples of `device`.
+    pub fn gone(&self, device: &str) -> Result<Vec<Gone>, PastError> {
+        gone(&*self.store, device)
     }
 
     pub(super) fn store(&self) -> &dyn Store {

@@ -2,7 +2,8 @@
 
 use super::PastError;
 use crate::ledger::proof::genesis_validators;
-use crate::ledger::query::Explorer;
+use crate::ledger::query::{Explorer, block_at};
+use crate::ledger::store::Store;
 use weighbridge_verifier::succession::key_change;
 use weighbridge_verifier::{Block, BlockHeader, ValidatorSet};
 
@@ -11,7 +12,7 @@ use weighbridge_verifier::{Block, BlockHeader, ValidatorSet};
 /// Every header names the set that signs it by a hash. So between a block of one set and a later one
 /// of another a change is found in as many steps as the distance has bits, and no index is needed.
 pub struct Succession<'a> {
-    explorer: &'a Explorer,
+    store: &'a dyn Store,
     set: ValidatorSet,
     /// A block that this set signs.
     at: u64,
@@ -20,10 +21,15 @@ pub struct Succession<'a> {
 impl<'a> Succession<'a> {
     /// At the first block.
     pub fn begin(explorer: &'a Explorer) -> Result<Self, PastError> {
-        let genesis = explorer.genesis()?.ok_or(PastError::Genesis)?;
+        Self::over(explorer.store())
+    }
+
+    /// At the first block of the chain in `store`.
+    pub fn over(store: &'a dyn Store) -> Result<Self, PastError> {
+        let genesis = block_at(store, 1)?.ok_or(PastError::Genesis)?;
         let set = genesis_validators(&genesis).ok_or(PastError::Genesis)?;
         let at = 1;
-        Ok(Self { explorer, set, at })
+        Ok(Self { store, set, at })
     }
 
     /// The set that signs the block that was last asked for.
@@ -37,12 +43,7 @@ impl<'a> Succession<'a> {
         while self.at < height && !self.signs(&self.block(height)?.header) {
             let last = self.last_before(height)?;
             let block = self.block(last)?;
-            for (index, record) in block.records.iter().enumerate() {
-                if let Some(change) = key_change(&self.set, &record.body) {
-                    self.set.change(&change);
-                    changes.push((block.clone(), index));
-                }
-            }
+            self.take(&block, &mut changes);
             self.at = last + 1;
             if !self.signs(&self.block(self.at)?.header) {
                 return Err(PastError::Succession(self.at));
@@ -50,6 +51,23 @@ impl<'a> Succession<'a> {
         }
         self.at = self.at.max(height);
         Ok(changes)
+    }
+
+    /// Goes on to the end of the chain, whose newest block is at `tip`: also over what that one changed.
+    pub fn to_the_end(&mut self, tip: u64) -> Result<Vec<(Block, usize)>, PastError> {
+        let mut changes = self.until(tip)?;
+        let newest = self.block(tip)?;
+        self.take(&newest, &mut changes);
+        Ok(changes)
+    }
+
+    fn take(&mut self, block: &Block, changes: &mut Vec<(Block, usize)>) {
+        for (index, record) in block.records.iter().enumerate() {
+            if let Some(change) = key_change(&self.set, &record.body) {
+                self.set.change(&change);
+                changes.push((block.clone(), index));
+            }
+        }
     }
 
     /// The last block that the set signs before one of another set, below `height`, which has another.
@@ -70,7 +88,7 @@ impl<'a> Succession<'a> {
     }
 
     fn block(&self, height: u64) -> Result<Block, PastError> {
-        let block = self.explorer.block(height)?;
+        let block = block_at(self.store, height)?;
         block.ok_or(PastError::Succession(height))
     }
 }

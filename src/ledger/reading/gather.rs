@@ -4,10 +4,11 @@ use super::SealedBundle;
 use crate::ledger::history::PastError;
 use crate::ledger::history::evidence::record_of;
 use crate::ledger::history::index::{Span, overlapping};
+use crate::ledger::history::succession::Succession;
 use crate::ledger::key_wrap::{KeyWrap, wrap_key};
 use crate::ledger::keys::sealed_key;
 use crate::ledger::opening::OpeningError;
-use crate::ledger::proof::{self, Exhibits};
+use crate::ledger::proof::Exhibits;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::{Space, Store};
 use crate::model::Nanos;
@@ -90,9 +91,14 @@ pub fn gather(
     page: &Page,
 ) -> Result<SealedBundle, PastError> {
     let genesis = explorer.genesis()?.ok_or(PastError::Genesis)?;
-    let validators = proof::genesis_validators(&genesis).ok_or(PastError::Genesis)?;
-    let mut exhibits = Exhibits::new(validators);
+    let mut succession = Succession::begin(explorer)?;
+    let mut exhibits = Exhibits::new(succession.set().clone());
     exhibits.show_record(&genesis, 0)?;
+    // All keys of the hub, not only those of the records: a wrap may be younger than what it opens.
+    let tip = explorer.tip_summary()?.height;
+    for (block, index) in succession.to_the_end(tip)? {
+        exhibits.show_record(&block, index)?;
+    }
     let mut sealed = Vec::with_capacity(page.spans.len());
     for span in &page.spans {
         let (block, index) = record_of(explorer, wanted.device, span)?;

@@ -9,6 +9,7 @@ use crate::ledger::proof::inner_leaves;
 use crate::model::{Batch, Nanos};
 use std::collections::BTreeMap;
 use weighbridge_verifier::evidence::{ProvenBlock, ProvenRecord, Trust};
+use weighbridge_verifier::succession::key_change;
 use weighbridge_verifier::{BatchContent, Hash, KeyCache, PublicKey, SealedRef, VerdictClass};
 
 /// What a reader has opened.
@@ -106,15 +107,21 @@ impl SealedBundle {
     fn keys(&self, key: &SealingKey) -> Result<BTreeMap<u64, EpochKey>, ReadingError> {
         let chain = self.evidence.blocks.first().map(|b| &b.header.chain);
         let check = KeyCache::default();
+        let signers = self.signers();
         let mut keys = BTreeMap::new();
         for wrap in &self.wraps {
             let epoch = wrap.key_epoch;
             let wrong = |why: String| ReadingError::Wrap { epoch, why };
             let KeyWrap { hub, device, .. } = wrap;
-            let signer = self.evidence.validators.get(hub);
-            let signer = signer.ok_or_else(|| wrong(format!("`{hub}` is no hub of the chain")))?;
-            let held = wrap.verify(&signer.key, &check);
-            held.map_err(|error| wrong(error.to_string()))?;
+            let none = || wrong(format!("`{hub}` is no hub of the chain"));
+            let of_hub = signers.iter().filter(|(id, _)| id == hub);
+            let mut held = of_hub.map(|(_, key)| wrap.verify(key, &check));
+            let first = held.next().ok_or_else(none)?;
+            if let Err(why) = first
+                && !held.any(|held| held.is_ok())
+            {
+                return Err(wrong(why.to_string()));
+            }
             if *device != self.device || Some(&wrap.chain) != chain {
                 return Err(wrong("it is of another device or chain".to_owned()));
             }
@@ -126,6 +133,22 @@ impl SealedBundle {
             keys.insert(epoch, opened.map_err(|_| ReadingError::OtherKey)?);
         }
         Ok(keys)
+    }
+}
+
+impl SealedBundle {
+    /// The hubs of the chain, each with every key that it had, as far as the evidence shows them.
+    fn signers(&self) -> Vec<(String, PublicKey)> {
+        let mut set = self.evidence.validators.clone();
+        let first = set.validators.iter().map(|hub| (hub.id.clone(), hub.key));
+        let mut signers: Vec<_> = first.collect();
+        for shown in self.evidence.blocks.iter().flat_map(|b| &b.records) {
+            if let Some(change) = key_change(&set, &shown.record.body) {
+                set.change(&change);
+                signers.push((change.hub, change.new));
+            }
+        }
+        signers
     }
 }
 

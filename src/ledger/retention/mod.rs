@@ -4,8 +4,10 @@
 //! does the tree of checkpoints. What goes is on record before it goes ([`notice`]), with the hash of the state
 //! that a start begins at when the bodies before are gone ([`snapshot`]), and of the files that it was archived
 //! in ([`segment`]). The work itself ([`work`]) can be interrupted anywhere, and is finished by the next start.
-//! A block whose body is gone is kept in the form of a block without a record, which no block ever was.
+//! A block whose body is gone is kept in the form of a block without a record, which no block ever was. Blocks by
+//! which a hub changed its key keep their bodies ([`keys`]): headers alone cannot be checked beyond them.
 
+pub mod keys;
 pub mod notice;
 pub mod plan;
 pub mod readback;

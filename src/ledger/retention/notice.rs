@@ -4,11 +4,12 @@
 use super::segment::SegmentRef;
 use crate::ledger::Draft;
 use crate::ledger::act::SealedAct;
+use crate::ledger::named;
 use crate::ledger::store::{Put, Space};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::Serialize;
 use weighbridge_verifier::{
-    Action, Content, DecodeError, Hash, RecordBody, Response, SealedRef, Suite, decode, encode,
+    Action, Content, DecodeError, Hash, RecordBody, Response, SealedRef, Suite, encode,
 };
 
 /// Version of the format this code writes.
@@ -65,7 +66,8 @@ pub struct Notice {
     pub previous: Hash,
     /// When this was decided.
     pub time: i64,
-    /// The bodies of blocks after the first up to this height are gone; 0 where none is.
+    /// The bodies of blocks after the first up to this height are gone, but for those by which a hub changed its
+    /// key; 0 where none is.
     pub bodies: u64,
     /// The same before this retirement.
     pub bodies_before: u64,
@@ -150,43 +152,41 @@ impl Notice {
             .is_ok()
     }
 
-    /// Whether the body of the block at `height` is gone.
+    /// Whether the body of the block at `height` is gone, unless a hub changed its key by it.
     pub fn takes_body(&self, height: u64) -> bool {
         height > 1 && height <= self.bodies
     }
 
     /// What the record of it names.
     pub fn hash(&self) -> Hash {
-        let (suite, _) = Suite::of_marked(self.version);
-        suite.hash(&[DOMAIN, &encode(self)])
+        named::hash(DOMAIN, self.version, self)
     }
 
     /// Reads a notice.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let what = "notice of a retirement";
-        let notice: Self = decode(what, bytes)?;
-        let wrong = |reason: String| Err(DecodeError { what, reason });
-        if Suite::of_marked(notice.version).1 != VERSION {
-            return wrong(format!(
-                "the format version {} is not known here",
-                notice.version
-            ));
-        }
-        let kept = notice
-            .kept
-            .is_sorted_by(|a, b| a.sealed.hash < b.sealed.hash);
-        let devices = notice.devices.is_sorted_by(|a, b| a.0 < b.0);
+        let form = named::Form {
+            what: "notice of a retirement",
+            version: VERSION,
+            version_of: |notice: &Self| notice.version,
+            check: Self::check,
+        };
+        form.read(bytes)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let kept = self.kept.is_sorted_by(|a, b| a.sealed.hash < b.sealed.hash);
+        let devices = self.devices.is_sorted_by(|a, b| a.0 < b.0);
         if !kept || !devices {
-            return wrong("its entries are not in order".to_owned());
+            return Err("its entries are not in order");
         }
-        let further = notice.bodies >= notice.bodies_before
-            && notice.batches >= notice.batches_before
-            && notice.bodies <= notice.batches
-            && notice.number > 0;
-        let snapshot = notice.snapshot.is_some() == (notice.bodies > 0);
+        let further = self.bodies >= self.bodies_before
+            && self.batches >= self.batches_before
+            && self.bodies <= self.batches
+            && self.number > 0;
+        let snapshot = self.snapshot.is_some() == (self.bodies > 0);
         match further && snapshot {
-            true => Ok(notice),
-            false => wrong("its heights do not fit each other".to_owned()),
+            true => Ok(()),
+            false => Err("its heights do not fit each other"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a retirement takes: what is older than two horizons.
 
 use super::RetentionError;
+use super::keys::keeps_body;
 use super::notice::{ErasureRecord, Kept, Notice, of_record};
 use super::retired::{Retired, whole_block_at};
 use super::snapshot::Snapshot;
@@ -8,7 +9,7 @@ use crate::ledger::erasure::erased::Erased;
 use crate::ledger::erasure::notice::of_record as erasure_of_record;
 use crate::ledger::history::index;
 use crate::ledger::key_wrap::sealing_key;
-use crate::ledger::replay::{Follower, rotations_in};
+use crate::ledger::replay::Follower;
 use crate::ledger::state::State;
 use crate::ledger::store::{Space, Store};
 use crate::model::Nanos;
@@ -50,9 +51,7 @@ pub fn plan(
     // The newest block stays whole.
     let most = tip.saturating_sub(1);
     let mut notice = Notice::after(state.suite(), retired.newest(), time);
-    let bodies = horizons.bodies.min(most);
-    let bodies = before_another_key(store, state, (notice.bodies, bodies))?;
-    notice.bodies = bodies.max(notice.bodies);
+    notice.bodies = horizons.bodies.min(most).max(notice.bodies);
     if notice.bodies < 2 {
         notice.bodies = 0;
     }
@@ -85,26 +84,6 @@ pub fn plan(
     }))
 }
 
-/// Up to which height bodies may go: that of a block in which a hub changes its key stays, and so do those after
-/// it, for whoever knows the key before is led to the next one by that record, and headers alone cannot be
-/// checked beyond it.
-fn before_another_key(
-    store: &dyn Store,
-    state: &State,
-    (before, wanted): (u64, u64),
-) -> Result<u64, RetentionError> {
-    if !state.has_changed_hubs_keys() {
-        return Ok(wanted);
-    }
-    for height in before.saturating_add(1)..=wanted {
-        let block = whole_block_at(store, height)?;
-        if rotations_in(&block).next().is_some() {
-            return Ok(height - 1);
-        }
-    }
-    Ok(wanted)
-}
-
 /// Follows the blocks whose bodies go, to the state after them; counts records that are not of retirements.
 fn follow(
     store: &dyn Store,
@@ -114,7 +93,7 @@ fn follow(
 ) -> Result<Snapshot, RetentionError> {
     let mut follower = None;
     if let Some((state, tip)) = retired.start(store)? {
-        follower = Some(Follower::from(state, tip));
+        follower = Some(Follower::from(state, tip, Vec::new()));
     }
     let from = follower.as_ref().map_or(0, |f| f.tip().height);
     for height in from + 1..=notice.bodies {
@@ -125,7 +104,7 @@ fn follow(
         follower
             .follow(&block, None)
             .map_err(|why| RetentionError::Follow { height, why })?;
-        if height > 1 {
+        if height > 1 && !keeps_body(&block) {
             let records = block.records.iter().map(|r| of_record(&r.body).is_none());
             notice.records += block.records.len() as u64;
             *others += records.map(u64::from).sum::<u64>();

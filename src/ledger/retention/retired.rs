@@ -143,6 +143,31 @@ impl Retired {
     }
 }
 
+/// The newest notice of `store`, found without reading those before: their numbers have no gaps.
+pub fn newest_notice(store: &dyn Store) -> Result<Option<Notice>, RetentionError> {
+    let read = |number: u64| store.get(Space::Retention, &notice_key(number));
+    // Its number is from `low` on, and below `high`.
+    let (mut low, mut high) = (0, 1);
+    let mut newest = None;
+    while let Some(value) = read(high)? {
+        newest = Some(value);
+        low = high;
+        high = high.saturating_mul(2);
+        if low == high {
+            break;
+        }
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match read(middle)? {
+            Some(value) => (low, newest) = (middle, Some(value)),
+            None => high = middle,
+        }
+    }
+    let notice = newest.map(|value| Notice::from_bytes(&value));
+    Ok(notice.transpose()?)
+}
+
 /// Ranges of heights in order, which do not overlap.
 pub(super) struct Heights(Vec<(u64, u64)>);
 

@@ -1,6 +1,7 @@
 //! Doing what the newest notice says, in steps that each take little: what is found by, before what finds it.
 //! Every step can be done again, and whoever is interrupted begins anew.
 
+use super::keys::keeps_body;
 use super::notice::{Entry, Notice, pending_key, reach_key, snapshot_key};
 use super::retired::{Retired, block_at};
 use super::{RetentionError, is_stripped, strip};
@@ -137,7 +138,7 @@ fn strip_blocks(
     let mut puts = Vec::new();
     for height in notice.bodies_before.max(1) + 1..=notice.bodies {
         let block = block_at(store, height)?;
-        if !is_stripped(&block) {
+        if !is_stripped(&block) && !keeps_body(&block) {
             puts.push(Put {
                 space: Space::Blocks,
                 key: height_key(height),

@@ -3,6 +3,7 @@
 
 use super::{Named, Verification};
 use crate::ledger::report::{MAX_FINDINGS, RetirementFound, Where};
+use crate::ledger::retention::keys::keeps_body;
 use crate::ledger::retention::notice::{Entry, Kept, of_record, snapshot_key};
 use crate::ledger::retention::retired::Retired;
 use crate::ledger::retention::snapshot::Snapshot;
@@ -122,7 +123,7 @@ impl Verification<'_> {
     pub(super) fn retired_block(&mut self, height: u64, block: &Block) {
         let place = Where::Block { height };
         if !is_stripped(block) {
-            if self.retirement.is_done() {
+            if self.retirement.is_done() && !keeps_body(block) {
                 let what = "its body is there although its retirement is recorded: it was put back";
                 self.report.find(place.clone(), what);
             }
@@ -144,6 +145,7 @@ impl Verification<'_> {
             self.report.find(place, error);
             return;
         }
+        self.note_keys(height, block);
         if self.retirement.retired.bodies() == height
             && let Err(error) = self.adopt(&block.header)
         {
@@ -164,10 +166,15 @@ impl Verification<'_> {
             return Err(RetentionError::Damaged(what.to_owned()));
         }
         let state = snapshot.state(header)?;
-        if let Some(follower) = &mut self.follower {
-            follower.adopt(state);
+        let adopted = self.follower.as_mut().map(|f| f.adopt(state));
+        match adopted {
+            Some(false) => {
+                let what =
+                    "the state after it has other keys than the records of changed keys lead to";
+                Err(RetentionError::Damaged(what.to_owned()))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Notes the records of retirements in a block.

@@ -4,7 +4,7 @@
 //! end of the connection, or for the time its caller gives it: in the last two cases nobody knows what
 //! the machine has done, and that is the answer (ADR 17).
 
-use super::gate::Gate;
+use super::gate::{Contact, Gate};
 use super::order::{Order, Outcome, What};
 use super::wire::{FromHub, MAX_ANSWER};
 use crate::protocols::SourceError;
@@ -13,17 +13,25 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{mpsc, oneshot};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
 use weighbridge_verifier::encode;
 
 /// Orders of one connection that wait for their outcome: one a device, and each waits for seconds.
 const WAITING: usize = 4096;
 
+/// How long an order waits for an edge node that is connecting again.
+const CONNECTS_AGAIN: Duration = Duration::from_secs(2);
+
 /// The orders of one connection.
 pub(super) struct Orders {
     answers: mpsc::Sender<FromHub>,
     waiting: Mutex<Option<BTreeMap<u64, oneshot::Sender<Outcome>>>>,
+    /// Another connection of the edge node is about to take its place: nothing more is sent.
+    leaving: AtomicBool,
+    /// One waits less.
+    fewer: Notify,
     next: AtomicU64,
     /// The newest ping of the edge node.
     heard: AtomicU64,
@@ -43,6 +51,8 @@ impl Orders {
         Self {
             answers,
             waiting: Mutex::new(Some(BTreeMap::new())),
+            leaving: AtomicBool::new(false),
+            fewer: Notify::new(),
             next: AtomicU64::new(1),
             heard: AtomicU64::new(0),
         }
@@ -57,6 +67,7 @@ impl Orders {
     /// that it is not known, and was written.
     pub(super) fn acted(&self, id: u64, outcome: Outcome) {
         let waiting = self.waiting.lock().as_mut().and_then(|w| w.remove(&id));
+        self.fewer.notify_one();
         match waiting {
             Some(waiting) => drop(waiting.send(outcome)),
             None => tracing::warn!(id, ?outcome, "the outcome of an order comes too late"),
@@ -66,6 +77,22 @@ impl Orders {
     /// The connection is over: who waits hears of it, and nothing more is sent.
     pub(super) fn end(&self) {
         self.waiting.lock().take();
+    }
+
+    /// Sends nothing more, and waits until what was sent has its outcomes, or `longest` has passed.
+    pub(super) async fn finish(&self, longest: Duration) {
+        self.leaving.store(true, Ordering::Relaxed);
+        let finished = async {
+            while self.waiting.lock().as_ref().is_some_and(|w| !w.is_empty()) {
+                self.fewer.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(longest, finished).await;
+    }
+
+    /// Whether another connection is about to take its place.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     async fn give(&self, device: &str, what: What) -> Result<Outcome, NoOutcome> {
@@ -86,6 +113,9 @@ impl Orders {
             let Some(waiting) = waiting.as_mut() else {
                 return Err(not("the edge node has disconnected"));
             };
+            if self.is_leaving() {
+                return Err(not("the edge node is connecting again"));
+            }
             if waiting.len() >= WAITING {
                 return Err(not("too many requests wait for the edge node"));
             }
@@ -111,6 +141,7 @@ impl Drop for Forget<'_> {
         if let Some(waiting) = self.orders.waiting.lock().as_mut() {
             waiting.remove(&self.id);
         }
+        self.orders.fewer.notify_one();
     }
 }
 
@@ -126,12 +157,29 @@ impl EdgeControl {
             address: format!("`{}` by way of the edge node `{edge}`", gate.device),
             reason,
         };
-        let Some(orders) = gate.orders() else {
+        // One that connects again is still here: nothing was sent, so it can be sent over the new connection.
+        let again = |orders: Option<&Orders>| {
+            let leaving = orders.is_none_or(Orders::is_leaving);
+            leaving && matches!(&*gate.contact().borrow(), Contact::Here(_))
+        };
+        let mut orders = gate.orders();
+        if again(orders.as_deref()) {
+            let _ = tokio::time::timeout(CONNECTS_AGAIN, gate.way()).await;
+            orders = gate.orders();
+        }
+        let Some(orders) = orders else {
             return Ok(Err(format!(
                 "nothing was done, because the edge node `{edge}` is not connected"
             )));
         };
-        match orders.give(&gate.device, what).await {
+        let mut given = orders.give(&gate.device, what.clone()).await;
+        if matches!(given, Err(NoOutcome::NotSent(_))) && again(Some(&orders)) {
+            let _ = tokio::time::timeout(CONNECTS_AGAIN, gate.way()).await;
+            if let Some(orders) = gate.orders() {
+                given = orders.give(&gate.device, what).await;
+            }
+        }
+        match given {
             Ok(Outcome::Nothing(why)) => Ok(Err(format!("nothing was done: {why}"))),
             Ok(Outcome::Unknown(why)) => Err(unknown(why)),
             Ok(outcome) => Ok(Ok(outcome)),
@@ -188,5 +236,36 @@ impl Control for EdgeControl {
                 .map_err(Into::into)),
             Ok(_) => Err(self.nonsense()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_leaves_finishes_what_was_sent_and_sends_nothing_more() {
+        let (answers, mut sent) = mpsc::channel(4);
+        let orders = Arc::new(Orders::new(answers));
+        let write = || What::Write(Vec::new());
+        let (first, giving) = (orders.clone(), write());
+        let first = tokio::spawn(async move { first.give("press-1", giving).await });
+        let Some(FromHub::Act(order)) = sent.recv().await else {
+            panic!("it is sent")
+        };
+        let leaving = orders.clone();
+        let finished = tokio::spawn(async move { leaving.finish(Duration::from_secs(60)).await });
+        while !orders.is_leaving() {
+            tokio::task::yield_now().await;
+        }
+        let late = orders.give("press-1", write()).await;
+        assert!(matches!(late, Err(NoOutcome::NotSent(_))));
+        assert!(!finished.is_finished() && sent.try_recv().is_err());
+        orders.acted(order.id, Outcome::Nothing("so".to_owned()));
+        finished.await.unwrap();
+        let outcome = first.await.unwrap();
+        assert!(matches!(outcome, Ok(Outcome::Nothing(why)) if why == "so"));
+        // Whoever gives up is not waited for, either.
+        orders.finish(Duration::from_secs(60)).await;
     }
 }

@@ -44,7 +44,7 @@ pub struct Gate {
     contact: watch::Sender<Contact>,
     backlog: Mutex<Option<Backlog>>,
     /// The way to the edge node, while it has the device.
-    orders: Mutex<Option<Arc<Orders>>>,
+    orders: watch::Sender<Option<Arc<Orders>>>,
     recorded: Mutex<Option<Arc<dyn Recorded>>>,
     said: watch::Sender<Said>,
     asks: watch::Sender<Asks>,
@@ -152,7 +152,7 @@ impl Gate {
             entrance: watch::Sender::new(None),
             contact: watch::Sender::new(away),
             backlog: Mutex::new(None),
-            orders: Mutex::new(None),
+            orders: watch::Sender::default(),
             recorded: Mutex::new(None),
             said: watch::Sender::default(),
             asks: watch::Sender::default(),
@@ -212,20 +212,28 @@ impl Gate {
 
     /// From now on orders go this way.
     pub(super) fn set_orders(&self, orders: &Arc<Orders>) {
-        *self.orders.lock() = Some(orders.clone());
+        self.orders.send_replace(Some(orders.clone()));
     }
 
     /// Orders go this way no more; a newer connection's way stays.
     pub(super) fn end_orders(&self, orders: &Arc<Orders>) {
-        let mut current = self.orders.lock();
-        if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, orders)) {
-            *current = None;
-        }
+        self.orders.send_if_modified(|current| {
+            let ended = current.take_if(|current| Arc::ptr_eq(current, orders));
+            ended.is_some()
+        });
     }
 
     /// The way to act upon the device, while its edge node is here.
     pub(super) fn orders(&self) -> Option<Arc<Orders>> {
-        self.orders.lock().clone()
+        self.orders.borrow().clone()
+    }
+
+    /// Waits for a way on which orders are still given.
+    pub(super) async fn way(&self) {
+        let mut orders = self.orders.subscribe();
+        let open = |orders: &Option<Arc<Orders>>| orders.as_ref().is_some_and(|o| !o.is_leaving());
+        // The sender is in `self`.
+        let _ = orders.wait_for(open).await;
     }
 
     /// Who answers as the device.

@@ -28,6 +28,8 @@ use weighbridge_verifier::PublicKey;
 
 /// How long a stranger may take to show a key.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// What records call this face.
+pub(super) const FACE: &str = "edge";
 /// Connections that have not yet shown a key.
 const STRANGERS: usize = 32;
 
@@ -108,15 +110,30 @@ impl EdgeListener {
         let _ = self.door.keeper.set(keeper);
     }
 
-    /// From now on the owners of these keys are let in, by a TLS that takes just them; who is connected
-    /// and known no more is sent away.
+    /// The keys that TLS must take for `nodes` to be let in: theirs, and the one before of each that has not
+    /// shown its new one yet.
+    pub fn links(&self, nodes: &[(String, PeerKey)]) -> Vec<PublicKey> {
+        let known = self.door.roster.read().nodes.clone();
+        let before = known
+            .iter()
+            .filter(|known| nodes.iter().any(|(id, _)| *id == known.id));
+        let mut links: Vec<_> = nodes.iter().map(|(_, key)| key.link).collect();
+        links.extend(before.flat_map(|known| known.links()));
+        links
+    }
+
+    /// From now on the owners of these keys are let in, by a TLS that takes [`Self::links`]; who is connected
+    /// and known no more is sent away. Who has another key than before is let in with the one before, too,
+    /// until the new one was shown.
     pub fn admit(&self, tls: Arc<ServerConfig>, nodes: &[(String, PeerKey)]) {
         let mut roster = self.door.roster.write();
         let old = roster.nodes.clone();
-        let known = |(id, key): &(String, PeerKey)| {
-            let same = old.iter().find(|n| n.id == *id && n.key == *key);
-            same.cloned()
-                .unwrap_or_else(|| Arc::new(Node::new(id, *key)))
+        let known = |(id, key): &(String, PeerKey)| match old.iter().find(|n| n.id == *id) {
+            Some(same) => {
+                same.has(*key);
+                same.clone()
+            }
+            None => Arc::new(Node::new(id, *key)),
         };
         let new: Arc<[Arc<Node>]> = nodes.iter().map(known).collect();
         for gone in old
@@ -202,6 +219,7 @@ impl Door {
             };
             let Ok(stranger) = self.strangers.clone().try_acquire_owned() else {
                 tracing::warn!(%from, "too many connections that have not shown a key, this one is closed");
+                self.turn_away("too many connections");
                 continue;
             };
             let door = self.clone();
@@ -216,9 +234,13 @@ impl Door {
                         Ok(Ok(stream)) => stream,
                         Ok(Err(error)) => {
                             tracing::warn!(%from, %error, "a connection without a known key is refused");
+                            door.turn_away("no known key");
                             return;
                         }
-                        Err(_) => return,
+                        Err(_) => {
+                            door.turn_away("no handshake in time");
+                            return;
+                        }
                     }
                 };
                 if pinned_tls::only_asks(stream.get_ref().1) {
@@ -232,6 +254,13 @@ impl Door {
         }
     }
 
+    /// Counts who was sent away before the hub knew them, for the record.
+    fn turn_away(&self, why: &'static str) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.turned_away(FACE, why);
+        }
+    }
+
     /// Says who the hub is.
     async fn answer(&self, mut stream: Stream) -> std::io::Result<()> {
         let introduction = self.introduction.read().clone();
@@ -242,11 +271,14 @@ impl Door {
     async fn serve(&self, stream: Stream, from: SocketAddr) {
         // Who was let in when the handshake began may be no more when it ends.
         let nodes = self.roster.read().nodes.clone();
-        let keys: Vec<_> = nodes.iter().map(|n| n.key.link).collect();
+        let keys: Vec<_> = nodes.iter().flat_map(|n| n.links()).collect();
         let key = pinned_tls::client_of(stream.get_ref().1, &keys);
-        let Some(node) = nodes.iter().find(|n| Some(n.key.link) == key) else {
+        let shows = |key: PublicKey| nodes.iter().find(|n| n.shows(&key));
+        let Some(node) = key.and_then(shows) else {
+            self.turn_away("no known key");
             return;
         };
+        node.gives_way().await;
         let own = node.begin();
         // The one before brings nothing more from here on.
         let _turn = node.turn.lock().await;
@@ -259,6 +291,7 @@ impl Door {
         let id = &node.id;
         if let Some(why) = keeper.bar(id) {
             tracing::warn!(edge = id, %from, why, "the edge node is not let in");
+            self.turn_away("not admitted");
             node.ended(&own, &format!("the hub takes nothing of it: {why}"));
             return;
         }

@@ -15,6 +15,11 @@ pub trait Keeper: Send + Sync {
     /// `None` when it does not matter.
     fn most_words(&self, devices: usize) -> Option<(u64, u32)>;
 
+    /// Somebody was sent away at `face`, because of `why`; counted for the record.
+    fn turned_away(&self, face: &'static str, why: &'static str) {
+        let _ = (face, why);
+    }
+
     /// An edge node floods: it is cut off.
     async fn flooded(&self, edge: &str, why: &str);
 }

@@ -11,15 +11,23 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use weighbridge_verifier::PublicKey;
 
 /// An edge node that is let in.
 pub(super) struct Node {
     pub(super) id: String,
-    pub(super) key: PeerKey,
+    keys: Mutex<Keys>,
     /// Held by the connection that may bring batches.
     pub(super) turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     heard: AtomicI64,
+}
+
+/// What it shows in TLS.
+struct Keys {
+    link: PublicKey,
+    /// The one before, until the newer one was shown.
+    before: Option<PublicKey>,
 }
 
 struct State {
@@ -38,7 +46,10 @@ impl Node {
     pub(super) fn new(id: &str, key: PeerKey) -> Self {
         Self {
             id: id.to_owned(),
-            key,
+            keys: Mutex::new(Keys {
+                link: key.link,
+                before: None,
+            }),
             turn: tokio::sync::Mutex::new(()),
             state: Mutex::new(State {
                 gates: Vec::new(),
@@ -49,6 +60,38 @@ impl Node {
                 dismissed: false,
             }),
             heard: AtomicI64::new(0),
+        }
+    }
+
+    /// From now on it has this key.
+    pub(super) fn has(&self, key: PeerKey) {
+        let mut keys = self.keys.lock();
+        if keys.link != key.link {
+            keys.before = Some(std::mem::replace(&mut keys.link, key.link));
+        }
+    }
+
+    /// The keys that it may show.
+    pub(super) fn links(&self) -> Vec<PublicKey> {
+        let keys = self.keys.lock();
+        [keys.link].into_iter().chain(keys.before).collect()
+    }
+
+    /// Whether `key`, which somebody has shown, is its own. When its newest was shown, the one before is none
+    /// any more.
+    pub(super) fn shows(&self, key: &PublicKey) -> bool {
+        let mut keys = self.keys.lock();
+        if keys.link == *key {
+            keys.before = None;
+        }
+        keys.link == *key || keys.before.as_ref() == Some(key)
+    }
+
+    /// Lets the connection that there is finish what was asked of it.
+    pub(super) async fn gives_way(&self) {
+        let talk = self.state.lock().talk.upgrade();
+        if let Some(talk) = talk {
+            talk.gives_way().await;
         }
     }
 

@@ -4,7 +4,7 @@
 use super::acting::Orders;
 use super::asking::Questions;
 use super::gate::{Asks, Backlog, Contact, Entrance, EntranceError, Gate};
-use super::hub_side::{HubCard, Stream};
+use super::hub_side::{FACE, HubCard, Stream};
 use super::keeper::Keeper;
 use super::node::Node;
 use super::wire::{
@@ -23,6 +23,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long a connection that another one replaces may still wait for outcomes.
+const GIVES_WAY: Duration = Duration::from_millis(900);
 /// How long an edge node may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(5);
 /// How long a device that was here before waits until what it sent is in the ledger, or its pipeline is
@@ -112,12 +114,23 @@ impl Talk {
         };
         let hello: Hello = match hello {
             Ok(Ok(hello)) => hello,
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "it did not say what it wants".to_owned(),
+            Ok(Err(error)) => {
+                self.keeper
+                    .turned_away(FACE, "greeting that cannot be read");
+                return error.to_string();
+            }
+            Err(_) => {
+                self.keeper.turned_away(FACE, "no greeting in time");
+                return "it did not say what it wants".to_owned();
+            }
         };
         let Some(queue) = self.queue.lock().take() else {
             return "a connection has one greeting".to_owned();
         };
+        if hello.version != EDGE_PROTOCOL {
+            self.keeper
+                .turned_away(FACE, "another version of the protocol");
+        }
         let welcome = self.welcome(&hello).await;
         if let Err(error) = wire::write(&mut writer, &welcome).await {
             return error.to_string();
@@ -135,6 +148,11 @@ impl Talk {
         }
         sending.abort();
         reason
+    }
+
+    /// Another connection is about to take its place: what was asked of the edge node is finished before.
+    pub(super) async fn gives_way(&self) {
+        self.orders.finish(GIVES_WAY).await;
     }
 
     fn why_replaced(&self) -> String {
@@ -234,8 +252,11 @@ impl Talk {
                 out.cancel();
             }
             if !out.is_cancelled() {
-                let waiting = "the edge node has not reached it yet".to_owned();
-                gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
+                // Of one that only connects again the newest word stands until it says another.
+                if !matches!(&*gate.contact().borrow(), Contact::Here(_)) {
+                    let waiting = "the edge node has not reached it yet".to_owned();
+                    gate.set_contact(Contact::Here(DeviceLink::Down(waiting)));
+                }
                 gate.set_orders(&self.orders);
                 let lane = Lane {
                     gate: gate.clone(),

@@ -35,6 +35,11 @@ const VALID_DAYS: u32 = 3653;
 /// Certificates kept in `rejected`; whoever knocks without being known must not fill the disk.
 pub const REJECTED_KEPT: usize = 64;
 
+/// Our certificate and its key, in a certificate folder.
+pub fn own_files(folder: &Path) -> Vec<PathBuf> {
+    vec![folder.join(CERTIFICATE), folder.join(KEY)]
+}
+
 /// Why the certificate folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {

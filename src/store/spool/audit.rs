@@ -1,9 +1,10 @@
 //! Looking whether a spool is whole, without opening it for work: every record's place, sums and order,
 //! and what is missing. Damage is named by file and offset. Nothing is changed.
 
+use super::SpoolError;
 use super::position::{POSITION, PositionFile};
 use super::record::{Read1, Reader};
-use super::{SpoolError, segment_path, segments};
+use super::segment::{segment_path, segments};
 use crate::store::lock::DirectoryLock;
 use serde::Serialize;
 use std::io;

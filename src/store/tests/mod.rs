@@ -9,6 +9,7 @@ mod power_loss;
 mod queries;
 mod restart;
 mod retention;
+mod retired_keys;
 mod rotation;
 mod vanished;
 

@@ -3,19 +3,18 @@
 use super::*;
 use crate::crypto::{HubKey, Identity, Signer};
 use crate::ledger::report::LedgerTrust;
-use crate::ledger::retention::is_stripped;
 use std::path::{Path, PathBuf};
 use weighbridge_verifier::PublicKey;
 
 /// A disk for the ledger, and a directory for the key.
-struct Site {
-    disk: FaultyDisk,
+pub(super) struct Site {
+    pub(super) disk: FaultyDisk,
     keys: tempfile::TempDir,
-    first: PublicKey,
+    pub(super) first: PublicKey,
 }
 
 impl Site {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let keys = tempfile::tempdir().unwrap();
         let identity = Identity::from_byte_of(SUITE, "hub-1", 1);
         identity.save(&keys.path().join("hub.key")).unwrap();
@@ -31,7 +30,7 @@ impl Site {
     }
 
     /// As a hub starts: what was begun is finished.
-    fn open(&self) -> Result<(Ledger, Arc<HubKey>), LedgerError> {
+    pub(super) fn open(&self) -> Result<(Ledger, Arc<HubKey>), LedgerError> {
         let identity = Identity::load(&self.file(), "hub-1").unwrap();
         let key = Arc::new(HubKey::in_file(identity, &self.file()).unwrap());
         let ledger = open_by(&self.disk, key.clone())?;
@@ -40,7 +39,7 @@ impl Site {
         Ok((ledger, key))
     }
 
-    fn verify(&self, trust: &PublicKey) -> Report {
+    pub(super) fn verify(&self, trust: &PublicKey) -> Report {
         let head = self.disk.head().read().unwrap();
         verify_store(&self.disk.store(), &head, Some(trust), &mut |_| {}).unwrap()
     }
@@ -59,7 +58,7 @@ fn open_by(disk: &FaultyDisk, signer: Arc<dyn Signer>) -> Result<Ledger, LedgerE
     )
 }
 
-fn rotate(ledger: &mut Ledger, key: &HubKey) -> Result<PublicKey, LedgerError> {
+pub(super) fn rotate(ledger: &mut Ledger, key: &HubKey) -> Result<PublicKey, LedgerError> {
     let rotation = key.prepare(CHAIN).unwrap();
     let new = rotation.identity.key.unwrap();
     let draft = Draft::rotate(2_000, "user:anna", rotation);
@@ -69,7 +68,7 @@ fn rotate(ledger: &mut Ledger, key: &HubKey) -> Result<PublicKey, LedgerError> {
     Ok(new)
 }
 
-fn store(ledger: &mut Ledger, key: &dyn Signer) -> Result<(), LedgerError> {
+pub(super) fn store(ledger: &mut Ledger, key: &dyn Signer) -> Result<(), LedgerError> {
     let sequence = ledger.state().device("press-1").sequence + 1;
     let drafts = [store_draft(SUITE, "press-1", sequence, 1_500)];
     let mut puts = sealed_puts(SUITE, &drafts);
@@ -219,29 +218,4 @@ fn a_hub_that_ended_before_its_file_was_in_place_goes_on_by_the_new_key() {
         store(&mut ledger, &*key).unwrap();
         assert_eq!(site.verify(&site.first).findings, []);
     }
-}
-
-#[test]
-fn a_retirement_stops_before_the_block_that_brings_another_key() {
-    let site = Site::new(4);
-    let (mut ledger, key) = site.open().unwrap();
-    (0..5).for_each(|_| store(&mut ledger, &*key).unwrap());
-    let new = rotate(&mut ledger, &key).unwrap();
-    let rotated = ledger.tip().height;
-    (0..5).for_each(|_| store(&mut ledger, &*key).unwrap());
-    let wanted = ledger.tip().height - 1;
-    assert!(super::retention::retire(&mut ledger, (wanted, wanted)));
-    for block in super::retention::blocks(&site.disk) {
-        let height = block.header.height;
-        let gone = (2..rotated).contains(&height);
-        assert_eq!(is_stripped(&block), gone, "{height}");
-    }
-    drop(ledger);
-    for trust in [site.first, new] {
-        assert_eq!(site.verify(&trust).findings, []);
-    }
-    let (mut ledger, key) = site.open().unwrap();
-    assert_eq!((key.public_key(), ledger.rotations().len()), (new, 1));
-    store(&mut ledger, &*key).unwrap();
-    assert_eq!(site.verify(&site.first).findings, []);
 }

@@ -2,15 +2,14 @@
 
 use crate::access::Credentials;
 use crate::cli::bench::http::Connection;
+use crate::cli::bench::hub_process::HubProcess;
 use crate::crypto::{PasswordHash, SealingKey};
 use crate::hub::HubKeys;
 use crate::store::CredentialFiles;
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use serde_json::{Value as Json, json};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 /// The hub's id.
 pub(super) const HUB: &str = "hub-1";
@@ -85,58 +84,7 @@ impl Plant {
 
     /// Starts a hub and waits until it is up.
     pub(super) fn start(&self) -> anyhow::Result<HubProcess> {
-        let program = std::env::current_exe().context("this program's own path is not known")?;
-        let mut child = Command::new(program)
-            .args(["run", "--json", "--config"])
-            .arg(self.dir.join("hub.toml"))
-            .env("RUST_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the hub's process cannot be started")?;
-        let out = child.stdout.take().context("the hub says nothing")?;
-        let mut lines = BufReader::new(out).lines();
-        let up = lines.next();
-        let mut hub = HubProcess {
-            child,
-            http: SocketAddr::from(([127, 0, 0, 1], 0)),
-            opcua: String::new(),
-        };
-        let up: Json = serde_json::from_str(&up.context("the hub ended before it was up")??)?;
-        let url = |name| {
-            let url = up.get(name).and_then(Json::as_str);
-            url.ok_or_else(|| anyhow!("the hub has no {name}"))
-        };
-        let http = url("http_url")?.trim_start_matches("http://");
-        hub.http = http.trim_end_matches('/').parse()?;
-        hub.opcua = url("opcua_url")?.to_owned();
-        // The rest must be read, or the hub would wait for it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(hub)
-    }
-}
-
-/// A hub in a process of its own; killed when it is dropped.
-pub(super) struct HubProcess {
-    child: Child,
-    pub(super) http: SocketAddr,
-    pub(super) opcua: String,
-}
-
-impl HubProcess {
-    /// Ends it as a power failure would, as far as a process can tell.
-    pub(super) fn kill(mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for HubProcess {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        HubProcess::start(&self.dir.join("hub.toml"))
     }
 }
 
@@ -153,7 +101,9 @@ pub(super) struct Address {
 impl Address {
     /// Logs both users in.
     pub(super) async fn of(hub: &HubProcess) -> anyhow::Result<Self> {
-        let mut connection = Connection::open(hub.http).await?;
+        let http = hub.said("http_url")?.trim_start_matches("http://");
+        let http: SocketAddr = http.trim_end_matches('/').parse()?;
+        let mut connection = Connection::open(http).await?;
         let mut headers = Vec::with_capacity(2);
         for user in [ENGINEER, OBSERVER] {
             let wish = log_in(user);
@@ -168,8 +118,8 @@ impl Address {
         let mut headers = headers.into_iter();
         let mut header = || headers.next().unwrap_or_default();
         Ok(Self {
-            http: hub.http,
-            opcua: hub.opcua.clone(),
+            http,
+            opcua: hub.said("opcua_url")?.to_owned(),
             engineer: header(),
             observer: header(),
         })

@@ -9,13 +9,14 @@ mod check;
 mod drive;
 mod hub;
 
+use super::hub_process::HubProcess;
 use crate::cli::temporary::given_or_temporary;
 use crate::sim::bench_server::{BenchServers, Writes};
 use anyhow::Context;
 use check::{Answers, Wrong};
 use clap::Args;
 use drive::{Random, Shared, over_http, over_opcua};
-use hub::{Address, HubProcess, Plant};
+use hub::{Address, Plant};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 //! user may leave so many an hour, and when there are too many in all the stack is replaced by a new
 //! one, which drops the table.
 
+use super::callers::name_of;
 use super::config::ServerLimits;
 use opcua::server::MonitoredItemHandle;
 use opcua::server::authenticator::UserToken;
@@ -69,9 +70,10 @@ impl Budget {
     ) -> bool {
         let mut inner = self.inner.lock();
         let Inner { items, users } = &mut *inner;
-        let name: Arc<str> = match users.get_key_value(token.0.as_str()) {
+        let name = name_of(token);
+        let name: Arc<str> = match users.get_key_value(name) {
             Some((name, _)) => name.clone(),
-            None => token.0.as_str().into(),
+            None => name.into(),
         };
         let user = users.entry(name.clone()).or_insert_with(|| User::new(now));
         let (all, each) = self.most;

@@ -13,9 +13,23 @@ use std::sync::Arc;
 /// certificate is never taken for that of a user with a password.
 const CERTIFICATE: &str = "certificate:";
 
+/// What stands in a token between a name and the certificate that was shown: no name has it.
+const BY: char = '\u{1f}';
+
 /// The token of a user who logged in by certificate.
 pub(super) fn certificate_token(common_name: &str) -> UserToken {
     UserToken(format!("{CERTIFICATE}{common_name}"))
+}
+
+/// The token of the same user by this certificate: sessions that were begun by others have other tokens.
+pub(super) fn token_by(user: UserToken, thumbprint: &str) -> UserToken {
+    UserToken(format!("{}{BY}{thumbprint}", user.0))
+}
+
+/// A token without what was shown for it.
+pub(super) fn name_of(token: &UserToken) -> &str {
+    let name = token.0.split_once(BY).map(|(name, _)| name);
+    name.unwrap_or(&token.0)
 }
 
 /// The user of anonymous sessions.
@@ -53,9 +67,10 @@ impl Callers {
         if token.is_anonymous() {
             return ANONYMOUS.into();
         }
-        match token.0.strip_prefix(CERTIFICATE) {
+        let named = name_of(token);
+        match named.strip_prefix(CERTIFICATE) {
             Some(name) if self.certified.contains(name) => name.into(),
-            _ => token.0.as_str().into(),
+            _ => named.into(),
         }
     }
 

@@ -51,6 +51,18 @@ pub(super) enum ChunkError {
 }
 
 impl ChunkError {
+    /// For the sums of what was no message.
+    pub(super) fn in_short(self) -> &'static str {
+        match self {
+            Self::Kind => "no message of OPC UA",
+            Self::TooLarge | Self::MessageTooLarge => "too large",
+            Self::TooSmall => "chunk smaller than its header",
+            Self::Order => "message out of order",
+            Self::Policy => "unknown security policy",
+            Self::Discovery => "request without security",
+        }
+    }
+
     pub(super) fn status(self) -> u32 {
         match self {
             Self::Kind | Self::Order => 0x807E_0000,

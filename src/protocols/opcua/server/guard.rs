@@ -13,7 +13,9 @@ use super::chunk::{
 use super::flow::{Inflow, Outflow};
 use super::places::{Place, Places};
 use super::turnstile::{Passenger, Turnstile};
+use super::users::FACE;
 use crate::protocols::opcua::security::Policy;
+use crate::protocols::ports::SessionPort;
 use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
@@ -80,13 +82,13 @@ pub struct Guard {
 
 impl Guard {
     /// Guards `listener`, forwarding to the stack at `inner`, and counts in `stats`. The stack's
-    /// authenticator asks `turnstile` where somebody is, if it does.
+    /// authenticator asks `turnstile` where somebody is, if it does, and `told` counts who is expelled.
     pub(crate) fn start(
         listener: TcpListener,
         inner: SocketAddr,
         rules: GuardRules,
         stats: Arc<GuardStats>,
-        turnstile: Option<Arc<Turnstile>>,
+        (turnstile, told): (Option<Arc<Turnstile>>, Option<Arc<dyn SessionPort>>),
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
@@ -99,6 +101,7 @@ impl Guard {
             stop: stop.clone(),
             places: places.clone(),
             turnstile,
+            told,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(gate.run(listener)));
         Ok(Self {
@@ -148,6 +151,8 @@ struct Gate {
     stop: CancellationToken,
     places: Arc<Places>,
     turnstile: Option<Arc<Turnstile>>,
+    /// Counts what is no message, for the record.
+    told: Option<Arc<dyn SessionPort>>,
 }
 
 impl Gate {
@@ -186,7 +191,7 @@ impl Gate {
         let displaced = u64::from(displaced);
         self.stats.displaced.fetch_add(displaced, Ordering::Relaxed);
         let (rules, stats) = (self.rules.clone(), self.stats.clone());
-        let turnstile = self.turnstile.clone();
+        let (turnstile, told) = (self.turnstile.clone(), self.told.clone());
         let mut moved = self.inner.clone();
         let inner = *moved.borrow_and_update();
         connections.spawn(async move {
@@ -197,6 +202,9 @@ impl Gate {
             };
             if let Err(error) = ended {
                 stats.expelled.fetch_add(1, Ordering::Relaxed);
+                if let Some(told) = told {
+                    told.malformed(FACE, error.in_short(), None);
+                }
                 tracing::debug!(%peer, "expelled from the OPC UA server: {error}");
             }
         });

@@ -23,8 +23,10 @@ mod parts;
 mod places;
 mod points;
 mod read;
+mod replaced;
 mod roles;
 mod sessions;
+mod shown;
 mod stack;
 mod standard;
 mod turnstile;
@@ -59,6 +61,7 @@ use opcua::server::{
 };
 use opcua::types::{BuildInfo, DateTime, MessageSecurityMode};
 use parking_lot::Mutex;
+use replaced::Replaced;
 use roles::Roles;
 use sessions::Sessions;
 use stack::{Setup, Stack};
@@ -203,12 +206,15 @@ impl ScadaServer {
             config: config.clone(),
             ports,
         };
+        // Before the stack reads them: what is replaced meanwhile is read again.
+        let replaced = Replaced::new(pki::own_files(&config.pki_dir));
         let stack = Stack::start(&setup).await?;
         let (inner, rules) = (stack.address(), rules(&config));
-        let guard = Guard::start(public, inner, rules, setup.stats.clone(), Some(turnstile));
+        let at_the_guard = (Some(turnstile), Some(sessions.port().clone()));
+        let guard = Guard::start(public, inner, rules, setup.stats.clone(), at_the_guard);
         let guard = Arc::new(guard.map_err(|e| failed(address, e))?);
         let stack = Arc::new(Mutex::new(Arc::new(stack)));
-        let renewing = renew_when_worn(setup, stack.clone(), guard.clone());
+        let renewing = renew_when_due((setup, replaced), stack.clone(), guard.clone());
         tracing::info!(url = url(&host, address.port()), "OPC UA server started");
         Ok(Self {
             url: url(&host, address.port()),
@@ -262,11 +268,19 @@ impl ScadaServer {
     }
 }
 
-/// Replaces the stack when too many deleted items are left in it (see [`Budget`]): the new one takes its
-/// place, clients are disconnected and come back to it, and the old one is dropped with all it kept.
-async fn renew_when_worn(setup: Setup, stack: Arc<Mutex<Arc<Stack>>>, guard: Arc<Guard>) {
+/// Replaces the stack when too many deleted items are left in it (see [`Budget`]), or the server's own
+/// certificate was replaced: the new one takes its place, clients are disconnected and come back to it, and the
+/// old one is dropped with all it kept.
+async fn renew_when_due(
+    (setup, mut replaced): (Setup, Replaced),
+    stack: Arc<Mutex<Arc<Stack>>>,
+    guard: Arc<Guard>,
+) {
     loop {
-        setup.fences.budget.worn().await;
+        let why = tokio::select! {
+            () = setup.fences.budget.worn() => "it kept too much of deleted subscriptions",
+            () = replaced.changed() => "its certificate was replaced",
+        };
         let next = match Stack::start(&setup).await {
             Ok(next) => next,
             Err(error) => {
@@ -287,9 +301,7 @@ async fn renew_when_worn(setup: Setup, stack: Arc<Mutex<Arc<Stack>>>, guard: Arc
         setup.fences.budget.renewed();
         guard.lead_to(address);
         old.end().await;
-        tracing::warn!(
-            "the OPC UA stack kept too much of deleted subscriptions and was renewed; clients connect again"
-        );
+        tracing::warn!(why, "the OPC UA stack was renewed; clients connect again");
     }
 }
 

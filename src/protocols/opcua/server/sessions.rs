@@ -3,8 +3,9 @@
 //! The stack tells nobody when a session ends, so it is looked for; and a message for each of ten
 //! thousand reads a second would cost more than the reads, so requests are counted and told together.
 
-use super::callers::Callers;
+use super::callers::{Callers, name_of};
 use super::guard::Guard;
+use super::shown::ShownCertificates;
 use super::users::FACE;
 use crate::access::{Caller, Gate, Right, Sight};
 use crate::model::now;
@@ -65,6 +66,8 @@ pub(super) struct Sessions {
     /// Of one user at a time.
     most_per_user: usize,
     refused: AtomicU64,
+    /// By which certificates they were begun.
+    shown: ShownCertificates,
 }
 
 struct Open {
@@ -97,14 +100,21 @@ impl Sessions {
             open: RwLock::default(),
             most_per_user,
             refused: AtomicU64::new(0),
+            shown: ShownCertificates::default(),
         }
+    }
+
+    /// By which certificates sessions are begun.
+    pub(super) fn shown(&self) -> &ShownCertificates {
+        &self.shown
     }
 
     /// Whether a user may begin a session beside those that are open. One that goes on after a break
     /// counts as well: the stack asks the same for it.
     pub(super) fn admits(&self, token: &UserToken) -> bool {
         let open = self.open.read();
-        let of_user = open.values().filter(|open| open.token == *token);
+        let of_user = open.values();
+        let of_user = of_user.filter(|open| name_of(&open.token) == name_of(token));
         let here = of_user.filter(|open| (open.look)().1.is_some()).count();
         // With those at other faces. Who did not log in is a user of this one alone.
         let elsewhere = || token.is_anonymous() || self.port.admits(&self.callers.user(token));
@@ -226,7 +236,7 @@ impl Sessions {
     }
 
     /// Repeats the admission of everybody who is in, before their permits end; returns the channels of
-    /// those who may be in no more.
+    /// those who may be in no more, and of sessions whose certificate holds no more.
     async fn renew(&self) -> Vec<u32> {
         let mut out = BTreeSet::new();
         let users: BTreeSet<String> = {
@@ -243,8 +253,24 @@ impl Sessions {
                 Err(error) => tracing::warn!(user, %error, "the user's admission is not renewed"),
             }
         }
+        let tokens: BTreeSet<String> = {
+            let open = self.open.read();
+            let inside = open.values().filter(|o| !o.out.load(Ordering::Relaxed));
+            inside.map(|open| open.token.0.clone()).collect()
+        };
+        let over = self.shown.over(&tokens).await;
         let open = self.open.read();
-        let open = open.values().filter(|open| out.contains(&open.caller.user));
+        let ends = |open: &&Open| over.contains(&open.token.0);
+        for open in open.values().filter(ends) {
+            let user = &open.caller.user;
+            tracing::warn!(
+                user,
+                "the session ends: the certificate that it was begun by holds no more"
+            );
+        }
+        let open = open
+            .values()
+            .filter(|open| out.contains(&open.caller.user) || ends(open));
         let put_out = open.inspect(|open| open.out.store(true, Ordering::Relaxed));
         put_out.filter_map(|open| (open.look)().0.channel).collect()
     }

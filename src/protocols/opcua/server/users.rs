@@ -1,9 +1,10 @@
 //! Who may log in: anonymous users where the configuration lets them, users with a password, and
 //! users with a certificate.
 
-use super::callers::{ANONYMOUS, Callers, certificate_token};
+use super::callers::{ANONYMOUS, Callers, certificate_token, name_of, token_by};
 use super::config::OpcUaServerConfig;
 use super::sessions::Sessions;
+use super::shown::Shown;
 use super::turnstile::Turnstile;
 use crate::access::{Refused, Right, Role};
 use crate::crypto::PasswordHash;
@@ -163,7 +164,7 @@ impl Users {
     async fn admit(&self, token: UserToken) -> Result<UserToken, Error> {
         if !self.sessions.admits(&token) {
             tracing::warn!(
-                user = token.0,
+                user = name_of(&token),
                 "too many sessions of one user at the OPC UA server, or at all faces"
             );
             self.sessions.port().turned_away(FACE, "too many sessions");
@@ -257,9 +258,15 @@ impl AuthManager for Users {
             };
             let shown = tokio::task::spawn_blocking(look).await.unwrap_or_default();
             // Of one that was never seen nothing is known; the attempt counts all the same.
+            let certificate = shown.clone();
             let proof = Proof::Certificate(shown.into_iter().collect());
-            let user = self.prove(None, proof).await?;
-            return self.admit(UserToken(user)).await;
+            let user = UserToken(self.prove(None, proof).await?);
+            let token = token_by(user, &signing_thumbprint.as_hex_string());
+            if let Some(certificate) = certificate {
+                let shown = Shown::Hubs(self.desk.clone(), certificate);
+                self.sessions.shown().keep(&token, shown);
+            }
+            return self.admit(token).await;
         }
         let holder = self
             .certificates
@@ -268,7 +275,10 @@ impl AuthManager for Users {
             .filter(|c| c.is_time_valid(&chrono::Utc::now()).is_ok());
         match holder {
             Some(certificate) => {
-                let token = certificate_token(&holder_name(certificate));
+                let user = certificate_token(&holder_name(certificate));
+                let token = token_by(user, &signing_thumbprint.as_hex_string());
+                let shown = Shown::Own(Box::new(certificate.clone()));
+                self.sessions.shown().keep(&token, shown);
                 self.admit(token).await
             }
             None => {

@@ -9,6 +9,7 @@ mod aggregates;
 mod at_time;
 mod bounds;
 pub(super) mod capabilities;
+mod marks;
 mod processed;
 mod raw;
 mod simple;

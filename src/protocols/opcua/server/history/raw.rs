@@ -1,12 +1,13 @@
 //! ReadRawModified (OPC 10000-11, 6.5.3): samples as they were recorded.
 
+use super::marks::Marks;
 use super::{
     History, MAX_TEXT, MAX_VALUES, TICK, data_value, fitting, may_go_on, nanos, raw_value,
     status_of,
 };
 use crate::access::Caller;
 use crate::model::{Nanos, Quality};
-use crate::protocols::ports::{Cursor, Direction, PastTag};
+use crate::protocols::ports::{Cursor, Direction, HistoryError, PastTag};
 use opcua::server::ContinuationPoint;
 use opcua::server::node_manager::HistoryNode;
 use opcua::types::{DataValue, HistoryData, ReadRawModifiedDetails, StatusCode};
@@ -126,17 +127,13 @@ pub(super) async fn read(
             (None, None) => continue,
         };
         match reading.next(share).await {
-            Ok((values, next)) => {
-                let none = values.is_empty();
+            Ok((values, next, status)) => {
                 node.set_result(HistoryData {
                     data_values: Some(values),
                 });
                 let next = next.map(|next| ContinuationPoint::new(Box::new(next)));
                 node.set_next_continuation_point(next);
-                node.set_status(match none {
-                    true => StatusCode::GoodNoData,
-                    false => StatusCode::Good,
-                });
+                node.set_status(status);
             }
             Err(error) => node.set_status(status_of(&error)),
         }
@@ -145,11 +142,11 @@ pub(super) async fn read(
 }
 
 impl Reading {
-    /// The next values, and what is left to read.
+    /// The next values, what is left to read, and how it went.
     async fn next(
         &self,
         share: usize,
-    ) -> Result<(Vec<DataValue>, Option<Self>), crate::protocols::ports::HistoryError> {
+    ) -> Result<(Vec<DataValue>, Option<Self>, StatusCode), HistoryError> {
         let Domain {
             low,
             high,
@@ -169,7 +166,14 @@ impl Reading {
             page.samples.truncate(fitting);
             page.next = Cursor::after(&page.samples, self.after);
         }
-        let mut values = Vec::with_capacity(page.samples.len() + 2);
+        let mut marks = Marks::of(self.tag.gone(), self.domain, self.after, page.next);
+        // They count as values do, where there is more than one.
+        if !marks.is_empty() && most > marks.len() && page.samples.len() + marks.len() > most {
+            page.samples.truncate(most - marks.len());
+            page.next = Cursor::after(&page.samples, self.after);
+            marks = Marks::of(self.tag.gone(), self.domain, self.after, page.next);
+        }
+        let mut values = Vec::with_capacity(page.samples.len() + 2 + marks.len());
         // The ends in the order of reading, as the client named them.
         let (begin, end) = match direction {
             Direction::Forward => (low, high - TICK),
@@ -190,7 +194,15 @@ impl Reading {
             values.push(found.map_or(data_value(begin, None, BOUND_NOT_FOUND.0), raw_value));
         }
         let ends_at_end = page.samples.last().is_some_and(|s| at(s.time, end));
-        values.extend(page.samples.into_iter().map(raw_value));
+        let nothing = first && page.next.is_none() && page.samples.is_empty();
+        let status = match (nothing && !bounds, marks.status()) {
+            (true, Some(gone)) => gone,
+            (true, None) => StatusCode::GoodNoData,
+            (false, _) => {
+                values.extend(marks.among(page.samples, direction));
+                StatusCode::Good
+            }
+        };
         let enough = limit > 0 && values.len() >= limit;
         // What the client asked for is complete when an open domain has its number of values.
         let given = values.len();
@@ -215,6 +227,6 @@ impl Reading {
                 .next();
             values.push(found.map_or(data_value(end, None, BOUND_NOT_FOUND.0), raw_value));
         }
-        Ok((values, next))
+        Ok((values, next, status))
     }
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::access::{Caller, Right, Role};
 use crate::model::{Nanos, now};
 use crate::protocols::ports::{
-    Cursor, Direction, HistoryError, HistoryPort, PastPage, PastRequest, PastSample, PastTag,
+    Cursor, Direction, Gone, HistoryError, HistoryPort, PastPage, PastRequest, PastSample, PastTag,
+    Why,
 };
 use async_trait::async_trait;
 use opcua::client::HistoryReadAction;
@@ -23,12 +24,14 @@ const SAMPLES: i64 = 100;
 /// Remembers who asked for what.
 struct FakePast {
     samples: Arc<Vec<PastSample>>,
+    gone: parking_lot::Mutex<Vec<Gone>>,
     asked: parking_lot::Mutex<Vec<(String, PastRequest)>>,
     gate: std::sync::OnceLock<crate::access::Gate>,
 }
 
 struct FakeTag {
     samples: Arc<Vec<PastSample>>,
+    gone: Vec<Gone>,
     range: (Nanos, Nanos),
 }
 
@@ -80,6 +83,10 @@ impl PastTag for FakeTag {
         samples.truncate(limit);
         Ok(samples)
     }
+
+    fn gone(&self) -> &[Gone] {
+        &self.gone
+    }
 }
 
 #[async_trait]
@@ -97,8 +104,11 @@ impl HistoryPort for FakePast {
             return Err(HistoryError::Denied("no".into()));
         }
         let tag = || -> Arc<dyn PastTag> {
-            let samples = self.samples.clone();
-            Arc::new(FakeTag { samples, range })
+            Arc::new(FakeTag {
+                samples: self.samples.clone(),
+                gone: self.gone.lock().clone(),
+                range,
+            })
         };
         Ok((0..tags).map(|_| tag()).collect())
     }
@@ -125,6 +135,7 @@ async fn plant(roles: &[Role]) -> (Hub, Arc<FakePast>) {
     };
     let past = Arc::new(FakePast {
         samples: Arc::new((0..SAMPLES).map(sample).collect()),
+        gone: Default::default(),
         asked: Default::default(),
         gate: Default::default(),
     });
@@ -284,6 +295,175 @@ async fn pages_go_on_at_their_continuation_point_until_it_is_used_or_released() 
         refused += usize::from(page.status_code == StatusCode::BadNoContinuationPoints);
     }
     assert_eq!(refused, 3);
+    hub.server.shutdown().await;
+}
+
+/// What is gone, what is asked, how it ends, the seconds of the values, and the codes of those that are Bad.
+type Case = (
+    Vec<Gone>,
+    HistoryReadAction,
+    StatusCode,
+    Vec<i64>,
+    Vec<StatusCode>,
+);
+
+#[tokio::test]
+async fn what_was_taken_away_is_said_in_its_place() {
+    let (hub, past) = plant(&[Role::Auditor]).await;
+    let session = anonymous(&hub).await;
+    let node = tag_node(&session, "temperature").await;
+    let gone = |why, second: i64| Gone {
+        why,
+        before: FIRST + second * S,
+        recorded: FIRST,
+        notice: weighbridge_verifier::Hash::ZERO,
+    };
+    let archived = || Why::Retired {
+        archive: Some("archive".to_owned()),
+    };
+    let lost = Why::Retired { archive: None };
+    let (unavailable, not_there) = (StatusCode::BadDataUnavailable, StatusCode::BadDataLost);
+    let none = DateTime::null;
+    // Samples begin at 0: what is gone lies before, or among what was kept of it.
+    let before = |why| vec![gone(why, -10)];
+    let cases: [Case; 13] = [
+        // Nothing but what is gone.
+        (
+            before(archived()),
+            raw(at(-50), at(-20), 0, false),
+            unavailable,
+            vec![],
+            vec![],
+        ),
+        (
+            before(lost),
+            raw(at(-20), at(-50), 0, false),
+            not_there,
+            vec![],
+            vec![],
+        ),
+        (
+            before(Why::Erased),
+            raw(at(-50), at(-20), 0, false),
+            not_there,
+            vec![],
+            vec![],
+        ),
+        (
+            before(Why::Erased),
+            raw(none(), at(-20), 5, false),
+            not_there,
+            vec![],
+            vec![],
+        ),
+        // Nothing, and nothing was taken.
+        (
+            before(archived()),
+            raw(at(-9), at(-5), 0, false),
+            StatusCode::GoodNoData,
+            vec![],
+            vec![],
+        ),
+        // A part of it, either way: its last tick is where it ends.
+        (
+            before(archived()),
+            raw(at(-50), at(2), 0, false),
+            StatusCode::Good,
+            vec![-10, 0, 1],
+            vec![unavailable],
+        ),
+        (
+            before(Why::Erased),
+            raw(at(1), at(-50), 0, false),
+            StatusCode::Good,
+            vec![1, 0, -10],
+            vec![not_there],
+        ),
+        (
+            before(Why::Erased),
+            raw(none(), at(1), 5, false),
+            StatusCode::Good,
+            vec![1, 0, -10],
+            vec![not_there],
+        ),
+        (
+            before(archived()),
+            raw(at(-50), none(), 3, false),
+            StatusCode::Good,
+            vec![-10, 0, 1],
+            vec![unavailable],
+        ),
+        (
+            before(archived()),
+            raw(at(3), none(), 2, false),
+            StatusCode::Good,
+            vec![3, 4],
+            vec![],
+        ),
+        // What was kept stands before it.
+        (
+            vec![gone(archived(), 3)],
+            raw(at(1), at(5), 0, false),
+            StatusCode::Good,
+            vec![1, 2, 3, 3, 4],
+            vec![unavailable],
+        ),
+        // Twice.
+        (
+            vec![gone(archived(), -10), gone(Why::Erased, -20)],
+            raw(at(-50), at(1), 0, false),
+            StatusCode::Good,
+            vec![-20, -10, 0],
+            vec![not_there, unavailable],
+        ),
+        // A sample at the very time that is asked for.
+        (
+            vec![gone(archived(), 30)],
+            raw(at(20), at(20), 0, false),
+            StatusCode::Good,
+            vec![20],
+            vec![],
+        ),
+    ];
+    for (case, (gone, action, status, times, bad)) in cases.into_iter().enumerate() {
+        *past.gone.lock() = gone;
+        let result = ask(&session, action, &node, ByteString::null(), false).await;
+        assert_eq!(result.status_code, status, "{case}");
+        let found = match status {
+            StatusCode::Good => values(&result),
+            _ => Vec::new(),
+        };
+        // The last tick of a second is of that second.
+        let rounded = found.iter().map(|value| {
+            let ticks = value.source_timestamp.unwrap().ticks() - TICKS_1970 + 1;
+            (ticks * 100 - FIRST).div_euclid(S)
+        });
+        assert_eq!(rounded.collect::<Vec<_>>(), times, "{case}");
+        let codes = found.iter().filter_map(|value| value.status);
+        let codes: Vec<_> = codes.filter(|status| status.is_bad()).collect();
+        assert_eq!(codes, bad, "{case}");
+    }
+    // Page by page it comes once, and a page has no more values than were asked for.
+    for (start, end) in [(at(-50), at(20)), (at(20), at(-50))] {
+        for second in [-10, 0, 1, 3, 6, 7, 19, 20] {
+            *past.gone.lock() = vec![gone(archived(), second)];
+            let (mut all, mut marks, mut point) = (0, 0, ByteString::null());
+            loop {
+                let page = ask(&session, raw(start, end, 3, false), &node, point, false).await;
+                let values = values(&page);
+                assert!(values.len() <= 3, "{second}");
+                let mark = |value: &&DataValue| value.status == Some(unavailable);
+                marks += values.iter().filter(mark).count();
+                all += values.len();
+                point = page.continuation_point;
+                if point.is_null_or_empty() {
+                    break;
+                }
+            }
+            let samples = if start == at(20) { 21 } else { 20 };
+            assert_eq!((all, marks), (samples + 1, 1), "{second}");
+        }
+    }
     hub.server.shutdown().await;
 }
 

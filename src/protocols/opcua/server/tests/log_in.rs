@@ -218,6 +218,8 @@ async fn an_activated_session_without_security_gets_a_nonce_all_the_same() {
 #[derive(Default)]
 struct FakeDesk {
     kims: Vec<u8>,
+    /// Kim's certificate holds no more.
+    over: std::sync::atomic::AtomicBool,
     asked: Mutex<Vec<(Option<String>, std::net::IpAddr)>>,
 }
 
@@ -236,7 +238,9 @@ impl LogInPort for FakeDesk {
             (Some("ann"), Proof::OneField(field)) if *field == "open sesame 123456" => {
                 ("ann", Method::PasswordAndCode)
             }
-            (None, Proof::Certificate(chain)) if chain == [self.kims.clone()] => {
+            (None, Proof::Certificate(chain))
+                if chain == [self.kims.clone()] && !self.over.load(Ordering::Relaxed) =>
+            {
                 ("kim", Method::Certificate)
             }
             (Some("slow"), _) => return Err(NotIn::TooEarly(TooEarly { until: i64::MAX })),
@@ -253,6 +257,11 @@ impl LogInPort for FakeDesk {
 
     fn challenge(&self, _: &str, _: std::net::IpAddr) -> Result<Challenge, ChallengeError> {
         Err(ChallengeError::Subject)
+    }
+
+    async fn holds(&self, user: &str, certificate: &[u8]) -> bool {
+        assert_eq!((user, certificate), ("kim", &*self.kims));
+        !self.over.load(Ordering::Relaxed)
     }
 
     async fn certificates(&self) -> Arc<[Vec<u8>]> {
@@ -327,6 +336,102 @@ async fn the_hubs_users_log_in_here_and_it_is_known_from_where() {
     let name = |user: &str| Some(user.to_owned());
     let users = [name("ann"), None, name("ann"), None, name("slow")];
     assert_eq!(asked, users.map(|user| (user, here)));
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_certificate_that_it_was_begun_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = pki::Subject {
+        name: "kim".into(),
+        application_uri: "urn:kim".into(),
+        hosts: Vec::new(),
+    };
+    pki::ensure(folder.path(), &subject).unwrap();
+    let [certificate, key] = &pki::own_files(folder.path())[..] else {
+        panic!("two files")
+    };
+    let identity = || IdentityToken::new_x509_path(certificate, key).unwrap();
+    let desk = Arc::new(FakeDesk {
+        kims: std::fs::read(certificate).unwrap(),
+        ..FakeDesk::default()
+    });
+    let hub = hub_with(
+        |_, config| {
+            config.log_in = true;
+            let user = |name: &str| UserConfig {
+                name: name.into(),
+                password_file: None,
+                certificate: false,
+                roles: vec![Role::Observer],
+            };
+            config.users = vec![user("ann"), user("kim")];
+        },
+        |ports| ports.log_in = Some(desk.clone()),
+    )
+    .await;
+    hub.plc.update([(1, good(Value::U64(5)))]);
+    let (policy, mode) = (
+        SecurityPolicy::Basic256Sha256,
+        MessageSecurityMode::SignAndEncrypt,
+    );
+    let kim = connect(&hub, policy, mode, identity()).await.unwrap();
+    let ann = IdentityToken::new_user_name("ann", "open sesame 123456");
+    let ann = connect(&hub, policy, mode, ann).await.unwrap();
+    let node = tag_node(&kim, "count").await;
+    for session in [&kim, &ann] {
+        assert_eq!(read(session, &node).await.value, Some(Variant::UInt64(5)));
+    }
+    desk.over.store(true, Ordering::Relaxed);
+    // Kim comes back by herself, and is not let in again; Ann is not concerned.
+    let ended = async {
+        let asked = [ReadValueId::from(node.clone())];
+        while kim
+            .read(&asked, TimestampsToReturn::Both, 0.0)
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    let refused = connect(&hub, policy, mode, identity()).await.err().unwrap();
+    assert_eq!(refused.status(), StatusCode::BadIdentityTokenRejected);
+    assert_eq!(read(&ann, &node).await.value, Some(Variant::UInt64(5)));
+}
+
+#[tokio::test]
+async fn another_certificate_of_the_server_is_shown_to_who_connects_from_then_on() {
+    let hub = hub(with_user).await;
+    hub.plc.update([(1, good(Value::U64(5)))]);
+    let user = || IdentityToken::new_user_name("scada", "open sesame");
+    let (policy, mode) = (
+        SecurityPolicy::Basic256Sha256,
+        MessageSecurityMode::SignAndEncrypt,
+    );
+    let before = connect(&hub, policy, mode, user()).await.unwrap();
+    let node = tag_node(&before, "count").await;
+    let (_, new) = pki::renew(&hub.dir.path().join("pki")).unwrap();
+    let offered = async || {
+        let client = client(hub.dir.path());
+        let endpoints = client.get_server_endpoints_from_url(hub.server.url()).await;
+        let endpoints = endpoints.unwrap_or_default();
+        let first = endpoints.first().map(|e| e.server_certificate.clone());
+        first.map(|der| {
+            opcua::crypto::X509::from_byte_string(&der)
+                .unwrap()
+                .thumbprint()
+        })
+    };
+    let wanted = new.thumbprint.to_lowercase();
+    let shown = async {
+        let is_new = |t: opcua::crypto::Thumbprint| t.as_hex_string().to_lowercase() == wanted;
+        while !offered().await.is_some_and(is_new) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, shown).await.unwrap();
+    let after = connect(&hub, policy, mode, user()).await.unwrap();
+    assert_eq!(read(&after, &node).await.value, Some(Variant::UInt64(5)));
 }
 
 /// Tells what users do at other faces.
