@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use weighbridge_verifier::{Hash, PublicKey, Signature};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Signs with a hub's key, wherever that is kept.
 pub trait Sign: Send + Sync + 'static {
@@ -62,7 +63,7 @@ impl Default for Timing {
 
 /// The secret half of what a hub is known by on the network of a chain: an Ed25519 seed. It vouches for
 /// connections only; what is decided rests on the hub's own key.
-#[derive(Clone)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct NetworkKey(pub(crate) [u8; 32]);
 
 impl NetworkKey {
