@@ -28,6 +28,7 @@ use bytes::Bytes;
 use core_types::{HeightParams, LinearTimeouts};
 use ractor::RpcReplyPort;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -104,6 +105,14 @@ struct Synced {
     reply: RpcReplyPort<SyncedValueOutcome<Context>>,
 }
 
+/// Others may still have the beginning of a value from before a restart: what is published now must not
+/// be taken for the rest of it.
+fn first_stream() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanoseconds = since.map(|since| u64::try_from(since.as_nanos()));
+    nanoseconds.ok().and_then(Result::ok).unwrap_or_default()
+}
+
 /// The task of a chain.
 pub struct Task {
     fixed: Fixed,
@@ -145,7 +154,7 @@ impl Task {
             assembly,
             early: Vec::new(),
             checks: 0,
-            streams: 0,
+            streams: first_stream(),
             jobs: JoinSet::new(),
             halted: false,
         }
