@@ -100,7 +100,7 @@ async fn mistakes_are_explained() {
     }
     let long = format!("{{\"count\": \"{}\"}}", "1".repeat(2 << 20));
     let (status, answer) = ask(post(WRITE, &long)).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{answer}");
     let get = TestRequest::with_uri(WRITE).insert_header((header::HOST, "localhost:8080"));
     let (status, _) = ask(get).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);

@@ -183,6 +183,8 @@ fn strangers_get_nothing_and_the_edge_node_notices_nothing() {
     assert_eq!(since(&edge), connected, "the connection stayed");
     drop(idle);
 
+    // The door is free again, also for one who comes new.
+    finish(edge, || plant.edge(&machine), &machine);
     // With the right key, and another protocol.
     let tls = pinned_tls::client(&plant.identity(), &plant.site.identity().peer_key().link);
     let connector = tokio_rustls::TlsConnector::from(tls.unwrap());
@@ -198,9 +200,6 @@ fn strangers_get_nothing_and_the_edge_node_notices_nothing() {
         let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest));
         let _ = ended.await.expect("the hub hangs up");
     });
-
-    // The door is free again, also for one who comes new.
-    finish(edge, || plant.edge(&machine), &machine);
     hub.shutdown().unwrap();
     // All of them are in the record, in sums.
     let told = crate::users::sums(&plant.site.recorded().acts);

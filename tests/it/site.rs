@@ -310,6 +310,14 @@ pub fn down(hub: &Hub, id: &str) -> String {
     })
 }
 
+/// Waits until a device is down for a reason that begins with `said`.
+pub fn down_because(hub: &Hub, id: &str, said: &str) {
+    device(hub, id, said, |live| match live.link() {
+        Link::Down(trouble) => trouble.to_string().starts_with(said).then_some(()),
+        Link::Starting | Link::Up => None,
+    });
+}
+
 /// Waits until a device is up.
 pub fn up(hub: &Hub, id: &str) {
     device(hub, id, "is up", |live| {

@@ -121,6 +121,40 @@ impl ValidatorSet {
     pub fn get(&self, id: &str) -> Option<&Validator> {
         self.validators.iter().find(|v| v.id == id)
     }
+
+    /// Checks that this is the set that the header names, and that enough of it signed `message`, each
+    /// once.
+    pub(crate) fn check_signatures(
+        &self,
+        header: &BlockHeader,
+        message: &Hash,
+        signatures: &[CommitSignature],
+        check: &dyn SignatureCheck,
+    ) -> Result<(), BlockError> {
+        if self.hash(header.suite()) != header.validators_hash {
+            return Err(BlockError::ValidatorSet);
+        }
+        let other_suite = |v: &Validator| v.key.suite() != header.suite();
+        if !self.is_well_formed() || self.validators.iter().any(other_suite) {
+            return Err(BlockError::MalformedSet);
+        }
+        let mut seen = BTreeSet::new();
+        for one in signatures {
+            let entitled = self
+                .get(&one.validator)
+                .filter(|_| seen.insert(&one.validator));
+            let validator = entitled.ok_or_else(|| BlockError::Signer(one.validator.clone()))?;
+            check
+                .check(&validator.key, message, &one.signature)
+                .map_err(|_| BlockError::Signature(one.validator.clone()))?;
+        }
+        let needed = self.threshold;
+        if (seen.len() as u64) < u64::from(needed) {
+            let got = seen.len();
+            return Err(BlockError::Threshold { got, needed });
+        }
+        Ok(())
+    }
 }
 
 /// One hub's signature over a header.
@@ -207,30 +241,7 @@ impl CommitCertificate {
         set: &ValidatorSet,
         check: &dyn SignatureCheck,
     ) -> Result<(), BlockError> {
-        if set.hash(header.suite()) != header.validators_hash {
-            return Err(BlockError::ValidatorSet);
-        }
-        let other_suite = |v: &Validator| v.key.suite() != header.suite();
-        if !set.is_well_formed() || set.validators.iter().any(other_suite) {
-            return Err(BlockError::MalformedSet);
-        }
-        let message = commit_message(header);
-        let mut seen = BTreeSet::new();
-        for one in &self.signatures {
-            let entitled = set
-                .get(&one.validator)
-                .filter(|_| seen.insert(&one.validator));
-            let validator = entitled.ok_or_else(|| BlockError::Signer(one.validator.clone()))?;
-            check
-                .check(&validator.key, &message, &one.signature)
-                .map_err(|_| BlockError::Signature(one.validator.clone()))?;
-        }
-        let needed = set.threshold;
-        if (seen.len() as u64) < u64::from(needed) {
-            let got = seen.len();
-            return Err(BlockError::Threshold { got, needed });
-        }
-        Ok(())
+        set.check_signatures(header, &commit_message(header), &self.signatures, check)
     }
 }
 

@@ -13,11 +13,13 @@ pub mod centres;
 pub mod checkpoint;
 pub mod codec;
 mod compress;
+pub mod equivocation;
 pub mod evidence;
 pub mod hash;
 pub mod merkle;
 pub mod note;
 mod plain;
+pub mod quorum;
 pub mod record;
 pub mod rotation;
 pub mod sample;
@@ -26,6 +28,7 @@ pub mod signature;
 pub mod succession;
 pub mod suite;
 pub mod tree;
+pub mod vote;
 
 #[cfg(test)]
 mod decoding_tests;

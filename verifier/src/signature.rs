@@ -144,7 +144,7 @@ impl PublicKey {
     }
 
     /// The point without compression, as X.509 and notes have it; `None` when it is none.
-    pub(crate) fn uncompressed(&self) -> Option<Vec<u8>> {
+    pub fn uncompressed(&self) -> Option<Vec<u8>> {
         Some(match self.verifier().ok()?.0 {
             Point::P256(key) => key.to_sec1_point(false).as_bytes().to_vec(),
             Point::Sm2(key) => key.to_sec1_point(false).as_bytes().to_vec(),

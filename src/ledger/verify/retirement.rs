@@ -2,6 +2,7 @@
 //! is there although it was retired was put back.
 
 use super::{Named, Verification};
+use crate::ledger::key_wrap::read_wrap_key;
 use crate::ledger::report::{MAX_FINDINGS, RetirementFound, Where};
 use crate::ledger::retention::keys::keeps_body;
 use crate::ledger::retention::notice::{Entry, Kept, of_record, snapshot_key};
@@ -9,6 +10,7 @@ use crate::ledger::retention::retired::Retired;
 use crate::ledger::retention::snapshot::Snapshot;
 use crate::ledger::retention::{RetentionError, is_stripped};
 use crate::ledger::store::{Space, StoreError};
+use crate::model::Nanos;
 use weighbridge_verifier::{Block, BlockHeader, Hash};
 
 /// What was retired, and whether a record vouches for it.
@@ -52,13 +54,17 @@ impl Verification<'_> {
             }
         };
         for entry in self.store.scan(Space::Retention, &[]) {
-            let (key, _) = match entry {
+            let (key, value) = match entry {
                 Ok(pair) => pair,
                 Err(error) => return self.unreadable_space(Space::Retention, error),
             };
             let newest = retired.newest();
             let known = match Entry::of(&key) {
-                Some(Entry::Notice(_) | Entry::Reach(_)) => true,
+                Some(Entry::Notice(_)) => true,
+                Some(Entry::Reach(of)) => {
+                    let named = read_wrap_key(&of).is_some_and(|(_, _, name)| name.is_empty());
+                    newest.is_some() && named && value.len() == size_of::<Nanos>()
+                }
                 Some(Entry::Pending(number)) => newest.is_some_and(|n| n.number == number),
                 Some(Entry::Snapshot(height)) => {
                     let before = retired.before_newest().map_or(0, |n| n.bodies);

@@ -120,6 +120,9 @@ proptest! {
         space in prop::sample::select(Space::ALL.to_vec()),
         key in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..40),
+            // Like those that are kept somewhere: a letter, and what may follow it.
+            (b'a'..=b'z', proptest::collection::vec(any::<u8>(), 0..20))
+                .prop_map(|(kind, rest)| [vec![kind], rest].concat()),
             (0u64..6).prop_map(|h| h.to_be_bytes().to_vec()),
         ],
         value: Vec<u8>,
