@@ -18,7 +18,8 @@ mod judged;
 mod v1;
 mod verify;
 
-use crate::block::{BlockError, BlockHeader, CommitCertificate, ValidatorSet};
+use crate::block::{BlockError, BlockHeader, ValidatorSet};
+use crate::certificate::Certificate;
 use crate::codec::DecodeError;
 use crate::hash::Hash;
 use crate::record::Record;
@@ -96,7 +97,7 @@ pub struct ProvenBlock {
     #[serde(with = "form::HeaderForm")]
     pub header: BlockHeader,
     /// The hubs' signatures.
-    pub certificate: CommitCertificate,
+    pub certificate: Certificate,
     /// The records shown, by ascending position.
     pub records: Vec<ProvenRecord>,
     /// Siblings from the records up to the outer root.

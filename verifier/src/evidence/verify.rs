@@ -117,7 +117,7 @@ impl Evidence {
 /// Whether as many of the `believed` keys signed `block` as `set` needs: with fewer the others could be
 /// strangers.
 fn is_signed_by(block: &ProvenBlock, set: &ValidatorSet, believed: &[PublicKey]) -> bool {
-    let signers = block.certificate.signatures.iter();
+    let signers = block.certificate.signatures().iter();
     let known = signers.filter_map(|s| set.get(&s.validator));
     let known = known.filter(|v| believed.contains(&v.key)).count();
     known as u64 >= u64::from(set.threshold)
