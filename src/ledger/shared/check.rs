@@ -8,7 +8,7 @@ use crate::ledger::state::State;
 use crate::ledger::store::{Space, StoreError};
 use crate::model::Nanos;
 use std::collections::BTreeSet;
-use weighbridge_verifier::{Block, BlockValue, Hash, QuorumCertificate, Record, SignatureCheck};
+use weighbridge_verifier::{Block, BlockValue, Hash, QuorumCertificate, Record};
 
 /// What is to be said of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -55,7 +55,7 @@ impl SharedLedger {
         };
         let block = value.certified(certificate);
         let set = self.chain.state().validators();
-        let certified = self.chain.check_commit(&block, set, Some(&self.check));
+        let certified = self.chain.check_commit(&block, set, Some(&*self.check));
         certified.map_err(follow)?;
         self.settle(block, judged, now)
     }
@@ -67,7 +67,7 @@ impl SharedLedger {
         if height == 1 {
             self.check_genesis(&block)?;
         }
-        let check = Some(&self.check as &dyn weighbridge_verifier::SignatureCheck);
+        let check = Some(&*self.check);
         let judged = self.chain.judge(&block, &|_| check, check);
         let judged = judged.map_err(|why| LedgerError::Follow { height, why })?;
         self.settle(block, judged, now)
@@ -94,7 +94,7 @@ impl SharedLedger {
                 .quorum()
                 .is_some_and(|known| known.round == certificate.round)
             && certificate
-                .verify_with(&block.header, &set, &self.check)
+                .verify_with(&block.header, &set, &*self.check)
                 .is_ok();
         if !better {
             return Ok(());
