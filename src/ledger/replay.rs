@@ -3,9 +3,11 @@
 use super::assemble::Tip;
 use super::shape::ApplyError;
 use super::state::State;
-use weighbridge_verifier::block::BlockError;
+use weighbridge_verifier::block::{BlockError, verify_body};
 use weighbridge_verifier::succession::{KeyChange, key_change};
-use weighbridge_verifier::{Block, Record, SignatureCheck, Suite, ValidatorSet, rotation};
+use weighbridge_verifier::{
+    Block, BlockHeader, Record, SignatureCheck, Suite, ValidatorSet, rotation,
+};
 
 /// Why a block may not come next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +49,12 @@ pub enum FollowError {
     /// The records give another state.
     #[error("the records do not give the header's state hash")]
     StateHash,
+    /// A chain of several hubs never becomes one of a lone hub again: that one's word alone would count.
+    #[error("it is signed by a hub for itself, after blocks that several hubs decided")]
+    Alone,
+    /// The body of a block by several hubs is not retired: votes in it say who signs the next ones.
+    #[error("several hubs decided it, and its body is gone")]
+    SharedBody,
     /// The hub that made it may not.
     #[error("its proposer `{0}` is not of the validator set")]
     Proposer(String),
@@ -81,6 +89,8 @@ fn change_by(
 pub struct Follower {
     state: State,
     tip: Tip,
+    /// Whether several hubs decided the newest block.
+    shared: bool,
     rotations: Vec<Record>,
     /// Who signs the next block, while the state is behind.
     passed: Option<ValidatorSet>,
@@ -92,18 +102,32 @@ impl Follower {
         Self {
             state: State::new(suite, chain),
             tip: Tip::NONE,
+            shared: false,
             rotations: Vec::new(),
             passed: None,
         }
     }
 
-    /// From the block at `tip` on, after which the state is `state`, when hubs had changed their keys by
-    /// `rotations`.
+    /// From the block at `tip` on, which a lone hub signed and after which the state is `state`, when it had
+    /// changed its key by `rotations`.
     pub fn from(state: State, tip: Tip, rotations: Vec<Record>) -> Self {
         Self {
             state,
             tip,
+            shared: false,
             rotations,
+            passed: None,
+        }
+    }
+
+    /// From the block with `header` on, after which the state is `state`. Earlier changes of keys are not
+    /// kept.
+    pub fn at(state: State, header: &BlockHeader) -> Self {
+        Self {
+            state,
+            tip: Tip::of(header),
+            shared: header.is_shared(),
+            rotations: Vec::new(),
             passed: None,
         }
     }
@@ -116,7 +140,10 @@ impl Follower {
         block: &Block,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
-        self.check_place(block)?;
+        self.check_place(&block.header)?;
+        if block.header.is_shared() {
+            return Err(FollowError::SharedBody);
+        }
         self.check_commit(block, self.validators(), check)?;
         if rotations_in(block).next().is_some() {
             block.verify_body()?;
@@ -153,6 +180,11 @@ impl Follower {
         &self.state
     }
 
+    /// Whether several hubs decided the newest block followed, and so decide all that come.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     /// The newest block followed.
     pub fn tip(&self) -> &Tip {
         &self.tip
@@ -171,11 +203,51 @@ impl Follower {
         block: &Block,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
-        self.check_place(block)?;
-        block.verify_body()?;
+        let header = &block.header;
+        let state = self.apply(header, &block.records, check)?;
+        self.check_commit(block, self.signers(&state), check)?;
+        if state.hash() != header.state_hash {
+            return Err(FollowError::StateHash);
+        }
+        self.state = state;
+        self.rotations.extend(rotations_in(block));
+        self.tip = Tip::of(header);
+        self.shared = header.is_shared();
+        Ok(())
+    }
+
+    /// The state after a block that nobody has certified yet, if it may come next: everything about it is
+    /// checked but a certificate.
+    pub fn state_after(
+        &self,
+        header: &BlockHeader,
+        records: &[Record],
+        check: Option<&dyn SignatureCheck>,
+    ) -> Result<State, FollowError> {
+        let state = self.apply(header, records, check)?;
+        self.check_set(header, self.signers(&state))?;
+        match state.hash() == header.state_hash {
+            true => Ok(state),
+            false => Err(FollowError::StateHash),
+        }
+    }
+
+    /// The first block is signed by the set that it makes, every other one by the set before it.
+    fn signers<'a>(&'a self, after: &'a State) -> Option<&'a ValidatorSet> {
+        self.state.validators().or(after.validators())
+    }
+
+    fn apply(
+        &self,
+        header: &BlockHeader,
+        records: &[Record],
+        check: Option<&dyn SignatureCheck>,
+    ) -> Result<State, FollowError> {
+        self.check_place(header)?;
+        verify_body(header, records)?;
         let mut state = self.state.clone();
-        for (index, record) in block.records.iter().enumerate() {
-            if record.body.time > block.header.time {
+        for (index, record) in records.iter().enumerate() {
+            if record.body.time > header.time {
                 return Err(FollowError::RecordTime(index));
             }
             match check {
@@ -184,21 +256,14 @@ impl Follower {
             }
             .map_err(|why| FollowError::Record { index, why })?;
         }
-        // The first block is signed by the set that it makes, every other one by the set before it.
-        let set = self.state.validators().or(state.validators());
-        self.check_commit(block, set, check)?;
-        if state.hash() != block.header.state_hash {
-            return Err(FollowError::StateHash);
-        }
-        self.state = state;
-        self.rotations.extend(rotations_in(block));
-        self.tip = Tip::of(&block.header);
-        Ok(())
+        Ok(state)
     }
 
-    fn check_place(&self, block: &Block) -> Result<(), FollowError> {
-        let header = &block.header;
+    fn check_place(&self, header: &BlockHeader) -> Result<(), FollowError> {
         header.check_version()?;
+        if self.shared && !header.is_shared() {
+            return Err(FollowError::Alone);
+        }
         if header.suite() != self.state.suite() {
             return Err(FollowError::Suite(header.suite()));
         }
@@ -226,20 +291,31 @@ impl Follower {
         set: Option<&ValidatorSet>,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
+        block.certificate.check_kind(&block.header)?;
+        let set = self.check_set(&block.header, set)?;
+        match check {
+            Some(check) => {
+                let held = block.certificate.verify_with(&block.header, set, check);
+                held.map_err(FollowError::from)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `set` is the one that the block names, and who made it is of it.
+    fn check_set<'a>(
+        &self,
+        header: &BlockHeader,
+        set: Option<&'a ValidatorSet>,
+    ) -> Result<&'a ValidatorSet, FollowError> {
         let set = set.ok_or(BlockError::MalformedSet)?;
-        let proposer = &block.header.proposer;
+        let proposer = &header.proposer;
         if set.get(proposer).is_none() {
             return Err(FollowError::Proposer(proposer.clone()));
         }
-        match check {
-            Some(check) => block
-                .certificate
-                .verify_with(&block.header, set, check)
-                .map_err(FollowError::from),
-            None if set.hash(self.state.suite()) != block.header.validators_hash => {
-                Err(BlockError::ValidatorSet.into())
-            }
-            None => Ok(()),
+        match set.hash(self.state.suite()) == header.validators_hash {
+            true => Ok(set),
+            false => Err(BlockError::ValidatorSet.into()),
         }
     }
 }
