@@ -299,7 +299,9 @@ fn report_text(
     }
     if report.open > 0 {
         let open = report.open;
-        text += &format!("  {open} records of this hub are not in a block yet: other hubs have to agree\n");
+        text += &format!(
+            "  {open} records of this hub are not in a block yet: other hubs have to agree\n"
+        );
     }
     if report.lacking > 0 {
         let lacking = report.lacking;

@@ -53,6 +53,8 @@ pub fn verify_store_with(
         progress,
         report: Report::new(trust),
         follower: None,
+        begun: None,
+        joined: Vec::new(),
         broken: false,
         unreadable: false,
         previous: None,
@@ -89,6 +91,10 @@ struct Verification<'a> {
     report: Report,
     /// The chain as far as it follows; `None` before the first block.
     follower: Option<Follower>,
+    /// The key under which the chain was begun.
+    begun: Option<PublicKey>,
+    /// The keys with which hubs came into the set later, and the first block that each could sign.
+    joined: Vec<(PublicKey, u64)>,
     /// Whether a block did not follow: the state is not known beyond it.
     broken: bool,
     /// Whether a block could not be read: what it names is not known.

@@ -28,7 +28,14 @@ impl SharedLedger {
         signer: Arc<dyn Signer>,
         now: Nanos,
     ) -> Result<Self, LedgerError> {
-        Self::open_with(store, head, config, signer, now, Arc::new(KeyCache::default()))
+        Self::open_with(
+            store,
+            head,
+            config,
+            signer,
+            now,
+            Arc::new(KeyCache::default()),
+        )
     }
 
     /// The same, with the caller's way of checking signatures.

@@ -2,7 +2,6 @@
 
 use super::SharedLedger;
 use super::carried::Want;
-use super::check::uncertified;
 use super::elsewhere::Lacking;
 use super::own::{Replayed, replay};
 use crate::ledger::LedgerError;
@@ -51,7 +50,7 @@ impl SharedLedger {
         let follow = |why: FollowError| LedgerError::Follow { height, why };
         let judged = match self.remembered(&hash) {
             Some(state) => state,
-            None => self.judge(&uncertified(value.clone())).map_err(follow)?,
+            None => self.judge(&value).map_err(follow)?,
         };
         let block = value.certified(certificate);
         let set = self.chain.state().validators();
@@ -68,8 +67,14 @@ impl SharedLedger {
             self.check_genesis(&block)?;
         }
         let check = Some(&*self.check);
-        let judged = self.chain.judge(&block, &|_| check, check);
-        let judged = judged.map_err(|why| LedgerError::Follow { height, why })?;
+        let follow = |why: FollowError| LedgerError::Follow { height, why };
+        let judged = self
+            .chain
+            .state_after(&block.header, &block.records, check)
+            .map_err(follow)?;
+        let set = self.chain.state().validators().or(judged.validators());
+        let certified = self.chain.check_commit(&block, set, check);
+        certified.map_err(follow)?;
         self.settle(block, judged, now)
     }
 

@@ -40,9 +40,7 @@ use parking_lot::Mutex;
 use pool::Pool;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use weighbridge_verifier::{
-    Block, Hash, PublicKey, Record, SignatureCheck, ValidatorSet, decode,
-};
+use weighbridge_verifier::{Block, Hash, PublicKey, Record, SignatureCheck, ValidatorSet, decode};
 
 /// Which chain is shared, and within which bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use super::sealed::Named;
 use super::{Verification, hex};
-use crate::ledger::keys::height_of;
 use crate::ledger::key_wrap::sealing_key;
+use crate::ledger::keys::height_of;
 use crate::ledger::replay::Follower;
 use crate::ledger::report::Where;
 use crate::ledger::shared::Lacking;
