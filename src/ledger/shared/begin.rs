@@ -65,6 +65,7 @@ impl SharedLedger {
             leftover: (1, 0),
             drops: Vec::new(),
             left_out: Vec::new(),
+            loose: Vec::new(),
             pool: Pool::new(config.limits.pool),
             stuck: BTreeSet::new(),
             judged: Mutex::default(),
@@ -184,7 +185,7 @@ impl SharedLedger {
             self.open = VecDeque::new();
             return Ok(());
         }
-        let replayed = replay(self.chain.state(), open.iter(), &*self.signer, now)?;
+        let replayed = replay(self.chain.state(), open.iter(), &*self.signer, Vec::new(), now)?;
         if let Some(from) = replayed.changed {
             let anew = replayed.open.iter().skip(from);
             let puts: Vec<Put> = anew.map(|open| open.put()).collect();
@@ -196,6 +197,7 @@ impl SharedLedger {
         self.state = replayed.state;
         self.open = replayed.open.into();
         self.left_out = replayed.left_out;
+        self.loose = replayed.loose;
         self.clear();
         Ok(())
     }

@@ -167,13 +167,14 @@ impl SharedLedger {
         let open = self.open.iter().chain(pending.flat_map(|p| &p.open));
         let open = open.filter(|open| open.sequence() > recorded);
         match after.is_member(self.hub()) {
-            true => replay(after, open, &*self.signer, now),
+            true => replay(after, open, &*self.signer, self.loose.clone(), now),
             // It is lost to the chain.
             false => Ok(Replayed {
                 state: after.clone(),
                 open: Vec::new(),
                 changed: None,
                 left_out: Vec::new(),
+                loose: Vec::new(),
             }),
         }
     }
@@ -188,6 +189,7 @@ impl SharedLedger {
                 .extend(anew.flat_map(|open| open.entry.drop.clone()));
         }
         self.left_out.extend(replayed.left_out);
+        self.loose = replayed.loose;
         if let Some(pending) = &mut self.pending {
             // Durable now, with the block; who appended them hears of it when they ask.
             pending.durable = true;

@@ -8,7 +8,7 @@ use crate::ledger::key_wrap::wrap_prefix;
 use crate::ledger::keys::sealed_key;
 use crate::ledger::store::{Put, Space, StoreError};
 use borsh::{BorshDeserialize, BorshSerialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use weighbridge_verifier::{DecodeError, Hash, IdentityKind, PublicKey, decode, encode};
 
 /// Source times of a batch are looked for this far from when it was recorded, ns: a day.
@@ -76,8 +76,9 @@ impl SharedLedger {
     }
 
     /// Takes sealed bytes that were missing, where hash and length are those that a record names, and wraps of their
-    /// keys and entries of the history with them. A wrap goes into a slot where none lies, and nothing lies where one
-    /// was destroyed, either. Returns how many sealed bytes came; the rest is left.
+    /// keys and entries of the history with them. A wrap goes into a slot where none lies, and where one was destroyed
+    /// it stays so. Bytes are left when no wrap of their key is here or comes with them. Returns how many sealed values
+    /// were taken.
     pub fn bring(&mut self, puts: Vec<Put>) -> Result<usize, LedgerError> {
         let mut came: BTreeMap<Hash, Lacking> = BTreeMap::new();
         let mut taken = Vec::new();
@@ -102,9 +103,6 @@ impl SharedLedger {
                 came.insert(lacking.want.hash, lacking);
             }
         }
-        if came.is_empty() {
-            return Ok(0);
-        }
         for put in others {
             let belongs = match put.space {
                 Space::Keys => self.is_wrap_of(&put, &came)?,
@@ -121,11 +119,31 @@ impl SharedLedger {
                 taken.push(put);
             }
         }
+        // Bytes that nobody here could ever open are still missing.
+        let mut left = BTreeSet::new();
+        for lacking in came.values() {
+            let prefix = wrap_prefix(&lacking.want.object, lacking.want.key_epoch);
+            let comes = |put: &Put| put.space == Space::Keys && put.key.starts_with(&prefix);
+            if !taken.iter().any(comes) && !self.has_wrap(&prefix)? {
+                left.insert(lacking.want.hash);
+            }
+        }
+        came.retain(|hash, _| !left.contains(hash));
+        taken.retain(|put| !left.iter().any(|hash| names(put, hash)));
+        if came.is_empty() {
+            return Ok(0);
+        }
         self.store.commit(&taken)?;
         let done: Vec<Vec<u8>> = came.keys().map(sealed_key).collect();
         // What stays although it is empty says nothing.
         let _ = self.store.remove(Space::Missing, &done);
         Ok(came.len())
+    }
+
+    /// Whether there is a wrap under this prefix, or was.
+    fn has_wrap(&self, prefix: &[u8]) -> Result<bool, StoreError> {
+        let first = self.store.scan(Space::Keys, prefix).next().transpose()?;
+        Ok(first.is_some_and(|(key, _)| key.starts_with(prefix)))
     }
 
     /// Whether `put` is a wrap, by a hub, of a key that one of these is sealed under, for a slot that is free.
@@ -178,5 +196,14 @@ impl SharedLedger {
         let own = spans.iter().filter(|span| span.sealed.hash == want.hash);
         puts.extend(own.map(|span| span.put(&want.object)));
         Ok(puts)
+    }
+}
+
+/// Whether `put` is about the sealed bytes of this hash.
+fn names(put: &Put, hash: &Hash) -> bool {
+    match put.space {
+        Space::Sealed | Space::Missing => put.key == sealed_key(hash),
+        Space::History => read_entry(put).is_some_and(|(_, span)| span.sealed.hash == *hash),
+        _ => false,
     }
 }

@@ -119,6 +119,8 @@ pub struct SharedLedger {
     /// What belonged to records that were left out, and is not removed yet.
     drops: Vec<Place>,
     left_out: Vec<LeftOut>,
+    /// Wraps of keys whose first record was left out: they go with the next one.
+    loose: Vec<Place>,
     pool: Pool,
     /// Hubs whose next record does not go into the next block.
     stuck: BTreeSet<String>,

@@ -79,22 +79,25 @@ impl Verification<'_> {
         let recorded = chain.state().hubs().get(&body.hub);
         let recorded = recorded.map_or(0, |tip| tip.sequence);
         self.open.dropped.extend(entry.drop.iter().cloned());
-        if sequence <= recorded || !chain.state().is_member(&body.hub) {
-            // A block has it by now, or it is lost to the chain.
-            if sequence <= recorded && chain.shared_from().is_none() {
-                return Err("a block has it, and nobody shares this chain".to_owned());
-            }
+        let member = chain.state().is_member(&body.hub);
+        if sequence <= recorded && chain.shared_from().is_none() {
+            return Err("a block has it, and nobody shares this chain".to_owned());
+        }
+        if sequence <= recorded || !member {
+            // A block has it by now, or its hub was dismissed before one could.
             let state = chain.state();
             let current = state.identities().get(&body.hub).and_then(|i| i.key);
             let mut keys = current.iter().chain(state.former_keys(&body.hub));
             let held = keys.any(|key| record.verify_with(key, self.check).is_ok());
-            return match held {
-                true => Ok(()),
-                false => Err("it is not signed by its hub".to_owned()),
-            };
+            if !held {
+                return Err("it is not signed by its hub".to_owned());
+            }
+        }
+        if sequence <= recorded {
+            return Ok(());
         }
         self.report.open += 1;
-        if let Some(state) = after {
+        if let Some(state) = after.as_mut().filter(|_| member) {
             let applied = state.apply_with(record, self.check);
             applied.map_err(|why| why.to_string())?;
         }

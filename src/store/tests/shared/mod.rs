@@ -1,0 +1,10 @@
+//! A chain that several hubs share, over simulated disks, links and consensus.
+
+mod draws;
+mod hub;
+mod liars;
+mod simulation;
+mod world;
+
+use super::{CHAIN, FaultyDisk, SUITE};
+use crate::ledger::shared::SharedConfig;
