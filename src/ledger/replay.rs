@@ -319,3 +319,7 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;
