@@ -93,7 +93,11 @@ impl SharedLedger {
                 self.pending = Some(pending);
                 return Err(error.into());
             }
+            for open in &pending.open {
+                self.touched.add(&open.record().body);
+            }
             self.open.extend(pending.open.iter().cloned());
+            self.stuck.remove(self.signer.id());
             self.state = pending.state;
             self.loose = pending.loose;
         }

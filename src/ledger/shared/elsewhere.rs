@@ -9,7 +9,7 @@ use crate::ledger::keys::sealed_key;
 use crate::ledger::store::{Put, Space, StoreError};
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::collections::{BTreeMap, BTreeSet};
-use weighbridge_verifier::{DecodeError, Hash, IdentityKind, PublicKey, decode, encode};
+use weighbridge_verifier::{DecodeError, Hash, IdentityKind, PublicKey, Record, decode, encode};
 
 /// Source times of a batch are looked for this far from when it was recorded, ns: a day.
 const AROUND: i64 = 86_400_000_000_000;
@@ -26,8 +26,11 @@ pub(in crate::ledger) struct Lacking {
 }
 
 impl Lacking {
-    pub(super) fn new(want: Want, length: u64) -> Self {
-        Self { want, length }
+    /// The sealed bytes that `record` names, if it names any.
+    pub(in crate::ledger) fn of(record: &Record) -> Option<Self> {
+        let want = Want::of(record)?;
+        let length = record.body.sealed()?.length;
+        Some(Self { want, length })
     }
 
     pub(in crate::ledger) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -38,16 +41,12 @@ impl Lacking {
         self.want.hash
     }
 
-    pub(in crate::ledger) fn length(&self) -> u64 {
-        self.length
-    }
-
     /// Whose key they are sealed under, and which.
     pub(in crate::ledger) fn sealing_key(&self) -> (String, u64) {
         (self.want.object.clone(), self.want.key_epoch)
     }
 
-    pub(super) fn put(&self) -> Put {
+    pub(in crate::ledger) fn put(&self) -> Put {
         Put {
             space: Space::Missing,
             key: sealed_key(&self.want.hash),

@@ -204,7 +204,9 @@ pub(super) fn replay<'a>(
         let mut entry = before.entry.clone();
         entry.record = record;
         let Err(why) = state.apply_signed(&entry.record.body, hash) else {
-            entry.puts.extend(needed_by(&entry.record, &mut replayed.loose));
+            entry
+                .puts
+                .extend(needed_by(&entry.record, &mut replayed.loose));
             replayed.open.push(Arc::new(Open { entry, hash }));
             continue;
         };
@@ -216,8 +218,10 @@ pub(super) fn replay<'a>(
             why: why.to_string(),
         })?;
         entry.record = record;
-        let (wraps, gone): (Vec<Place>, Vec<Place>) =
-            entry.puts.drain(..).partition(|(space, _)| *space == Space::Keys);
+        let (wraps, gone): (Vec<Place>, Vec<Place>) = entry
+            .puts
+            .drain(..)
+            .partition(|(space, _)| *space == Space::Keys);
         replayed.loose.extend(wraps);
         entry.drop.extend(gone);
         replayed.left_out.push(LeftOut {

@@ -1,5 +1,6 @@
 //! A chain that several hubs share, over simulated disks, links and consensus.
 
+mod damage;
 mod draws;
 mod hub;
 mod liars;
