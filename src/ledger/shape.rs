@@ -291,3 +291,7 @@ fn check_batch_names(batch: &weighbridge_verifier::BatchContent) -> Result<(), &
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "shape_tests.rs"]
+mod tests;
