@@ -5,12 +5,11 @@ use crate::crypto::Signer;
 use crate::ledger::assemble::{AssembleError, assemble};
 use crate::ledger::draft::Draft;
 use crate::ledger::testing::{TestSigner, refuse_draft};
-use crate::ledger::testing_hubs::Hubs;
-use weighbridge_verifier::block::{SHARED_BLOCK_VERSION, commit_message};
-use weighbridge_verifier::vote::Vote;
+use crate::ledger::testing_hubs::{self, Hubs};
+use weighbridge_verifier::block::commit_message;
 use weighbridge_verifier::{
-    BlockValue, Certificate, CommitCertificate, CommitSignature, Faults, IdentityContent,
-    IdentityKind, KeyCache, QuorumCertificate, Response,
+    Certificate, CommitCertificate, CommitSignature, Faults, IdentityContent, IdentityKind,
+    KeyCache, QuorumCertificate, Response,
 };
 
 const SUITE: Suite = Suite::Nist;
@@ -35,17 +34,8 @@ fn alone(follower: &Follower, draft: Draft) -> Block {
     made.unwrap().0
 }
 
-/// The same block, as one that the hubs of its set decided.
 fn decided(block: Block, round: u32) -> Block {
-    let mut header = block.header;
-    header.version = header.suite().marked(SHARED_BLOCK_VERSION);
-    let vote = Vote::precommit(header.height, round, header.hash());
-    let signature = signer().sign(&vote.message(SUITE, &header.chain));
-    let set = ValidatorSet::solo("hub-1", signer().public_key());
-    let signed = [(signer().public_key(), signature)];
-    let records = block.records;
-    let certificate = QuorumCertificate::of(round, signed, &set).unwrap();
-    BlockValue { header, records }.certified(certificate)
+    testing_hubs::decided(block, round, &signer())
 }
 
 fn refused(sequence: u64) -> Draft {

@@ -223,6 +223,19 @@ impl Hubs {
     }
 }
 
+/// The same block, as one that the one hub of its set decided.
+pub(crate) fn decided(block: Block, round: u32, signer: &TestSigner) -> Block {
+    let mut header = block.header;
+    header.version = header.suite().marked(SHARED_BLOCK_VERSION);
+    let vote = Vote::precommit(header.height, round, header.hash());
+    let signature = signer.sign(&vote.message(header.suite(), &header.chain));
+    let set = ValidatorSet::solo(signer.id(), signer.public_key());
+    let signed = [(signer.public_key(), signature)];
+    let certificate = QuorumCertificate::of(round, signed, &set).unwrap();
+    let records = block.records;
+    BlockValue { header, records }.certified(certificate)
+}
+
 fn id(name: &str) -> String {
     format!("hub-{}", name.to_lowercase())
 }
