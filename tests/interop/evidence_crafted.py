@@ -168,6 +168,12 @@ def derived(verify, evidence):
                                    "proof": sign(verify, LATER, b"weighbridge/derived/v1\0", *said), "consent": None}}
 
 
+def turns(content, hubs, threshold, votes):
+    """Whichever key a rotation replaces, its hub has the new one."""
+    rotation = content["content"].get("rotation")
+    return (hubs | {content["hub"]: rotation["identity"]["key"]} if rotation else hubs), threshold, votes
+
+
 def shown(evidence, record):
     return evidence["blocks"][0]["records"][record]
 
@@ -267,7 +273,8 @@ SIGNED = {
         "a rotation to no key": (False, False, lambda v, e: put(rotation(e)["identity"], key=None)),
         "a rotation that nobody proves": (False, False, lambda v, e: proven(v, e, ATTESTER)),
         "a rotation from a key of SM2": (False, False, lambda v, e: proven(v, e, LATER, replaces=SM2_KEY)),
-        "a rotation from another key": (False, False, lambda v, e: proven(v, e, LATER, replaces=public(ATTESTER))),
+        "a rotation from another key": (True, False, lambda v, e: proven(v, e, LATER, replaces=public(ATTESTER))),
+        "a rotation from another key that counts": (False, False, lambda v, e: proven(v, e, LATER, replaces=public(ATTESTER)), turns),
         "a rotation with consent": (True, False, lambda v, e: consented(v, e, private(HUBS["hub-a"]))),
         "a rotation with another's consent": (False, False, lambda v, e: consented(v, e, ATTESTER)),
     },
@@ -278,11 +285,11 @@ def signed_cases(verify, name, data):
     """Name, whether it is to be taken, and the file."""
     maker = forms_of_everything(verify)
     hubs = {"made": HUBS, "turned": {"hub-a": HUBS["hub-a"]}}[name]
-    for case, (taken, inner, change) in SIGNED[name].items():
+    for case, (taken, inner, change, *rule) in SIGNED[name].items():
         evidence = json.loads(data)
         change(maker, evidence)
         keys = {hub: private(number) for hub, number in hubs.items()}
-        evidence_made.sign_all(maker, evidence, keys, ATTESTER, inner)
+        evidence_made.sign_all(maker, evidence, keys, ATTESTER, inner, *rule)
         yield case, taken, written(evidence)
     yield from set_cases(maker, name, data)
 

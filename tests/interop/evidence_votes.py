@@ -34,6 +34,35 @@ def added(evidence, block, like, **changes):
     evidence["blocks"][block]["header"]["record_count"] = len(records)
 
 
+def on_hub_b(evidence, block, at, hub, key):
+    """The vote at this place is one of `hub` for dismissing the second hub, which has that key."""
+    put(body(evidence, block, at), hub=hub)
+    put(vote(evidence, block, at), hub="hub-b", key=public(key), change="dismiss", faults="byzantine")
+
+
+def turns_and_goes(evidence, key):
+    """Two of three have voted on the second hub when it takes another key; it votes on itself, naming `key`."""
+    like = evidence["blocks"][LEAVES]["records"][0]
+    for hub in ("hub-a", "hub-ü"):
+        added(evidence, LIE, like)
+        on_hub_b(evidence, LIE, -1, hub, KEYS["hub-b"])
+    for _ in range(2):
+        dropped(evidence, LEAVES)
+    on_hub_b(evidence, LEAVES, 0, "hub-b", key)
+
+
+def crowded(evidence, number):
+    """Before the first hub votes on the third one, it has voted on so many others."""
+    records = evidence["blocks"][SECOND]["records"]
+    for at in range(number):
+        one = copy.deepcopy(records[-1])
+        one["record"]["body"]["content"]["hub_vote"]["hub"] = f"hub-{at}"
+        records.insert(-1, one)
+    for at, one in enumerate(records):
+        one["position"] = at
+    evidence["blocks"][SECOND]["header"]["record_count"] = len(records)
+
+
 def dropped(evidence, block):
     """The last record of a block is not in it."""
     evidence["blocks"][block]["records"].pop()
@@ -103,6 +132,10 @@ CHANGED = {
     "a hub with another's key is let in": (False, lambda v, e: [put(vote(e, FOURTH, at), key=public(KEYS["hub-ü"])) for at in (0, 1)]),
     "a hub with another key leaves": (True, lambda v, e: [put(vote(e, LEAVES, at), key=public(LATER)) for at in (0, 1, 2)]),
     "a hub leaves two to a majority": (True, lambda v, e: [put(vote(e, LEAVES, at), faults="crash") for at in (0, 1, 2)]),
+    "who is voted out takes another key": (True, lambda v, e: turns_and_goes(e, LATER)),
+    "who is voted out took another key": (True, lambda v, e: turns_and_goes(e, KEYS["hub-b"])),
+    "a hub votes on many": (True, lambda v, e: crowded(e, 63)),
+    "a hub votes on too many": (False, lambda v, e: crowded(e, 64)),
     "nobody leaves": (True, lambda v, e: dropped(e, LEAVES)),
     "a record of who left": (False, lambda v, e: put(body(e, LAST), hub="hub-ü")),
     "a record of who left, in the same block": (False, lambda v, e: added(e, LEAVES, e["blocks"][TURN]["records"][1], hub="hub-ü")),

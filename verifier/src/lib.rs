@@ -30,6 +30,7 @@ pub mod signature;
 pub mod succession;
 pub mod suite;
 pub mod tree;
+mod validators;
 pub mod vote;
 
 #[cfg(test)]
