@@ -3,6 +3,7 @@
 pub mod act;
 pub mod assemble;
 pub mod batch_format;
+pub mod carried;
 pub mod checkpoint;
 pub mod draft;
 pub mod erasure;

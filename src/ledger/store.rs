@@ -3,10 +3,13 @@
 //! `crate::store` implements it: once over fjall, once as a fake that loses power, tears writes and
 //! runs full.
 
+use borsh::{BorshDeserialize, BorshSerialize};
 use std::fmt;
 
 /// Keyspaces of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
+)]
 pub enum Space {
     /// Height (u64, big-endian) → canonical block.
     Blocks,
@@ -55,7 +58,7 @@ impl fmt::Display for Space {
 }
 
 /// One value to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Put {
     /// Into which keyspace.
     pub space: Space,
