@@ -1,7 +1,7 @@
 //! What the links between hubs need of the rest of the hub.
 
 use crate::crypto::SealingWord;
-use crate::ledger::carried::{Carried, Want};
+use crate::ledger::shared::{Carried, Want};
 use crate::ledger::store::Put;
 use tokio::sync::watch;
 use weighbridge_verifier::Hash;
