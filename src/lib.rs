@@ -8,6 +8,7 @@ pub mod actors;
 pub mod alarms;
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod crypto;
 pub mod edge;

@@ -5,8 +5,9 @@ use crate::access::{
     AccessState, Caller, Change, Declared, Entry, Gate, Role, Side, Subject, escrow_name, reconcile,
 };
 use crate::actors::access::{AccessDesk, By, entry_act, entry_words, recorded_entry};
+use crate::actors::ledger::Book;
 use crate::crypto::SealingPublicKey;
-use crate::ledger::Ledger;
+use crate::ledger::State;
 use crate::ledger::act::ActSealer;
 use crate::ledger::opening::Opener;
 use crate::ledger::words::ACCESS_OBJECT;
@@ -24,9 +25,9 @@ const MACHINES: [IdentityKind; 3] = [IdentityKind::Hub, IdentityKind::Edge, Iden
 
 /// What the ledger says of access. Nothing of it may be missing: who is on a blacklist that cannot be
 /// read would come in.
-pub(super) fn recorded_access(ledger: &Ledger, opener: &Opener) -> Result<AccessState, HubError> {
+pub(super) fn recorded_access(recorded: &State, opener: &Opener) -> Result<AccessState, HubError> {
     let mut state = AccessState::default();
-    for (object, word) in ledger.state().access() {
+    for (object, word) in recorded.access() {
         let wrong = |reason: String| HubError::Access {
             entry: object.clone(),
             reason,
@@ -89,7 +90,7 @@ pub(super) fn with(state: &AccessState, changes: &[Change]) -> Result<AccessStat
 
 /// Brings machines that the configuration names, and the changes of escrow, into force, durably.
 pub(super) fn declare(
-    ledger: &mut Ledger,
+    book: &mut Book,
     sealer: &ActSealer,
     state: &mut AccessState,
     (hub, declared, escrow): (&str, &Declared, Vec<Change>),
@@ -110,7 +111,7 @@ pub(super) fn declare(
     while !recorded.is_empty() {
         let chunk: Vec<_> = recorded.drain(..recorded.len().min(CHUNK)).collect();
         let (drafts, puts): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
-        ledger.append(&drafts, puts.into_iter().flatten().collect(), now())?;
+        book.append(drafts, None, puts.into_iter().flatten().collect(), now())?;
         sealer.durable();
     }
     Ok(())

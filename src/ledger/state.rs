@@ -4,11 +4,14 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
+mod attested;
 mod check;
 mod derived;
 mod enter;
 mod image;
 mod rotation;
+
+pub use attested::AttestedBy;
 
 use super::facts::{Derivation, DeviceTip, Document, HubTip, Identity, Totals, Word};
 use super::section::Section;
