@@ -69,7 +69,8 @@ impl FakeLedger {
             records,
             certificate: CommitCertificate {
                 signatures: vec![signature],
-            },
+            }
+            .into(),
         });
     }
 

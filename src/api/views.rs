@@ -254,7 +254,7 @@ pub(crate) struct BlockView {
 impl From<&Block> for BlockView {
     fn from(block: &Block) -> Self {
         let header = &block.header;
-        let signatures = &block.certificate.signatures;
+        let signatures = block.certificate.signatures();
         Self {
             height: header.height,
             hash: header.hash(),

@@ -121,7 +121,7 @@ pub fn assemble(
     let block = Block {
         header,
         records,
-        certificate,
+        certificate: certificate.into(),
     };
     Ok((block, after))
 }

@@ -3,7 +3,7 @@
 use crate::model::Nanos;
 use weighbridge_verifier::{
     Action, BatchContent, CentresContent, Content, DerivedContent, DocumentContent, Hash,
-    IdentityContent, IdentityKind, Record, Response, RotationContent,
+    IdentityContent, IdentityKind, PublicKey, Record, Response, RotationContent,
 };
 
 /// A record to be: everything but its place in the chain and its signature.
@@ -61,6 +61,16 @@ impl Draft {
             content: Content::Document(document),
             response: Response::Accepted,
         }
+    }
+
+    /// The first record of a chain: the hub that begins it enrols itself.
+    pub(super) fn first(time: Nanos, hub: &str, key: PublicKey) -> Self {
+        let identity = IdentityContent {
+            id: hub.to_owned(),
+            kind: IdentityKind::Hub,
+            key: Some(key),
+        };
+        Self::enrol(time, &format!("hub:{hub}"), identity)
     }
 
     /// An identity that enters the ledger.

@@ -7,7 +7,7 @@ use weighbridge_verifier::evidence::{
     self, Evidence, EvidenceError, Opened, ProvenBlock, ProvenRecord, ProvenSample,
 };
 use weighbridge_verifier::{
-    Block, BlockHeader, CommitCertificate, Hash, Record, Salt, ValidatorSet, merkle,
+    Block, BlockHeader, Certificate, Hash, Record, Salt, ValidatorSet, merkle,
 };
 
 /// Why a sample cannot be proven.
@@ -99,7 +99,7 @@ pub struct Exhibits {
 /// A block of which something is shown.
 struct Exhibit {
     header: BlockHeader,
-    certificate: CommitCertificate,
+    certificate: Certificate,
     leaves: Vec<Hash>,
     records: BTreeMap<usize, ProvenRecord>,
 }

@@ -10,6 +10,9 @@ use weighbridge_verifier::{
 /// Longest name in a record (subject, object, ids, kinds, chart, rule), in bytes.
 pub const MAX_NAME: usize = 256;
 
+/// Longest evidence of two messages that exclude each other, in bytes; it has some 260.
+pub const MAX_EQUIVOCATION: usize = 512;
+
 /// Why a record may not come next in a chain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
@@ -217,7 +220,10 @@ pub(super) fn check_shape(suite: Suite, body: &RecordBody) -> Result<(), ApplyEr
             }
             Ok(())
         }
-        (Action::Membership, _) => wrong("votes need more than one hub"),
+        (
+            Action::Membership | Action::Grant,
+            Content::HubVote(_) | Content::Lease(_) | Content::Equivocation(_),
+        ) => check_of_several(body).or_else(wrong),
         _ => wrong("the content is of another kind than the action needs"),
     }
 }
@@ -229,6 +235,43 @@ pub(super) fn tells(action: Action, object: &str) -> bool {
         Action::Configure | Action::Enrol | Action::Revoke => object.starts_with(ACCESS_OBJECT),
         Action::Store | Action::Membership => false,
         _ => true,
+    }
+}
+
+/// What hubs record about themselves: the object says of what, and names are bounded.
+fn check_of_several(body: &RecordBody) -> Result<(), &'static str> {
+    let is_name = |name: &str| (1..=MAX_NAME).contains(&name.len());
+    let (action, named) = match &body.content {
+        Content::HubVote(vote) => {
+            let object = format!("hub:{}", vote.hub);
+            (
+                Action::Membership,
+                is_name(&vote.hub) && body.object == object,
+            )
+        }
+        Content::Equivocation(proof) => {
+            if proof.evidence.len() > MAX_EQUIVOCATION {
+                return Err("the evidence is longer than any that proves something");
+            }
+            let hub = body.object.strip_prefix("hub:");
+            (Action::Membership, hub.is_some_and(is_name))
+        }
+        Content::Lease(lease) => {
+            let object = format!("device:{}", lease.device);
+            if lease.epoch == 0 {
+                return Err("epochs of leases are counted from 1");
+            }
+            let named = is_name(&lease.device) && is_name(&lease.hub) && body.object == object;
+            (Action::Grant, named)
+        }
+        _ => return Err("the content is of another kind than the action needs"),
+    };
+    if body.action != action {
+        return Err("votes and proofs of lies are about membership, a lease grants");
+    }
+    match named {
+        true => Ok(()),
+        false => Err("the object is not what the content is about"),
     }
 }
 

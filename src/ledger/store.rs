@@ -3,7 +3,8 @@
 //! `crate::store` implements it: once over fjall, once as a fake that loses power, tears writes and
 //! runs full.
 
-use std::fmt;
+use borsh::{BorshDeserialize, BorshSerialize};
+use std::{fmt, io};
 
 /// Keyspaces of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,18 +23,45 @@ pub enum Space {
     Erasures,
     /// What was retired: notices, what of them is still to be done, the state that the newest starts from.
     Retention,
+    /// Number (u64, big-endian) → a record of this hub's own that is durable here and not yet in a block of a
+    /// chain that several hubs share. One that a block has by now says nothing any more.
+    Own,
+    /// Hash of a ciphertext (32 bytes) → what a record of a chain that several hubs share names, and what is not
+    /// here yet. An empty value says that it has come.
+    Missing,
 }
 
 impl Space {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Blocks,
         Self::Sealed,
         Self::Keys,
         Self::History,
         Self::Erasures,
         Self::Retention,
+        Self::Own,
+        Self::Missing,
     ];
+
+    /// Its number in what is written down or sent; these stay.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Blocks => 0,
+            Self::Sealed => 1,
+            Self::Keys => 2,
+            Self::History => 3,
+            Self::Erasures => 4,
+            Self::Retention => 5,
+            Self::Own => 6,
+            Self::Missing => 7,
+        }
+    }
+
+    /// The space of this number.
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|space| space.code() == code)
+    }
 
     /// Its name on disk.
     pub fn name(self) -> &'static str {
@@ -44,6 +72,8 @@ impl Space {
             Self::History => "history",
             Self::Erasures => "erasures",
             Self::Retention => "retention",
+            Self::Own => "own",
+            Self::Missing => "missing",
         }
     }
 }
@@ -54,8 +84,22 @@ impl fmt::Display for Space {
     }
 }
 
+impl BorshSerialize for Space {
+    fn serialize<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        self.code().serialize(writer)
+    }
+}
+
+impl BorshDeserialize for Space {
+    fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
+        let code = u8::deserialize_reader(reader)?;
+        let unknown = || io::Error::new(io::ErrorKind::InvalidData, "there is no such keyspace");
+        Self::of_code(code).ok_or_else(unknown)
+    }
+}
+
 /// One value to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Put {
     /// Into which keyspace.
     pub space: Space,

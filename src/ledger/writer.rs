@@ -5,139 +5,24 @@
 
 use super::assemble::{AssembleError, Tip, assemble};
 use super::draft::Draft;
-use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
+use super::error::LedgerError;
+use super::head::{Head, HeadSlot};
 use super::keys::height_key;
-use super::replay::{FollowError, Follower, rotations_in};
-use super::retention::RetentionError;
-use super::retention::keys::rotations;
-use super::retention::notice::{Notice, of_record};
-use super::retention::retired::Retired;
+use super::opened::{check_signer, open_chain, signs};
+use super::puts::check_sealed;
+use super::replay::rotations_in;
 use super::state::State;
-use super::store::{Put, Space, Store, StoreError};
+use super::store::{Put, Space, Store};
 use crate::crypto::Signer;
 use crate::model::Nanos;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use weighbridge_verifier::{
-    Block, Content, DecodeError, Hash, IdentityContent, IdentityKind, KeyCache, PublicKey, Record,
-    SignatureError, Suite, decode, encode,
-};
+use weighbridge_verifier::{Block, Content, Record, encode};
 
 /// Which chain a ledger keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainConfig {
     /// Its id, 1 to 64 bytes.
     pub id: String,
-}
-
-/// Why a ledger cannot be opened or appended to.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The store failed. Nothing was acknowledged; the same drafts can be appended again.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The drafts do not make a block. Nothing has changed.
-    #[error(transparent)]
-    Assemble(#[from] AssembleError),
-    /// An earlier block may or may not be in the store: it must be written again first.
-    #[error("block {0} is not yet known to be durable: retry it before other drafts are appended")]
-    Pending(u64),
-    /// There is no block to be written again.
-    #[error("there is no block that waits to be written again")]
-    NothingPending,
-    /// A draft names sealed bytes that did not come with it.
-    #[error("the sealed bytes {hash} of draft {index} did not come with it")]
-    SealedMissing {
-        /// Which draft, from 0.
-        index: usize,
-        /// What their hash should be.
-        hash: Hash,
-    },
-    /// An id is empty or too long.
-    #[error("the id `{0}` must have 1 to 64 bytes")]
-    Id(String),
-    /// A stored block cannot be read.
-    #[error("the ledger is damaged: block {height}: {why}")]
-    Decode {
-        /// Its height.
-        height: u64,
-        /// Why.
-        why: DecodeError,
-    },
-    /// A stored block does not follow from the one before.
-    #[error("the ledger is damaged: block {height}: {why}")]
-    Follow {
-        /// Its height.
-        height: u64,
-        /// Why.
-        why: FollowError,
-    },
-    /// What was retired is not known, or the state that it left cannot be used.
-    #[error("the ledger is damaged: {0}")]
-    Retention(#[from] RetentionError),
-    /// The keyspace of blocks holds a key that is no height.
-    #[error("the ledger is damaged: the store holds a block under a key that is no height")]
-    Key,
-    /// The head cannot be read.
-    #[error("the signed head is damaged: {0}")]
-    Head(String),
-    /// The head's signature is not this hub's.
-    #[error("the signed head is not signed by this hub's key: {0}")]
-    HeadSignature(#[from] SignatureError),
-    /// The chain is of another suite than the keys.
-    #[error(
-        "the ledger is of suite `{chain}` and the keys are of suite `{keys}`: the first block fixes the \
-         suite; another one needs another data directory"
-    )]
-    Suite {
-        /// The chain's.
-        chain: Suite,
-        /// The keys'.
-        keys: Suite,
-    },
-    /// The store ends before the head.
-    #[error(
-        "the store is damaged: it ends at block {store}, but block {head} was acknowledged; restore \
-         the data directory from a backup, with a new signing key"
-    )]
-    Behind {
-        /// Newest height in the store.
-        store: u64,
-        /// Height of the head.
-        head: u64,
-    },
-    /// Store and head disagree about a block.
-    #[error("the ledger is damaged: block {0} in the store is not the one that was acknowledged")]
-    Differs(u64),
-    /// There are blocks but no head.
-    #[error(
-        "the signed head is missing although the store holds {0} blocks: whether its end was lost \
-         cannot be told"
-    )]
-    HeadMissing(u64),
-    /// The hub has another key by now.
-    #[error(
-        "the ledger has given `{hub}` another key than {given}: since then it signs by {current}; put the \
-         file of that key where `signing_key` says (the one from before is of no use any more); where a file \
-         of the same name with `.next` lies beside it, start the hub, which puts it there"
-    )]
-    FormerKey {
-        /// The hub.
-        hub: String,
-        /// The key that it had.
-        given: PublicKey,
-        /// The key that it has.
-        current: PublicKey,
-    },
-    /// A key is on record that is not here.
-    #[error("the ledger gives `{0}` a key that it does not have")]
-    KeyLost(String),
-    /// The ledger was written under another key.
-    #[error("the ledger was begun by `{hub}` under another key than the one given")]
-    Signer {
-        /// The hub of the ledger.
-        hub: String,
-    },
 }
 
 /// The ledger of a hub that signs its blocks itself.
@@ -176,21 +61,8 @@ impl Ledger {
         signer: Arc<dyn Signer>,
         now: Nanos,
     ) -> Result<Self, LedgerError> {
-        for id in [&*chain.id, signer.id()] {
-            if id.is_empty() || id.len() > MAX_ID {
-                return Err(LedgerError::Id(id.to_owned()));
-            }
-        }
-        let reading = head.read()?;
-        let (newest, by_own) = match read_head(&reading, &chain, &*signer) {
-            Err(LedgerError::HeadSignature(why)) => {
-                return Err(replaced(&*store, &chain, &*signer).unwrap_or(why.into()));
-            }
-            read => read?,
-        };
-        let vouching = newest.as_ref().map(|head| (head, by_own));
-        let followed = follow_store(&*store, &chain, signer.suite(), vouching)?;
-        let (state, tip, rotations) = followed.into_parts();
+        let opened = open_chain(&*store, &mut *head, &chain, &*signer)?;
+        let (state, tip, rotations) = opened.chain.into_parts();
         let mut ledger = Self {
             store,
             head,
@@ -200,15 +72,12 @@ impl Ledger {
             rotations,
             pending: None,
         };
-        ledger.check_head(newest.as_ref())?;
         if ledger.tip.height == 0 {
             ledger.begin(now)?;
             return Ok(ledger);
         }
-        ledger.check_signer()?;
-        // A crash between block and head, or in the middle of writing the head.
-        let behind = newest.is_none_or(|h| h.height < ledger.tip.height);
-        if behind || !reading.damaged.is_empty() {
+        check_signer(&ledger.state, &*ledger.signer)?;
+        if opened.repair {
             let tip = ledger.tip;
             ledger.write_head(&tip)?;
         }
@@ -343,170 +212,8 @@ impl Ledger {
 
     /// The first block: the hub enrols itself.
     fn begin(&mut self, now: Nanos) -> Result<(), LedgerError> {
-        let identity = IdentityContent {
-            id: self.signer.id().to_owned(),
-            kind: IdentityKind::Hub,
-            key: Some(self.signer.public_key()),
-        };
-        let subject = format!("hub:{}", self.signer.id());
-        self.append(&[Draft::enrol(now, &subject, identity)], Vec::new(), now)?;
+        let first = Draft::first(now, self.signer.id(), self.signer.public_key());
+        self.append(&[first], Vec::new(), now)?;
         Ok(())
     }
-
-    fn check_head(&self, head: Option<&Head>) -> Result<(), LedgerError> {
-        match head {
-            // The very first block may be there without its head: a crash between the two.
-            None if self.tip.height > 1 => Err(LedgerError::HeadMissing(self.tip.height)),
-            Some(head) if head.height > self.tip.height => Err(LedgerError::Behind {
-                store: self.tip.height,
-                head: head.height,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_signer(&self) -> Result<(), LedgerError> {
-        let id = self.signer.id();
-        let known = self.state.validators().and_then(|v| v.get(id));
-        if signs(&self.state, &*self.signer) {
-            return Ok(());
-        }
-        let given = self.signer.public_key();
-        if let Some(known) = known.filter(|_| self.state.former_keys(id).contains(&given)) {
-            return Err(LedgerError::FormerKey {
-                hub: id.to_owned(),
-                given,
-                current: known.key,
-            });
-        }
-        let hub = self.state.validators().and_then(|v| v.validators.first());
-        Err(LedgerError::Signer {
-            hub: hub.map_or_else(String::new, |v| v.id.clone()),
-        })
-    }
-}
-
-/// Every draft's sealed bytes must come with it: a block must not name what the store does not hold.
-fn check_sealed(drafts: &[Draft], puts: &[Put]) -> Result<(), LedgerError> {
-    let of = |p: &Put| (p.space == Space::Sealed).then(|| (p.key.clone(), p.value.len() as u64));
-    let there: BTreeMap<Vec<u8>, u64> = puts.iter().filter_map(of).collect();
-    for (index, draft) in drafts.iter().enumerate() {
-        let Some(sealed) = draft.content.sealed() else {
-            continue;
-        };
-        if there.get(sealed.hash.0.as_slice()) != Some(&sealed.length) {
-            let hash = sealed.hash;
-            return Err(LedgerError::SealedMissing { index, hash });
-        }
-    }
-    Ok(())
-}
-
-/// The newest head, and whether it is signed by the hub's own key, not by the one that is to follow: that one
-/// vouches for nothing before the chain has said so itself.
-fn read_head(
-    reading: &HeadReading,
-    chain: &ChainConfig,
-    signer: &dyn Signer,
-) -> Result<(Option<Head>, bool), LedgerError> {
-    let Some(bytes) = reading.heads.first() else {
-        // A first head that was torn leaves one damaged slot; then only the first block can be there.
-        return Ok((None, true));
-    };
-    let head = Head::from_bytes(bytes).map_err(|e| LedgerError::Head(e.to_string()))?;
-    if head.chain != chain.id {
-        let why = format!("it is of the chain `{}`, not `{}`", head.chain, chain.id);
-        return Err(LedgerError::Head(why));
-    }
-    let (chain, keys) = (head.suite(), signer.suite());
-    if chain != keys {
-        return Err(LedgerError::Suite { chain, keys });
-    }
-    let check = KeyCache::default();
-    if let Err(why) = head.verify(&signer.public_key(), &check) {
-        // Or by the key that was to follow, when the hub ended before its file had taken its place.
-        let next = signer.successor().ok_or(why)?;
-        head.verify(&next, &check).map_err(|_| why)?;
-        return Ok((Some(head), false));
-    }
-    Ok((Some(head), true))
-}
-
-/// Whether `signer` has the key that `state` has of it; goes over to its next one where that is it.
-fn signs(state: &State, signer: &dyn Signer) -> bool {
-    let known = state.validators().and_then(|v| v.get(signer.id()));
-    known.is_some_and(|v| v.key == signer.public_key() || signer.succeed(&v.key))
-}
-
-/// What is wrong when the head is signed by a key that took the place of `signer`'s.
-fn replaced(store: &dyn Store, chain: &ChainConfig, signer: &dyn Signer) -> Option<LedgerError> {
-    let followed = follow_store(store, chain, signer.suite(), None).ok()?;
-    let state = followed.state();
-    let (hub, given) = (signer.id(), signer.public_key());
-    let current = state.validators()?.get(hub)?.key;
-    let was = state.former_keys(hub).contains(&given);
-    was.then(|| LedgerError::FormerKey {
-        hub: hub.to_owned(),
-        given,
-        current,
-    })
-}
-
-/// Follows all blocks of `store`, one at a time; where bodies were retired, from the state that they left.
-fn follow_store(
-    store: &dyn Store,
-    chain: &ChainConfig,
-    suite: Suite,
-    head: Option<(&Head, bool)>,
-) -> Result<Follower, LedgerError> {
-    let check = KeyCache::default();
-    let retired = Retired::load(store)?;
-    let mut follower = match retired.start(store)? {
-        Some((state, tip)) => {
-            let rotations = rotations(store, tip.height, &state)?;
-            Follower::from(state, tip, rotations)
-        }
-        None => Follower::new(suite, &chain.id),
-    };
-    // What vouches for that state, and for what else is gone.
-    let mut unnamed = retired.newest().map(Notice::hash);
-    if follower.state().suite() != suite || follower.state().chain() != chain.id {
-        let other = FollowError::Chain(follower.state().chain().to_owned());
-        return Err(LedgerError::Follow {
-            height: follower.tip().height,
-            why: other,
-        });
-    }
-    for entry in store.scan(Space::Blocks, &height_key(follower.tip().height + 1)) {
-        let (key, value) = entry?;
-        let height = follower.tip().height + 1;
-        if key != height_key(height) {
-            let got = super::keys::height_of(&key).ok_or(LedgerError::Key)?;
-            let why = FollowError::Height {
-                wanted: height,
-                got,
-            };
-            return Err(LedgerError::Follow { height, why });
-        }
-        let block: Block =
-            decode("block", &value).map_err(|why| LedgerError::Decode { height, why })?;
-        let vouched = head.is_some_and(|(h, by_own)| by_own && height <= h.height);
-        let check = (!vouched).then_some(&check as &dyn weighbridge_verifier::SignatureCheck);
-        follower
-            .follow(&block, check)
-            .map_err(|why| LedgerError::Follow { height, why })?;
-        let mut named = block.records.iter().filter_map(|r| of_record(&r.body));
-        if named.any(|hash| Some(hash) == unnamed) {
-            unnamed = None;
-        }
-        let newest = head.filter(|(h, _)| h.height == height);
-        if newest.is_some_and(|(h, _)| h.block_hash != follower.tip().hash) {
-            return Err(LedgerError::Differs(height));
-        }
-    }
-    if unnamed.is_some() {
-        let what = "no record names the newest notice of a retirement".to_owned();
-        return Err(RetentionError::Damaged(what).into());
-    }
-    Ok(follower)
 }

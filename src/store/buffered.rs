@@ -219,7 +219,7 @@ impl State {
 
     fn append(&mut self, puts: &[Put]) -> Result<(), StoreError> {
         let buffered = puts.iter().map(|put| Buffered {
-            space: space_code(put.space),
+            space: Space::code(put.space),
             key: put.key.clone(),
             value: put.value.clone(),
         });
@@ -365,7 +365,7 @@ fn puts(next: &Next) -> Result<Vec<Put>, StoreError> {
     let damaged = |e: weighbridge_verifier::DecodeError| StoreError::Damaged(e.to_string());
     let buffered: Vec<Buffered> = decode("buffered commit", bytes).map_err(damaged)?;
     let put = |b: Buffered| {
-        let space = Space::ALL.into_iter().find(|s| space_code(*s) == b.space);
+        let space = Space::of_code(b.space);
         let unknown = || StoreError::Damaged(format!("the buffer has no space {}", b.space));
         Ok(Put {
             space: space.ok_or_else(unknown)?,
@@ -374,18 +374,6 @@ fn puts(next: &Next) -> Result<Vec<Put>, StoreError> {
         })
     };
     buffered.into_iter().map(put).collect()
-}
-
-/// On disk; these numbers stay.
-fn space_code(space: Space) -> u8 {
-    match space {
-        Space::Blocks => 0,
-        Space::Sealed => 1,
-        Space::Keys => 2,
-        Space::History => 3,
-        Space::Erasures => 4,
-        Space::Retention => 5,
-    }
 }
 
 fn lost(record: u64) -> StoreError {

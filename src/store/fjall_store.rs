@@ -38,7 +38,7 @@ fn memtable_bytes(space: Space) -> u64 {
     match space {
         Space::Sealed => 4 << 20,
         Space::Blocks => 2 << 20,
-        Space::Keys | Space::History | Space::Erasures | Space::Retention => 1 << 20,
+        _ => 1 << 20,
     }
 }
 
@@ -57,6 +57,8 @@ pub(super) struct Inner {
     history: Keyspace,
     erasures: Keyspace,
     retention: Keyspace,
+    own: Keyspace,
+    missing: Keyspace,
 }
 
 impl FjallStore {
@@ -152,6 +154,8 @@ impl Inner {
                 history: keyspace(Space::History)?,
                 erasures: keyspace(Space::Erasures)?,
                 retention: keyspace(Space::Retention)?,
+                own: keyspace(Space::Own)?,
+                missing: keyspace(Space::Missing)?,
                 database,
             })
         };
@@ -167,6 +171,8 @@ impl Inner {
             Space::History => Some(&self.history),
             Space::Erasures => Some(&self.erasures),
             Space::Retention => Some(&self.retention),
+            Space::Own => Some(&self.own),
+            Space::Missing => Some(&self.missing),
         }
     }
 

@@ -148,7 +148,8 @@ fn evidence(suite: Suite) -> Evidence {
         header,
         certificate: CommitCertificate {
             signatures: vec![signature],
-        },
+        }
+        .into(),
         records: vec![proven],
         path: merkle::multi_path(suite, &outer, &[shown]).unwrap(),
     };

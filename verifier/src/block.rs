@@ -1,6 +1,11 @@
 //! Blocks: a header that commits to a body of records, and the hubs' signatures over the header.
+//!
+//! A block of version 1 is signed by a hub for itself ([`CommitCertificate`]); a block of version 2 was
+//! decided by the hubs of a set
+//! ([`QuorumCertificate`](crate::quorum::QuorumCertificate)). The header's version says which of the two ends it.
 
-use crate::codec::encode;
+use crate::certificate::Certificate;
+use crate::codec::{DecodeError, decode, encode};
 use crate::hash::Hash;
 use crate::merkle;
 use crate::record::Record;
@@ -10,9 +15,13 @@ use crate::tree::LOG;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::io;
 
-/// Version of the block format this code writes; a header carries it with its suite's mark.
+/// Version of a block that a hub signs for itself; a header carries it with its suite's mark.
 pub const BLOCK_VERSION: u8 = 1;
+
+/// Version of a block that the hubs of a set decided.
+pub const SHARED_BLOCK_VERSION: u8 = 2;
 
 const HEADER_DOMAIN: &[u8] = b"weighbridge/header/v1\0";
 const COMMIT_DOMAIN: &[u8] = b"weighbridge/commit/v1\0";
@@ -21,7 +30,7 @@ const VALIDATORS_DOMAIN: &[u8] = b"weighbridge/validators/v1\0";
 /// A block's header; its hash is the block's hash.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct BlockHeader {
-    /// [`BLOCK_VERSION`], with the mark of its suite ([`Suite::marked`]).
+    /// [`BLOCK_VERSION`] or [`SHARED_BLOCK_VERSION`], with the mark of its suite ([`Suite::marked`]).
     pub version: u8,
     /// Id of the chain.
     pub chain: String,
@@ -54,12 +63,18 @@ impl BlockHeader {
         self.suite().hash(&[HEADER_DOMAIN, &encode(self)])
     }
 
-    /// Whether it is of the version that this code knows.
+    /// Whether it is of a version that this code knows.
     pub fn check_version(&self) -> Result<(), BlockError> {
-        match self.version == self.suite().marked(BLOCK_VERSION) {
-            true => Ok(()),
-            false => Err(BlockError::Version(self.version)),
+        match Suite::of_marked(self.version).1 {
+            BLOCK_VERSION | SHARED_BLOCK_VERSION => Ok(()),
+            _ => Err(BlockError::Version(self.version)),
         }
+    }
+
+    /// Whether it is of a block that the hubs of a set decided, and so ends in a
+    /// [`QuorumCertificate`](crate::quorum::QuorumCertificate).
+    pub fn is_shared(&self) -> bool {
+        Suite::of_marked(self.version).1 == SHARED_BLOCK_VERSION
     }
 
     /// Its leaf in the tree over the whole chain, at index `height - 1`: the leaf's data are the 32
@@ -191,6 +206,12 @@ pub enum BlockError {
     /// The header was written by a version of the format this code does not know.
     #[error("the format version {0} is not known here")]
     Version(u8),
+    /// A hub's own signature under a block of several, or the other way round.
+    #[error("the certificate is of another kind than the header's version asks for")]
+    CertificateKind,
+    /// A block that a hub signed for itself holds what only several decide.
+    #[error("record {0} is of a kind that only blocks of several hubs hold")]
+    OfSeveral(usize),
     /// The header counts other records than the body holds.
     #[error("the header counts {header} records, the body holds {body}")]
     RecordCount {
@@ -246,20 +267,83 @@ impl CommitCertificate {
 }
 
 /// A block as it is stored: header, body, certificate.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Block {
     /// The header.
     pub header: BlockHeader,
     /// The body.
     pub records: Vec<Record>,
     /// The hubs' signatures.
-    pub certificate: CommitCertificate,
+    pub certificate: Certificate,
+}
+
+// By hand, because the header says of which kind the certificate is; no byte of its own does.
+impl BorshSerialize for Block {
+    fn serialize<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        self.header.serialize(writer)?;
+        self.records.serialize(writer)?;
+        self.certificate.write(writer)
+    }
+}
+
+impl BorshDeserialize for Block {
+    fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
+        let header = BlockHeader::deserialize_reader(reader)?;
+        let records = Vec::deserialize_reader(reader)?;
+        let certificate = Certificate::read(&header, reader)?;
+        Ok(Self {
+            header,
+            records,
+            certificate,
+        })
+    }
+}
+
+/// A block without its certificate: what the hubs of a set decide about. Its bytes are what a stored block
+/// begins with.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct BlockValue {
+    /// The header; its hash is the value's id.
+    pub header: BlockHeader,
+    /// The body.
+    pub records: Vec<Record>,
+}
+
+impl BlockValue {
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads those bytes and no others.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode("block value", bytes)
+    }
+
+    /// Version, record count and Merkle root: what needs no signature.
+    pub fn verify_body(&self) -> Result<(), BlockError> {
+        verify_body(&self.header, &self.records)
+    }
+
+    /// The block that it is with `certificate`.
+    pub fn certified(self, certificate: impl Into<Certificate>) -> Block {
+        Block {
+            header: self.header,
+            records: self.records,
+            certificate: certificate.into(),
+        }
+    }
 }
 
 impl Block {
     /// Root of the outer tree over `records`, which are of this suite.
     pub fn merkle_root(suite: Suite, records: &[Record]) -> Hash {
         merkle::root_of(suite, records.iter().map(Record::leaf).collect())
+    }
+
+    /// The bytes of the [`BlockValue`] that it is without its certificate.
+    pub fn value_bytes(&self) -> Vec<u8> {
+        encode(&(&self.header, &self.records))
     }
 
     /// Checks version, record count, Merkle root and certificate: everything that can be said of a
@@ -271,22 +355,31 @@ impl Block {
 
     /// Version, record count and Merkle root: what needs no signature.
     pub fn verify_body(&self) -> Result<(), BlockError> {
-        self.header.check_version()?;
-        if self.records.is_empty() {
-            return Err(BlockError::Empty);
-        }
-        if usize::try_from(self.header.record_count) != Ok(self.records.len()) {
-            return Err(BlockError::RecordCount {
-                header: self.header.record_count,
-                body: self.records.len(),
-            });
-        }
-        let suite = self.header.suite();
-        if Self::merkle_root(suite, &self.records) != self.header.merkle_root {
-            return Err(BlockError::MerkleRoot);
-        }
-        Ok(())
+        verify_body(&self.header, &self.records)
     }
+}
+
+fn verify_body(header: &BlockHeader, records: &[Record]) -> Result<(), BlockError> {
+    header.check_version()?;
+    if records.is_empty() {
+        return Err(BlockError::Empty);
+    }
+    if usize::try_from(header.record_count) != Ok(records.len()) {
+        return Err(BlockError::RecordCount {
+            header: header.record_count,
+            body: records.len(),
+        });
+    }
+    let of_several = |record: &Record| record.body.content.is_of_several();
+    if let Some(index) = records.iter().position(of_several)
+        && !header.is_shared()
+    {
+        return Err(BlockError::OfSeveral(index));
+    }
+    if Block::merkle_root(header.suite(), records) != header.merkle_root {
+        return Err(BlockError::MerkleRoot);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

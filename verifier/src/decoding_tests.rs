@@ -98,7 +98,8 @@ fn block() -> Block {
                 validator: "hub-1".to_owned(),
                 signature: Signature([4; 64]),
             }],
-        },
+        }
+        .into(),
     }
 }
 

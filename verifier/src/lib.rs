@@ -10,12 +10,14 @@
 
 pub mod block;
 pub mod centres;
+mod certificate;
 pub mod checkpoint;
 pub mod codec;
 mod compress;
 pub mod equivocation;
 pub mod evidence;
 pub mod hash;
+pub mod membership;
 pub mod merkle;
 pub mod note;
 mod plain;
@@ -33,11 +35,16 @@ pub mod vote;
 #[cfg(test)]
 mod decoding_tests;
 
-pub use block::{Block, BlockHeader, CommitCertificate, CommitSignature, Validator, ValidatorSet};
+pub use block::{
+    Block, BlockHeader, BlockValue, CommitCertificate, CommitSignature, Validator, ValidatorSet,
+};
 pub use centres::{CentreShare, CentresContent, DerivedContent};
+pub use certificate::Certificate;
 pub use codec::{DecodeError, decode, encode};
 pub use hash::{Hash, sha256};
+pub use membership::{EquivocationContent, Faults, HubChange, HubVoteContent, LeaseContent};
 pub use plain::plain;
+pub use quorum::QuorumCertificate;
 pub use record::{
     Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, IdentityKind,
     MessageContent, Record, RecordBody, Response, SealedRef, VerdictClass, VerdictSummary,

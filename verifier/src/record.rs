@@ -7,6 +7,7 @@
 use crate::centres::{CentresContent, DerivedContent};
 use crate::codec::encode;
 use crate::hash::Hash;
+use crate::membership::{EquivocationContent, HubVoteContent, LeaseContent};
 use crate::rotation::RotationContent;
 use crate::signature::{DirectCheck, PublicKey, Signature, SignatureCheck, SignatureError};
 use crate::suite::Suite;
@@ -241,6 +242,12 @@ pub enum Content {
     Centres(CentresContent),
     /// An identity with a certificateless key.
     Derived(DerivedContent),
+    /// A vote on who is in the set of hubs.
+    HubVote(HubVoteContent),
+    /// Who reads a device from now on.
+    Lease(LeaseContent),
+    /// Proof that a hub of the set lied.
+    Equivocation(EquivocationContent),
 }
 
 /// Everything of a record that is signed.
@@ -322,8 +329,20 @@ impl Content {
             | Self::Commitment(_)
             | Self::Rotation(_)
             | Self::Centres(_)
-            | Self::Derived(_) => None,
+            | Self::Derived(_)
+            | Self::HubVote(_)
+            | Self::Lease(_)
+            | Self::Equivocation(_) => None,
         }
+    }
+
+    /// Whether only blocks that several hubs decided hold such a thing: a lone hub has nobody to vote with,
+    /// and would lock itself out by letting another one in.
+    pub fn is_of_several(&self) -> bool {
+        matches!(
+            self,
+            Self::HubVote(_) | Self::Lease(_) | Self::Equivocation(_)
+        )
     }
 }
 
@@ -360,12 +379,14 @@ impl Record {
                 Some(key) => key.check_suite(suite),
                 None => Ok(()),
             },
+            Content::HubVote(vote) => vote.key.check_suite(suite),
             Content::Rotation(rotation) => rotation.verify_with(suite, &self.body.chain, check),
             // They are SM2 keys: a chain of another suite has nothing to say with them.
             Content::Centres(_) | Content::Derived(_) if suite != Suite::Guomi => {
                 Err(SignatureError::Suite(suite))
             }
             Content::Derived(derived) => derived.verify_with(suite, &self.body.chain, check),
+            // Whether evidence proves anything is a question about who is in the set: `succession`.
             _ => Ok(()),
         }
     }
@@ -381,6 +402,7 @@ pub fn attestation_message(suite: Suite, batch: &BatchContent) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::{Faults, HubChange};
 
     struct AnySignature;
 
@@ -435,7 +457,14 @@ mod tests {
             proof: Signature([7; 64]),
             consent: None,
         });
+        let vote = Content::HubVote(HubVoteContent {
+            hub: "hub-2".to_owned(),
+            key: key(nist),
+            change: HubChange::Admit,
+            faults: Faults::Byzantine,
+        });
         let cases = [
+            (vote, [true, false]),
             (Content::Identity(identity(None)), [true, true]),
             (named(nist), [true, false]),
             (named(guomi), [false, true]),

@@ -186,7 +186,7 @@ mod tests {
             let block = Block {
                 header,
                 records,
-                certificate: CommitCertificate { signatures },
+                certificate: CommitCertificate { signatures }.into(),
             };
             let put = Put {
                 space: Space::Blocks,

@@ -26,6 +26,11 @@ impl State {
             Content::Rotation(rotation) => self.check_rotation(body, rotation),
             Content::Centres(centres) => self.check_centres(centres),
             Content::Derived(derived) => self.check_derived(derived),
+            Content::HubVote(_) | Content::Lease(_) | Content::Equivocation(_) => {
+                let why = "this chain has one hub";
+                let action = body.action;
+                Err(ApplyError::Shape { action, why })
+            }
             Content::Commitment(_) | Content::Message(_) => Ok(()),
         }
     }

@@ -39,6 +39,7 @@ impl State {
             Content::Centres(centres) => self.enter_centres(centres),
             Content::Derived(derived) => self.enter_derived(derived),
             Content::Message(message) => self.enter_message(body, message),
+            Content::HubVote(_) | Content::Lease(_) | Content::Equivocation(_) => {}
             Content::Commitment(_) => {}
         }
     }

@@ -6,6 +6,7 @@
 use crate::block::BlockHeader;
 use crate::centres::{CentresContent, DerivedContent};
 use crate::hash::Hash;
+use crate::membership::{EquivocationContent, HubVoteContent, LeaseContent};
 use crate::record::{
     Action, Attestation, BatchContent, Content, DocumentContent, IdentityContent, MessageContent,
     Record, RecordBody, Response, SealedRef, VerdictSummary,
@@ -176,6 +177,25 @@ enum ContentForm {
     Rotation(RotationContent),
     Centres(CentresContent),
     Derived(DerivedContent),
+    HubVote(HubVoteContent),
+    Lease(#[serde(with = "LeaseForm")] LeaseContent),
+    Equivocation(#[serde(with = "EquivocationForm")] EquivocationContent),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "LeaseContent", deny_unknown_fields)]
+struct LeaseForm {
+    device: String,
+    #[serde(with = "decimal")]
+    epoch: u64,
+    hub: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "EquivocationContent", deny_unknown_fields)]
+struct EquivocationForm {
+    #[serde(with = "hex_bytes")]
+    evidence: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -18,7 +18,8 @@ mod judged;
 mod v1;
 mod verify;
 
-use crate::block::{BlockError, BlockHeader, CommitCertificate, ValidatorSet};
+use crate::block::{BlockError, BlockHeader, ValidatorSet};
+use crate::certificate::Certificate;
 use crate::codec::DecodeError;
 use crate::hash::Hash;
 use crate::record::Record;
@@ -30,8 +31,12 @@ use serde::{Deserialize, Serialize};
 pub use judged::Judge;
 pub use verify::genesis_set;
 
-/// What the file calls itself.
+/// What the file calls itself when every block in it was signed by a hub for itself.
 pub const FORMAT: &str = "weighbridge-evidence/2";
+
+/// What it calls itself when several hubs decided a block in it: certificates have a round, and records can
+/// be votes. A file that needs none of that is as it was before there was such a thing.
+pub const SHARED_FORMAT: &str = "weighbridge-evidence/3";
 
 /// The longest file that is written or read, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -96,7 +101,7 @@ pub struct ProvenBlock {
     #[serde(with = "form::HeaderForm")]
     pub header: BlockHeader,
     /// The hubs' signatures.
-    pub certificate: CommitCertificate,
+    pub certificate: Certificate,
     /// The records shown, by ascending position.
     pub records: Vec<ProvenRecord>,
     /// Siblings from the records up to the outer root.
@@ -215,10 +220,18 @@ impl Evidence {
         first.map_or(Suite::Nist, |block| block.header.suite())
     }
 
+    /// What its file calls itself.
+    pub fn format(&self) -> &'static str {
+        match self.blocks.iter().any(|block| block.header.is_shared()) {
+            true => SHARED_FORMAT,
+            false => FORMAT,
+        }
+    }
+
     /// The bytes of the file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let written = Written {
-            format: FORMAT,
+            format: self.format(),
             suite: self.suite(),
             validators: &self.validators,
             blocks: &self.blocks,
@@ -242,13 +255,14 @@ impl Evidence {
             return Ok(crate::decode::<v1::Evidence>("evidence", rest)?.into());
         }
         let read: Read = serde_json::from_slice(bytes)?;
-        if read.format != FORMAT {
+        if ![FORMAT, SHARED_FORMAT].contains(&&*read.format) {
             return Err(EvidenceError::Format(read.format));
         }
         let evidence = Self {
             validators: read.validators,
             blocks: read.blocks,
         };
+        // The file says of itself what its blocks need, too.
         // A reader that took another form as well would have to agree with every other reader on it.
         if evidence.to_bytes() != bytes {
             return Err(EvidenceError::Form);

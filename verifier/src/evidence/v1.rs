@@ -54,7 +54,7 @@ impl From<Evidence> for super::Evidence {
         };
         let block = ProvenBlock {
             header: old.header,
-            certificate: old.certificate,
+            certificate: old.certificate.into(),
             records: vec![record],
             path: old.path,
         };

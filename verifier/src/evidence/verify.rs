@@ -1,7 +1,7 @@
 //! From the samples up to the certificates: every step of an evidence.
 
 use super::{Evidence, EvidenceError, ProvenBlock, ProvenRecord, Trust};
-use crate::block::ValidatorSet;
+use crate::block::{BlockError, ValidatorSet};
 use crate::hash::Hash;
 use crate::merkle;
 use crate::record::{
@@ -9,13 +9,13 @@ use crate::record::{
 };
 use crate::sample::TagDigest;
 use crate::signature::{KeyCache, PublicKey, SignatureCheck};
-use crate::succession::{KeyChange, key_change};
+use crate::succession::{SetChange, Succession};
 use std::borrow::Cow;
 
 impl Evidence {
     /// Checks every step from the samples to the certificates. With `trusted` keys, each block must have
     /// as many signatures as its validator set needs that are of them, or of keys that took their place
-    /// in a block before.
+    /// or were let in in a block before.
     pub fn verify(&self, trusted: &[PublicKey]) -> Result<Trust, EvidenceError> {
         self.verify_with(trusted, &KeyCache::default())
     }
@@ -30,18 +30,25 @@ impl Evidence {
             return Err(EvidenceError::Empty);
         }
         self.verify_order()?;
-        let mut set = Cow::Borrowed(&self.validators);
+        let mut succession = Succession::new(self.validators.clone());
         let mut believed = trusted.to_vec();
         let mut all_trusted = true;
         for block in &self.blocks {
-            let changes = Self::verify_block(block, &set, check)?;
-            all_trusted &= is_signed_by(block, &set, &believed);
+            let (after, changes) = Self::verify_block(block, &succession, check)?;
+            all_trusted &= is_signed_by(block, succession.set(), &believed);
             for change in changes {
-                // A block with enough believed signatures says that it is the same hub.
-                if believed.contains(&change.old) {
-                    believed.push(change.new);
+                match change {
+                    // A block with enough believed signatures says that it is the same hub.
+                    SetChange::Key(change) if believed.contains(&change.old) => {
+                        believed.push(change.new);
+                    }
+                    // And so it says that enough hubs of the set let this one in.
+                    SetChange::Admitted(hub) if all_trusted => believed.push(hub.key),
+                    SetChange::Key(_) | SetChange::Admitted(_) | SetChange::Dismissed(_) => {}
                 }
-                set.to_mut().change(&change);
+            }
+            if let Some(after) = after {
+                succession = after;
             }
         }
         self.verify_judges()?;
@@ -69,6 +76,7 @@ impl Evidence {
                 && before.time < after.time
                 && before.chain == after.chain
                 && before.suite() == after.suite()
+                && (after.is_shared() || !before.is_shared())
                 && (!neighbours || after.previous_hash == before.hash());
             if !follows {
                 return Err(EvidenceError::Order(after.height));
@@ -77,12 +85,13 @@ impl Evidence {
         Ok(())
     }
 
-    /// `set` is the one that signs this block; what the block changes about it is returned.
+    /// The set of `succession` is the one that signs this block; what comes after it is returned where
+    /// the block has votes or changes, with the changes.
     fn verify_block(
         block: &ProvenBlock,
-        set: &ValidatorSet,
+        succession: &Succession,
         check: &dyn SignatureCheck,
-    ) -> Result<Vec<KeyChange>, EvidenceError> {
+    ) -> Result<(Option<Succession>, Vec<SetChange>), EvidenceError> {
         let header = &block.header;
         header
             .check_version()
@@ -91,12 +100,12 @@ impl Evidence {
             return Err(EvidenceError::Empty);
         }
         // A change is in force for the records after it, and for the blocks after its own.
-        let (mut hubs, mut changes) = (Cow::Borrowed(set), Vec::new());
+        let (mut hubs, mut changes) = (Cow::Borrowed(succession), Vec::new());
         for record in &block.records {
-            verify_record(block, record, &hubs, check)?;
-            if let Some(change) = key_change(&hubs, &record.record.body) {
-                hubs.to_mut().change(&change);
-                changes.push(change);
+            verify_record(block, record, hubs.set(), check)?;
+            let body = &record.record.body;
+            if Succession::concerns(&body.content) {
+                changes.extend(hubs.to_mut().apply(body));
             }
         }
         let leaf = |r: &ProvenRecord| (u64::from(r.position), r.record.leaf());
@@ -106,18 +115,23 @@ impl Evidence {
         if root != Some(header.merkle_root) {
             return Err(EvidenceError::Record);
         }
+        let set = succession.set();
         if block.shows_beginning() && !block.begins(set) {
             return Err(EvidenceError::Genesis);
         }
         block.certificate.verify_with(header, set, check)?;
-        Ok(changes)
+        let after = match hubs {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(after) => Some(after),
+        };
+        Ok((after, changes))
     }
 }
 
 /// Whether as many of the `believed` keys signed `block` as `set` needs: with fewer the others could be
 /// strangers.
 fn is_signed_by(block: &ProvenBlock, set: &ValidatorSet, believed: &[PublicKey]) -> bool {
-    let signers = block.certificate.signatures.iter();
+    let signers = block.certificate.signatures().iter();
     let known = signers.filter_map(|s| set.get(&s.validator));
     let known = known.filter(|v| believed.contains(&v.key)).count();
     known as u64 >= u64::from(set.threshold)
@@ -136,6 +150,10 @@ fn verify_record(
     }
     if body.chain != header.chain {
         return Err(EvidenceError::Mismatch("it was made for another chain"));
+    }
+    if body.content.is_of_several() && !header.is_shared() {
+        let position = usize::try_from(shown.position).unwrap_or(usize::MAX);
+        return Err(BlockError::OfSeveral(position).into());
     }
     if body.time > header.time {
         return Err(EvidenceError::Mismatch("it is younger than the block"));
