@@ -47,13 +47,18 @@ impl Deciding {
                         records: state.totals().records,
                         block: Arc::new(done.block),
                         rebased: done.rebased,
+                        left_out: Vec::new(),
                     };
                     *self.book.decided_by.lock() = before;
                     self.book.changed(&ledger);
-                    self.book.missing(&ledger);
+                    self.book.count_missing(&ledger);
+                    let left_out = ledger.take_left_out();
                     drop(ledger);
                     self.book.came.notify_all();
-                    self.book.tell(committed);
+                    self.book.tell(Committed {
+                        left_out,
+                        ..committed
+                    });
                     return self.next(set);
                 }
                 Err(LedgerError::Store(error)) if !self.book.ending.load(Ordering::Acquire) => {
@@ -121,6 +126,10 @@ impl Application for Deciding {
                     return Verdict::Invalid(id);
                 }
                 Checked::Unreadable => return Verdict::Unreadable,
+                Checked::Unknown(_, why) => {
+                    tracing::debug!(height = slot.height, why, "nothing can be said of a block");
+                    return Verdict::Unknown;
+                }
                 Checked::Missing(..) => {
                     let late = self.book.came.wait_until(&mut ledger, until).timed_out();
                     if late || self.book.ending.load(Ordering::Acquire) {
@@ -155,7 +164,8 @@ impl Application for Deciding {
     }
 
     fn first_height(&self) -> u64 {
-        self.book.lock().first_shared()
+        let first = self.book.lock().shared_from();
+        first.unwrap_or(u64::MAX)
     }
 
     fn stored(&self, height: u64) -> Option<Stored> {

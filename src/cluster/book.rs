@@ -7,7 +7,7 @@
 use super::standing::Standing;
 use crate::crypto::SealingWord;
 use crate::ledger::assemble::AssembleError;
-use crate::ledger::shared::SharedLedger;
+use crate::ledger::shared::{LeftOut, SharedLedger};
 use crate::ledger::store::Put;
 use crate::ledger::{Draft, LedgerError, State, Tip};
 use crate::model::{Nanos, now};
@@ -39,6 +39,8 @@ pub struct SharedBook {
     pub(super) standing: Mutex<Standing>,
     /// What other hubs say that their sealing keys are.
     pub(super) words: watch::Sender<BTreeMap<String, SealingWord>>,
+    /// Rises with every word of another hub about its newest block.
+    pub(super) heard: watch::Sender<u64>,
     /// Who decided the newest block.
     pub(super) decided_by: Mutex<Option<ValidatorSet>>,
     /// Consensus runs: blocks come from it alone.
@@ -55,6 +57,8 @@ pub struct Committed {
     pub records: u64,
     /// Whether records of this hub had to be signed anew, at other places, or were left out.
     pub rebased: bool,
+    /// Records of this hub that found no place any more.
+    pub left_out: Vec<LeftOut>,
     /// What the chain has of the devices whose batches are in it.
     pub attested: crate::ledger::state::AttestedBy,
 }
@@ -84,6 +88,7 @@ impl SharedBook {
             listening: Mutex::new(Some(listening)),
             standing: Mutex::default(),
             words: watch::Sender::default(),
+            heard: watch::Sender::new(0),
             decided_by: Mutex::default(),
             deciding: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -116,6 +121,16 @@ impl SharedBook {
     /// Height and hash of the newest block.
     pub fn tip(&self) -> watch::Receiver<(u64, Hash)> {
         self.tip.subscribe()
+    }
+
+    /// Rises whenever another hub says that it has a newer block.
+    pub fn heard_of(&self) -> watch::Receiver<u64> {
+        self.heard.subscribe()
+    }
+
+    /// Whether this hub is one of those that decide. Blocking.
+    pub fn is_member(&self) -> bool {
+        self.ledger.lock().is_member()
     }
 
     /// How it stands. Never blocks for long.

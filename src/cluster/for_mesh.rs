@@ -6,6 +6,7 @@ use crate::crypto::SealingWord;
 use crate::ledger::LedgerError;
 use crate::ledger::shared::{Carried, PoolError, SharedLedger, Want};
 use crate::ledger::store::Put;
+use crate::model::now;
 use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use weighbridge_verifier::{Block, Hash, decode, encode};
@@ -17,8 +18,11 @@ const BLOCKS: u64 = 256;
 
 impl SharedBook {
     /// Counts what is missing.
-    pub(super) fn missing(&self, ledger: &SharedLedger) {
-        self.standing.lock().missing = ledger.missing(COUNTED).len();
+    pub(super) fn count_missing(&self, ledger: &SharedLedger) {
+        match ledger.missing(COUNTED) {
+            Ok(missing) => self.standing.lock().missing = missing.len(),
+            Err(error) => tracing::error!(%error, "what is missing cannot be counted"),
+        }
     }
 
     /// Id of the chain.
@@ -66,7 +70,11 @@ impl MeshBook for SharedBook {
 
     fn heard(&self, hub: &str, tip: (u64, Hash)) {
         let mut standing = self.standing.lock();
-        standing.heard.insert(hub.to_owned(), tip.0);
+        let before = standing.heard.insert(hub.to_owned(), tip.0);
+        drop(standing);
+        if before != Some(tip.0) {
+            self.heard.send_modify(|times| *times += 1);
+        }
     }
 
     fn blocks(&self, from: u64, max_bytes: usize) -> Result<Vec<Vec<u8>>, Fault> {
@@ -97,19 +105,23 @@ impl MeshBook for SharedBook {
             if block.header.height <= ledger.committed().1.height {
                 continue;
             }
-            let followed = ledger.follow(block);
+            let followed = ledger.follow(block, now());
             self.changed(&ledger);
-            followed.map_err(|error| match error {
+            followed.map(drop).map_err(|error| match error {
                 LedgerError::Store(error) => Fault::failed(error),
                 error => Fault::lie(error),
             })?;
         }
-        self.missing(&self.lock());
+        self.count_missing(&self.lock());
         Ok(())
     }
 
     fn missing(&self, limit: usize) -> Vec<Want> {
-        self.lock().missing(limit)
+        let missing = self.lock().missing(limit);
+        missing.unwrap_or_else(|error| {
+            tracing::error!(%error, "what is missing cannot be read");
+            Vec::new()
+        })
     }
 
     fn lend(&self, want: &Want) -> Result<Vec<Put>, Fault> {
@@ -119,7 +131,7 @@ impl MeshBook for SharedBook {
     fn bring(&self, puts: Vec<Put>) -> Result<(), Fault> {
         let mut ledger = self.lock();
         let brought = ledger.bring(puts);
-        Self::missing(self, &ledger);
+        self.count_missing(&ledger);
         brought.map(drop).map_err(|error| match error {
             LedgerError::Store(error) => Fault::failed(error),
             error => Fault::lie(error),

@@ -6,6 +6,7 @@
 
 use super::actors::Actors;
 use super::builder::{HubBuilder, Storage};
+use super::cluster::Joined;
 use super::edges::{Admission, Edges, gates, strangers};
 use super::plan::{Planner, plan};
 use super::readers::KeyMaker;
@@ -61,14 +62,27 @@ impl HubBuilder {
             None => HubKey::new(self.keys.signing),
         });
         let signer: Arc<dyn Signer> = signing.clone();
-        let ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
-        let mut book = Book::from(ledger);
+        let in_cluster = signing.clone();
+        let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
+        let (joined, mut book) = match self.cluster {
+            None => {
+                let ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+                (None, Book::from(ledger))
+            }
+            Some(setup) => {
+                let kept = (store.clone(), head);
+                let of_chain = (&*self.chain.id, setup);
+                let joined =
+                    Joined::open(kept, of_chain, &signing, &edges, threads.io.handle())?;
+                let book = Book::from(joined.book.clone());
+                (Some(joined), book)
+            }
+        };
         // A change of the key that was cut short is on record by now, or came to nothing.
         signing.settle()?;
         signing.abandon()?;
         erasure::resume(&*store);
         retention::resume(&*store);
-        let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
         edges.know(&book.look(keys_of));
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
         enrol(&mut book, &admission, &self.devices)?;
@@ -185,7 +199,14 @@ impl HubBuilder {
                 runtime,
             )
         });
+        let cluster = joined.map(|joined| {
+            let (gate, journal) = (actors.access.gate().clone(), actors.doors.journal().clone());
+            let desk = (actors.ledger.clone(), gate, journal);
+            joined.take_part(&in_cluster, desk, threads.io.handle())
+        });
+        let cluster = cluster.transpose()?.map(Arc::new);
         Ok(Hub {
+            cluster,
             retainer,
             buffer,
             edges,

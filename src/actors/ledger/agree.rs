@@ -83,6 +83,17 @@ impl StreamHandler<Committed> for LedgerActor {
         for one in self.agreeing.extract_if(.., agreed) {
             answer(vec![one.done], &Ok(height));
         }
+        for left in &committed.left_out {
+            let (subject, object) = &left.about;
+            tracing::error!(
+                subject, object, why = %left.why,
+                "what other hubs recorded leaves no place for a record of this hub: it is not on the chain"
+            );
+            let gone = |one: &mut Agreeing| one.draft.subject == *subject && one.draft.object == *object;
+            for one in self.agreeing.extract_if(.., gone) {
+                answer(vec![one.done], &Err(RecordFault::Refused(left.why.to_string())));
+            }
+        }
         let foreign = foreign.into_iter().cloned().collect();
         self.show_standing(
             batches.iter().map(|(device, ..)| device),
