@@ -126,7 +126,13 @@ pub fn assemble(
     Ok((block, after))
 }
 
-fn sign_record(draft: &Draft, state: &State, signer: &dyn Signer, now: Nanos) -> (Record, Hash) {
+/// The next record of the signer's own chain, which has come to where `state` has it, and its hash.
+pub(super) fn sign_record(
+    draft: &Draft,
+    state: &State,
+    signer: &dyn Signer,
+    now: Nanos,
+) -> (Record, Hash) {
     let start = HubTip {
         sequence: 0,
         hash: Hash::ZERO,

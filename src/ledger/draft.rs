@@ -3,7 +3,7 @@
 use crate::model::Nanos;
 use weighbridge_verifier::{
     Action, BatchContent, CentresContent, Content, DerivedContent, DocumentContent, Hash,
-    IdentityContent, IdentityKind, PublicKey, Record, Response, RotationContent,
+    IdentityContent, IdentityKind, PublicKey, Record, RecordBody, Response, RotationContent,
 };
 
 /// A record to be: everything but its place in the chain and its signature.
@@ -135,6 +135,30 @@ impl Draft {
             permit: None,
             content,
             response: Response::Accepted,
+        }
+    }
+
+    /// What a record that is in no block yet wanted to say, to be said anew.
+    pub(super) fn again(body: &RecordBody) -> Self {
+        Self {
+            time: body.time,
+            subject: body.subject.clone(),
+            action: body.action,
+            object: body.object.clone(),
+            permit: body.permit,
+            content: body.content.clone(),
+            response: body.response,
+        }
+    }
+
+    /// What takes the place of a record that was durable, and that may not stand in the chain any more because of
+    /// what another hub recorded meanwhile: `record` is its hash.
+    pub(super) fn left_out(body: &RecordBody, record: Hash) -> Self {
+        Self {
+            action: Action::Refuse,
+            content: Content::Commitment(record),
+            response: Response::Refused,
+            ..Self::again(body)
         }
     }
 

@@ -3,7 +3,7 @@
 use super::assemble::AssembleError;
 use super::replay::FollowError;
 use super::retention::RetentionError;
-use super::store::StoreError;
+use super::store::{Space, StoreError};
 use weighbridge_verifier::{DecodeError, Hash, PublicKey, SignatureError, Suite};
 
 /// Why a ledger cannot be opened or appended to.
@@ -113,5 +113,61 @@ pub enum LedgerError {
     Signer {
         /// The hub of the ledger.
         hub: String,
+    },
+    /// Several hubs share the chain.
+    #[error(
+        "several hubs share this chain since block {0}: it goes on with them only; start the hub with \
+         `[cluster]` in its configuration"
+    )]
+    Shared(u64),
+    /// There are records that wait for other hubs.
+    #[error(
+        "records of this hub up to number {0} wait until other hubs agree to them: start it with `[cluster]` in \
+         its configuration"
+    )]
+    OpenRecords(u64),
+    /// The chain is not the one that was to be joined.
+    #[error(
+        "this chain was begun by `{hub}` under the key {key}, which is not the hub and key that `genesis` names"
+    )]
+    Genesis {
+        /// The hub of the first block.
+        hub: String,
+        /// Its key then.
+        key: PublicKey,
+    },
+    /// The chain has another key of this hub.
+    #[error("the chain has another key of `{0}` than the one given")]
+    OwnKey(String),
+    /// What is kept of this hub's open records cannot be used.
+    #[error("the ledger is damaged: its open record {sequence}: {why}")]
+    Own {
+        /// Its number.
+        sequence: u64,
+        /// Why.
+        why: String,
+    },
+    /// Too much waits for the other hubs.
+    #[error(
+        "{0} records wait until the other hubs agree to them, and no more are kept: see which hubs cannot be \
+         reached"
+    )]
+    TooManyOpen(usize),
+    /// What belongs to one hub's ledger only.
+    #[error("what goes into the keyspace {0} is not shared with other hubs yet")]
+    NotShared(Space),
+    /// A hub's key in a cluster.
+    #[error(
+        "a hub of several gets another key by leaving the set and coming back with it: its key cannot be \
+         replaced in place"
+    )]
+    RotatesMember,
+    /// Bytes that were decided and are no value.
+    #[error("what was decided at height {height} cannot be read: {why}")]
+    Value {
+        /// The height.
+        height: u64,
+        /// Why.
+        why: DecodeError,
     },
 }

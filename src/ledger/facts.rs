@@ -46,6 +46,17 @@ pub struct DeviceTip {
     pub sequence: u64,
 }
 
+/// A hub's turn to read a device.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+pub struct Lease {
+    /// Fencing epoch of the batches that are read under it.
+    pub epoch: u64,
+    /// The hub that reads.
+    pub hub: String,
+    /// Sequence number of its newest batch; 0 before the first.
+    pub sequence: u64,
+}
+
 /// A document in force.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
 pub struct Document {

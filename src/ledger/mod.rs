@@ -29,6 +29,7 @@ pub mod rewrap;
 pub mod seal;
 mod section;
 pub mod shape;
+pub mod shared;
 pub mod state;
 pub mod store;
 pub mod verify;

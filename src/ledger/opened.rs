@@ -3,9 +3,10 @@
 use super::error::LedgerError;
 use super::following::follow_store;
 use super::head::{Head, HeadReading, HeadSlot, MAX_ID};
+use super::keys::height_of;
 use super::replay::Follower;
 use super::state::State;
-use super::store::Store;
+use super::store::{Space, Store};
 use super::writer::ChainConfig;
 use crate::crypto::Signer;
 use weighbridge_verifier::KeyCache;
@@ -55,6 +56,20 @@ pub(super) fn open_chain(
     let behind = newest.is_none_or(|head| head.height < height);
     let repair = behind || !reading.damaged.is_empty();
     Ok(Opened { chain, repair })
+}
+
+/// Checks that no record of `hub` waits in `store` for other hubs, when blocks have what `state` has.
+pub(super) fn check_nothing_open(
+    store: &dyn Store,
+    state: &State,
+    hub: &str,
+) -> Result<(), LedgerError> {
+    let recorded = state.hubs().get(hub).map_or(0, |tip| tip.sequence);
+    let newest = store.last(Space::Own)?;
+    match newest.and_then(|(key, _)| height_of(&key)) {
+        Some(open) if open > recorded => Err(LedgerError::OpenRecords(open)),
+        _ => Ok(()),
+    }
 }
 
 /// The newest head, and whether it is signed by the hub's own key, not by the one that is to follow: that one

@@ -47,6 +47,12 @@ pub enum FollowError {
     /// The records give another state.
     #[error("the records do not give the header's state hash")]
     StateHash,
+    /// Only the hubs of a set decide, once they have.
+    #[error("a lone hub signed it, although several hubs share the chain since before")]
+    Alone,
+    /// More records than a block of this chain may have.
+    #[error("it has more than {0} records")]
+    TooMany(usize),
     /// The hub that made it may not.
     #[error("its proposer `{0}` is not of the validator set")]
     Proposer(String),
@@ -84,6 +90,8 @@ pub struct Follower {
     rotations: Vec<Record>,
     /// Who signs the next block, while the state is behind.
     passed: Option<ValidatorSet>,
+    /// The first block that the hubs of a set decided.
+    shared: Option<u64>,
 }
 
 impl Follower {
@@ -94,6 +102,7 @@ impl Follower {
             tip: Tip::NONE,
             rotations: Vec::new(),
             passed: None,
+            shared: None,
         }
     }
 
@@ -105,6 +114,7 @@ impl Follower {
             tip,
             rotations,
             passed: None,
+            shared: None,
         }
     }
 
@@ -129,7 +139,7 @@ impl Follower {
             self.passed = Some(set);
             self.rotations.extend(rotations_in(block));
         }
-        self.tip = Tip::of(&block.header);
+        self.go_to(block);
         Ok(())
     }
 
@@ -158,6 +168,16 @@ impl Follower {
         &self.tip
     }
 
+    /// Height of the first block that the hubs of a set decided; `None` as long as one hub decides alone.
+    pub fn shared_from(&self) -> Option<u64> {
+        self.shared
+    }
+
+    /// The records by which hubs changed their keys, in order.
+    pub fn rotations(&self) -> &[Record] {
+        &self.rotations
+    }
+
     /// State, tip, and the records by which hubs changed their keys.
     pub fn into_parts(self) -> (State, Tip, Vec<Record>) {
         (self.state, self.tip, self.rotations)
@@ -171,6 +191,19 @@ impl Follower {
         block: &Block,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
+        let state = self.judge(block, &|_| check, check)?;
+        self.step(block, state);
+        Ok(())
+    }
+
+    /// The state after `block`, if it may come next. `records` says by what the signatures of a record are
+    /// verified, where they are; `commit` by what the block's certificate is.
+    pub(in crate::ledger) fn judge<'c>(
+        &self,
+        block: &Block,
+        records: &dyn Fn(&Record) -> Option<&'c dyn SignatureCheck>,
+        commit: Option<&dyn SignatureCheck>,
+    ) -> Result<State, FollowError> {
         self.check_place(block)?;
         block.verify_body()?;
         let mut state = self.state.clone();
@@ -178,7 +211,7 @@ impl Follower {
             if record.body.time > block.header.time {
                 return Err(FollowError::RecordTime(index));
             }
-            match check {
+            match records(record) {
                 Some(check) => state.apply_with(record, check),
                 None => state.apply_signed(&record.body, record.body.hash()),
             }
@@ -186,14 +219,25 @@ impl Follower {
         }
         // The first block is signed by the set that it makes, every other one by the set before it.
         let set = self.state.validators().or(state.validators());
-        self.check_commit(block, set, check)?;
+        self.check_commit(block, set, commit)?;
         if state.hash() != block.header.state_hash {
             return Err(FollowError::StateHash);
         }
+        Ok(state)
+    }
+
+    /// Goes on to `block`, after which the state is `state`: what [`judge`](Self::judge) said.
+    pub(in crate::ledger) fn step(&mut self, block: &Block, state: State) {
         self.state = state;
         self.rotations.extend(rotations_in(block));
+        self.go_to(block);
+    }
+
+    fn go_to(&mut self, block: &Block) {
         self.tip = Tip::of(&block.header);
-        Ok(())
+        if block.header.is_shared() {
+            self.shared = self.shared.or(Some(self.tip.height));
+        }
     }
 
     fn check_place(&self, block: &Block) -> Result<(), FollowError> {
@@ -211,6 +255,9 @@ impl Follower {
                 got: header.height,
             });
         }
+        if self.shared.is_some() && !header.is_shared() {
+            return Err(FollowError::Alone);
+        }
         if header.previous_hash != self.tip.hash {
             return Err(FollowError::PreviousHash);
         }
@@ -220,7 +267,7 @@ impl Follower {
         Ok(())
     }
 
-    fn check_commit(
+    pub(in crate::ledger) fn check_commit(
         &self,
         block: &Block,
         set: Option<&ValidatorSet>,

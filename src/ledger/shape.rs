@@ -3,6 +3,7 @@
 use super::facts::DeviceTip;
 use super::words::ACCESS_OBJECT;
 use weighbridge_verifier::record::RECORD_VERSION;
+use weighbridge_verifier::succession::SuccessionError;
 use weighbridge_verifier::{
     Action, Content, IdentityKind, RecordBody, Response, SignatureError, Suite, VerdictClass,
 };
@@ -73,6 +74,29 @@ pub enum ApplyError {
         /// Sequence number of the batch that came.
         sequence: u64,
     },
+    /// The hub has no lease of the device under this epoch.
+    #[error("`{hub}` has no lease of `{device}` under epoch {epoch}")]
+    NotLeased {
+        /// The device.
+        device: String,
+        /// The epoch of the batch that came.
+        epoch: u64,
+        /// The hub that recorded it.
+        hub: String,
+    },
+    /// A lease under an epoch that is not new.
+    #[error("a lease of `{device}` under epoch {got} came, and its epochs go up to {newest}")]
+    LeaseEpoch {
+        /// The device.
+        device: String,
+        /// The newest epoch that is known of it.
+        newest: u64,
+        /// The epoch that came.
+        got: u64,
+    },
+    /// A vote that nobody may cast like this, or a proof of nothing.
+    #[error("{0}")]
+    Membership(#[from] SuccessionError),
     /// The attester may not speak for the device.
     #[error("the key that attests the batch of `{0}` is not enrolled for it")]
     Attester(String),

@@ -8,18 +8,22 @@ mod attested;
 mod check;
 mod derived;
 mod enter;
+mod hubs;
 mod image;
+mod leases;
 mod rotation;
 
 pub use attested::AttestedBy;
 
-use super::facts::{Derivation, DeviceTip, Document, HubTip, Identity, Totals, Word};
+use super::facts::{Derivation, DeviceTip, Document, HubTip, Identity, Lease, Totals, Word};
 use super::section::Section;
 use super::shape::ApplyError;
 use borsh::BorshSerialize;
 use check::genesis_key;
+pub use leases::MAX_LEASES;
 use std::collections::BTreeMap;
 use weighbridge_verifier::signature::DirectCheck;
+use weighbridge_verifier::succession::Votes;
 use weighbridge_verifier::{
     CentreShare, Hash, IdentityKind, PublicKey, Record, RecordBody, SignatureCheck, Suite,
     ValidatorSet, encode,
@@ -46,6 +50,10 @@ pub struct State {
     centres: Section<BTreeMap<u32, Vec<CentreShare>>>,
     /// What certificateless keys are computed from, by id.
     derivations: Section<BTreeMap<String, Derivation>>,
+    /// Votes on hubs that have not changed the set yet.
+    votes: Section<Votes>,
+    /// Who reads each device, and did; the oldest first.
+    leases: Section<BTreeMap<String, Vec<Lease>>>,
     /// Where each device's batches of each attester stand. Follows from the same records, and is in no
     /// hash: it says who wrote the numbers that `devices` has.
     attested: Section<BTreeMap<String, Attested>>,
@@ -71,6 +79,8 @@ impl State {
             former_keys: Section::default(),
             centres: Section::default(),
             derivations: Section::default(),
+            votes: Section::default(),
+            leases: Section::default(),
             attested: Section::default(),
         }
     }
@@ -204,6 +214,7 @@ impl State {
             ("former_keys", filled(suite, &self.former_keys)),
             ("hubs", filled(suite, &self.hubs)),
             ("identities", filled(suite, &self.identities)),
+            ("leases", filled(suite, &self.leases)),
             ("totals", Some(self.totals.hash(suite))),
             (
                 "validators",
@@ -211,6 +222,7 @@ impl State {
                     .as_ref()
                     .map(|_| self.validators.hash(suite)),
             ),
+            ("votes", filled(suite, &self.votes)),
         ];
         let parts: BTreeMap<&str, Hash> = parts
             .into_iter()

@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::error::LedgerError;
 use super::head::{Head, HeadSlot};
 use super::keys::height_key;
-use super::opened::{check_signer, open_chain, signs};
+use super::opened::{check_nothing_open, check_signer, open_chain, signs};
 use super::puts::check_sealed;
 use super::replay::rotations_in;
 use super::state::State;
@@ -50,7 +50,8 @@ struct Pending {
 
 impl Ledger {
     /// Opens the ledger in `store`: follows the whole chain and compares its end with the signed
-    /// head. An empty store begins with a block that enrols the hub.
+    /// head. An empty store begins with a block that enrols the hub. A chain that several hubs share is
+    /// refused: it is [`SharedLedger`](super::shared::SharedLedger) that goes on with it.
     ///
     /// Blocks up to the head are vouched for by this hub's own signature over their hash chain; the
     /// signatures inside them are left to `verify`. What is beyond the head is verified in full.
@@ -62,6 +63,10 @@ impl Ledger {
         now: Nanos,
     ) -> Result<Self, LedgerError> {
         let opened = open_chain(&*store, &mut *head, &chain, &*signer)?;
+        if let Some(height) = opened.chain.shared_from() {
+            return Err(LedgerError::Shared(height));
+        }
+        check_nothing_open(&*store, opened.chain.state(), signer.id())?;
         let (state, tip, rotations) = opened.chain.into_parts();
         let mut ledger = Self {
             store,

@@ -280,8 +280,8 @@ pub struct Block {
 // By hand, because the header says of which kind the certificate is; no byte of its own does.
 impl BorshSerialize for Block {
     fn serialize<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
-        self.header.serialize(writer)?;
-        self.records.serialize(writer)?;
+        BorshSerialize::serialize(&self.header, writer)?;
+        BorshSerialize::serialize(&self.records, writer)?;
         self.certificate.write(writer)
     }
 }
@@ -359,7 +359,8 @@ impl Block {
     }
 }
 
-fn verify_body(header: &BlockHeader, records: &[Record]) -> Result<(), BlockError> {
+/// Whether a block can have this header and this body: version, record count and Merkle root.
+pub fn verify_body(header: &BlockHeader, records: &[Record]) -> Result<(), BlockError> {
     header.check_version()?;
     if records.is_empty() {
         return Err(BlockError::Empty);

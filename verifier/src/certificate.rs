@@ -73,8 +73,8 @@ impl Certificate {
 
     pub(crate) fn write<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
         match self {
-            Self::Solo(solo) => solo.serialize(writer),
-            Self::Quorum(quorum) => quorum.serialize(writer),
+            Self::Solo(solo) => BorshSerialize::serialize(solo, writer),
+            Self::Quorum(quorum) => BorshSerialize::serialize(quorum, writer),
         }
     }
 

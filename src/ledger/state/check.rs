@@ -20,22 +20,22 @@ impl State {
         }
         self.check_hub_chain(body)?;
         match &body.content {
-            Content::Batch(batch) => self.check_batch(batch),
+            Content::Batch(batch) => self.check_batch(&body.hub, batch),
             Content::Document(document) => self.check_document(&body.object, document),
             Content::Identity(identity) => self.check_identity(body.action, identity),
             Content::Rotation(rotation) => self.check_rotation(body, rotation),
             Content::Centres(centres) => self.check_centres(centres),
             Content::Derived(derived) => self.check_derived(derived),
-            Content::HubVote(_) | Content::Lease(_) | Content::Equivocation(_) => {
-                let why = "this chain has one hub";
-                let action = body.action;
-                Err(ApplyError::Shape { action, why })
-            }
+            Content::HubVote(_) | Content::Equivocation(_) => self.check_membership(body),
+            Content::Lease(lease) => self.check_lease(body, lease),
             Content::Commitment(_) | Content::Message(_) => Ok(()),
         }
     }
 
     fn check_hub_chain(&self, body: &RecordBody) -> Result<(), ApplyError> {
+        if self.validators().is_some() && !self.is_member(&body.hub) {
+            return Err(ApplyError::UnknownHub(body.hub.clone()));
+        }
         let start = HubTip {
             sequence: 0,
             hash: Hash::ZERO,
@@ -59,19 +59,8 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn check_batch(&self, batch: &BatchContent) -> Result<(), ApplyError> {
-        let tip = self.device(&batch.device);
-        let next = tip.sequence.checked_add(1).ok_or(ApplyError::Exhausted)?;
-        let goes_on = batch.epoch == tip.epoch && batch.sequence == next;
-        let begins = batch.epoch > tip.epoch && batch.sequence == 1;
-        if !goes_on && !begins {
-            return Err(ApplyError::BatchSequence {
-                device: batch.device.clone(),
-                tip,
-                epoch: batch.epoch,
-                sequence: batch.sequence,
-            });
-        }
+    pub(super) fn check_batch(&self, hub: &str, batch: &BatchContent) -> Result<(), ApplyError> {
+        self.check_turn(hub, batch)?;
         let Some(attester) = &batch.attester else {
             return Ok(());
         };

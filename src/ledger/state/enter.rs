@@ -35,11 +35,15 @@ impl State {
                 self.documents.change().insert(key, document);
             }
             Content::Identity(identity) => self.enter_identity(body, identity),
-            Content::Rotation(rotation) => self.enter_rotation(rotation),
+            Content::Rotation(rotation) => {
+                self.enter_membership(body);
+                self.enter_rotation(rotation);
+            }
             Content::Centres(centres) => self.enter_centres(centres),
             Content::Derived(derived) => self.enter_derived(derived),
             Content::Message(message) => self.enter_message(body, message),
-            Content::HubVote(_) | Content::Lease(_) | Content::Equivocation(_) => {}
+            Content::HubVote(_) | Content::Equivocation(_) => self.enter_membership(body),
+            Content::Lease(lease) => self.enter_lease(lease),
             Content::Commitment(_) => {}
         }
     }
@@ -76,12 +80,7 @@ impl State {
             epoch: batch.epoch,
             sequence: batch.sequence,
         };
-        match self.devices.change().get_mut(&batch.device) {
-            Some(known) => *known = tip,
-            None => {
-                self.devices.change().insert(batch.device.clone(), tip);
-            }
-        }
+        self.enter_turn(batch, tip);
         self.enter_attester(batch, tip);
         let totals = self.totals.change();
         match batch.verdict.class {
@@ -113,7 +112,13 @@ impl State {
             Some(known) => known,
             None => attested.entry(batch.device.clone()).or_default(),
         };
-        known.extend(keys.into_iter().map(|key| (key, tip)));
+        for key in keys {
+            let newest = known.entry(key).or_default();
+            // A late batch of an older epoch does not lead them back.
+            if (newest.epoch, newest.sequence) < (tip.epoch, tip.sequence) {
+                *newest = tip;
+            }
+        }
     }
 
     fn enter_identity(&mut self, body: &RecordBody, identity: &IdentityContent) {

@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::ledger::section::Section;
+use borsh::BorshDeserialize;
 use weighbridge_verifier::{DecodeError, Suite, decode, encode};
 
 impl State {
@@ -11,13 +12,23 @@ impl State {
         let who = (&**self.chain, &*self.validators, &*self.identities, keys);
         let where_it_stands = (&*self.hubs, &*self.devices, &*self.attested);
         let in_force = (&*self.documents, &*self.alarms, &*self.access);
-        encode(&(who, where_it_stands, in_force, &*self.totals))
+        let mut image = encode(&(who, where_it_stands, in_force, &*self.totals));
+        // Chains of one hub have none of these, and images as before.
+        if !self.votes.is_empty() || !self.leases.is_empty() {
+            image.extend(encode(&(&*self.votes, &*self.leases)));
+        }
+        image
     }
 
     /// The state of a chain of `suite` whose bytes these are.
     pub(in crate::ledger) fn of_image(suite: Suite, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (who, (hubs, devices, attested), (documents, alarms, access), totals) =
-            decode("state", bytes)?;
+        let mut rest = bytes;
+        let first = BorshDeserialize::deserialize(&mut rest).map_err(unreadable)?;
+        let (who, (hubs, devices, attested), (documents, alarms, access), totals) = first;
+        let (votes, leases) = match rest.is_empty() {
+            true => Default::default(),
+            false => decode("state", rest)?,
+        };
         let (chain, validators, identities, (former_keys, centres, derivations)) = who;
         let state = Self {
             suite,
@@ -33,6 +44,8 @@ impl State {
             former_keys: Section::new(former_keys),
             centres: Section::new(centres),
             derivations: Section::new(derivations),
+            votes: Section::new(votes),
+            leases: Section::new(leases),
             attested: Section::new(attested),
         };
         // borsh takes maps in any order; only one order is written.
@@ -44,5 +57,12 @@ impl State {
             what: "state",
             reason,
         })
+    }
+}
+
+fn unreadable(error: std::io::Error) -> DecodeError {
+    DecodeError {
+        what: "state",
+        reason: error.to_string(),
     }
 }

@@ -204,7 +204,7 @@ fn batches_come_one_after_the_other() {
     let mut state = apply_all(&some_records()).unwrap();
     let may_follow = |state: &State, epoch, sequence| {
         let content = batch_content(SUITE, "press-1", epoch, sequence);
-        state.check_batch(&content).is_ok()
+        state.check_batch("hub-1", &content).is_ok()
     };
     assert!(may_follow(&state, 1, 4));
     assert!(may_follow(&state, 2, 1));

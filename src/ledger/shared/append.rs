@@ -1,0 +1,144 @@
+//! Own records: signed at once, durable before they are acknowledged.
+
+use super::SharedLedger;
+use super::own::{Open, places};
+use crate::ledger::LedgerError;
+use crate::ledger::assemble::{AssembleError, sign_record};
+use crate::ledger::draft::Draft;
+use crate::ledger::puts::check_sealed;
+use crate::ledger::state::State;
+use crate::ledger::store::{Put, Space};
+use crate::model::Nanos;
+use std::sync::Arc;
+use weighbridge_verifier::{Hash, Record};
+
+/// Own records on their way to the disk.
+pub(super) struct Pending {
+    pub(super) drafts: Vec<Draft>,
+    pub(super) open: Vec<Arc<Open>>,
+    /// The state after them.
+    pub(super) state: State,
+    /// What belongs to them.
+    pub(super) puts: Vec<Put>,
+    /// Their number once they are durable, and nobody was told: a block was decided meanwhile.
+    pub(super) durable: bool,
+}
+
+impl SharedLedger {
+    /// Records `drafts` as this hub's own, together with `puts` (sealed bytes, key wraps, entries of the history),
+    /// and returns the records once they are durable here. Blocks have them later.
+    ///
+    /// After an error nothing is acknowledged. If the error was the store's, they may or may not have landed: they are
+    /// kept, and [`retry`](Self::retry), or `append` with the very same drafts, writes them again. Meanwhile other
+    /// drafts are answered by [`LedgerError::Pending`].
+    pub fn append(
+        &mut self,
+        drafts: &[Draft],
+        puts: Vec<Put>,
+        now: Nanos,
+    ) -> Result<Vec<Record>, LedgerError> {
+        if let Some(pending) = &self.pending {
+            if pending.drafts != drafts {
+                return Err(LedgerError::Pending(self.tip().height.saturating_add(1)));
+            }
+            return self.retry();
+        }
+        if drafts.is_empty() {
+            return Err(AssembleError::Empty.into());
+        }
+        check_sealed(drafts, &puts)?;
+        let shared = [Space::Sealed, Space::Keys, Space::History];
+        if let Some(other) = puts.iter().find(|put| !shared.contains(&put.space)) {
+            return Err(LedgerError::NotShared(other.space));
+        }
+        if drafts.iter().any(|draft| draft.rotates(self.hub())) {
+            return Err(LedgerError::RotatesMember);
+        }
+        if self.open.len().saturating_add(drafts.len()) > self.limits.open {
+            return Err(LedgerError::TooManyOpen(self.open.len()));
+        }
+        let mut state = self.state.clone();
+        let mut signed = Vec::with_capacity(drafts.len());
+        for (index, draft) in drafts.iter().enumerate() {
+            signed.push(self.sign(draft, &mut state, index, now)?);
+        }
+        let (records, hashes): (Vec<Record>, Vec<Hash>) = signed.into_iter().unzip();
+        let places = places(&records, &puts);
+        let open = records.into_iter().zip(hashes).zip(places);
+        let open = open.map(|((record, hash), puts)| Open::new(record, hash, puts));
+        self.pending = Some(Pending {
+            drafts: drafts.to_vec(),
+            open: open.collect(),
+            state,
+            puts,
+            durable: false,
+        });
+        self.retry()
+    }
+
+    /// Writes the records of a failed [`append`](Self::append) again, and returns them as they are now.
+    pub fn retry(&mut self) -> Result<Vec<Record>, LedgerError> {
+        let Some(mut pending) = self.pending.take() else {
+            return Err(LedgerError::NothingPending);
+        };
+        if !pending.durable {
+            if let Err(error) = self.store.commit(&pending.all_puts()) {
+                self.pending = Some(pending);
+                return Err(error.into());
+            }
+            self.open.extend(pending.open.iter().cloned());
+            self.state = pending.state;
+        }
+        let records = pending.open.drain(..).map(|open| open.record().clone());
+        Ok(records.collect())
+    }
+
+    /// Whether there are records that are not known to be durable.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether `draft` may be recorded next, with all that is signed in it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn takes(&self, draft: &Draft, now: Nanos) -> Result<(), String> {
+        if draft.rotates(self.hub()) {
+            return Err(LedgerError::RotatesMember.to_string());
+        }
+        let state = self.pending.as_ref().map_or(&self.state, |p| &p.state);
+        let mut state = state.clone();
+        let (record, _) = self
+            .sign(draft, &mut state, 0, now)
+            .map_err(|error| match error {
+                AssembleError::Draft { why, .. } => why.to_string(),
+                error => error.to_string(),
+            })?;
+        let key = self.signer.public_key();
+        record
+            .verify_with(&key, &self.check)
+            .map_err(|e| e.to_string())
+    }
+
+    fn sign(
+        &self,
+        draft: &Draft,
+        state: &mut State,
+        index: usize,
+        now: Nanos,
+    ) -> Result<(Record, Hash), AssembleError> {
+        let (record, hash) = sign_record(draft, state, &*self.signer, now);
+        state
+            .apply_signed(&record.body, hash)
+            .map_err(|why| AssembleError::Draft { index, why })?;
+        Ok((record, hash))
+    }
+}
+
+impl Pending {
+    /// What is to be written: what belongs to the records, and the records.
+    pub(super) fn all_puts(&self) -> Vec<Put> {
+        let records = self.open.iter().map(|open| open.put());
+        self.puts.iter().cloned().chain(records).collect()
+    }
+}

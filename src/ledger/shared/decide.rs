@@ -1,0 +1,250 @@
+//! Decisions: what the hubs agreed on becomes durable here.
+
+use super::SharedLedger;
+use super::carried::Want;
+use super::check::uncertified;
+use super::elsewhere::Lacking;
+use super::own::{Replayed, replay};
+use crate::ledger::LedgerError;
+use crate::ledger::assemble::Tip;
+use crate::ledger::keys::{height_key, sealed_key};
+use crate::ledger::replay::FollowError;
+use crate::ledger::state::State;
+use crate::ledger::store::{Put, Space, StoreError};
+use crate::model::Nanos;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use weighbridge_verifier::{Block, BlockValue, Hash, QuorumCertificate, Record, encode};
+
+/// A block that is durable here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The block.
+    pub block: Block,
+    /// Numbers of this hub's own records that are in it.
+    pub own: Range<u64>,
+    /// Which of its records are other hubs', from 0.
+    pub foreign: Vec<usize>,
+    /// Whether open records of this hub were signed anew, or left out, because of it.
+    pub rebased: bool,
+}
+
+impl SharedLedger {
+    /// Makes a decision durable: the block with its certificate, and what belongs to others' records in it that is not
+    /// in the store yet, in one commit; then the head. Own open records go on from there.
+    ///
+    /// After an error nothing has changed, and the very same decision can be made durable again; of one that is
+    /// durable already is told again.
+    pub fn decide(
+        &mut self,
+        bytes: &[u8],
+        certificate: QuorumCertificate,
+        now: Nanos,
+    ) -> Result<Committed, LedgerError> {
+        let height = self.tip().height.saturating_add(1);
+        let value = BlockValue::from_bytes(bytes);
+        let value = value.map_err(|why| LedgerError::Value { height, why })?;
+        let hash = value.header.hash();
+        if let Some((_, told)) = self.decided.as_ref().filter(|(known, _)| *known == hash) {
+            return Ok(told.clone());
+        }
+        let follow = |why: FollowError| LedgerError::Follow { height, why };
+        let judged = match self.remembered(&hash) {
+            Some(state) => state,
+            None => self.judge(&uncertified(value.clone())).map_err(follow)?,
+        };
+        let block = value.certified(certificate);
+        let set = self.chain.state().validators();
+        let certified = self.chain.check_commit(&block, set, Some(&self.check));
+        certified.map_err(follow)?;
+        self.settle(block, judged, now)
+    }
+
+    /// Takes a block that was decided long ago, with everything in it verified: for a hub that comes to a chain, or
+    /// back to it, before its engine runs.
+    pub fn follow(&mut self, block: Block, now: Nanos) -> Result<Committed, LedgerError> {
+        let height = self.tip().height.saturating_add(1);
+        if height == 1 {
+            self.check_genesis(&block)?;
+        }
+        let check = Some(&self.check as &dyn weighbridge_verifier::SignatureCheck);
+        let judged = self.chain.judge(&block, &|_| check, check);
+        let judged = judged.map_err(|why| LedgerError::Follow { height, why })?;
+        self.settle(block, judged, now)
+    }
+
+    /// More signatures under a block that is durable, which came late. Those that it has stay.
+    pub fn improve(
+        &mut self,
+        height: u64,
+        certificate: QuorumCertificate,
+    ) -> Result<(), LedgerError> {
+        let set = match height == self.tip().height {
+            // Only of the newest block it is known who signed it.
+            true => self.signed_by.clone(),
+            false => None,
+        };
+        let (Some(mut block), Some(set)) = (self.block(height)?, set) else {
+            return Ok(());
+        };
+        let known = block.certificate.signatures().len();
+        let better = certificate.signatures.len() > known
+            && block
+                .certificate
+                .quorum()
+                .is_some_and(|known| known.round == certificate.round)
+            && certificate
+                .verify_with(&block.header, &set, &self.check)
+                .is_ok();
+        if !better {
+            return Ok(());
+        }
+        block.certificate = certificate.into();
+        self.store.commit(&[Put {
+            space: Space::Blocks,
+            key: height_key(height),
+            value: encode(&block),
+        }])?;
+        Ok(())
+    }
+
+    fn settle(&mut self, block: Block, after: State, now: Nanos) -> Result<Committed, LedgerError> {
+        let hub = self.hub().to_owned();
+        let own = own_range(&block.records, &hub);
+        let foreign = |(at, record): (usize, &Record)| (record.body.hub != hub).then_some(at);
+        let foreign = block.records.iter().enumerate().filter_map(foreign);
+        let foreign: Vec<usize> = foreign.collect();
+
+        let replayed = self.replay_open(&after, now)?;
+        let mut puts = self.puts_of(&block)?;
+        let pending = self.pending.as_ref().filter(|pending| !pending.durable);
+        if let Some(pending) = pending {
+            puts.extend(pending.all_puts());
+        }
+        if let Some(from) = replayed.changed {
+            puts.extend(replayed.open.iter().skip(from).map(|open| open.put()));
+        }
+        puts.push(Put {
+            space: Space::Blocks,
+            key: height_key(block.header.height),
+            value: encode(&block),
+        });
+        self.store.commit(&puts)?;
+        let tip = Tip::of(&block.header);
+        self.write_head(&tip)?;
+
+        self.signed_by = self.chain.state().validators().cloned();
+        self.chain.step(&block, after);
+        self.pool.advance(self.chain.state());
+        self.judged.lock().clear();
+        self.stuck.clear();
+        self.leftover.1 = self.recorded();
+        let named: BTreeSet<Hash> = named_in(&block.records).collect();
+        self.drops
+            .retain(|(_, key)| !named.iter().any(|hash| hash.0[..] == key[..]));
+        let rebased = replayed.changed.is_some();
+        self.go_on(replayed);
+        self.clear();
+        let committed = Committed {
+            block,
+            own,
+            foreign,
+            rebased,
+        };
+        self.decided = Some((tip.hash, committed.clone()));
+        Ok(committed)
+    }
+
+    /// What is open, with what is on its way to the disk, after blocks have come to `after`.
+    fn replay_open(&self, after: &State, now: Nanos) -> Result<Replayed, LedgerError> {
+        let recorded = after.hubs().get(self.hub()).map_or(0, |tip| tip.sequence);
+        let pending = self.pending.iter().filter(|pending| !pending.durable);
+        let open = self.open.iter().chain(pending.flat_map(|p| &p.open));
+        let open = open.filter(|open| open.sequence() > recorded);
+        match after.is_member(self.hub()) {
+            true => replay(after, open, &*self.signer, now),
+            // It is lost to the chain.
+            false => Ok(Replayed {
+                state: after.clone(),
+                open: Vec::new(),
+                changed: None,
+                left_out: Vec::new(),
+            }),
+        }
+    }
+
+    /// Open records are other ones now, or less of them.
+    fn go_on(&mut self, replayed: Replayed) {
+        self.state = replayed.state;
+        if let Some(from) = replayed.changed {
+            self.generation = self.generation.saturating_add(1);
+            let anew = replayed.open.iter().skip(from);
+            self.drops
+                .extend(anew.flat_map(|open| open.entry.drop.clone()));
+        }
+        self.left_out.extend(replayed.left_out);
+        if let Some(pending) = &mut self.pending {
+            // Durable now, with the block; who appended them hears of it when they ask.
+            pending.durable = true;
+            pending.puts.clear();
+            for open in &mut pending.open {
+                let sequence = open.sequence();
+                let now = replayed.open.iter().find(|o| o.sequence() == sequence);
+                if let Some(now) = now {
+                    *open = now.clone();
+                }
+            }
+        }
+        self.open = replayed.open.into();
+    }
+
+    /// What belongs to records of `block` and is not in the store: of others' records what came with them, or that it
+    /// is missing.
+    fn puts_of(&self, block: &Block) -> Result<Vec<Put>, StoreError> {
+        let mut puts: Vec<Put> = Vec::new();
+        for record in &block.records {
+            let pooled = self.pool.get(&record.body.hub, record.body.sequence);
+            let pooled = pooled.filter(|pooled| pooled.carried.record == *record);
+            if let Some(pooled) = pooled {
+                for put in &pooled.carried.puts {
+                    // A slot that is filled is never written from outside.
+                    let free = put.space != Space::Keys
+                        || self.store.get(Space::Keys, &put.key)?.is_none();
+                    if free {
+                        puts.push(put.clone());
+                    }
+                }
+            } else if let (Some(want), Some(sealed)) = (Want::of(record), record.body.sealed()) {
+                let key = sealed_key(&sealed.hash);
+                let waits = self.pending.iter().flat_map(|pending| &pending.puts);
+                let here = waits
+                    .into_iter()
+                    .any(|put| put.space == Space::Sealed && put.key == key)
+                    || self.is_open(record)
+                    || self.store.get(Space::Sealed, &key)?.is_some();
+                if !here {
+                    puts.push(Lacking::new(want, sealed.length).put());
+                }
+            }
+        }
+        Ok(puts)
+    }
+}
+
+/// The hashes of the sealed bytes that records name.
+fn named_in(records: &[Record]) -> impl Iterator<Item = Hash> {
+    records
+        .iter()
+        .filter_map(|r| r.body.sealed().map(|s| s.hash))
+}
+
+/// Numbers of records of `hub`.
+fn own_range(records: &[Record], hub: &str) -> Range<u64> {
+    let own = records.iter().filter(|record| record.body.hub == hub);
+    let mut numbers = own.map(|record| record.body.sequence);
+    let Some(first) = numbers.next() else {
+        return 0..0;
+    };
+    let last = numbers.last().unwrap_or(first);
+    first..last.saturating_add(1)
+}
