@@ -115,7 +115,10 @@ pub fn client_of(connection: &ServerConnection, clients: &[PublicKey]) -> Option
     clients.iter().find(is_shown).copied()
 }
 
-fn own_key(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+pub(super) fn own_key(
+    identity: &Identity,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
     let library = |e: Error| TlsError::Library(e.to_string());
     let der = identity.link_der();
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_bytes().to_vec()));
@@ -139,14 +142,14 @@ pub(super) fn spki(key: &PublicKey) -> Result<Vec<u8>, TlsError> {
 
 /// The keys that are let through.
 #[derive(Debug)]
-struct Pinned {
+pub(super) struct Pinned {
     /// `None` lets everybody through.
     allowed: Option<Vec<Vec<u8>>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Pinned {
-    fn new(keys: &[PublicKey], provider: &CryptoProvider) -> Result<Self, TlsError> {
+    pub(super) fn new(keys: &[PublicKey], provider: &CryptoProvider) -> Result<Self, TlsError> {
         Ok(Self {
             allowed: Some(keys.iter().map(spki).collect::<Result<_, _>>()?),
             algorithms: provider.signature_verification_algorithms,

@@ -5,13 +5,11 @@
 //! and which devices they read may change meanwhile: connections that it does not concern stay.
 
 use super::gate::{Contact, Gate};
-use super::introduction::Introduction;
 use super::keeper::Keeper;
 use super::node::Node;
-use super::sealing_word::SealingWord;
 use super::talk::Talk;
 use crate::crypto::pinned_tls::{self, ServerConfig};
-use crate::crypto::{PeerKey, SealingRing};
+use crate::crypto::{Introduction, PeerKey, SealingRing, SealingWord};
 use crate::model::Nanos;
 use parking_lot::RwLock;
 use std::net::SocketAddr;

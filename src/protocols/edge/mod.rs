@@ -1,6 +1,7 @@
 //! The wire between edge nodes and hubs: TLS 1.3 with pinned keys, batches one way, what is durable and
 //! what users ask of machines the other (ADR 13, ADR 17).
 
+pub use crate::crypto::{Introduction, IntroductionError, SealingWord};
 use crate::model::{TagSpec, ValueKind};
 
 mod acting;
@@ -11,7 +12,6 @@ mod introduction;
 mod keeper;
 mod node;
 pub mod order;
-mod sealing_word;
 mod talk;
 mod upload;
 pub mod wire;
@@ -19,9 +19,7 @@ pub mod wire;
 pub use acting::EdgeControl;
 pub use gate::{Asks, Backlog, Contact, Entrance, Gate, Said};
 pub use hub_side::{EdgeListener, HubCard, ListenError, NodeStatus};
-pub use introduction::{Introduction, IntroductionError};
 pub use keeper::Keeper;
-pub use sealing_word::SealingWord;
 pub use upload::{Content, EdgeKeys, Packer, Unpacker, Upload, UploadError, UploadFault};
 
 /// Name and kind of a tag, as both sides compare them.

@@ -7,12 +7,12 @@ use super::gate::{Asks, Backlog, Contact, Entrance, EntranceError, Gate};
 use super::hub_side::{FACE, HubCard, Stream};
 use super::keeper::Keeper;
 use super::node::Node;
-use super::sealing_word::SealingWord;
 use super::wire::{
     self, DeviceHello, DeviceLink, DeviceWelcome, EDGE_PROTOCOL, FromEdge, FromHub, Hello,
     MAX_FRAME, Welcome,
 };
 use crate::access::{Flood, FloodGauge};
+use crate::crypto::SealingWord;
 use crate::model::{DeviceId, Nanos, now};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

@@ -7,9 +7,9 @@
 //! [`MAX_FRAME`].
 
 use super::order::{Order, Outcome};
-use super::sealing_word::SealingWord;
 use super::upload::Upload;
 use crate::access::{Nonce, RenewalChallenge};
+use crate::crypto::SealingWord;
 use crate::model::Peer;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::io;
@@ -204,8 +204,8 @@ pub async fn read<T: BorshDeserialize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::introduction::Introduction;
     use super::*;
+    use crate::crypto::Introduction;
 
     #[tokio::test]
     async fn frames_are_read_as_they_were_written_and_never_longer() {

@@ -1,10 +1,11 @@
-//! Which sealing key a hub has by now, for edge nodes that know it by keys that it had before.
+//! Which sealing key a hub has by now, for edge nodes and other hubs that know it by keys that it had before.
 //!
 //! The hub's signing key vouches for it, and the records by which the hub has that one come along. So an edge node
 //! checks it against the one key that its configuration names, now and at every start.
 
+use super::identity::Identity;
 use super::introduction::{Introduction, IntroductionError};
-use crate::crypto::{Identity, Signer};
+use super::signer::Signer;
 use borsh::{BorshDeserialize, BorshSerialize};
 use weighbridge_verifier::{Hash, PublicKey, Record, Signature, SignatureCheck, decode, encode};
 
