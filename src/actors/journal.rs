@@ -44,9 +44,8 @@ impl JournalError {
     /// Whether the act may still become durable. Who did nothing then says so by a
     /// [`note`](Journal::note).
     pub fn may_follow(&self) -> bool {
-        let later = |fault: &RecordFault| {
-            matches!(fault, RecordFault::Pending(_) | RecordFault::NotAgreed)
-        };
+        let later =
+            |fault: &RecordFault| matches!(fault, RecordFault::Pending(_) | RecordFault::NotAgreed);
         match self {
             Self::Timeout => true,
             Self::Ledger(fault) => later(fault),

@@ -107,7 +107,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 
 fn port(api: &Api) -> Result<Arc<dyn ClusterPort>, Problem> {
     let none = || {
-        Problem::not_found("this hub shares its chain with no other: it has no `[cluster]` in its file")
+        Problem::not_found(
+            "this hub shares its chain with no other: it has no `[cluster]` in its file",
+        )
     };
     api.context.cluster.clone().ok_or_else(none)
 }
@@ -126,7 +128,10 @@ async fn vote(
     let port = port(&api)?;
     let body = body::whole(body)?;
     let vote: HubVoteContent = serde_json::from_slice(&body).map_err(|error| {
-        Problem::unread(None, format!("the body is not what is expected here: {error}"))
+        Problem::unread(
+            None,
+            format!("the body is not what is expected here: {error}"),
+        )
     })?;
     let height = port.vote(&caller, vote).await;
     let height = height.map_err(super::keys::problem)?;

@@ -111,7 +111,8 @@ fn session(api: &Api, request: &HttpRequest) -> Option<String> {
 
 /// Whether something can be done at `path`: everything else can only be read.
 fn acts(path: &str) -> bool {
-    let changes = [access::PATH, users::PATH].contains(&path) || keys::acts(path) || cluster::acts(path);
+    let changes =
+        [access::PATH, users::PATH].contains(&path) || keys::acts(path) || cluster::acts(path);
     control::acts(path)
         || path.starts_with(ALARMS)
         || changes

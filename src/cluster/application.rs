@@ -63,8 +63,9 @@ impl Deciding {
                 }
                 Err(LedgerError::Store(error)) if !self.book.ending.load(Ordering::Acquire) => {
                     drop(ledger);
-                    self.book
-                        .alarm(format!("a decided block cannot be written, trying again: {error}"));
+                    self.book.alarm(format!(
+                        "a decided block cannot be written, trying again: {error}"
+                    ));
                     std::thread::sleep(RETRY);
                 }
                 Err(error) => return Err(Refused(error.to_string())),

@@ -92,7 +92,9 @@ impl Consensus {
         runtime: &Handle,
     ) -> Result<Self, EngineError> {
         let wrong = |why: &str| EngineError::Setup(why.to_owned());
-        let set = book.members().ok_or_else(|| wrong("the chain has no hubs yet"))?;
+        let set = book
+            .members()
+            .ok_or_else(|| wrong("the chain has no hubs yet"))?;
         let faults = Faults::of(&set);
         let engine = Malachite::start(THREADS)?;
         book.deciding.store(true, Ordering::Release);

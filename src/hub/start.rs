@@ -35,6 +35,7 @@ use crate::ledger::store::Store;
 use crate::ledger::{Ledger, State};
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, now};
+use crate::protocols::ports::AccessPort;
 use crate::stats::Stats;
 use crate::store::spool::SpoolLimits;
 use crate::store::{BufferedStore, FjallStore, HeadFile};
@@ -72,8 +73,7 @@ impl HubBuilder {
             Some(setup) => {
                 let kept = (store.clone(), head);
                 let of_chain = (&*self.chain.id, setup);
-                let joined =
-                    Joined::open(kept, of_chain, &signing, &edges, threads.io.handle())?;
+                let joined = Joined::open(kept, of_chain, &signing, &edges, threads.io.handle())?;
                 let book = Book::from(joined.book.clone());
                 (Some(joined), book)
             }

@@ -221,7 +221,8 @@ impl Succession {
             Content::HubVote(vote) => self.count(&body.hub, vote),
             Content::Equivocation(proof) => {
                 let liar = self.liar(body, proof).ok()?;
-                self.dismiss(&liar, Faults::of(&self.set))
+                // Of two that are left of three, both decide, however they were trusted.
+                self.dismiss(&liar, Faults::Byzantine)
             }
             _ => None,
         }
@@ -324,10 +325,7 @@ impl Succession {
     fn dismiss(&mut self, id: &str, faults: Faults) -> Option<SetChange> {
         let hubs = &mut self.set.validators;
         let left = hubs.len().checked_sub(1)?;
-        // A set that stays too small for a majority decides as any other.
-        let threshold = faults
-            .threshold(left)
-            .or(Faults::Byzantine.threshold(left))?;
+        let threshold = faults.threshold(left)?;
         let place = hubs.iter().position(|v| v.id == id)?;
         let gone = hubs.remove(place);
         self.set.threshold = threshold;

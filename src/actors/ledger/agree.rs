@@ -89,9 +89,13 @@ impl StreamHandler<Committed> for LedgerActor {
                 subject, object, why = %left.why,
                 "what other hubs recorded leaves no place for a record of this hub: it is not on the chain"
             );
-            let gone = |one: &mut Agreeing| one.draft.subject == *subject && one.draft.object == *object;
+            let gone =
+                |one: &mut Agreeing| one.draft.subject == *subject && one.draft.object == *object;
             for one in self.agreeing.extract_if(.., gone) {
-                answer(vec![one.done], &Err(RecordFault::Refused(left.why.to_string())));
+                answer(
+                    vec![one.done],
+                    &Err(RecordFault::Refused(left.why.to_string())),
+                );
             }
         }
         let foreign = foreign.into_iter().cloned().collect();

@@ -239,7 +239,7 @@ impl LedgerActor {
                         Ok((book, Err(LedgerError::Store(error)))) => {
                             actor.book = Some(book);
                             let asked = asked.map(|(done, _)| done);
-                    let acts = acts.into_iter().chain(asked).collect();
+                            let acts = acts.into_iter().chain(asked).collect();
                             answer(acts, &Err(RecordFault::Pending(error.to_string())));
                             actor.try_again(settles, &error, ctx);
                         }

@@ -71,10 +71,7 @@ impl LedgerActor {
             ));
             self.settle_one(settle, height);
         }
-        self.show_standing(
-            batches.iter().map(|(device, ..)| device),
-            &written.attested,
-        );
+        self.show_standing(batches.iter().map(|(device, ..)| device), &written.attested);
         if written.block.is_some() {
             let committed = BlockCommitted {
                 tip: self.tip,

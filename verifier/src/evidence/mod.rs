@@ -25,6 +25,7 @@ use crate::hash::Hash;
 use crate::record::Record;
 use crate::sample::{Quality, Salt, Value};
 use crate::signature::SignatureError;
+use crate::succession::{SetChange, Succession};
 use crate::suite::Suite;
 use serde::{Deserialize, Serialize};
 
@@ -268,6 +269,17 @@ impl Evidence {
             return Err(EvidenceError::Form);
         }
         Ok(evidence)
+    }
+
+    /// What the records that are shown change about the set of hubs, with the heights of their blocks.
+    pub fn set_changes(&self) -> Vec<(u64, SetChange)> {
+        let mut succession = Succession::new(self.validators.clone());
+        let mut changes = Vec::new();
+        for (block, shown) in self.records() {
+            let change = succession.apply(&shown.record.body);
+            changes.extend(change.map(|change| (block.header.height, change)));
+        }
+        changes
     }
 
     /// Every sample that is shown, with its block and record.

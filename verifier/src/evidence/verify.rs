@@ -43,8 +43,8 @@ impl Evidence {
                         believed.push(change.new);
                     }
                     // And so it says that enough hubs of the set let this one in.
-                    SetChange::Admitted(hub) if all_trusted => believed.push(hub.key),
-                    SetChange::Key(_) | SetChange::Admitted(_) | SetChange::Dismissed(_) => {}
+                    SetChange::Admitted(hub) => believed.push(hub.key),
+                    SetChange::Key(_) | SetChange::Dismissed(_) => {}
                 }
             }
             if let Some(after) = after {
