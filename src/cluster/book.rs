@@ -224,17 +224,18 @@ impl SharedBook {
     /// decide.
     pub(super) fn changed(&self, ledger: &SharedLedger) {
         let (first, newest, generation) = ledger.own_open();
-        self.own
-            .send_if_modified(|own| std::mem::replace(own, (generation, newest)) != *own);
         let (state, tip) = ledger.committed();
         let tip = (tip.height, tip.hash);
+        let open = (newest + 1).saturating_sub(first);
+        // First, so that whoever hears of a block finds it as it is after that.
+        self.standing.lock().follow(state, tip.0, open);
+        self.own
+            .send_if_modified(|own| std::mem::replace(own, (generation, newest)) != *own);
         self.tip.send_if_modified(|old| {
             let differs = *old != tip;
             *old = tip;
             differs
         });
-        let open = (newest + 1).saturating_sub(first);
-        self.standing.lock().follow(state, tip.0, open);
         let data = ledger.has_data();
         self.data.store(data, Ordering::Release);
         if data {

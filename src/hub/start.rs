@@ -99,9 +99,12 @@ impl HubBuilder {
         let totals = book.look(|view| *view.state.totals());
         let stored = totals.accepted + totals.out_of_control;
         let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
-        let mut access = book.look(|view| access::recorded_access(view.state, &opener))?;
+        let own = joined.is_some().then(|| signer.id());
+        let theirs = own.map(|own| book.look(|view| access::theirs(view.state, own)));
+        let theirs = theirs.unwrap_or_default();
+        let mut access = book.look(|view| access::recorded_access(view.state, &opener, own))?;
         sealing::resume(&sealing, access.sealing(&name("hub", signer.id())))?;
-        let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite())?;
+        let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite(), &theirs)?;
         let gate = Gate::new(signer.id(), access::with(&access, &escrow)?);
         let chain = book.look(|view| view.state.chain().to_owned());
         let planner = Planner {
@@ -126,11 +129,11 @@ impl HubBuilder {
         let acts = act_sealers(&planner)?;
         let machines = access::machines(&gate, ids.iter().map(|id| &**id), admission.ids());
         let declared = (gate.hub(), &machines, escrow);
-        access::declare(&mut book, &acts.1.1, &mut access, declared)?;
+        access::declare(&mut book, &acts.1.1, &mut access, declared, &theirs)?;
         gate.set(Arc::new(access));
         let alarms = (
             self.alarms,
-            book.look(|view| recorded_alarms(view.state, &planner.opener)),
+            book.look(|view| recorded_alarms(view.state, &planner.opener, own)),
         );
         let recorded = (book.look(|view| view.tip.height), indexed.clone());
         let runtime = threads.io.handle();
@@ -276,7 +279,7 @@ fn act_sealers(planner: &Planner) -> Result<(MakeActSealer, (u64, ActSealer)), H
 
 /// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
 /// read is left out: the verdicts to come say anew what is wrong.
-fn recorded_alarms(state: &State, opener: &Opener) -> Vec<Alarm> {
+fn recorded_alarms(state: &State, opener: &Opener, own: Option<&str>) -> Vec<Alarm> {
     let open = |(object, word): (&String, &Word)| {
         let details = opener.open_act(&word.hub, &word.message);
         let alarm = match &details {
@@ -291,7 +294,14 @@ fn recorded_alarms(state: &State, opener: &Opener) -> Vec<Alarm> {
         }
         alarm
     };
-    state.alarms().iter().filter_map(open).collect()
+    // Those of other hubs are theirs to raise again.
+    let ours = |(_, word): &(&String, &Word)| own.is_none_or(|own| own == word.hub);
+    state
+        .alarms()
+        .iter()
+        .filter(ours)
+        .filter_map(open)
+        .collect()
 }
 
 /// Enrols the edge nodes, and the keys of devices that have one, as far as the ledger does not know them

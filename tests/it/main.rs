@@ -10,6 +10,7 @@ mod buffers;
 mod centres;
 mod checkpoints;
 mod cli;
+mod cluster;
 mod control;
 mod damage;
 mod demo;
