@@ -3,7 +3,7 @@
 
     verify.py FILE [--trust KEY|KEYFILE]...
 
-It needs Python 3.10 and `pip install cryptography`, and must say of every file of suite `nist` and version 2 what
+It needs Python 3.10 and `pip install cryptography`, and must say of every file of suite `nist` and version 2 or 3 what
 `weighbridge verify` says; others it refuses by name. The verdict is the last line; exit codes: 0 proven, 1 not, 2 wrong
 command line. docs/evidence.md says what the fields mean.
 """
@@ -65,6 +65,7 @@ TEXT = form("text", lambda v: type(v) is str, lambda v: U32(len(v.encode())) + v
 BYTES, SALT, HASH, SIGNATURE = (written("([0-9a-f]{2})" + count) for count in ("*", "{16}", "{32}", "{64}"))
 KEY = form("a key of suite nist", lambda v: written("[0-9a-f]{66}")(v) and v[0] != GUOMI, bytes.fromhex)
 F64 = written("[0-9a-f]{16}", lambda v: bytes.fromhex(v)[::-1])  # its bits, the sign first
+OTHER_SUITE = form("of suite nist", lambda v: False, bytes)
 VALUE = one_of(bool=BOOL, i64=I64, u64=U64, f64=F64, text=lambda v: TEXT(v)[4:], bytes=BYTES)  # no length in a leaf
 VALIDATORS = fields(validators=several(fields(id=TEXT, key=KEY)), threshold=U32)
 HEADER = fields(version=U8, chain=TEXT, height=U64, previous_hash=HASH, time=I64, record_count=U32, merkle_root=HASH,
@@ -77,7 +78,12 @@ BATCH = fields(**ATTESTED, sealed=option(SEALED), verdict=fields(**VERDICT), jud
 IDENTITY = fields(id=TEXT, kind=choice("hub", "edge", "device", "user"), key=option(KEY))
 CONTENT = one_of(batch=BATCH, document=fields(kind=TEXT, version=U64, commitment=HASH, sealed=SEALED),
                  identity=IDENTITY, commitment=HASH, message=fields(kind=TEXT, commitment=HASH, sealed=SEALED),
-                 rotation=fields(identity=IDENTITY, replaces=KEY, proof=SIGNATURE, consent=option(SIGNATURE)))
+                 rotation=fields(identity=IDENTITY, replaces=KEY, proof=SIGNATURE, consent=option(SIGNATURE)),
+                 centres=OTHER_SUITE, derived=OTHER_SUITE,
+                 hub_vote=fields(hub=TEXT, key=KEY, change=choice("admit", "dismiss"), faults=choice("byzantine", "crash")),
+                 lease=fields(device=TEXT, epoch=U64, hub=TEXT),
+                 equivocation=fields(evidence=lambda v: U32(len(BYTES(v))) + BYTES(v)))
+OF_SEVERAL = {"hub_vote", "lease", "equivocation"}  # what only blocks of several hubs hold
 ACTION = choice("enrol", "revoke", "configure", "store", "read", "control", "grant", "release", "refuse", "session",
                 "summary", "exchange", "membership", "erase", "acknowledge", "alarm")
 BODY = fields(version=U8, chain=TEXT, hub=TEXT, sequence=U64, previous=HASH, time=I64, subject=TEXT, action=ACTION,
@@ -86,13 +92,15 @@ RECORD = fields(body=BODY, signature=SIGNATURE)
 SAMPLE = fields(position=U32, tag=TEXT, index=U32, time=I64, value=VALUE, quality=U32, salt=SALT)
 SHOWN = fields(position=U32, record=RECORD, samples=several(SAMPLE), path=several(HASH),
                opened=option(fields(salt=SALT, content=BYTES)))
-CERTIFICATE = fields(signatures=several(fields(validator=TEXT, signature=SIGNATURE)))
+SIGNATURES = several(fields(validator=TEXT, signature=SIGNATURE))
+SOLO, QUORUM = fields(signatures=SIGNATURES), fields(round=U32, signatures=SIGNATURES)
+CERTIFICATE = lambda v: (QUORUM if type(v) is dict and "round" in v else SOLO)(v)
 BLOCK = fields(header=HEADER, certificate=CERTIFICATE, records=several(SHOWN), path=several(HASH))
-FILE = fields(format=choice("weighbridge-evidence/2"), validators=VALIDATORS, blocks=several(BLOCK))
+FILE = fields(format=choice("weighbridge-evidence/2", "weighbridge-evidence/3"), validators=VALIDATORS, blocks=several(BLOCK))
 
 def read(data):
     need(len(data) <= MAX_BYTES, "the file is too long")
-    need(not data.startswith(b"WBEV\1"), "this program does version 2 only, and the file is of version 1")
+    need(not data.startswith(b"WBEV\1"), "this program does versions 2 and 3 only, and the file is of version 1")
     evidence = json.loads(data.decode())
     # JSON has many ways to write the same; a file has one.
     canonical = json.dumps(evidence, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -100,6 +108,8 @@ def read(data):
     suite = evidence.get("suite", "nist") if type(evidence) is dict else "nist"
     need(suite == "nist", f"this program does suite nist only, and the file is of suite {suite!r:.20}")
     FILE(evidence)
+    shared = any(block["header"]["version"] == 2 for block in evidence["blocks"])
+    need(evidence["format"][-1] == "23"[shared], "the file is of version 3 if and only if several hubs decided a block in it")
     return evidence
 
 # -- Hashes, trees, signatures.
@@ -134,12 +144,79 @@ def check_signature(key, message, signature):
     point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), KEY(key))
     point.verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
 
-# -- The evidence. `hubs` are the keys of those that sign, by id; `believed` those keys that are trusted, or follow one.
+# -- Who signs. A set is the keys of its hubs by id, how many of them decide, and the votes that are open: by the hub voted
+# on, then by the hub that votes. What a record changes is a set, and keys that count because of others.
+
+MOST_HUBS = MOST_BALLOTS = 64
+
+def threshold_of(hubs, faults):
+    """How many of so many hubs decide; 0 where a set of that size cannot be trusted in that way."""
+    return (2 if hubs == 3 else 0) if faults == "crash" else hubs * 2 // 3 + 1
+
+def changed_set(change, hub, key, faults, hubs, threshold, votes):
+    """The set with a hub more, or less; whatever was said on it is forgotten, and what was said by one that leaves."""
+    votes = {about: {by: said for by, said in ballots.items() if by != hub or change == "admit"}
+             for about, ballots in votes.items() if about != hub}
+    kept = {name: other for name, other in hubs.items() if name != hub} | ({hub: key} if change == "admit" else {})
+    kept = {name: kept[name] for name in sorted(kept, key=str.encode)}
+    return kept, threshold_of(len(kept), faults), {about: ballots for about, ballots in votes.items() if ballots}
+
+def counted(by, vote, hubs, threshold, votes):
+    """The set after a vote by one of its hubs."""
+    hub, key, change, faults = vote.values()
+    others = [about for about, ballots in votes.items() if about != hub and by in ballots]
+    size = len(hubs) + (1 if change == "admit" else -1)
+    comes = key not in hubs.values() and hub not in hubs and size <= MOST_HUBS
+    fits = comes if change == "admit" else hubs.get(hub) == key and size > 0
+    if not (fits and threshold_of(size, faults) and len(others) < MOST_BALLOTS):
+        return hubs, threshold, votes
+    votes = votes | {hub: votes.get(hub, {}) | {by: (key, change, faults)}}
+    same = [voter for voter, said in votes[hub].items() if said == (key, change, faults) and voter in hubs]
+    after = hubs, threshold, votes
+    return after if len(same) < threshold else changed_set(change, hub, key, faults, *after)
+
+VOTES, PROPOSALS = (re.compile(rb"(.{33})" + kind + (rb"((%s)(%s))(.{64})" % said) * 2, re.DOTALL) for kind, said in (
+    (rb"\0", (rb"[\0\1].{12}", rb"\0|\1.{32}")), (rb"\1", (rb".{12}", rb".{32}(?:\0|\1.{4})"))))
+
+def liar(chain, data):
+    """The key that signed two votes, or two proposals, of one round that exclude each other; None if none did."""
+    found = VOTES.fullmatch(data) or PROPOSALS.fullmatch(data)
+    if not found:
+        return None
+    key, first, slot, _, one, second, other_slot, _, two = found.groups()
+    what = "vote" if data[33] == 0 else "proposal"
+    try:
+        for message, signature in (first, one), (second, two):
+            check_signature(key.hex(), tagged(what, TEXT(chain), message), signature.hex())
+    except (InvalidSignature, ValueError):
+        return None
+    return key.hex() if slot == other_slot and first < second else None
+
+def succeed(body, hubs, threshold, votes):
+    """The set after a record by one of its hubs."""
+    (kind, content), before = next(iter(body["content"].items())), (hubs, threshold, votes)
+    if (body["action"], body["response"]) != ("membership", "accepted"):
+        return before
+    if kind == "rotation":
+        identity, old = content["identity"], content["replaces"]
+        if identity["kind"] != "hub" or identity["id"] != body["hub"] or old != hubs[body["hub"]]:
+            return before
+        ballots = {by: (identity["key"], *said) for by, (_, *said) in votes.get(body["hub"], {}).items()}
+        return hubs | {body["hub"]: identity["key"]}, threshold, votes | ({body["hub"]: ballots} if ballots else {})
+    if kind == "hub_vote":
+        return counted(body["hub"], content, *before)
+    if kind == "equivocation" and len(hubs) > 1:
+        key = liar(body["chain"], bytes.fromhex(content["evidence"]))
+        for hub in (hub for hub in hubs if hubs[hub] == key and body["object"] == "hub:" + hub):
+            return changed_set("dismiss", hub, key, "byzantine", *before)
+    return before
+
+# -- The evidence. `believed` are those keys that are trusted, or follow one.
 
 def check_record(shown, header, hubs):
-    """The hubs from this record on: in a rotation a hub says which key it has for what comes after."""
     body, content = shown["record"]["body"], shown["record"]["body"]["content"]
     need(body["version"] == 1, "a record of an unknown version")
+    need(header["version"] == 2 or not set(content) & OF_SEVERAL, "what only several hubs decide, in a block of one")
     need(body["chain"] == header["chain"], "a record of another chain")
     need(int(body["time"]) <= int(header["time"]), "a record younger than its block")
     need(body["hub"] in hubs, "a record of a hub that is not in the set")
@@ -165,15 +242,14 @@ def check_record(shown, header, hubs):
         check_signature(identity["key"], message, rotation["proof"])
         if rotation["consent"]:
             check_signature(old, message, rotation["consent"])
-        own = identity["kind"] == "hub" and identity["id"] == body["hub"] and old == hubs[body["hub"]]
-        if own and body["action"] == "membership" and body["response"] == "accepted":
-            return hubs | {body["hub"]: identity["key"]}
-    return hubs
 
-def check_block(block, hubs, threshold, believed):
-    """Whether enough of the believed keys signed it, and the hubs after it."""
+def check_block(block, hubs, threshold, votes, believed):
+    """Whether enough of the believed keys signed it, and the set after it."""
     header, records, signatures = block["header"], block["records"], block["certificate"]["signatures"]
-    need(header["version"] == 1, "a block of an unknown version")
+    need(header["version"] in (1, 2), "a block of an unknown version")
+    shared = header["version"] == 2
+    need(shared == ("round" in block["certificate"]), "a certificate of the other kind of blocks")
+    need(not shared or threshold * 2 > len(hubs), "a set of which two halves could decide two things")
     need(len(set(hubs.values())) == len(hubs), "two hubs with one key")
     validators = {"validators": [{"id": hub, "key": key} for hub, key in hubs.items()], "threshold": threshold}
     set_hash = tagged("validators", VALIDATORS(validators)).hex()
@@ -181,8 +257,12 @@ def check_block(block, hubs, threshold, believed):
     signers = [one["validator"] for one in signatures]
     need(len(set(signers)) == len(signers) and set(signers) <= set(hubs), "somebody signed who may not, or twice")
     need(len(signers) >= threshold, "too few signatures")
+    signed = tagged("commit", block_hash(header))
+    if shared:  # a precommit of that round for this block
+        said = b"\1" + U64(header["height"]) + U32(block["certificate"]["round"]) + b"\1" + block_hash(header)
+        signed = tagged("vote", TEXT(header["chain"]), said)
     for one in signatures:
-        check_signature(hubs[one["validator"]], tagged("commit", block_hash(header)), one["signature"])
+        check_signature(hubs[one["validator"]], signed, one["signature"])
     enough = sum(hubs[signer] in believed for signer in signers) >= threshold
     leaves = [(shown["position"], sha256(b"\0", RECORD(shown["record"]))) for shown in records]
     need(root(leaves, header["record_count"], block["path"]) == header["merkle_root"], "records that are not in it")
@@ -192,10 +272,12 @@ def check_block(block, hubs, threshold, believed):
         begins = body["action"] == "enrol" and first["kind"] == "hub" and int(header["previous_hash"], 16) == 0
         need(begins and threshold == 1 and hubs == {first["id"]: first["key"]}, "the first block begins another chain")
     for shown in records:
-        after = check_record(shown, header, hubs)
-        believed |= {key for hub, key in after.items() if hubs[hub] in believed}
-        hubs = after
-    return enough, hubs
+        check_record(shown, header, hubs)
+        after = succeed(shown["record"]["body"], hubs, threshold, votes)
+        # Who was let in counts as who let it in, and another key of a hub as the one that it had.
+        believed |= {key for hub, key in after[0].items() if hub not in hubs or hubs[hub] in believed}
+        hubs, threshold, votes = after
+    return enough, (hubs, threshold, votes)
 
 def check_judges(bodies):
     """What is shown of what judged a batch is a document about its device from before it."""
@@ -215,7 +297,7 @@ def check(evidence, trusted):
     ordered = all(a.encode() < b.encode() for a, b in zip(ids, ids[1:]))
     need(ordered and 1 <= threshold <= len(ids), "the validator set is malformed")
     need(blocks, "the evidence shows nothing")
-    believed, all_believed, before = set(trusted), True, None
+    after, believed, all_believed, before = (hubs, threshold, {}), set(trusted), True, None
     for block in blocks:
         header = block["header"]
         if before:
@@ -223,7 +305,8 @@ def check(evidence, trusted):
             need(later and before["chain"] == header["chain"], "blocks that are out of order, or of two chains")
             linked = header["previous_hash"] == block_hash(before).hex()
             need(linked or int(before["height"]) + 1 < int(header["height"]), "two blocks that are not linked")
-        enough, hubs = check_block(block, hubs, threshold, believed)
+            need(before["version"] <= header["version"], "a block of one hub after one of several")
+        enough, after = check_block(block, *after, believed)
         all_believed, before = all_believed and enough, header
     check_judges(shown["record"]["body"] for block in blocks for shown in block["records"])
     return all_believed

@@ -297,6 +297,16 @@ fn report_text(
     if let Some(key) = &report.key {
         text += &format!("  begun under the key {key}\n");
     }
+    if report.open > 0 {
+        let open = report.open;
+        text += &format!(
+            "  {open} records of this hub are not in a block yet: other hubs have to agree\n"
+        );
+    }
+    if report.lacking > 0 {
+        let lacking = report.lacking;
+        text += &format!("  {lacking} sealed values have not come from other hubs yet\n");
+    }
     for to in &report.recipients {
         let removed = match to.removed {
             0 => String::new(),

@@ -8,8 +8,8 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use weighbridge_verifier::settings::{Origin, origins};
-use weighbridge_verifier::succession::{KeyChange, key_change};
-use weighbridge_verifier::{Content, PublicKey, plain};
+use weighbridge_verifier::succession::{KeyChange, SetChange};
+use weighbridge_verifier::{Content, PublicKey, Validator, plain};
 
 /// Samples that are listed for people: `--json` has all.
 const LISTED: usize = 20;
@@ -59,6 +59,7 @@ fn as_json(evidence: &Evidence, trust: Trust) -> Json {
         })
     };
     let counts = Counts::of(evidence);
+    let changes = evidence.set_changes();
     json!({
         "clean": true,
         "trust": match trust {
@@ -68,12 +69,8 @@ fn as_json(evidence: &Evidence, trust: Trust) -> Json {
         "chain": evidence.blocks.first().map(|b| &b.header.chain),
         "suite": evidence.suite(),
         "genesis": genesis(evidence),
-        "key_changes": key_changes(evidence).iter().map(|(height, change)| json!({
-            "height": height,
-            "hub": change.hub,
-            "old": change.old,
-            "new": change.new,
-        })).collect::<Vec<_>>(),
+        "key_changes": changes.iter().filter_map(key_change_json).collect::<Vec<_>>(),
+        "hub_changes": changes.iter().filter_map(hub_change_json).collect::<Vec<_>>(),
         "blocks": evidence.blocks.len(),
         "records": counts.records,
         "settings": counts.settings,
@@ -87,17 +84,37 @@ fn genesis(evidence: &Evidence) -> Option<weighbridge_verifier::Hash> {
     first.map(|block| block.header.hash())
 }
 
-/// The changes of the set of hubs that are shown, with the heights of their blocks.
-fn key_changes(evidence: &Evidence) -> Vec<(u64, KeyChange)> {
-    let mut set = evidence.validators.clone();
-    let mut changes = Vec::new();
-    for (block, shown) in evidence.records() {
-        if let Some(change) = key_change(&set, &shown.record.body) {
-            set.change(&change);
-            changes.push((block.header.height, change));
+fn key_change_json((height, change): &(u64, SetChange)) -> Option<Json> {
+    let SetChange::Key(KeyChange { hub, old, new }) = change else {
+        return None;
+    };
+    Some(json!({"height": height, "hub": hub, "old": old, "new": new}))
+}
+
+fn hub_change_json((height, change): &(u64, SetChange)) -> Option<Json> {
+    let (what, hub) = match change {
+        SetChange::Key(_) => return None,
+        SetChange::Admitted(hub) => ("admitted", hub),
+        SetChange::Dismissed(hub) => ("dismissed", hub),
+    };
+    Some(json!({"height": height, "change": what, "hub": hub.id, "key": hub.key}))
+}
+
+fn change_text((height, change): &(u64, SetChange)) -> String {
+    match change {
+        SetChange::Key(KeyChange { hub, old, new }) => {
+            let hub = plain(hub);
+            format!("block {height}: the key of {hub} was {old} and is {new} from then on\n")
+        }
+        SetChange::Admitted(Validator { id, key }) => {
+            let hub = plain(id);
+            format!("block {height}: {hub} was let in with the key {key}, and signs from then on\n")
+        }
+        SetChange::Dismissed(Validator { id, key }) => {
+            let hub = plain(id);
+            format!("block {height}: {hub} with the key {key} was dismissed\n")
         }
     }
-    changes
 }
 
 /// The document that judged a batch, and if it is shown in the clear what it was made from.
@@ -202,11 +219,7 @@ fn as_text(evidence: &Evidence, trust: Trust) -> String {
         counts.settings
     );
     text += &judges_text(evidence);
-    for (height, change) in key_changes(evidence) {
-        let KeyChange { hub, old, new } = change;
-        let hub = plain(&hub);
-        text += &format!("block {height}: the key of {hub} was {old} and is {new} from then on\n");
-    }
+    text.extend(evidence.set_changes().iter().map(change_text));
     if let Some(hash) = genesis(evidence) {
         text += &format!("the chain's first block is {hash}\n");
     }

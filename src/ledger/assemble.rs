@@ -61,12 +61,15 @@ pub enum AssembleError {
     /// After its own new key a hub can sign nothing more in the same block.
     #[error("draft {0} gives the hub another key, and is not the last one")]
     NotLast(usize),
+    /// Who is in the set is voted on in blocks that the hubs of a set decide.
+    #[error("draft {0} is of a kind that only blocks of several hubs hold")]
+    OfSeveral(usize),
     /// A height or a time cannot be counted further.
     #[error("the chain has reached its end")]
     Exhausted,
 }
 
-/// The block after `tip` that records `drafts` in order, signed by `signer`, and the state after it.
+/// The block after `tip` that records `drafts` in order, signed by `signer` for itself, and the state after it.
 ///
 /// `state` is the state after `tip`; it is not changed. `now` is the hub's clock: a clock that stands
 /// still or goes back moves on with the smallest step, because the chain's time only rises.
@@ -87,6 +90,9 @@ pub fn assemble(
     for (index, draft) in drafts.iter().enumerate() {
         if draft.rotates(signer.id()) && index + 1 < drafts.len() {
             return Err(AssembleError::NotLast(index));
+        }
+        if draft.content.is_of_several() {
+            return Err(AssembleError::OfSeveral(index));
         }
         let (record, hash) = sign_record(draft, &after, signer, now);
         after

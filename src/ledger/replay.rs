@@ -3,9 +3,11 @@
 use super::assemble::Tip;
 use super::shape::ApplyError;
 use super::state::State;
-use weighbridge_verifier::block::BlockError;
+use weighbridge_verifier::block::{BlockError, verify_body};
 use weighbridge_verifier::succession::{KeyChange, key_change};
-use weighbridge_verifier::{Block, Record, SignatureCheck, Suite, ValidatorSet, rotation};
+use weighbridge_verifier::{
+    Block, BlockHeader, Record, SignatureCheck, Suite, ValidatorSet, rotation,
+};
 
 /// Why a block may not come next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,9 +49,12 @@ pub enum FollowError {
     /// The records give another state.
     #[error("the records do not give the header's state hash")]
     StateHash,
-    /// Only the hubs of a set decide, once they have.
-    #[error("a lone hub signed it, although several hubs share the chain since before")]
+    /// A chain of several hubs never becomes one of a lone hub again: that one's word alone would count.
+    #[error("it is signed by a hub for itself, after blocks that several hubs decided")]
     Alone,
+    /// The body of a block by several hubs is not retired: votes in it say who signs the next ones.
+    #[error("several hubs decided it, and its body is gone")]
+    SharedBody,
     /// More records than a block of this chain may have.
     #[error("it has more than {0} records")]
     TooMany(usize),
@@ -106,8 +111,8 @@ impl Follower {
         }
     }
 
-    /// From the block at `tip` on, after which the state is `state`, when hubs had changed their keys by
-    /// `rotations`.
+    /// From the block at `tip` on, which a lone hub signed and after which the state is `state`, when it had
+    /// changed its key by `rotations`.
     pub fn from(state: State, tip: Tip, rotations: Vec<Record>) -> Self {
         Self {
             state,
@@ -115,6 +120,18 @@ impl Follower {
             rotations,
             passed: None,
             shared: None,
+        }
+    }
+
+    /// From the block with `header` on, after which the state is `state`. Earlier changes of keys are not
+    /// kept.
+    pub fn at(state: State, header: &BlockHeader) -> Self {
+        Self {
+            state,
+            tip: Tip::of(header),
+            rotations: Vec::new(),
+            passed: None,
+            shared: header.is_shared().then_some(header.height),
         }
     }
 
@@ -126,7 +143,10 @@ impl Follower {
         block: &Block,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
-        self.check_place(block)?;
+        self.check_place(&block.header)?;
+        if block.header.is_shared() {
+            return Err(FollowError::SharedBody);
+        }
         self.check_commit(block, self.validators(), check)?;
         if rotations_in(block).next().is_some() {
             block.verify_body()?;
@@ -163,12 +183,17 @@ impl Follower {
         &self.state
     }
 
+    /// Whether several hubs decided the newest block followed, and so decide all that come.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// The newest block followed.
     pub fn tip(&self) -> &Tip {
         &self.tip
     }
 
-    /// Height of the first block that the hubs of a set decided; `None` as long as one hub decides alone.
+    /// Height of the first block followed that the hubs of a set decided; `None` as long as one hub decides alone.
     pub fn shared_from(&self) -> Option<u64> {
         self.shared
     }
@@ -191,42 +216,43 @@ impl Follower {
         block: &Block,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
-        let state = self.judge(block, &|_| check, check)?;
+        let header = &block.header;
+        let state = self.apply(header, &block.records, &|_| check)?;
+        self.check_commit(block, self.signers(&state), check)?;
+        if state.hash() != header.state_hash {
+            return Err(FollowError::StateHash);
+        }
         self.step(block, state);
         Ok(())
     }
 
-    /// The state after `block`, if it may come next. `records` says by what the signatures of a record are
-    /// verified, where they are; `commit` by what the block's certificate is.
-    pub(in crate::ledger) fn judge<'c>(
+    /// The state after a block that nobody has certified yet, if it may come next: everything about it is
+    /// checked but a certificate.
+    pub fn state_after(
         &self,
-        block: &Block,
-        records: &dyn Fn(&Record) -> Option<&'c dyn SignatureCheck>,
-        commit: Option<&dyn SignatureCheck>,
+        header: &BlockHeader,
+        records: &[Record],
+        check: Option<&dyn SignatureCheck>,
     ) -> Result<State, FollowError> {
-        self.check_place(block)?;
-        block.verify_body()?;
-        let mut state = self.state.clone();
-        for (index, record) in block.records.iter().enumerate() {
-            if record.body.time > block.header.time {
-                return Err(FollowError::RecordTime(index));
-            }
-            match records(record) {
-                Some(check) => state.apply_with(record, check),
-                None => state.apply_signed(&record.body, record.body.hash()),
-            }
-            .map_err(|why| FollowError::Record { index, why })?;
-        }
-        // The first block is signed by the set that it makes, every other one by the set before it.
-        let set = self.state.validators().or(state.validators());
-        self.check_commit(block, set, commit)?;
-        if state.hash() != block.header.state_hash {
-            return Err(FollowError::StateHash);
-        }
-        Ok(state)
+        self.judge(header, records, &|_| check)
     }
 
-    /// Goes on to `block`, after which the state is `state`: what [`judge`](Self::judge) said.
+    /// The same, where `check` says by what the signatures of a record are verified, if they are.
+    pub(in crate::ledger) fn judge<'c>(
+        &self,
+        header: &BlockHeader,
+        records: &[Record],
+        check: &dyn Fn(&Record) -> Option<&'c dyn SignatureCheck>,
+    ) -> Result<State, FollowError> {
+        let state = self.apply(header, records, check)?;
+        self.check_set(header, self.signers(&state))?;
+        match state.hash() == header.state_hash {
+            true => Ok(state),
+            false => Err(FollowError::StateHash),
+        }
+    }
+
+    /// Goes on to `block`, which may come next, and after which the state is `state`.
     pub(in crate::ledger) fn step(&mut self, block: &Block, state: State) {
         self.state = state;
         self.rotations.extend(rotations_in(block));
@@ -240,9 +266,38 @@ impl Follower {
         }
     }
 
-    fn check_place(&self, block: &Block) -> Result<(), FollowError> {
-        let header = &block.header;
+    /// The first block is signed by the set that it makes, every other one by the set before it.
+    fn signers<'a>(&'a self, after: &'a State) -> Option<&'a ValidatorSet> {
+        self.state.validators().or(after.validators())
+    }
+
+    fn apply<'c>(
+        &self,
+        header: &BlockHeader,
+        records: &[Record],
+        check: &dyn Fn(&Record) -> Option<&'c dyn SignatureCheck>,
+    ) -> Result<State, FollowError> {
+        self.check_place(header)?;
+        verify_body(header, records)?;
+        let mut state = self.state.clone();
+        for (index, record) in records.iter().enumerate() {
+            if record.body.time > header.time {
+                return Err(FollowError::RecordTime(index));
+            }
+            match check(record) {
+                Some(check) => state.apply_with(record, check),
+                None => state.apply_signed(&record.body, record.body.hash()),
+            }
+            .map_err(|why| FollowError::Record { index, why })?;
+        }
+        Ok(state)
+    }
+
+    fn check_place(&self, header: &BlockHeader) -> Result<(), FollowError> {
         header.check_version()?;
+        if self.is_shared() && !header.is_shared() {
+            return Err(FollowError::Alone);
+        }
         if header.suite() != self.state.suite() {
             return Err(FollowError::Suite(header.suite()));
         }
@@ -254,9 +309,6 @@ impl Follower {
                 wanted: self.tip.height.saturating_add(1),
                 got: header.height,
             });
-        }
-        if self.shared.is_some() && !header.is_shared() {
-            return Err(FollowError::Alone);
         }
         if header.previous_hash != self.tip.hash {
             return Err(FollowError::PreviousHash);
@@ -273,20 +325,31 @@ impl Follower {
         set: Option<&ValidatorSet>,
         check: Option<&dyn SignatureCheck>,
     ) -> Result<(), FollowError> {
+        block.certificate.check_kind(&block.header)?;
+        let set = self.check_set(&block.header, set)?;
+        match check {
+            Some(check) => {
+                let held = block.certificate.verify_with(&block.header, set, check);
+                held.map_err(FollowError::from)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `set` is the one that the block names, and who made it is of it.
+    fn check_set<'a>(
+        &self,
+        header: &BlockHeader,
+        set: Option<&'a ValidatorSet>,
+    ) -> Result<&'a ValidatorSet, FollowError> {
         let set = set.ok_or(BlockError::MalformedSet)?;
-        let proposer = &block.header.proposer;
+        let proposer = &header.proposer;
         if set.get(proposer).is_none() {
             return Err(FollowError::Proposer(proposer.clone()));
         }
-        match check {
-            Some(check) => block
-                .certificate
-                .verify_with(&block.header, set, check)
-                .map_err(FollowError::from),
-            None if set.hash(self.state.suite()) != block.header.validators_hash => {
-                Err(BlockError::ValidatorSet.into())
-            }
-            None => Ok(()),
+        match set.hash(self.state.suite()) == header.validators_hash {
+            true => Ok(set),
+            false => Err(BlockError::ValidatorSet.into()),
         }
     }
 }

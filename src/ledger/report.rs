@@ -48,6 +48,16 @@ pub enum Where {
         /// The key, hexadecimal.
         key: String,
     },
+    /// In a record of a hub's own that no block has yet.
+    Own {
+        /// Its number.
+        sequence: u64,
+    },
+    /// In what says that the sealed bytes of this hash are missing.
+    Missing {
+        /// The hash, hexadecimal.
+        key: String,
+    },
     /// In a keyspace as a whole.
     Store {
         /// Its name.
@@ -65,6 +75,8 @@ impl fmt::Display for Where {
             Self::Keys { key } => write!(f, "wrapped key {key}"),
             Self::History { key } => write!(f, "history {key}"),
             Self::Erasures { key } => write!(f, "erasure {key}"),
+            Self::Own { sequence } => write!(f, "open record {sequence}"),
+            Self::Missing { key } => write!(f, "missing {key}"),
             Self::Store { name } => write!(f, "keyspace {name}"),
         }
     }
@@ -194,6 +206,12 @@ pub struct Report {
     pub wraps: u64,
     /// Wrapped keys that were destroyed.
     pub destroyed_keys: u64,
+    /// Records of the hub's own that are durable here and in no block yet: the hubs have not agreed to them.
+    #[serde(skip_serializing_if = "is_none")]
+    pub open: u64,
+    /// Sealed values that records of other hubs name and that have not come here.
+    #[serde(skip_serializing_if = "is_none")]
+    pub lacking: u64,
     /// To whom keys are wrapped besides the hub, up to [`MAX_FINDINGS`].
     pub recipients: Vec<RecipientFound>,
     /// What was erased, up to [`MAX_FINDINGS`].
@@ -229,6 +247,8 @@ impl Report {
             sealed_bytes: 0,
             wraps: 0,
             destroyed_keys: 0,
+            open: 0,
+            lacking: 0,
             recipients: Vec::new(),
             erasures: Vec::new(),
             erasure_count: 0,
@@ -261,6 +281,10 @@ impl Report {
             self.findings.push(Finding { place, what });
         }
     }
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How far a verification has come.

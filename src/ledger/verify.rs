@@ -10,6 +10,7 @@ mod erasures;
 mod heads;
 mod history;
 mod keys;
+mod open;
 mod recipients;
 mod retirement;
 mod sealed;
@@ -20,6 +21,7 @@ use super::replay::Follower;
 use super::report::{Progress, Report, Where};
 use super::store::{Space, Store, StoreError};
 use erasures::Erasures;
+use open::Open;
 use recipients::Recipients;
 use retirement::Retirement;
 use sealed::Named;
@@ -51,6 +53,8 @@ pub fn verify_store_with(
         progress,
         report: Report::new(trust),
         follower: None,
+        begun: None,
+        joined: Vec::new(),
         broken: false,
         unreadable: false,
         previous: None,
@@ -59,6 +63,7 @@ pub fn verify_store_with(
         erasures: Erasures::default(),
         retirement: Retirement::default(),
         recipients: Recipients::default(),
+        open: Open::default(),
         head_blocks: BTreeMap::new(),
     };
     let heads = verification.read_heads(head);
@@ -69,6 +74,8 @@ pub fn verify_store_with(
     verification.trust(trust);
     verification.list_erasures();
     verification.list_retirements();
+    verification.open_records()?;
+    verification.lacking()?;
     verification.sealed()?;
     verification.wraps()?;
     verification.list_recipients();
@@ -84,6 +91,10 @@ struct Verification<'a> {
     report: Report,
     /// The chain as far as it follows; `None` before the first block.
     follower: Option<Follower>,
+    /// The key under which the chain was begun.
+    begun: Option<PublicKey>,
+    /// The keys with which hubs came into the set later, and the first block that each could sign.
+    joined: Vec<(PublicKey, u64)>,
     /// Whether a block did not follow: the state is not known beyond it.
     broken: bool,
     /// Whether a block could not be read: what it names is not known.
@@ -100,6 +111,8 @@ struct Verification<'a> {
     retirement: Retirement,
     /// To whom keys are wrapped besides the hub.
     recipients: Recipients,
+    /// What no block has yet, and what has not come.
+    open: Open,
     /// Hashes of the blocks that the heads name.
     head_blocks: BTreeMap<u64, Option<Hash>>,
 }

@@ -9,7 +9,7 @@ use crate::ledger::proof::inner_leaves;
 use crate::model::{Batch, Nanos};
 use std::collections::BTreeMap;
 use weighbridge_verifier::evidence::{ProvenBlock, ProvenRecord, Trust};
-use weighbridge_verifier::succession::key_change;
+use weighbridge_verifier::succession::SetChange;
 use weighbridge_verifier::{BatchContent, Hash, KeyCache, PublicKey, SealedRef, VerdictClass};
 
 /// What a reader has opened.
@@ -139,16 +139,15 @@ impl SealedBundle {
 impl SealedBundle {
     /// The hubs of the chain, each with every key that it had, as far as the evidence shows them.
     fn signers(&self) -> Vec<(String, PublicKey)> {
-        let mut set = self.evidence.validators.clone();
-        let first = set.validators.iter().map(|hub| (hub.id.clone(), hub.key));
-        let mut signers: Vec<_> = first.collect();
-        for shown in self.evidence.blocks.iter().flat_map(|b| &b.records) {
-            if let Some(change) = key_change(&set, &shown.record.body) {
-                set.change(&change);
-                signers.push((change.hub, change.new));
-            }
-        }
-        signers
+        let first = self.evidence.validators.validators.iter();
+        let first = first.map(|hub| (hub.id.clone(), hub.key));
+        let later = self.evidence.set_changes().into_iter();
+        let later = later.filter_map(|(_, change)| match change {
+            SetChange::Key(change) => Some((change.hub, change.new)),
+            SetChange::Admitted(hub) => Some((hub.id, hub.key)),
+            SetChange::Dismissed(_) => None,
+        });
+        first.chain(later).collect()
     }
 }
 

@@ -11,9 +11,10 @@ use crate::ledger::state::State;
 use crate::ledger::store::Store;
 use weighbridge_verifier::{Block, Record};
 
-/// Whether the body of `block` stays when those around it go.
+/// Whether the body of `block` stays when those around it go. Blocks of several hubs all do: votes say who signs
+/// the ones after, wherever they are.
 pub fn keeps_body(block: &Block) -> bool {
-    rotations_in(block).next().is_some()
+    block.header.is_shared() || rotations_in(block).next().is_some()
 }
 
 /// The records by which hubs changed their keys up to block `height`, after which the state is `state` and another

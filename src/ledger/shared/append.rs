@@ -116,7 +116,7 @@ impl SharedLedger {
             })?;
         let key = self.signer.public_key();
         record
-            .verify_with(&key, &self.check)
+            .verify_with(&key, &*self.check)
             .map_err(|e| e.to_string())
     }
 

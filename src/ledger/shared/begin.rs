@@ -15,7 +15,7 @@ use crate::model::Nanos;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use weighbridge_verifier::{Block, Content, Hash, KeyCache, PublicKey, encode};
+use weighbridge_verifier::{Block, Content, Hash, KeyCache, PublicKey, SignatureCheck, encode};
 
 impl SharedLedger {
     /// Opens the ledger in `store`: follows the chain as a lone hub's ledger does, then its own open records. What
@@ -23,10 +23,29 @@ impl SharedLedger {
     /// ([`take_left_out`](Self::take_left_out)).
     pub fn open(
         store: Arc<dyn Store>,
+        head: Box<dyn HeadSlot>,
+        config: SharedConfig,
+        signer: Arc<dyn Signer>,
+        now: Nanos,
+    ) -> Result<Self, LedgerError> {
+        Self::open_with(
+            store,
+            head,
+            config,
+            signer,
+            now,
+            Arc::new(KeyCache::default()),
+        )
+    }
+
+    /// The same, with the caller's way of checking signatures.
+    pub fn open_with(
+        store: Arc<dyn Store>,
         mut head: Box<dyn HeadSlot>,
         config: SharedConfig,
         signer: Arc<dyn Signer>,
         now: Nanos,
+        check: Arc<dyn SignatureCheck>,
     ) -> Result<Self, LedgerError> {
         let opened = open_chain(&*store, &mut *head, &(&config).into(), &*signer)?;
         let state = opened.chain.state().clone();
@@ -36,7 +55,7 @@ impl SharedLedger {
             signer,
             limits: config.limits,
             genesis: config.genesis,
-            check: KeyCache::default(),
+            check,
             chain: opened.chain,
             open: VecDeque::new(),
             state,
@@ -188,7 +207,7 @@ impl SharedLedger {
         keys.push(self.signer.public_key());
         let mut held = Ok(());
         for key in keys.iter().rev() {
-            held = entry.record.verify_with(key, &self.check);
+            held = entry.record.verify_with(key, &*self.check);
             if held.is_ok() {
                 break;
             }

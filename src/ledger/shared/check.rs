@@ -8,7 +8,7 @@ use crate::ledger::state::State;
 use crate::ledger::store::{Space, StoreError};
 use crate::model::Nanos;
 use std::collections::BTreeSet;
-use weighbridge_verifier::{Block, BlockValue, Hash, QuorumCertificate, Record, SignatureCheck};
+use weighbridge_verifier::{BlockValue, Hash, Record};
 
 /// What is to be said of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,23 +44,22 @@ impl SharedLedger {
             let why = "its time is too far in the future".to_owned();
             return Checked::Invalid(hash, why);
         }
-        let block = uncertified(value);
         if self.remembered(&hash).is_none() {
-            match self.judge(&block) {
+            match self.judge(&value) {
                 Ok(state) => self.remember(hash, state),
                 Err(why) => return Checked::Invalid(hash, why.to_string()),
             }
         }
-        match self.wants(&block) {
+        match self.wants(&value.records) {
             Ok(wants) if wants.is_empty() => Checked::Valid(hash),
             Ok(wants) => Checked::Missing(hash, wants),
             Err(why) => Checked::Unknown(hash, why.to_string()),
         }
     }
 
-    /// The state after `block`, but for its certificate. Signatures of records that are here with the very same
+    /// The state after `block`, if it may come next. Signatures of records that are here with the very same
     /// ones were verified when they came.
-    pub(super) fn judge(&self, block: &Block) -> Result<State, FollowError> {
+    pub(super) fn judge(&self, block: &BlockValue) -> Result<State, FollowError> {
         if !block.header.is_shared() {
             return Err(FollowError::Alone);
         }
@@ -68,9 +67,10 @@ impl SharedLedger {
         if block.records.len() > most {
             return Err(FollowError::TooMany(most));
         }
-        let check: &dyn SignatureCheck = &self.check;
+        let check = &*self.check;
         let unknown = |record: &Record| (!self.has(record)).then_some(check);
-        self.chain.judge(block, &unknown, None)
+        let (header, records) = (&block.header, &block.records);
+        self.chain.judge(header, records, &unknown)
     }
 
     /// Whether it is one of this hub's own open records.
@@ -92,11 +92,11 @@ impl SharedLedger {
         pooled.is_some_and(|pooled| pooled.carried.record == *record)
     }
 
-    /// The sealed bytes that records of `block` name and that are not here.
-    fn wants(&self, block: &Block) -> Result<Vec<Want>, StoreError> {
+    /// The sealed bytes that these records name and that are not here.
+    fn wants(&self, records: &[Record]) -> Result<Vec<Want>, StoreError> {
         let mut seen = BTreeSet::new();
         let mut wants = Vec::new();
-        for record in &block.records {
+        for record in records {
             let Some(want) = Want::of(record) else {
                 continue;
             };
@@ -110,12 +110,4 @@ impl SharedLedger {
         }
         Ok(wants)
     }
-}
-
-/// The block that a value becomes, as long as nobody has signed it.
-pub(super) fn uncertified(value: BlockValue) -> Block {
-    value.certified(QuorumCertificate {
-        round: 0,
-        signatures: Vec::new(),
-    })
 }

@@ -2,7 +2,6 @@
 
 use super::SharedLedger;
 use super::carried::Want;
-use super::check::uncertified;
 use super::elsewhere::Lacking;
 use super::own::{Replayed, replay};
 use crate::ledger::LedgerError;
@@ -51,11 +50,11 @@ impl SharedLedger {
         let follow = |why: FollowError| LedgerError::Follow { height, why };
         let judged = match self.remembered(&hash) {
             Some(state) => state,
-            None => self.judge(&uncertified(value.clone())).map_err(follow)?,
+            None => self.judge(&value).map_err(follow)?,
         };
         let block = value.certified(certificate);
         let set = self.chain.state().validators();
-        let certified = self.chain.check_commit(&block, set, Some(&self.check));
+        let certified = self.chain.check_commit(&block, set, Some(&*self.check));
         certified.map_err(follow)?;
         self.settle(block, judged, now)
     }
@@ -67,9 +66,15 @@ impl SharedLedger {
         if height == 1 {
             self.check_genesis(&block)?;
         }
-        let check = Some(&self.check as &dyn weighbridge_verifier::SignatureCheck);
-        let judged = self.chain.judge(&block, &|_| check, check);
-        let judged = judged.map_err(|why| LedgerError::Follow { height, why })?;
+        let check = Some(&*self.check);
+        let follow = |why: FollowError| LedgerError::Follow { height, why };
+        let judged = self
+            .chain
+            .state_after(&block.header, &block.records, check)
+            .map_err(follow)?;
+        let set = self.chain.state().validators().or(judged.validators());
+        let certified = self.chain.check_commit(&block, set, check);
+        certified.map_err(follow)?;
         self.settle(block, judged, now)
     }
 
@@ -94,7 +99,7 @@ impl SharedLedger {
                 .quorum()
                 .is_some_and(|known| known.round == certificate.round)
             && certificate
-                .verify_with(&block.header, &set, &self.check)
+                .verify_with(&block.header, &set, &*self.check)
                 .is_ok();
         if !better {
             return Ok(());

@@ -38,6 +38,15 @@ impl Lacking {
         self.want.hash
     }
 
+    pub(in crate::ledger) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whose key they are sealed under, and which.
+    pub(in crate::ledger) fn sealing_key(&self) -> (String, u64) {
+        (self.want.object.clone(), self.want.key_epoch)
+    }
+
     pub(super) fn put(&self) -> Put {
         Put {
             space: Space::Missing,
@@ -135,7 +144,7 @@ impl SharedLedger {
         }
         let mut keys: Vec<PublicKey> = state.former_keys(&wrap.hub).to_vec();
         keys.extend(hub.and_then(|identity| identity.key));
-        if check_wrap_signature(&wrap, &keys, &self.check).is_err() {
+        if check_wrap_signature(&wrap, &keys, &*self.check).is_err() {
             return Ok(false);
         }
         Ok(self.store.get(Space::Keys, &put.key)?.is_none())

@@ -40,7 +40,7 @@ use parking_lot::Mutex;
 use pool::Pool;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use weighbridge_verifier::{Block, Hash, KeyCache, PublicKey, Record, ValidatorSet, decode};
+use weighbridge_verifier::{Block, Hash, PublicKey, Record, SignatureCheck, ValidatorSet, decode};
 
 /// Which chain is shared, and within which bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub struct SharedLedger {
     signer: Arc<dyn Signer>,
     limits: SharedLimits,
     genesis: Option<(String, PublicKey)>,
-    check: KeyCache,
+    check: Arc<dyn SignatureCheck>,
     /// The chain up to the newest block.
     chain: Follower,
     /// Own records that no block has, in order.
@@ -206,8 +206,13 @@ impl SharedLedger {
 
     /// The number of the next record that is needed of `hub`.
     pub fn wanted(&self, hub: &str) -> u64 {
+        self.pool.wanted(hub, self.committed_of(hub))
+    }
+
+    /// The number of the newest record of `hub` that a block has.
+    pub fn committed_of(&self, hub: &str) -> u64 {
         let tip = self.chain.state().hubs().get(hub);
-        self.pool.wanted(hub, tip.map_or(0, |tip| tip.sequence))
+        tip.map_or(0, |tip| tip.sequence)
     }
 
     /// Takes records of another hub, in order, from one on that is not later than [`wanted`](Self::wanted). From
@@ -218,7 +223,7 @@ impl SharedLedger {
         }
         self.stuck.remove(hub);
         let state = self.chain.state();
-        self.pool.receive(hub, run, state, &self.check)
+        self.pool.receive(hub, run, state, &*self.check)
     }
 
     /// Whether there is a record that the next block may have.
@@ -238,8 +243,7 @@ impl SharedLedger {
 
     /// The number of this hub's newest record in a block.
     fn recorded(&self) -> u64 {
-        let tip = self.chain.state().hubs().get(self.hub());
-        tip.map_or(0, |tip| tip.sequence)
+        self.committed_of(self.hub())
     }
 
     fn write_head(&mut self, tip: &Tip) -> Result<(), LedgerError> {

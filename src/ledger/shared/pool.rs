@@ -239,6 +239,8 @@ impl Pool {
                 None => (tip.hash, tip.time, known.key),
             };
             if body.previous != hash {
+                // What is here of it is from before it signed anew: it has to begin again.
+                kept.truncate(kept.first);
                 return Err(wrong(Wrong::Previous));
             }
             if body.time < time {

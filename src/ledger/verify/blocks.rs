@@ -96,8 +96,10 @@ impl Verification<'_> {
         let follower = self
             .follower
             .get_or_insert_with(|| Follower::new(block.header.suite(), &block.header.chain));
+        let before = follower.validators().cloned();
         let followed = follower.follow(block, Some(self.check));
         let Err(e) = followed else {
+            self.note_hubs(height, before.as_ref());
             return self.note_keys(height, block);
         };
         self.broken = true;
@@ -166,8 +168,7 @@ impl Verification<'_> {
         self.report.chain = state.chain().to_owned();
         self.report.suite = Some(state.suite());
         let first = state.validators().and_then(|v| v.validators.first());
-        let begun = self.report.rotations.first().map(|first| first.replaces);
-        self.report.key = begun.or(first.map(|v| v.key));
+        self.report.key = self.begun.or(first.map(|v| v.key));
         if let (Some(trust), Some(key)) = (trust, self.report.key)
             && !self.has_signed(trust)
         {

@@ -2,9 +2,10 @@
 
 use super::Verification;
 use crate::ledger::head::Head;
+use crate::ledger::replay::Follower;
 use crate::ledger::report::KeySince;
 use crate::ledger::state::State;
-use weighbridge_verifier::{Block, PublicKey, rotation};
+use weighbridge_verifier::{Block, IdentityKind, PublicKey, ValidatorSet, rotation};
 
 impl Verification<'_> {
     /// Notes the keys that `block`, which follows, gives to hubs.
@@ -21,25 +22,48 @@ impl Verification<'_> {
         }
     }
 
-    /// Whether `key` has signed blocks of this chain: the one under which it was begun, or one that took
-    /// the place of another and was used.
+    /// Notes who came into the set by block `height`, which follows; before it the set was `before`.
+    pub(super) fn note_hubs(&mut self, height: u64, before: Option<&ValidatorSet>) {
+        let Some(after) = self.follower.as_ref().and_then(Follower::validators) else {
+            return;
+        };
+        let Some(before) = before else {
+            self.begun = after.validators.first().map(|hub| hub.key);
+            return;
+        };
+        let came = after.validators.iter();
+        let came = came.filter(|hub| before.get(&hub.id).is_none());
+        let since = height.saturating_add(1);
+        self.joined.extend(came.map(|hub| (hub.key, since)));
+    }
+
+    /// Whether `key` has signed blocks of this chain: the one under which it was begun, one that took
+    /// the place of another and was used, or one of a hub that came later.
     pub(super) fn has_signed(&self, key: &PublicKey) -> bool {
         let used = |since: &&KeySince| since.height <= self.report.height;
         let mut later = self.report.rotations.iter().filter(used);
-        self.report.key == Some(*key) || later.any(|since| since.key == *key)
+        let mut joined = self.joined.iter();
+        let height = self.report.height;
+        self.report.key == Some(*key)
+            || later.any(|since| since.key == *key)
+            || joined.any(|(of_hub, since)| of_hub == key && *since <= height)
     }
 
     /// A head is signed by the key that its hub had when the block was durable, or had from the next on.
     pub(super) fn head_signature(&self, head: &Head, state: &State) -> Result<(), String> {
-        let hub = state.validators().and_then(|v| v.get(&head.hub));
-        let current = hub.ok_or_else(|| format!("`{}` does not sign blocks here", head.hub))?;
+        // Also one that is not in the set yet, or was dismissed: its head is about its own store.
+        let hub = state.identities().get(&head.hub);
+        let key = hub
+            .filter(|h| h.kind == IdentityKind::Hub)
+            .and_then(|h| h.key);
+        let current = key.ok_or_else(|| format!("`{}` is no hub of this chain", head.hub))?;
         let of_hub = |since: &&KeySince| since.hub == head.hub;
         let changes: Vec<_> = self.report.rotations.iter().filter(of_hub).collect();
         let from = |since: &&&KeySince| since.height <= head.height.saturating_add(1);
         let newest = changes.iter().rev().find(from);
         let key = match newest {
             Some(since) => since.key,
-            None => changes.first().map_or(current.key, |since| since.replaces),
+            None => changes.first().map_or(current, |since| since.replaces),
         };
         let Err(why) = head.verify(&key, self.check) else {
             return Ok(());

@@ -2,6 +2,7 @@
 //! erased or retired on record.
 
 use super::erasures::Erasures;
+use super::open::place;
 use super::{Verification, hex};
 use crate::ledger::key_wrap::sealing_key;
 use crate::ledger::report::{Progress, Where};
@@ -82,15 +83,15 @@ impl Verification<'_> {
             }
         }
         let lost = |n: &Named| !n.seen && !n.retired && !n.is_erased(&self.erasures);
-        let mut missing: Vec<_> = self.sealed.iter().filter(|(_, n)| lost(n)).collect();
+        let missing = self.sealed.iter().filter(|(_, n)| lost(n));
+        let (known, mut missing): (Vec<_>, Vec<_>) =
+            missing.partition(|(hash, _)| self.open.lacking.contains(*hash));
+        self.report.lacking = known.len() as u64;
         missing.sort_unstable_by_key(|(_, n)| (n.height, n.index));
         for (hash, named) in missing {
-            let place = Where::Record {
-                height: named.height,
-                index: named.index,
-            };
+            let at = place(named.height, named.index);
             let what = format!("its sealed bytes {hash} are missing");
-            self.report.find(place, what);
+            self.report.find(at, what);
         }
         Ok(())
     }
@@ -98,14 +99,15 @@ impl Verification<'_> {
     fn sealed_value(&mut self, key: &[u8], value: &[u8]) {
         self.report.sealed += 1;
         self.report.sealed_bytes += value.len() as u64;
-        let place = Where::Sealed { key: hex(key) };
+        let own = Where::Sealed { key: hex(key) };
         let follower = self.follower.as_ref();
         let suite = follower.map_or(Suite::Nist, |f| f.state().suite());
         let named = key.try_into().ok().map(Hash);
         let Some(named) = named.and_then(|h| self.sealed.get_mut(&h)) else {
-            // What an unreadable block names is not known.
-            if !self.unreadable {
-                self.report.find(place, "no record names these bytes");
+            // What an unreadable block names is not known, and what is on its way out is nobody's any more.
+            let leaves = self.open.dropped.contains(&(Space::Sealed, key.to_vec()));
+            if !self.unreadable && !leaves {
+                self.report.find(own, "no record names these bytes");
             }
             return;
         };
@@ -114,24 +116,24 @@ impl Verification<'_> {
         if named.indexed.is_some() && named.is_gone(&self.erasures) {
             let what =
                 "these bytes are there although their erasure is recorded: they were put back";
-            self.report.find(place.clone(), what);
+            self.report.find(own.clone(), what);
         }
         if named.retired && self.retirement.is_done() {
             let what =
                 "these bytes are there although their retirement is recorded: they were put back";
-            self.report.find(place.clone(), what);
+            self.report.find(own.clone(), what);
         }
-        let of = format!("of block {}, record {}", named.height, named.index);
+        let of = format!("of {}", place(named.height, named.index));
         let length = value.len() as u64;
         if suite.hash(&[value]).0 != key {
             let what = format!("the sealed bytes {of} are changed: their hash is another");
-            self.report.find(place, what);
+            self.report.find(own, what);
         } else if length != named.length {
             let what = format!(
                 "the sealed bytes {of} are {length} bytes long, not {}",
                 named.length
             );
-            self.report.find(place, what);
+            self.report.find(own, what);
         }
     }
 }

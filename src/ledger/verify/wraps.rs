@@ -1,5 +1,6 @@
 //! Wrapped keys: each must be signed by an enrolled hub, and there must be one for whatever is sealed.
 
+use super::open::place;
 use super::{Verification, hex};
 use crate::ledger::key_wrap::{KeyWrap, is_of_reader, read_wrap_key, wrap_prefix};
 use crate::ledger::replay::Follower;
@@ -63,11 +64,14 @@ impl Verification<'_> {
         }
         for ((device, epoch), (height, index)) in &self.wraps {
             let erased = self.erasures.takes_key(device, *epoch).is_some();
-            if !erased && !seen.contains(&wrap_prefix(device, *epoch)) {
+            // Where the sealed bytes have not come, their key may not have, either.
+            let key = (device.clone(), *epoch);
+            let comes = self.open.lacking_keys.contains(&key);
+            if !erased && !comes && !seen.contains(&wrap_prefix(device, *epoch)) {
                 let (height, index) = (*height, *index);
                 let what =
                     format!("no hub holds key {epoch} of `{device}`, which it is sealed under");
-                self.report.find(Where::Record { height, index }, what);
+                self.report.find(place(height, index), what);
             }
         }
         Ok(())
