@@ -141,6 +141,23 @@ impl Application for Deciding {
         }
     }
 
+    fn check_decided(&self, slot: Slot, bytes: &Bytes) -> Verdict {
+        match self.book.lock().check(slot.height, bytes, now()) {
+            // Whoever decided it has the sealed bytes; they are fetched.
+            Checked::Valid(id) | Checked::Missing(id, _) => Verdict::Valid(id),
+            Checked::Invalid(id, why) => {
+                let height = slot.height;
+                tracing::error!(height, %why, "a block that other hubs decided does not hold here");
+                Verdict::Invalid(id)
+            }
+            Checked::Unreadable => Verdict::Unreadable,
+            Checked::Unknown(_, why) => {
+                tracing::debug!(height = slot.height, why, "nothing can be said of a block");
+                Verdict::Unknown
+            }
+        }
+    }
+
     fn decide(&self, decided: Decided) -> Result<Validators, Refused> {
         let set = self.book.members();
         let certificate = certificate_of(&decided.certificate, set.as_ref())?;

@@ -186,10 +186,21 @@ impl Cluster {
         for number in numbers {
             let mut tip = self.tip(number);
             let what = format!("hub {number} has block {wanted}");
-            site::wait(&self.hubs[&number], &what, async {
+            self.wait(number, &what, async {
                 tip.wait_for(|tip| tip.0 >= wanted).await.unwrap();
             });
         }
+    }
+
+    /// Waits for what must come; if it does not, all hubs say how they are.
+    fn wait<T>(&self, number: usize, what: &str, event: impl Future<Output = T>) -> T {
+        let limited = async { tokio::time::timeout(site::PATIENCE, event).await };
+        let waited = self.hubs[&number].runtime().block_on(limited);
+        waited.unwrap_or_else(|_| {
+            let status = |hub: &Hub| weighbridge::api::ClusterPort::status(&**hub.cluster().unwrap());
+            let all: Vec<_> = self.hubs.values().map(status).collect();
+            panic!("waited in vain: {what}: {all:#?}")
+        })
     }
 
     /// Ends in good order: nothing is read any more, then all of it is agreed.
@@ -212,9 +223,9 @@ impl Cluster {
 
     /// Waits until no hub that runs has an open record, and all have the same newest block.
     fn all_is_agreed(&self) {
-        let first = self.hubs.values().next().unwrap();
+        let first = self.hubs.keys().next().unwrap();
         let changes: Vec<_> = self.hubs.keys().map(|number| self.tip(*number)).collect();
-        site::wait(first, "everything is agreed", async {
+        self.wait(*first, "everything is agreed", async {
             loop {
                 let changed: Vec<_> = changes
                     .iter()
@@ -288,6 +299,7 @@ fn a_lone_hub_shares_its_chain_from_then_on() {
 
 #[test]
 fn one_hub_becomes_four_and_they_withstand_what_four_can() {
+    let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
     let mut cluster = Cluster::of(&["hub-a", "hub-b", "hub-c", "hub-d"]);
     let alone = cluster.places[0].builder().start().unwrap();
     site::batches(&alone, 3);
