@@ -8,7 +8,8 @@ use super::standing::Standing;
 use crate::crypto::SealingWord;
 use crate::ledger::assemble::AssembleError;
 use crate::ledger::shared::{LeftOut, SharedLedger};
-use crate::ledger::store::Put;
+use crate::ledger::keys::sealed_key;
+use crate::ledger::store::{Put, Space, StoreError};
 use crate::ledger::{Draft, LedgerError, State, Tip};
 use crate::model::{Nanos, now};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -46,6 +47,8 @@ pub struct SharedBook {
     /// Consensus runs: blocks come from it alone.
     pub(super) deciding: AtomicBool,
     pub(super) ending: AtomicBool,
+    /// What is not taken before the other hubs have agreed to more.
+    stalled: Mutex<Option<(Vec<Draft>, Vec<Put>)>>,
 }
 
 /// A block that the hubs decided.
@@ -92,6 +95,7 @@ impl SharedBook {
             decided_by: Mutex::default(),
             deciding: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            stalled: Mutex::default(),
             ledger: Mutex::new(ledger),
         };
         this.changed(&this.ledger.lock());
@@ -168,6 +172,8 @@ impl SharedBook {
                 Err(why) => refused = Some(why),
             }
         }
+        // Only of use as long as what they belong to is recorded.
+        let mut puts = puts;
         loop {
             if drafts.is_empty() {
                 return Ok(Recorded {
@@ -182,6 +188,10 @@ impl SharedBook {
                     if index < drafts.len() =>
                 {
                     let draft = drafts.remove(index);
+                    if let Some(sealed) = draft.content.sealed() {
+                        let key = sealed_key(&sealed.hash);
+                        puts.retain(|put| put.space != Space::Sealed || put.key != key);
+                    }
                     tracing::error!(
                         object = draft.object, %why,
                         "what other hubs recorded leaves no place for a record of this hub: it is left out"
@@ -190,6 +200,11 @@ impl SharedBook {
                         refused = Some(why.to_string());
                     }
                 }
+                Err(error @ LedgerError::TooManyOpen(_)) => {
+                    // As of a full disk: they wait, and so do the devices.
+                    *self.stalled.lock() = Some((drafts, puts));
+                    return Err(LedgerError::Store(StoreError::Io(error.to_string())));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -197,6 +212,10 @@ impl SharedBook {
 
     /// Tries again what the disk refused. Blocking.
     pub fn retry(&self) -> Result<Recorded, LedgerError> {
+        let stalled = self.stalled.lock().take();
+        if let Some((drafts, puts)) = stalled {
+            return self.append(drafts, None, puts, now());
+        }
         let mut ledger = self.ledger.lock();
         let records = ledger.retry()?;
         Ok(self.recorded(&ledger, records, None))

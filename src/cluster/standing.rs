@@ -39,6 +39,9 @@ impl Standing {
             let members = set.validators.iter();
             self.members = members.map(|hub| (hub.id.clone(), hub.key)).collect();
         }
+        if self.height != height {
+            self.votes = votes(state);
+        }
         self.threshold = set.threshold;
         (self.height, self.open) = (height, open);
     }
@@ -52,4 +55,19 @@ impl Standing {
         }
         self.alarms.push_back(what);
     }
+}
+
+/// Votes that do not count yet: those that say the very same, together.
+fn votes(state: &State) -> Vec<(String, HubChange, Vec<String>)> {
+    let mut votes = Vec::new();
+    for (on, ballots) in state.votes() {
+        for change in [HubChange::Admit, HubChange::Dismiss] {
+            let by = ballots.iter().filter(|(_, ballot)| ballot.change == change);
+            let by: Vec<String> = by.map(|(by, _)| by.clone()).collect();
+            if !by.is_empty() {
+                votes.push((on.clone(), change, by));
+            }
+        }
+    }
+    votes
 }

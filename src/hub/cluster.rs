@@ -32,7 +32,7 @@ use weighbridge_verifier::{Action, HubVoteContent, PublicKey, Response};
 /// How long whoever votes waits for the disk, and for the other hubs.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a hub that waits to be let in says so.
-const REMIND: Duration = Duration::from_secs(60);
+const REMIND: Duration = Duration::from_secs(10);
 
 /// How a hub shares its chain.
 pub struct ClusterSetup {
@@ -164,30 +164,38 @@ impl Joined {
 async fn until_let_in(book: &Arc<SharedBook>, mesh: &Mesh, own: &dyn Signer) {
     let progress = watch::Sender::new(SyncProgress::default());
     let (mut tip, mut heard) = (book.tip(), book.heard_of());
-    loop {
-        let asked = book.clone();
-        let member = tokio::task::spawn_blocking(move || asked.is_member()).await;
-        if member.unwrap_or(false) {
-            return;
-        }
-        let (id, key) = (own.id(), own.public_key());
-        tracing::warn!(
-            "{id} waits to be let in: `weighbridge cluster admit --id {id} --key {key}` at hubs that share the chain"
-        );
-        let sync = async {
-            loop {
-                mesh.sync_blocks(&progress).await;
-                // Level with the others: until there is more to read.
-                if heard.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+    let reading = async {
+        loop {
+            mesh.sync_blocks(&progress).await;
+            // Level with the others: until there is more to read.
+            if heard.changed().await.is_err() {
+                std::future::pending::<()>().await;
             }
-        };
-        tokio::select! {
-            () = sync => {}
-            _ = tip.changed() => {}
-            () = tokio::time::sleep(REMIND) => {}
         }
+    };
+    let reminding = async {
+        let (id, key) = (own.id(), own.public_key());
+        loop {
+            tokio::time::sleep(REMIND).await;
+            tracing::warn!(
+                "{id} waits to be let in: `weighbridge cluster admit --id {id} --key {key}` at hubs that share the chain"
+            );
+        }
+    };
+    let let_in = async {
+        loop {
+            tip.mark_unchanged();
+            let asked = book.clone();
+            let member = tokio::task::spawn_blocking(move || asked.is_member()).await;
+            if member.unwrap_or(false) || tip.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = reminding => {}
+        () = let_in => {}
     }
 }
 

@@ -51,6 +51,10 @@ impl HubBuilder {
     pub fn start(self) -> Result<Hub, HubError> {
         device::check(&self.devices)?;
         self.keys.check()?;
+        if self.cluster.is_some() && self.retention.is_some() {
+            let why = "nothing can be retired from it yet: take [ledger.retention] away";
+            return Err(HubError::Cluster(why.to_owned()));
+        }
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
         let (store, head, buffer, data) = open_storage(self.storage, self.buffer)?;
@@ -187,7 +191,8 @@ impl HubBuilder {
             (actors.hub.clone(), actors.ledger.clone()),
             (past.clone(), planner.clone()),
             (gate, actors.doors.journal().clone()),
-        );
+        )
+        .among(joined.is_some());
         let retainer = self.retention.map(|setup| {
             Retainer::start(
                 setup,

@@ -1,17 +1,19 @@
 //! Hubs that share a chain: one begins it alone, others come by votes, some go away and come back.
 
 use crate::machines::Counting;
-use crate::site::{self, Site};
+use crate::site;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use weighbridge::actors::ledger::RecordFault;
+use weighbridge::api::EraseRequest;
 use weighbridge::cluster::{Timing, network_id};
 use weighbridge::crypto::{Identity, NetworkSeed, SealingKey, Signer};
 use weighbridge::hub::{ClusterPeer, ClusterSetup, Hub, HubBuilder, HubError, HubKeys};
 use weighbridge::ledger::head::HeadSlot;
 use weighbridge::ledger::query::Explorer;
-use weighbridge::ledger::report::{Finding, Where};
+use weighbridge::ledger::report::Where;
 use weighbridge::ledger::verify::verify_store;
 use weighbridge::store::FaultyDisk;
 use weighbridge_verifier::{Block, Faults, HubChange, HubVoteContent, PublicKey, Record};
@@ -121,7 +123,10 @@ impl Cluster {
     }
 
     fn others(&self, number: usize) -> Vec<ClusterPeer> {
-        let others = self.places.iter().filter(|p| p.id != self.places[number].id);
+        let others = self
+            .places
+            .iter()
+            .filter(|p| p.id != self.places[number].id);
         others.map(|place| place.peer.clone()).collect()
     }
 
@@ -198,7 +203,8 @@ impl Cluster {
         let limited = async { tokio::time::timeout(site::PATIENCE, event).await };
         let waited = self.hubs[&number].runtime().block_on(limited);
         waited.unwrap_or_else(|_| {
-            let status = |hub: &Hub| weighbridge::api::ClusterPort::status(&**hub.cluster().unwrap());
+            let status =
+                |hub: &Hub| weighbridge::api::ClusterPort::status(&**hub.cluster().unwrap());
             let all: Vec<_> = self.hubs.values().map(status).collect();
             panic!("waited in vain: {what}: {all:#?}")
         })
@@ -279,9 +285,7 @@ fn check(places: &[Place], genesis: PublicKey) {
         let report = verify_store(&place.disk.store(), &head, Some(&genesis), &mut |_| {}).unwrap();
         // An entry of the history is looked for about when its batch was recorded, and the machines' clocks are years
         // behind: a hub that fetched batches makes their entries up by itself.
-        let made_up = |finding: &&Finding| {
-            matches!(&finding.place, Where::Store { name } if *name == "history")
-        };
+        let made_up = |finding: &&Finding| matches!(&finding.place, Where::Store { name } if *name == "history");
         let findings: Vec<_> = report.findings.iter().filter(|f| !made_up(f)).collect();
         assert!(findings.is_empty(), "{}: {findings:#?}", place.id);
     }
@@ -296,6 +300,19 @@ fn a_lone_hub_shares_its_chain_from_then_on() {
     let solo = cluster.places[0].blocks().len() as u64;
     cluster.start(0);
     cluster.grow(3);
+    let hub = &cluster.hubs[&0];
+    let request = EraseRequest {
+        device: cluster.places[0].device(),
+        until: weighbridge::model::now(),
+        dry_run: true,
+    };
+    let officer = site::enter(hub, "olga", &[weighbridge::access::Role::SecurityAdmin]);
+    let erased = hub.eraser().erase_for(&officer, request);
+    let refused = site::wait(hub, "an erasure is answered", erased).unwrap_err();
+    assert!(
+        refused.to_string().contains("other hubs share this chain"),
+        "{refused}"
+    );
     let genesis = cluster.genesis;
     let places = cluster.end();
     let blocks = places[0].blocks();
@@ -306,7 +323,9 @@ fn a_lone_hub_shares_its_chain_from_then_on() {
 
 #[test]
 fn one_hub_becomes_four_and_they_withstand_what_four_can() {
-    let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .try_init();
     let mut cluster = Cluster::of(&["hub-a", "hub-b", "hub-c", "hub-d"]);
     let alone = cluster.places[0].builder().start().unwrap();
     site::batches(&alone, 3);
@@ -333,15 +352,39 @@ fn one_hub_becomes_four_and_they_withstand_what_four_can() {
         let act = hub.enter("ann", &[weighbridge::access::Role::Observer]);
         site::wait(hub, "an act is recorded without the others", act).unwrap();
     }
+    // Others must know of a vote: it counts when they agree. It is on record here, as it is, and shown once it is in a
+    // block.
+    let vote = HubVoteContent {
+        hub: "hub-b".to_owned(),
+        key: cluster.places[1].peer.key,
+        change: HubChange::Dismiss,
+        faults: Faults::Byzantine,
+    };
+    let given = cluster.hubs[&0]
+        .cluster()
+        .unwrap()
+        .vote_as("user:ann", vote);
+    let given = cluster.wait(0, "a vote is answered", given);
+    assert_eq!(given, Err(RecordFault::NotAgreed));
     // A block that was decided by three may still have come.
     for (number, before) in [0, 3].into_iter().zip(before) {
         assert!(cluster.height(number) <= before + 1);
     }
-    let open = |number: usize| cluster.hubs[&number].cluster().unwrap().book().standing().open;
+    let open = |number: usize| {
+        cluster.hubs[&number]
+            .cluster()
+            .unwrap()
+            .book()
+            .standing()
+            .open
+    };
     assert!(open(0) > 0 && open(3) > 0);
     cluster.start(1);
     cluster.start(2);
     cluster.grow(3);
+    let votes = cluster.hubs[&3].cluster().unwrap().book().standing().votes;
+    let by = vec!["hub-a".to_owned()];
+    assert_eq!(votes, [("hub-b".to_owned(), HubChange::Dismiss, by)]);
     let genesis = cluster.genesis;
     let places = cluster.end();
     check(&places, genesis);
