@@ -92,7 +92,7 @@ pub enum Alarm {
 ///
 /// All methods may block but [`Application::has_data`] and [`Application::alarm`]: they are called on
 /// threads of their own, never on those that move votes. For one chain they are called one after the
-/// other where their order matters: a `check` or `propose` for a height comes after the `decide` of the
+/// other where their order matters: a `check`, `check_decided` or `propose` for a height comes after the `decide` of the
 /// height before has returned.
 pub trait Application: Send + Sync + 'static {
     /// Where the chain stands. Called once, before anything else.
@@ -108,6 +108,12 @@ pub trait Application: Send + Sync + 'static {
     /// Whether another hub's bytes are a value that may be decided at this slot's height. The same
     /// bytes may come more than once.
     fn check(&self, slot: Slot, bytes: &Bytes) -> Verdict;
+
+    /// Whether bytes that other hubs decided while this one was behind hold here. It is not asked for a vote on
+    /// them: who must have more than the bytes before it votes need not have that now.
+    fn check_decided(&self, slot: Slot, bytes: &Bytes) -> Verdict {
+        self.check(slot, bytes)
+    }
 
     /// Makes a decision durable, value and certificate in one, and says who decides the next height.
     /// Nothing else of the chain moves until it returns. An error stops the chain.

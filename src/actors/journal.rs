@@ -44,7 +44,13 @@ impl JournalError {
     /// Whether the act may still become durable. Who did nothing then says so by a
     /// [`note`](Journal::note).
     pub fn may_follow(&self) -> bool {
-        matches!(self, Self::Timeout | Self::Ledger(RecordFault::Pending(_)))
+        let later =
+            |fault: &RecordFault| matches!(fault, RecordFault::Pending(_) | RecordFault::NotAgreed);
+        match self {
+            Self::Timeout => true,
+            Self::Ledger(fault) => later(fault),
+            Self::Act(_) | Self::Key(_) => false,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the HTTP face is given by the hub.
 
 use super::about::Standing;
+use super::cluster::ClusterPort;
 use super::feeds::FeedReader;
 use super::loaded::ConfigStatus;
 use super::ports::{ChartReader, CheckpointPort, ErasePort, KeyPort, LedgerReader, ReadersPort};
@@ -86,6 +87,8 @@ pub struct ApiContext {
     pub eraser: Option<Arc<dyn ErasePort>>,
     /// Hands out what readers open themselves; without it nothing is.
     pub readers: Option<Arc<dyn ReadersPort>>,
+    /// The hubs that share the chain; `None` where this one decides alone.
+    pub cluster: Option<Arc<dyn ClusterPort>>,
     /// Replaces keys; without it none is replaced.
     pub keys: Option<Arc<dyn KeyPort>>,
     /// Keeps the users' credentials; without it nobody is made a user here.

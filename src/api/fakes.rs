@@ -316,6 +316,7 @@ impl FakeHub {
             checkpoints: None,
             eraser: None,
             readers: None,
+            cluster: None,
             keys: None,
             users: None,
             opcua_url: Some("opc.tcp://127.0.0.1:4840/".into()),

@@ -14,7 +14,7 @@ use super::names::Names;
 use super::problem::{Malformed, Problem};
 use super::query::shortened;
 use super::server::Api;
-use super::{access, control, keys, log_in, own, patience, users};
+use super::{access, cluster, control, keys, log_in, own, patience, users};
 use crate::access::Caller;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -111,7 +111,8 @@ fn session(api: &Api, request: &HttpRequest) -> Option<String> {
 
 /// Whether something can be done at `path`: everything else can only be read.
 fn acts(path: &str) -> bool {
-    let changes = [access::PATH, users::PATH].contains(&path) || keys::acts(path);
+    let changes =
+        [access::PATH, users::PATH].contains(&path) || keys::acts(path) || cluster::acts(path);
     control::acts(path)
         || path.starts_with(ALARMS)
         || changes

@@ -160,7 +160,7 @@ fn view_new(new: &NewKey) -> Json {
     json!({"key": new.key, "replaces": new.replaces, "height": new.height})
 }
 
-fn problem(fault: KeyFault) -> Problem {
+pub(super) fn problem(fault: KeyFault) -> Problem {
     let detail = fault.to_string();
     match fault {
         KeyFault::Denied(_) => Problem::forbidden(format!(

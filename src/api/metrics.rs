@@ -3,6 +3,7 @@
 //! The numbers live in `Stats`, `LiveView` and the ledger; each scrape copies them into a registry
 //! of its own, so nothing is counted twice and nothing is left behind by a device that is gone.
 
+use super::cluster::ClusterStatus;
 use super::context::ApiContext;
 use super::problem::Problem;
 use super::process;
@@ -168,6 +169,9 @@ fn hub(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
             out.gauge(name, help, value as f64)?;
         }
     }
+    if let Some(cluster) = context.cluster.as_ref().map(|cluster| cluster.status()) {
+        of_cluster(out, &cluster)?;
+    }
     let info = GaugeVec::new(
         Opts::new(
             "weighbridge_info",
@@ -178,6 +182,46 @@ fn hub(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {
     info.with_label_values(&[context.hub_id.as_str(), env!("CARGO_PKG_VERSION")])
         .set(1.0);
     out.0.register(Box::new(info))
+}
+
+fn of_cluster(out: &Scrape, cluster: &ClusterStatus) -> prometheus::Result<()> {
+    let members = cluster.hubs.iter().filter(|hub| hub.member).count();
+    let gauges = [
+        (
+            "weighbridge_cluster_hubs",
+            "Hubs that decide the chain.",
+            members as u64,
+        ),
+        (
+            "weighbridge_cluster_threshold",
+            "How many of them must agree.",
+            u64::from(cluster.threshold),
+        ),
+        (
+            "weighbridge_cluster_linked",
+            "Hubs that consensus is connected to.",
+            cluster.linked as u64,
+        ),
+        (
+            "weighbridge_cluster_open_records",
+            "Records of this hub that no block has yet.",
+            cluster.open,
+        ),
+        (
+            "weighbridge_cluster_missing_sealed",
+            "Sealed values of the chain that are not here yet.",
+            cluster.missing as u64,
+        ),
+        (
+            "weighbridge_cluster_up",
+            "1 when this hub takes part in deciding, else 0.",
+            u64::from(cluster.halted.is_none()),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(name, help, value as f64)?;
+    }
+    Ok(())
 }
 
 fn devices(out: &Scrape, context: &ApiContext) -> prometheus::Result<()> {

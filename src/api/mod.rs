@@ -14,6 +14,7 @@ mod alarms;
 mod body;
 mod caller;
 mod checkpoint;
+mod cluster;
 mod context;
 mod control;
 mod devices;
@@ -57,6 +58,7 @@ mod tests;
 
 pub use about::Standing;
 pub use caller::{FACE, LOCAL};
+pub use cluster::{ClusterHub, ClusterPort, ClusterStatus, OpenVote};
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use erase::view as erasure_view;

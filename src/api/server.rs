@@ -8,8 +8,8 @@ use super::log_in::{LogIn, SessionLimits};
 use super::names::{Front, Names};
 use super::problem::Problem;
 use super::{
-    access, alarms, checkpoint, control, devices, erase, events, history, keys, ledger, log_in,
-    metrics, own, page, readers, status, users,
+    access, alarms, checkpoint, cluster, control, devices, erase, events, history, keys, ledger,
+    log_in, metrics, own, page, readers, status, users,
 };
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
@@ -287,6 +287,7 @@ pub(super) fn app(
         .configure(checkpoint::routes)
         .configure(erase::routes)
         .configure(keys::routes)
+        .configure(cluster::routes)
         .configure(alarms::routes)
         .configure(access::routes)
         .configure(users::routes)

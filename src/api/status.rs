@@ -2,6 +2,7 @@
 
 use super::about::CertificateView;
 use super::caller::Viewer;
+use super::cluster::ClusterStatus;
 use super::context::ApiContext;
 use super::feed::Feed;
 use super::feeds::EdgeNodeView;
@@ -86,6 +87,8 @@ pub(super) struct StatusView {
     pub(super) ledger_trouble: Option<String>,
     /// How what is old is retired; `null` where everything is kept.
     pub(super) retention: Option<RetentionStatus>,
+    /// How the hubs are that share the chain; `null` where this one decides alone.
+    pub(super) cluster: Option<ClusterStatus>,
     /// Blocks made since the start.
     pub(super) blocks_since_start: u64,
     /// Points in durable batches since the start.
@@ -147,6 +150,7 @@ impl StatusView {
             records: tip.map_or(0, |tip| tip.records),
             ledger_trouble: context.ledger.trouble(),
             retention: context.ledger.retention(),
+            cluster: context.cluster.as_ref().map(|cluster| cluster.status()),
             blocks_since_start: read(&stats.blocks),
             points: read(&stats.points),
             points_per_second: feed.points_per_second(),

@@ -13,6 +13,7 @@ mod centre;
 mod certs;
 mod check;
 mod checkpoint;
+mod cluster;
 mod completions;
 mod data_dir;
 mod demo;
@@ -93,6 +94,8 @@ enum Command {
     Init(init::InitArgs),
     /// Set up edge nodes, which read machines and upload to hubs
     Edge(edge::EdgeArgs),
+    /// The hubs that share a chain: who they are, how they are, who comes and goes
+    Cluster(cluster::ClusterArgs),
     /// Check configuration files, and show every mistake in them
     Check(check::CheckArgs),
     /// Take over the tags of another gateway
@@ -179,6 +182,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
         Command::Edge(args) => edge::command(args),
+        Command::Cluster(args) => cluster::command(args),
         Command::Check(args) => check::run(args),
         Command::Import(args) => import::run(args),
         Command::Profile(args) => profile::run(args),

@@ -206,6 +206,14 @@ fn text(status: &Json, style: Style) -> String {
         ),
     };
     line("ledger", last);
+    if let Some(cluster) = status.get("cluster").filter(|c| !c.is_null()) {
+        line("cluster", super::cluster::line(cluster, style));
+        let alarms = cluster["alarms"].as_array().into_iter().flatten();
+        for alarm in alarms.filter_map(Json::as_str) {
+            let alarm = alarm.replace(char::is_control, " ");
+            line("", style.red(&alarm));
+        }
+    }
     if let Some(kept) = retention(status, style) {
         line("retention", kept);
     }

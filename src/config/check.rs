@@ -13,6 +13,7 @@ use crate::validation::{DeviceValidator, ValidationError};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+mod cluster;
 mod edge;
 
 /// A table of a file, and what is known of it.
@@ -84,6 +85,7 @@ pub(super) fn check(
             hub(input, found);
             faces(config, input, found);
             edge::edges(config, input, found);
+            cluster::cluster(config, input, found);
         }
     }
     devices(config, input, read, found);

@@ -5,6 +5,7 @@
 
 mod around;
 mod check;
+mod cluster;
 mod de;
 mod device;
 mod diagnostic;
@@ -27,6 +28,7 @@ mod tests;
 mod cell_tests;
 
 pub use around::files as files_around;
+pub use cluster::{ClusterConfig, ClusterHubConfig, GenesisConfig};
 pub use device::{BatchConfig, DeviceConfig, TagConfig};
 pub use diagnostic::{Diagnostic, Place, Related, Severity};
 pub use edge::{
@@ -96,6 +98,9 @@ pub struct HubConfig {
     /// Where batches wait that cannot go on: at a hub optional, at an edge node always there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer: Option<BufferConfig>,
+    /// The hubs that the chain is shared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterConfig>,
     /// This is an edge node, not a hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<EdgeSection>,
@@ -122,6 +127,7 @@ impl HubConfig {
             log: LogConfig::default(),
             edges: None,
             buffer: None,
+            cluster: None,
             edge: None,
             devices: Vec::new(),
         }
@@ -144,6 +150,9 @@ impl HubConfig {
         }
         if let Some(buffer) = &mut self.buffer {
             buffer.resolve(base);
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.resolve(base);
         }
         if let Some(edge) = &mut self.edge {
             edge.signing_key = base.join(&edge.signing_key);

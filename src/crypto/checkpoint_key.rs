@@ -87,6 +87,11 @@ impl CheckpointKey {
         }
     }
 
+    /// The secret alone, for a key of the same form that signs no notes.
+    pub(super) fn into_secret(self) -> Zeroizing<[u8; 32]> {
+        self.secret
+    }
+
     /// What witnesses and auditors are given, under the name `origin`.
     pub fn note_key(&self, origin: &str) -> NoteKey {
         NoteKey {

@@ -2,11 +2,13 @@
 
 use super::{Hub, HubError};
 use crate::access::{
-    AccessState, Caller, Change, Declared, Entry, Gate, Role, Side, Subject, escrow_name, reconcile,
+    AccessState, Caller, Change, Declared, ESCROW_ENTRY, Entry, Gate, Role, Side, Subject,
+    escrow_name, reconcile,
 };
 use crate::actors::access::{AccessDesk, By, entry_act, entry_words, recorded_entry};
+use crate::actors::ledger::Book;
 use crate::crypto::SealingPublicKey;
-use crate::ledger::Ledger;
+use crate::ledger::State;
 use crate::ledger::act::ActSealer;
 use crate::ledger::opening::Opener;
 use crate::ledger::words::ACCESS_OBJECT;
@@ -23,16 +25,28 @@ const CONFIGURED: &str = "the configuration says so";
 const MACHINES: [IdentityKind; 3] = [IdentityKind::Hub, IdentityKind::Edge, IdentityKind::Device];
 
 /// What the ledger says of access. Nothing of it may be missing: who is on a blacklist that cannot be
-/// read would come in.
-pub(super) fn recorded_access(ledger: &Ledger, opener: &Opener) -> Result<AccessState, HubError> {
+/// read would come in. In a chain that the hub `own` shares, keys of what others recorded before it was let in come
+/// to it later; that is left out, and said.
+pub(super) fn recorded_access(
+    recorded: &State,
+    opener: &Opener,
+    own: Option<&str>,
+) -> Result<AccessState, HubError> {
     let mut state = AccessState::default();
-    for (object, word) in ledger.state().access() {
+    for (object, word) in recorded.access() {
         let wrong = |reason: String| HubError::Access {
             entry: object.clone(),
             reason,
         };
-        let details = opener.open_act(&word.hub, &word.message);
-        let details = details.map_err(|error| wrong(error.to_string()))?;
+        let details = match opener.open_act(&word.hub, &word.message) {
+            Ok(details) => details,
+            Err(error) if own.is_some_and(|own| own != word.hub) => {
+                let hub = &word.hub;
+                tracing::error!(entry = object, hub, %error, "what another hub recorded of access cannot be read yet");
+                continue;
+            }
+            Err(error) => return Err(wrong(error.to_string())),
+        };
         let says = recorded_entry(&details);
         let says = says.ok_or_else(|| wrong("it was written by another version".to_owned()))?;
         let entry = Entry {
@@ -49,11 +63,37 @@ pub(super) fn recorded_access(ledger: &Ledger, opener: &Opener) -> Result<Access
     Ok(state)
 }
 
-/// The changes after which `wanted` alone is the key of escrow.
+/// The entries of access that other hubs than `own` recorded last: what its configuration does not say is not its
+/// to take back.
+pub(super) fn theirs(recorded: &State, own: &str) -> BTreeSet<String> {
+    let others = recorded.access().iter().filter(|(_, word)| word.hub != own);
+    let names = others.map(|(object, _)| object.strip_prefix(ACCESS_OBJECT).unwrap_or(object));
+    names.map(str::to_owned).collect()
+}
+
+/// As [`reconcile`], but nothing is taken back that is another hub's.
+fn reconcile_own(
+    state: &AccessState,
+    kinds: &[IdentityKind],
+    declared: &Declared,
+    theirs: &BTreeSet<String>,
+) -> Vec<Change> {
+    let mut changes = reconcile(state, kinds, declared);
+    changes.retain(|change| match change {
+        Change::Declare(id, None) | Change::White(_, id, false) => {
+            !theirs.contains(&format!("subject/{id}"))
+        }
+        _ => true,
+    });
+    changes
+}
+
+/// The changes after which `wanted` alone is the key of escrow, but for those of other hubs.
 pub(super) fn escrow(
     state: &AccessState,
     wanted: Option<&SealingPublicKey>,
     suite: Suite,
+    theirs: &BTreeSet<String>,
 ) -> Result<Vec<Change>, HubError> {
     let wanted = wanted.map(SealingPublicKey::compressed);
     if let Some(key) = wanted.filter(|key| key.suite() != suite) {
@@ -64,6 +104,8 @@ pub(super) fn escrow(
     }
     let ended = state.escrow().map(|(_, key)| *key);
     let ended = ended.filter(|key| Some(*key) != wanted);
+    let ended =
+        ended.filter(|key| !theirs.contains(&format!("{ESCROW_ENTRY}{}", escrow_name(key))));
     let known = |key: &PublicKey| state.escrow().any(|(_, known)| known == key);
     let begun = wanted.filter(|key| !known(key));
     if let Some(key) = wanted {
@@ -89,13 +131,14 @@ pub(super) fn with(state: &AccessState, changes: &[Change]) -> Result<AccessStat
 
 /// Brings machines that the configuration names, and the changes of escrow, into force, durably.
 pub(super) fn declare(
-    ledger: &mut Ledger,
+    book: &mut Book,
     sealer: &ActSealer,
     state: &mut AccessState,
     (hub, declared, escrow): (&str, &Declared, Vec<Change>),
+    theirs: &BTreeSet<String>,
 ) -> Result<(), HubError> {
     let mut recorded = Vec::new();
-    let machines = reconcile(state, &MACHINES, declared);
+    let machines = reconcile_own(state, &MACHINES, declared, theirs);
     for wanted in escrow.into_iter().chain(machines) {
         for change in state.unfold(wanted) {
             let made = state.apply(change.clone());
@@ -110,7 +153,7 @@ pub(super) fn declare(
     while !recorded.is_empty() {
         let chunk: Vec<_> = recorded.drain(..recorded.len().min(CHUNK)).collect();
         let (drafts, puts): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
-        ledger.append(&drafts, puts.into_iter().flatten().collect(), now())?;
+        book.append(drafts, None, puts.into_iter().flatten().collect(), now())?;
         sealer.durable();
     }
     Ok(())
@@ -214,8 +257,20 @@ impl Hub {
         self.reconcile(&MACHINES, &declared).await
     }
 
+    /// Entries of access that other hubs recorded last.
+    async fn theirs(&self) -> Result<BTreeSet<String>, HubError> {
+        let Some(cluster) = self.cluster() else {
+            return Ok(BTreeSet::new());
+        };
+        let book = cluster.book().clone();
+        let looked = move || book.look(|state, _, _| theirs(state, book.hub()));
+        let looked = tokio::task::spawn_blocking(looked).await;
+        looked.map_err(|_| HubError::Gone)
+    }
+
     async fn reconcile(&self, kinds: &[IdentityKind], declared: &Declared) -> Result<(), HubError> {
-        let changes = reconcile(&self.gate().state(), kinds, declared);
+        let theirs = self.theirs().await?;
+        let changes = reconcile_own(&self.gate().state(), kinds, declared, &theirs);
         if changes.is_empty() {
             return Ok(());
         }

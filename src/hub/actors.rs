@@ -7,11 +7,10 @@ use crate::actors::alarms::AlarmDesk;
 use crate::actors::control::ControlDoors;
 use crate::actors::hub::{DevicePlan, HubActor};
 use crate::actors::journal::{Journal, MakeActSealer};
-use crate::actors::ledger::{BlockCommitted, BlockLimits, LedgerActor, LedgerStatus};
+use crate::actors::ledger::{self, BlockCommitted, BlockLimits, LedgerActor, LedgerStatus};
 use crate::actors::session::{Book, SessionDoor, SessionRegistry};
 use crate::actors::work::Workers;
 use crate::alarms::{Alarm, AlarmConfig};
-use crate::ledger::Ledger;
 use crate::ledger::act::ActSealer;
 use crate::stats::Stats;
 use crate::validation::ChartHistory;
@@ -39,7 +38,7 @@ pub(super) struct Actors {
 
 impl Actors {
     pub(super) fn start(
-        (ledger, blocks, plans): (Ledger, BlockLimits, Vec<DevicePlan>),
+        (book, blocks, plans): (ledger::Book, BlockLimits, Vec<DevicePlan>),
         ((make_act_sealer, first_act_sealer), id, runtime): (
             (MakeActSealer, (u64, ActSealer)),
             &str,
@@ -49,14 +48,14 @@ impl Actors {
         (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
         (gate, access): (Gate, &AccessConfig),
     ) -> Result<Self, HubError> {
-        let (config_of_access, suite) = (access.clone(), ledger.state().suite());
+        let (config_of_access, suite) = (access.clone(), book.look(|view| view.state.suite()));
         let (started, wait) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let (stats, history, workers) = (stats.clone(), history.clone(), workers.clone());
         let (id, runtime) = (id.to_owned(), runtime.clone());
         let run = move || {
             System::new().block_on(async move {
-                let ledger = LedgerActor::new(ledger, blocks, stats, workers.clone());
+                let ledger = LedgerActor::new(book, blocks, stats, workers.clone());
                 let committed = ledger.committed();
                 let first = committed.subscribe();
                 let status = ledger.status();

@@ -1,6 +1,6 @@
 //! What a hub is put together from.
 
-use super::{DeviceSetup, EdgesSetup, HubKeys, RetentionSetup};
+use super::{ClusterSetup, DeviceSetup, EdgesSetup, HubKeys, RetentionSetup};
 use crate::access::AccessConfig;
 use crate::actors::ledger::BlockLimits;
 use crate::alarms::AlarmConfig;
@@ -26,6 +26,7 @@ pub struct HubBuilder {
     pub(super) access: AccessConfig,
     pub(super) devices: Vec<DeviceSetup>,
     pub(super) edges: Option<EdgesSetup>,
+    pub(super) cluster: Option<ClusterSetup>,
     pub(super) buffer: Option<(PathBuf, SpoolLimits)>,
     pub(super) checkpoint_key: Option<PathBuf>,
     pub(super) retention: Option<RetentionSetup>,
@@ -64,6 +65,7 @@ impl HubBuilder {
             access: AccessConfig::default(),
             devices: Vec::new(),
             edges: None,
+            cluster: None,
             buffer: None,
             checkpoint_key: None,
             retention: None,
@@ -107,6 +109,12 @@ impl HubBuilder {
     /// Lets these edge nodes in.
     pub fn edges(mut self, edges: EdgesSetup) -> Self {
         self.edges = Some(edges);
+        self
+    }
+
+    /// Shares the chain with other hubs.
+    pub fn cluster(mut self, cluster: ClusterSetup) -> Self {
+        self.cluster = Some(cluster);
         self
     }
 

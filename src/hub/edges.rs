@@ -194,6 +194,11 @@ impl Edges {
         Ok(())
     }
 
+    /// The hub's word for its sealing key, to be watched.
+    pub(super) fn sealing_word(&self) -> watch::Receiver<Option<Arc<SealingWord>>> {
+        self.word.subscribe()
+    }
+
     /// Gives the hub's word for the sealing key that it has by now, to those who are connected and those who come.
     pub(super) fn tell_sealing(&self) {
         let records = self.records.lock();

@@ -39,6 +39,9 @@ pub enum HubError {
         /// The sealing key's.
         sealing: Suite,
     },
+    /// The hubs that the chain is shared with.
+    #[error("the chain cannot be shared: {0}")]
+    Cluster(String),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

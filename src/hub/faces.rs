@@ -333,6 +333,7 @@ impl Hub {
                     checkpoints: self.checkpoints().map(|c| c as _),
                     eraser: Some(self.eraser.clone()),
                     readers: Some(Arc::new(self.readers.clone())),
+                    cluster: self.cluster.clone().map(|cluster| cluster as _),
                     keys: Some(self.keys.clone()),
                     users: users.clone().map(|users| Arc::new(users) as _),
                     edges: Some(self.edges.clone()),

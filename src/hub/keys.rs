@@ -152,7 +152,7 @@ impl KeyDesk {
         let fault = match timeout(PATIENCE, sent).await {
             Ok(Ok(Ok(height))) => return Ok((new, Ok(height))),
             Err(_) => return Ok((new, Err("the ledger does not answer".to_owned()))),
-            Ok(Ok(Err(fault @ RecordFault::Pending(_)))) => {
+            Ok(Ok(Err(fault @ (RecordFault::Pending(_) | RecordFault::NotAgreed)))) => {
                 return Ok((new, Err(fault.to_string())));
             }
             Ok(Ok(Err(fault))) => fault,
@@ -356,7 +356,9 @@ impl KeyDesk {
         let answer = answer.unwrap_or(Err(RecordFault::Stopped));
         answer.map_err(|fault| match fault {
             RecordFault::Refused(why) => KeyFault::Wrong(why),
-            RecordFault::Pending(_) => KeyFault::Failed(format!("{fault}: it may still follow")),
+            RecordFault::Pending(_) | RecordFault::NotAgreed => {
+                KeyFault::Failed(format!("{fault}: it may still follow"))
+            }
             RecordFault::Stopped => KeyFault::Failed(fault.to_string()),
             fault => KeyFault::Busy(fault.to_string()),
         })

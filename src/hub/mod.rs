@@ -6,6 +6,7 @@ mod actors;
 mod apply;
 mod builder;
 mod checkpoints;
+mod cluster;
 mod control;
 mod device;
 mod edges;
@@ -28,6 +29,7 @@ mod threads;
 pub use apply::{Change, NotApplied};
 pub use builder::HubBuilder;
 pub use checkpoints::Checkpoints;
+pub use cluster::{ClusterDesk, ClusterPeer, ClusterSetup};
 pub(crate) use control::check_value;
 pub use device::DeviceSetup;
 pub(crate) use device::check as check_devices;
@@ -69,6 +71,7 @@ pub struct Hub {
     retainer: Option<Retainer>,
     buffer: Option<Arc<BufferedStore>>,
     edges: Arc<Edges>,
+    cluster: Option<Arc<ClusterDesk>>,
     /// Held while devices and edge nodes change.
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
@@ -225,6 +228,9 @@ impl Hub {
         let durable = threads.io.block_on(shutdown).unwrap_or(false);
         let _ = stop.send(());
         let joined = self.actors.thread.take().map(JoinHandle::join);
+        if let Some(cluster) = &self.cluster {
+            cluster.stop(threads.io.handle());
+        }
         threads.end();
         let lost = match durable {
             true => 0,

@@ -1,10 +1,14 @@
 //! From a configuration to a hub's parts.
 
-use super::{DeviceSetup, EdgesSetup, HubBuilder, HubError, HubKeys, RetentionSetup};
+use super::{
+    ClusterPeer, ClusterSetup, DeviceSetup, EdgesSetup, HubBuilder, HubError, HubKeys,
+    RetentionSetup,
+};
 use crate::actors::ledger::BlockLimits;
 use crate::actors::reading::BatchLimits;
-use crate::config::{DeviceConfig, HubConfig, TagConfig};
-use crate::crypto::{Identity, SealingKey, SealingPublicKey, Signer};
+use crate::cluster::Timing;
+use crate::config::{ClusterHubConfig, DeviceConfig, HubConfig, TagConfig};
+use crate::crypto::{Identity, NetworkSeed, SealingKey, SealingPublicKey, Signer};
 use crate::ledger::ChainConfig;
 use crate::model::{TagSpec, ValueKind};
 use crate::protocols::Source;
@@ -51,6 +55,27 @@ impl HubBuilder {
             });
         if let Some(file) = &config.ledger.escrow {
             builder = builder.escrow(SealingPublicKey::load(file)?);
+        }
+        if let Some(cluster) = &config.cluster {
+            let peer = |hub: &ClusterHubConfig| ClusterPeer {
+                id: hub.id.clone(),
+                key: hub.key,
+                sealing: hub.sealing,
+                network: hub.network.clone(),
+                consensus: hub.consensus,
+                mesh: hub.mesh,
+            };
+            let genesis = cluster.genesis.as_ref();
+            builder = builder.cluster(ClusterSetup {
+                listen: cluster.listen,
+                mesh: cluster.mesh,
+                network: NetworkSeed::load_or_make(&cluster.network_key)?,
+                // With the ledger: neither is of any use without the other.
+                directory: hub.data.join("consensus"),
+                genesis: genesis.map(|genesis| (genesis.hub.clone(), genesis.key)),
+                hubs: cluster.hubs.iter().map(peer).collect(),
+                timing: Timing::default(),
+            });
         }
         if let Some(buffer) = &config.buffer {
             builder = builder.buffer(&buffer.dir, SpoolLimits::of(buffer.bytes()));

@@ -6,6 +6,7 @@
 
 use super::actors::Actors;
 use super::builder::{HubBuilder, Storage};
+use super::cluster::Joined;
 use super::edges::{Admission, Edges, gates, strangers};
 use super::plan::{Planner, plan};
 use super::readers::KeyMaker;
@@ -18,11 +19,10 @@ use super::{
 use crate::access::Gate;
 use crate::actors::alarms::recorded_alarm;
 use crate::actors::journal::MakeActSealer;
-use crate::actors::ledger::keys_of;
+use crate::actors::ledger::{Book, keys_of};
 use crate::actors::work::Workers;
 use crate::alarms::Alarm;
 use crate::crypto::{HubKey, SealingRing, Signer};
-use crate::ledger::Ledger;
 use crate::ledger::act::{ActSealer, name};
 use crate::ledger::facts::Word;
 use crate::ledger::head::HeadSlot;
@@ -32,8 +32,10 @@ use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
 use crate::ledger::store::Store;
+use crate::ledger::{Ledger, State};
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, now};
+use crate::protocols::ports::AccessPort;
 use crate::stats::Stats;
 use crate::store::spool::SpoolLimits;
 use crate::store::{BufferedStore, FjallStore, HeadFile};
@@ -49,6 +51,10 @@ impl HubBuilder {
     pub fn start(self) -> Result<Hub, HubError> {
         device::check(&self.devices)?;
         self.keys.check()?;
+        if self.cluster.is_some() && self.retention.is_some() {
+            let why = "nothing can be retired from it yet: take [ledger.retention] away";
+            return Err(HubError::Cluster(why.to_owned()));
+        }
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
         let (store, head, buffer, data) = open_storage(self.storage, self.buffer)?;
@@ -61,17 +67,30 @@ impl HubBuilder {
             None => HubKey::new(self.keys.signing),
         });
         let signer: Arc<dyn Signer> = signing.clone();
-        let mut ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+        let in_cluster = signing.clone();
+        let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
+        let (joined, mut book) = match self.cluster {
+            None => {
+                let ledger = Ledger::open(store.clone(), head, self.chain, signer.clone(), now())?;
+                (None, Book::from(ledger))
+            }
+            Some(setup) => {
+                let kept = (store.clone(), head);
+                let of_chain = (&*self.chain.id, setup);
+                let joined = Joined::open(kept, of_chain, &signing, &edges, threads.io.handle())?;
+                let book = Book::from(joined.book.clone());
+                (Some(joined), book)
+            }
+        };
         // A change of the key that was cut short is on record by now, or came to nothing.
         signing.settle()?;
         signing.abandon()?;
         erasure::resume(&*store);
         retention::resume(&*store);
-        let edges = Edges::listen(self.edges.as_ref(), &signing, &sealing, threads.io.handle())?;
-        edges.know(&keys_of(&ledger));
+        edges.know(&book.look(keys_of));
         let admission = edges.admission(self.edges.map(|e| e.nodes).unwrap_or_default())?;
-        enrol(&mut ledger, &admission, &self.devices)?;
-        let rotations = ledger.rotations().to_vec();
+        enrol(&mut book, &admission, &self.devices)?;
+        let rotations = book.look(|view| view.rotations.to_vec());
         let explorer = Explorer::new(store.clone());
         let checkpoints = self.checkpoint_key.map(|file| {
             let (store, signer) = (store.clone(), signer.clone());
@@ -81,14 +100,17 @@ impl HubBuilder {
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
         let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
-        let totals = ledger.state().totals();
+        let totals = book.look(|view| *view.state.totals());
         let stored = totals.accepted + totals.out_of_control;
         let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
-        let mut access = access::recorded_access(&ledger, &opener)?;
+        let own = joined.is_some().then(|| signer.id());
+        let theirs = own.map(|own| book.look(|view| access::theirs(view.state, own)));
+        let theirs = theirs.unwrap_or_default();
+        let mut access = book.look(|view| access::recorded_access(view.state, &opener, own))?;
         sealing::resume(&sealing, access.sealing(&name("hub", signer.id())))?;
-        let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite())?;
+        let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite(), &theirs)?;
         let gate = Gate::new(signer.id(), access::with(&access, &escrow)?);
-        let chain = ledger.state().chain().to_owned();
+        let chain = book.look(|view| view.state.chain().to_owned());
         let planner = Planner {
             keys: KeyMaker::new(&chain, sealing.clone(), signer.clone(), gate.clone()),
             archive: Archive::new(store.clone(), opener.clone()),
@@ -104,20 +126,23 @@ impl HubBuilder {
         let mut plans = Vec::with_capacity(self.devices.len());
         for device in self.devices {
             let intake = edges.intake(&device, &admission)?;
-            let recorded = ledger.state().device_settings(&device.id);
-            plans.push(plan(device, recorded, intake, &planner)?);
+            let recorded = book.look(|view| view.state.device_settings(&device.id).cloned());
+            plans.push(plan(device, recorded.as_ref(), intake, &planner)?);
         }
         let gates = gates(plans.iter().map(|plan| &plan.intake));
         let acts = act_sealers(&planner)?;
         let machines = access::machines(&gate, ids.iter().map(|id| &**id), admission.ids());
         let declared = (gate.hub(), &machines, escrow);
-        access::declare(&mut ledger, &acts.1.1, &mut access, declared)?;
+        access::declare(&mut book, &acts.1.1, &mut access, declared, &theirs)?;
         gate.set(Arc::new(access));
-        let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
-        let recorded = (ledger.tip().height, indexed.clone());
+        let alarms = (
+            self.alarms,
+            book.look(|view| recorded_alarms(view.state, &planner.opener, own)),
+        );
+        let recorded = (book.look(|view| view.tip.height), indexed.clone());
         let runtime = threads.io.handle();
         let actors = Actors::start(
-            (ledger, self.blocks, plans),
+            (book, self.blocks, plans),
             (acts, signer.id(), runtime),
             alarms,
             (&stats, &history, &workers),
@@ -166,7 +191,8 @@ impl HubBuilder {
             (actors.hub.clone(), actors.ledger.clone()),
             (past.clone(), planner.clone()),
             (gate, actors.doors.journal().clone()),
-        );
+        )
+        .among(joined.is_some());
         let retainer = self.retention.map(|setup| {
             Retainer::start(
                 setup,
@@ -181,7 +207,14 @@ impl HubBuilder {
                 runtime,
             )
         });
+        let cluster = joined.map(|joined| {
+            let (gate, journal) = (actors.access.gate().clone(), actors.doors.journal().clone());
+            let desk = (actors.ledger.clone(), gate, journal);
+            joined.take_part(&in_cluster, desk, threads.io.handle())
+        });
+        let cluster = cluster.transpose()?.map(Arc::new);
         Ok(Hub {
+            cluster,
             retainer,
             buffer,
             edges,
@@ -251,7 +284,7 @@ fn act_sealers(planner: &Planner) -> Result<(MakeActSealer, (u64, ActSealer)), H
 
 /// The alarms that were not at rest when the hub ended, as they were last recorded. One that cannot be
 /// read is left out: the verdicts to come say anew what is wrong.
-fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
+fn recorded_alarms(state: &State, opener: &Opener, own: Option<&str>) -> Vec<Alarm> {
     let open = |(object, word): (&String, &Word)| {
         let details = opener.open_act(&word.hub, &word.message);
         let alarm = match &details {
@@ -266,24 +299,31 @@ fn recorded_alarms(ledger: &Ledger, opener: &Opener) -> Vec<Alarm> {
         }
         alarm
     };
-    ledger.state().alarms().iter().filter_map(open).collect()
+    // Those of other hubs are theirs to raise again.
+    let ours = |(_, word): &(&String, &Word)| own.is_none_or(|own| own == word.hub);
+    state
+        .alarms()
+        .iter()
+        .filter(ours)
+        .filter_map(open)
+        .collect()
 }
 
 /// Enrols the edge nodes, and the keys of devices that have one, as far as the ledger does not know them
 /// yet.
-fn enrol(
-    ledger: &mut Ledger,
-    admission: &Admission,
-    devices: &[DeviceSetup],
-) -> Result<(), HubError> {
-    let known = ledger.state().identities().iter();
-    let known = known.map(|(id, k)| (id.clone(), (k.kind, k.key, k.revoked)));
+fn enrol(book: &mut Book, admission: &Admission, devices: &[DeviceSetup]) -> Result<(), HubError> {
+    let known = book.look(|view| {
+        let known = view.state.identities().iter();
+        known
+            .map(|(id, k)| (id.clone(), (k.kind, k.key, k.revoked)))
+            .collect()
+    });
     let attesters = devices.iter().filter_map(attester_identity);
     let wanted = admission.identities().chain(attesters);
-    let new = strangers(wanted, &known.collect())?;
+    let new = strangers(wanted, &known)?;
     if !new.is_empty() {
-        let drafts: Vec<_> = new.into_iter().map(apply::enrolment).collect();
-        ledger.append(&drafts, Vec::new(), now())?;
+        let drafts = new.into_iter().map(apply::enrolment).collect();
+        book.append(drafts, None, Vec::new(), now())?;
     }
     Ok(())
 }

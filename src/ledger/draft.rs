@@ -172,7 +172,7 @@ impl Draft {
     }
 
     /// Whether `record` says what this draft wanted to say.
-    pub(super) fn became(&self, record: &Record) -> bool {
+    pub(crate) fn became(&self, record: &Record) -> bool {
         let body = &record.body;
         body.subject == self.subject
             && body.action == self.action

@@ -4,6 +4,7 @@
 //! the same hash of it, on every hub and in every replay. What may stand in a chain is decided here,
 //! in [`State::apply`], and nowhere else.
 
+mod attested;
 mod check;
 mod derived;
 mod enter;
@@ -11,6 +12,8 @@ mod hubs;
 mod image;
 mod leases;
 mod rotation;
+
+pub use attested::AttestedBy;
 
 use super::facts::{Derivation, DeviceTip, Document, HubTip, Identity, Lease, Totals, Word};
 use super::section::Section;

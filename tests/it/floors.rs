@@ -49,6 +49,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("webpki", &["crypto"]),
     ("cms", &["crypto"]),
     ("notify", &["cli"]),
+    ("weighbridge_consensus", &["cluster"]),
 ];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {

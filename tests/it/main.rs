@@ -10,6 +10,8 @@ mod buffers;
 mod centres;
 mod checkpoints;
 mod cli;
+mod cluster;
+mod cluster_process;
 mod control;
 mod damage;
 mod demo;

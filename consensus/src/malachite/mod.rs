@@ -32,7 +32,8 @@ mod site;
 pub(crate) mod test_keys;
 
 use crate::application::Application;
-use crate::engine::{Chain, Engine, EngineError, Setup};
+use crate::engine::{Chain, Engine, EngineError, NetworkKey, Setup};
+use arc_malachitebft_app::types::Keypair;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -65,6 +66,13 @@ impl Drop for Malachite {
             runtime.shutdown_background();
         }
     }
+}
+
+/// What a network key is known by to other hubs ([`Peer::id`](crate::Peer)).
+pub fn network_id(key: &NetworkKey) -> Result<String, EngineError> {
+    let pair =
+        Keypair::ed25519_from_bytes(key.0).map_err(|e| EngineError::Engine(e.to_string()))?;
+    Ok(pair.public().to_peer_id().to_string())
 }
 
 /// Runs something on the engine's threads and waits for it on whatever thread this is.

@@ -4,7 +4,8 @@ use crate::ledger::Ledger;
 use crate::site::{CHAIN, Site, validators};
 use bytes::Bytes;
 use std::sync::Arc;
-use weighbridge_consensus::{Alarm, Certificate, EngineError, Faults};
+use weighbridge_consensus::malachite::network_id;
+use weighbridge_consensus::{Alarm, Certificate, EngineError, Faults, NetworkKey};
 
 fn payload(number: u64) -> Bytes {
     // Of more than one part.
@@ -38,6 +39,13 @@ fn check(site: &Site, payloads: u64) {
         assert!(hub.ledger.evidence.borrow().is_empty());
         assert_eq!(*hub.ledger.alarms.borrow(), vec![]);
     }
+}
+
+#[test]
+fn a_hub_is_known_on_the_network_by_its_key() {
+    let site = Site::new(1, Faults::Byzantine);
+    let known = network_id(&NetworkKey::from_seed([100; 32])).unwrap();
+    assert_eq!(site.hubs[0].chain().network_id(), known);
 }
 
 #[test]

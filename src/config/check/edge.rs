@@ -12,7 +12,7 @@ use crate::protocols::preprocess::{PreprocessError, Processing};
 use weighbridge_verifier::Suite;
 
 /// Sections that make no sense beside `[edge]`.
-const OF_HUBS: [&str; 5] = ["hub", "ledger", "opcua_server", "edges", "http"];
+const OF_HUBS: [&str; 6] = ["hub", "ledger", "opcua_server", "edges", "http", "cluster"];
 
 /// Samples a second that a device may be said to send.
 const MOST_SAMPLES: f64 = 1e8;

@@ -75,6 +75,10 @@ fn renewed(
     Ok((epoch, draft, puts))
 }
 
+/// Why nothing is erased where a chain is shared.
+const SHARED: &str =
+    "other hubs share this chain and keep the same keys: nothing can be erased from it yet";
+
 /// Erases what a running hub recorded.
 pub struct Eraser {
     store: Arc<dyn Store>,
@@ -87,6 +91,8 @@ pub struct Eraser {
     planner: Arc<Planner>,
     gate: Gate,
     journal: Journal,
+    /// Whether other hubs have what is recorded, too.
+    shared: bool,
     /// One at a time.
     turn: Arc<Turn<()>>,
     last: Arc<Mutex<Option<EraseStatus>>>,
@@ -109,9 +115,15 @@ impl Eraser {
             planner,
             gate,
             journal,
+            shared: false,
             turn: Arc::default(),
             last: Arc::default(),
         }
+    }
+
+    /// Where other hubs have what is recorded, too, nothing is erased yet.
+    pub(super) fn among(self, shared: bool) -> Self {
+        Self { shared, ..self }
     }
 
     /// Held while something is erased.
@@ -131,6 +143,7 @@ impl Eraser {
             planner: self.planner.clone(),
             gate: self.gate.clone(),
             journal: self.journal.clone(),
+            shared: self.shared,
             turn: self.turn.clone(),
             last: self.last.clone(),
         }
@@ -335,6 +348,9 @@ impl Eraser {
         caller: &Caller,
         request: EraseRequest,
     ) -> Result<EraseStatus, EraseFault> {
+        if self.shared {
+            return Err(EraseFault::Unknown(SHARED.to_owned()));
+        }
         if request.until > now() {
             let why = format!("{} is in the future", rfc3339(request.until));
             return Err(EraseFault::Unknown(why));

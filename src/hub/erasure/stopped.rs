@@ -66,7 +66,7 @@ impl StoppedErasure {
         };
         complete()?;
         // A new key is for whoever may read, as at a running hub.
-        let gate = Gate::new(signer.id(), recorded_access(&ledger, &opener)?);
+        let gate = Gate::new(signer.id(), recorded_access(ledger.state(), &opener, None)?);
         let chain = ledger.state().chain();
         let keys = KeyMaker::new(chain, sealing, signer.clone(), gate);
         Ok(Self {

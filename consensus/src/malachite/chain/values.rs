@@ -139,7 +139,7 @@ impl Task {
             return;
         }
         self.job(move |application| {
-            let verdict = application.check(synced.slot, &synced.bytes);
+            let verdict = application.check_decided(synced.slot, &synced.bytes);
             Done::Synced(synced, verdict)
         });
     }
