@@ -7,8 +7,8 @@
 use super::standing::Standing;
 use crate::crypto::SealingWord;
 use crate::ledger::assemble::AssembleError;
-use crate::ledger::shared::{LeftOut, SharedLedger};
 use crate::ledger::keys::sealed_key;
+use crate::ledger::shared::{LeftOut, SharedLedger};
 use crate::ledger::store::{Put, Space, StoreError};
 use crate::ledger::{Draft, LedgerError, State, Tip};
 use crate::model::{Nanos, now};
@@ -148,6 +148,14 @@ impl SharedBook {
         let ledger = self.ledger.lock();
         let tip = *ledger.committed().1;
         look(ledger.state(), tip, ledger.rotations())
+    }
+
+    /// Has a look at what the hubs have agreed upon, at that with all that this hub recorded since, and at the newest
+    /// block. Blocking.
+    pub fn look_agreed<T>(&self, look: impl FnOnce(&State, &State, Tip) -> T) -> T {
+        let ledger = self.ledger.lock();
+        let (agreed, tip) = ledger.committed();
+        look(agreed, ledger.state(), *tip)
     }
 
     /// Makes these durable in this hub's own chain of records, with what belongs to them; what is to be `last` is
