@@ -231,7 +231,9 @@ fn text(answer: &Json, style: Style) -> String {
     }
     let leases = answer["leases"].as_array().into_iter().flatten();
     for lease in leases {
-        let since = lease["since"].as_str().map(|since| format!(" since {since}"));
+        let since = lease["since"]
+            .as_str()
+            .map(|since| format!(" since {since}"));
         text += &format!(
             "{}: read by {}, epoch {}{}\n",
             cell(lease, "/device"),

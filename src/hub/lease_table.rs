@@ -75,9 +75,9 @@ impl LeaseTable {
     pub(super) fn reads(&self, device: &DeviceId, epoch: Option<u64>) {
         let mut inner = self.inner.lock();
         match epoch {
-            Some(epoch) => drop(inner.reading.insert(device.clone(), epoch)),
-            None => drop(inner.reading.remove(device)),
-        }
+            Some(epoch) => inner.reading.insert(device.clone(), epoch),
+            None => inner.reading.remove(device),
+        };
     }
 
     /// The fencing epoch under which a device is read here.

@@ -25,7 +25,7 @@ fn four() -> Horizon {
 #[test]
 fn who_reads_who_rests_and_who_takes_over() {
     type Change = fn(&mut Horizon);
-    let silent: Change = |h| drop(h.heard.insert("a".to_owned(), (ms(97_000), 50)));
+    let silent: Change = |h| h.heard.extend([("a".to_owned(), (ms(97_000), 50))]);
     let same: Change = |_| {};
     let alone: Change = |h| h.heard.clear();
     let order = ["a", "b", "c"];
@@ -92,7 +92,7 @@ fn who_reads_who_rests_and_who_takes_over() {
         ),
         (
             "silent, and another one comes before",
-            |h| drop(h.heard.insert("a".to_owned(), (ms(97_900), 50))),
+            |h| h.heard.extend([("a".to_owned(), (ms(97_900), 50))]),
             &["c", "b", "a"],
             Some(("a", 4)),
             4,
