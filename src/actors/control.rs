@@ -20,7 +20,7 @@ use actix::prelude::*;
 use parking_lot::RwLock;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -85,7 +85,11 @@ pub struct ControlDoors {
     workers: Workers,
     times: Arc<ControlTimes>,
     doors: Arc<RwLock<BTreeMap<DeviceId, Addr<ControlActor>>>>,
+    fence: Arc<OnceLock<Fence>>,
 }
+
+/// Says why nothing may be done with a device now, if so.
+pub type Fence = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 impl ControlDoors {
     /// No doors yet.
@@ -95,7 +99,19 @@ impl ControlDoors {
             workers,
             times: Arc::default(),
             doors: Arc::default(),
+            fence: Arc::default(),
         }
+    }
+
+    /// From now on nothing is done that `fence` does not let through; where several hubs may act upon a machine.
+    pub fn fence(&self, fence: Fence) {
+        // A hub has one, for good.
+        let _ = self.fence.set(fence);
+    }
+
+    /// Whether something may be done with a device now.
+    pub fn passes(&self, device: &str) -> Result<(), ControlError> {
+        passes(&self.fence, device)
     }
 
     /// Starts the actor of a device whose source acts by `control`, in place of an older one.
@@ -106,6 +122,7 @@ impl ControlDoors {
             journal: self.journal.clone(),
             workers: self.workers.clone(),
             times: self.times.clone(),
+            fence: self.fence.clone(),
         };
         self.doors.write().insert(live.id.clone(), actor.start());
     }
@@ -149,6 +166,7 @@ pub struct ControlActor {
     journal: Journal,
     workers: Workers,
     times: Arc<ControlTimes>,
+    fence: Arc<OnceLock<Fence>>,
 }
 
 impl Actor for ControlActor {
@@ -169,9 +187,15 @@ impl Handler<Act> for ControlActor {
             journal: self.journal.clone(),
             workers: self.workers.clone(),
             times: self.times.clone(),
+            fence: self.fence.clone(),
         };
         AtomicResponse::new(Box::pin(turn.take(act).into_actor(self)))
     }
+}
+
+fn passes(fence: &OnceLock<Fence>, device: &str) -> Result<(), ControlError> {
+    let fenced = fence.get().map_or(Ok(()), |fence| fence(device));
+    fenced.map_err(ControlError::Unreachable)
 }
 
 /// One request's turn.
@@ -181,6 +205,7 @@ struct Turn {
     journal: Journal,
     workers: Workers,
     times: Arc<ControlTimes>,
+    fence: Arc<OnceLock<Fence>>,
 }
 
 impl Turn {
@@ -221,7 +246,11 @@ impl Turn {
         };
         observe(&self.times.recorded, began.elapsed());
         let began = Instant::now();
-        let outcome = self.touch(control, request).await;
+        // Time has passed since it was looked whether it may be done.
+        let outcome = match passes(&self.fence, &self.live.id) {
+            Ok(()) => self.touch(control, request).await,
+            Err(error) => Err(error),
+        };
         observe(&self.times.touched, began.elapsed());
         let came = came_of(&details, height, &outcome);
         let outcome = self.result(&caller, &came).await.and(outcome);
@@ -249,6 +278,7 @@ impl Turn {
     /// The way to the machine, or why there is none.
     fn way(&self) -> Result<Arc<dyn Control>, ControlError> {
         let device = &self.live.id;
+        passes(&self.fence, device)?;
         let Some(control) = &self.control else {
             return Err(ControlError::Unknown(format!(
                 "`{device}` can only be read: its protocol or its configuration has no way to write"

@@ -44,6 +44,8 @@ pub struct ClusterStatus {
     pub missing: usize,
     /// Votes that do not count yet.
     pub votes: Vec<OpenVote>,
+    /// Who reads the devices that several hubs may read.
+    pub leases: Vec<DeviceLease>,
     /// What somebody should look at, newest last.
     pub alarms: Vec<String>,
 }
@@ -63,6 +65,21 @@ pub struct ClusterHub {
     pub connected: bool,
     /// The height that it says it has; of the one that is asked the one that it has.
     pub height: Option<u64>,
+}
+
+/// Who reads a device that several hubs may read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceLease {
+    /// The device.
+    pub device: String,
+    /// The hub that has its lease.
+    pub hub: String,
+    /// The fencing epoch of the lease.
+    pub epoch: u64,
+    /// Since when, as the hub that is asked heard of it; `None` when that was before it started.
+    pub since: Option<String>,
+    /// Whether the hub that is asked reads it.
+    pub read_here: bool,
 }
 
 /// A vote that not enough hubs have given yet.

@@ -58,7 +58,7 @@ mod tests;
 
 pub use about::Standing;
 pub use caller::{FACE, LOCAL};
-pub use cluster::{ClusterHub, ClusterPort, ClusterStatus, OpenVote};
+pub use cluster::{ClusterHub, ClusterPort, ClusterStatus, DeviceLease, OpenVote};
 pub use context::{ApiContext, DeviceInfo, DeviceList};
 pub use edge_node::{EdgeContext, EdgeLane, EdgeReader, EdgeUplink, start_edge};
 pub use erase::view as erasure_view;

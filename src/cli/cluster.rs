@@ -229,6 +229,19 @@ fn text(answer: &Json, style: Style) -> String {
             at("/threshold"),
         );
     }
+    let leases = answer["leases"].as_array().into_iter().flatten();
+    for lease in leases {
+        let since = lease["since"]
+            .as_str()
+            .map(|since| format!(" since {since}"));
+        text += &format!(
+            "{}: read by {}, epoch {}{}\n",
+            cell(lease, "/device"),
+            cell(lease, "/hub"),
+            cell(lease, "/epoch"),
+            since.unwrap_or_default(),
+        );
+    }
     text
 }
 

@@ -150,6 +150,14 @@ impl SharedBook {
         look(ledger.state(), tip, ledger.rotations())
     }
 
+    /// Has a look at what the hubs have agreed upon, at that with all that this hub recorded since, and at the newest
+    /// block. Blocking.
+    pub fn look_agreed<T>(&self, look: impl FnOnce(&State, &State, Tip) -> T) -> T {
+        let ledger = self.ledger.lock();
+        let (agreed, tip) = ledger.committed();
+        look(agreed, ledger.state(), *tip)
+    }
+
     /// Makes these durable in this hub's own chain of records, with what belongs to them; what is to be `last` is
     /// looked at first, and may be refused. What another hub's records have made impossible meanwhile is left
     /// out, and said. Blocking.

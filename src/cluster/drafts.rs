@@ -4,13 +4,30 @@ use crate::ledger::Draft;
 use crate::model::{Nanos, now};
 use weighbridge_verifier::equivocation::check_evidence;
 use weighbridge_verifier::{
-    Action, Content, EquivocationContent, HubVoteContent, Response, Validator,
+    Action, Content, EquivocationContent, HubVoteContent, LeaseContent, Response, Validator,
 };
 
 /// A vote on who is in the set, because `subject` asked for it.
 pub fn vote(time: Nanos, subject: &str, vote: HubVoteContent) -> Draft {
     let object = format!("hub:{}", vote.hub);
     membership(time, subject, object, Content::HubVote(vote))
+}
+
+/// `hub` reads `device` from now on, under fencing epoch `epoch`: it says so itself.
+pub fn lease(time: Nanos, hub: &str, device: &str, epoch: u64) -> Draft {
+    Draft {
+        time,
+        subject: format!("hub:{hub}"),
+        action: Action::Grant,
+        object: format!("device:{device}"),
+        permit: None,
+        content: Content::Lease(LeaseContent {
+            device: device.to_owned(),
+            epoch,
+            hub: hub.to_owned(),
+        }),
+        response: Response::Accepted,
+    }
 }
 
 /// Proof that one of `members` lied, if it is one.

@@ -238,6 +238,7 @@ fn devices(
             used: read.used.as_ref(),
         };
         edge::feeding(config, read, &place, found);
+        cluster::readers(config, &read.config, &place, found);
         device(read, &place, false, found);
     }
     serial_ports(input, read, found);

@@ -33,6 +33,9 @@ pub struct DeviceConfig {
         skip_serializing_if = "Option::is_none"
     )]
     pub group: Option<String>,
+    /// The hubs that may read it, the first choice first; without it this one alone. Only with `[cluster]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hubs: Vec<String>,
     /// Privacy grade of its data, part of every record about it.
     #[serde(default)]
     pub grade: u8,

@@ -261,6 +261,7 @@ fn known_example(key: &str) -> Option<&'static str> {
         "id" => "\"plc-1\"",
         "chain" => "\"main\"",
         "group" => "\"cell-a\"",
+        "hubs" => "[\"hub-1\", \"hub-2\"]",
         "profile" => "\"universal-robots\"",
         "name" => "\"temperature\"",
         "bind" => "\"127.0.0.1:8080\"",

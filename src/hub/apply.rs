@@ -80,6 +80,9 @@ impl Hub {
         let gone = |_| HubError::Gone;
         let retire = Retire(leaving.clone());
         self.actors.hub.send(retire).await.map_err(gone)?;
+        if let Some(leases) = &self.leases {
+            leaving.iter().for_each(|device| leases.remove(device));
+        }
         // Not before: what was read of them would have been refused.
         let left: Vec<&str> = remove.iter().map(|device| &**device).collect();
         let come: Vec<&str> = comes.iter().map(|(setup, _)| &*setup.id).collect();
@@ -101,6 +104,11 @@ impl Hub {
         let gates = gates(comes.iter().map(|(_, intake)| intake));
         let (mut plans, mut failed) = (Vec::with_capacity(comes.len()), Vec::new());
         for (setup, intake) in comes {
+            if let Some(leases) = self.leases.as_ref().filter(|_| !setup.hubs.is_empty()) {
+                // Read when this hub has its lease.
+                leases.put(setup);
+                continue;
+            }
             let device = setup.id.clone();
             let asked = self.actors.ledger.send(RecordedSettings(device.clone()));
             let recorded = asked.await.map_err(gone)?;

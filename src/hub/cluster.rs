@@ -2,13 +2,14 @@
 //! them.
 
 use super::edges::Edges;
+use super::lease_table::LeaseTable;
 use super::{Hub, HubError};
 use crate::access::{Caller, Gate, Right};
 use crate::actors::access::log_denied;
 use crate::actors::journal::Journal;
 use crate::actors::ledger::{LedgerActor, RecordFault, RecordLast};
 use crate::api::{ClusterHub, ClusterPort, ClusterStatus, KeyFault, OpenVote};
-use crate::cluster::mesh::{Mesh, MeshHub, MeshSetup, Pace, SyncProgress};
+use crate::cluster::mesh::{Mesh, MeshHub, MeshSetup, MeshStatus, Pace, SyncProgress};
 use crate::cluster::{Consensus, ConsensusPeer, ConsensusSetup, SharedBook, Timing, drafts};
 use crate::crypto::{HubKey, NetworkSeed, Signer};
 use crate::ledger::act::{Act, name};
@@ -33,6 +34,8 @@ use weighbridge_verifier::{Action, HubVoteContent, PublicKey, Response};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a hub that waits to be let in says so.
 const REMIND: Duration = Duration::from_secs(10);
+/// Hubs say something so often: who reads a device depends on who was silent for how long.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// How a hub shares its chain.
 pub struct ClusterSetup {
@@ -115,7 +118,10 @@ impl Joined {
                 chain: chain.to_owned(),
                 hub: signer.id().to_owned(),
                 word: edges.sealing_word(),
-                pace: Pace::default(),
+                pace: Pace {
+                    beat: BEAT,
+                    ..Pace::default()
+                },
             },
             signing.current(),
             &for_mesh(&setup.hubs),
@@ -131,6 +137,7 @@ impl Joined {
         self,
         signing: &Arc<HubKey>,
         (ledger, gate, journal): (Addr<LedgerActor>, Gate, Journal),
+        leases: Arc<LeaseTable>,
         runtime: &Handle,
     ) -> Result<ClusterDesk, HubError> {
         let Self { book, mesh, setup } = self;
@@ -156,6 +163,7 @@ impl Joined {
             ledger,
             gate,
             journal,
+            leases,
         })
     }
 }
@@ -208,6 +216,7 @@ pub struct ClusterDesk {
     ledger: Addr<LedgerActor>,
     gate: Gate,
     journal: Journal,
+    leases: Arc<LeaseTable>,
 }
 
 impl ClusterDesk {
@@ -219,6 +228,16 @@ impl ClusterDesk {
     /// The ledger that it shares.
     pub fn book(&self) -> &Arc<SharedBook> {
         &self.book
+    }
+
+    /// How the links are.
+    pub(super) fn links(&self) -> MeshStatus {
+        self.mesh.status()
+    }
+
+    /// Wakes when a link came or went.
+    pub(super) fn link_changes(&self) -> watch::Receiver<u64> {
+        self.mesh.links()
     }
 
     /// Talks to this hub as well from now on, or at another place than before. Who decides is for votes to say.
@@ -321,6 +340,7 @@ impl ClusterPort for ClusterDesk {
             open: standing.open,
             missing: standing.missing,
             votes: standing.votes.iter().map(vote).collect(),
+            leases: self.leases.shown(),
             alarms: standing.alarms.into_iter().collect(),
         }
     }

@@ -106,6 +106,7 @@ impl ControlDesk {
     }
 
     fn device(&self, id: &str) -> Result<Arc<DeviceLive>, ControlError> {
+        self.doors.passes(id)?;
         let device = self.live.device(id);
         device.ok_or_else(|| ControlError::Unknown(format!("there is no device `{id}`")))
     }

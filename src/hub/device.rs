@@ -14,6 +14,7 @@ use std::sync::Arc;
 use weighbridge_verifier::settings::Origin;
 
 /// Where a device's batches come from.
+#[derive(Clone)]
 pub(super) enum Feed {
     /// The hub reads it.
     Source(MakeSource),
@@ -22,6 +23,7 @@ pub(super) enum Feed {
 }
 
 /// One device, as the hub needs it.
+#[derive(Clone)]
 pub struct DeviceSetup {
     /// Its id.
     pub id: DeviceId,
@@ -45,6 +47,9 @@ pub struct DeviceSetup {
     pub attester: Option<Arc<dyn Signer>>,
     /// Samples a second that it should send, where an edge node reads it: many times more is a flood.
     pub samples_per_second: Option<f64>,
+    /// The hubs that may read it, the first choice first, where several share the chain: the ledger has which of them
+    /// does. Empty: this hub alone.
+    pub hubs: Vec<String>,
     pub(super) feed: Feed,
 }
 
@@ -76,6 +81,7 @@ impl DeviceSetup {
             binding: DeclaredBinding::default(),
             attester: None,
             samples_per_second: None,
+            hubs: Vec::new(),
             feed,
         }
     }
@@ -109,6 +115,9 @@ impl DeviceSetup {
         }
         if self.tags.is_empty() {
             return Some("it has no tags".to_owned());
+        }
+        if !self.hubs.is_empty() && matches!(self.feed, Feed::Edge(_)) {
+            return Some("an edge node reads it, which goes from hub to hub by itself".to_owned());
         }
         if let Some(attester) = &self.attester
             && attester.id() != &*self.id

@@ -16,6 +16,8 @@ mod faces;
 mod history;
 mod hub_keys;
 mod keys;
+mod lease_table;
+mod leases;
 mod plan;
 mod readers;
 mod recorded;
@@ -72,6 +74,7 @@ pub struct Hub {
     buffer: Option<Arc<BufferedStore>>,
     edges: Arc<Edges>,
     cluster: Option<Arc<ClusterDesk>>,
+    leases: Option<leases::Leases>,
     /// Held while devices and edge nodes change.
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
@@ -215,6 +218,7 @@ impl Hub {
         let (Some(stop), Some(threads)) = (self.actors.stop.take(), self.threads.take()) else {
             return Ok(());
         };
+        self.leases = None;
         self.past.end();
         if let Some(retainer) = &mut self.retainer {
             retainer.end(&threads);

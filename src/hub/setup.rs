@@ -136,6 +136,7 @@ impl DeviceSetup {
             age: Duration::from_millis(device.batch.milliseconds),
         };
         setup.grade = device.grade;
+        setup.hubs = device.hubs.clone();
         setup.samples_per_second = device.samples_per_second;
         setup.binding = device.binding.clone();
         setup.origins = device.origins.0.clone();

@@ -8,6 +8,8 @@ use super::actors::Actors;
 use super::builder::{HubBuilder, Storage};
 use super::cluster::Joined;
 use super::edges::{Admission, Edges, gates, strangers};
+use super::lease_table::LeaseTable;
+use super::leases::{Leases, Reach};
 use super::plan::{Planner, plan};
 use super::readers::KeyMaker;
 use super::sealing::{self, SealingDesk};
@@ -111,6 +113,7 @@ impl HubBuilder {
         let escrow = access::escrow(&access, self.escrow.as_ref(), signer.suite(), &theirs)?;
         let gate = Gate::new(signer.id(), access::with(&access, &escrow)?);
         let chain = book.look(|view| view.state.chain().to_owned());
+        let table = Arc::new(LeaseTable::new(signer.id()));
         let planner = Planner {
             keys: KeyMaker::new(&chain, sealing.clone(), signer.clone(), gate.clone()),
             archive: Archive::new(store.clone(), opener.clone()),
@@ -121,10 +124,17 @@ impl HubBuilder {
             live: live.clone(),
             history: history.clone(),
             attesters: Default::default(),
+            leases: {
+                let table = table.clone();
+                Arc::new(move |device| table.reading(device))
+            },
         };
         let ids: BTreeSet<DeviceId> = self.devices.iter().map(|d| d.id.clone()).collect();
-        let mut plans = Vec::with_capacity(self.devices.len());
-        for device in self.devices {
+        // Those that several hubs may read wait for their leases.
+        let (leased, devices): (Vec<_>, Vec<_>) = (self.devices.into_iter())
+            .partition(|device| joined.is_some() && !device.hubs.is_empty());
+        let mut plans = Vec::with_capacity(devices.len());
+        for device in devices {
             let intake = edges.intake(&device, &admission)?;
             let recorded = book.look(|view| view.state.device_settings(&device.id).cloned());
             plans.push(plan(device, recorded.as_ref(), intake, &planner)?);
@@ -210,11 +220,24 @@ impl HubBuilder {
         let cluster = joined.map(|joined| {
             let (gate, journal) = (actors.access.gate().clone(), actors.doors.journal().clone());
             let desk = (actors.ledger.clone(), gate, journal);
-            joined.take_part(&in_cluster, desk, threads.io.handle())
+            joined.take_part(&in_cluster, desk, table.clone(), threads.io.handle())
         });
         let cluster = cluster.transpose()?.map(Arc::new);
+        let leases = cluster.clone().map(|cluster| {
+            let fence = table.clone();
+            let fence = move |device: &str| fence.may_act(device);
+            actors.doors.fence(Box::new(fence));
+            let reach = Reach {
+                planner: planner.clone(),
+                ledger: actors.ledger.clone(),
+                hub: actors.hub.clone(),
+                changing: changing.clone(),
+            };
+            Leases::watch(leased, (table, cluster), reach, threads.io.handle())
+        });
         Ok(Hub {
             cluster,
+            leases,
             retainer,
             buffer,
             edges,

@@ -12,6 +12,7 @@ mod following;
 pub mod head;
 pub mod history;
 pub mod inner_tree;
+pub mod key_epochs;
 pub mod key_wrap;
 pub mod keys;
 mod named;

@@ -1,6 +1,7 @@
 //! Opening what was sealed: the reader's side of [`super::seal`].
 
 use super::batch_format::{self, UnpackedBatch};
+use super::key_epochs::{self, UsedUp};
 use super::key_wrap::{KeyWrap, hub_object, keys_of, wrap_key};
 use super::keys::sealed_key;
 use super::store::{Space, Store, StoreError};
@@ -44,6 +45,9 @@ pub enum OpeningError {
     /// The details of an act are no JSON.
     #[error("the details cannot be read: {0}")]
     Details(String),
+    /// There is no number for another key.
+    #[error(transparent)]
+    UsedUp(#[from] UsedUp),
 }
 
 /// Opens sealed values with a reader's key.
@@ -159,9 +163,15 @@ impl Opener {
 
     /// The first key epoch of `device` that was never used.
     pub fn next_key_epoch(&self, device: &str) -> Result<u64, OpeningError> {
+        self.next_key_epoch_of(device, None)
+    }
+
+    /// The same under the lease of fencing epoch `lease`.
+    pub fn next_key_epoch_of(&self, device: &str, lease: Option<u64>) -> Result<u64, OpeningError> {
         // Keys that were destroyed count: their epochs are named by records.
-        let newest = keys_of(&*self.store, device)?.into_iter().next_back();
-        Ok(newest.map_or(1, |key| key.epoch.saturating_add(1)))
+        let used = keys_of(&*self.store, device)?;
+        let used = used.into_iter().map(|key| key.epoch);
+        Ok(key_epochs::next(used, lease)?)
     }
 
     /// What is in a sealed batch, without the salts of its leaves; `key` is its epoch's.

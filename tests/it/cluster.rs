@@ -1,5 +1,7 @@
 //! Hubs that share a chain: one begins it alone, others come by votes, some go away and come back.
 
+mod leases;
+
 use crate::machines::Counting;
 use crate::site;
 use std::collections::BTreeMap;
@@ -24,6 +26,8 @@ struct Place {
     disk: FaultyDisk,
     dir: tempfile::TempDir,
     machine: Counting,
+    /// A machine that several hubs may read, and which.
+    common: Option<(Counting, Vec<String>)>,
     /// Where the others find it; nowhere yet at port 1.
     peer: ClusterPeer,
 }
@@ -57,6 +61,7 @@ impl Place {
             id,
             disk: FaultyDisk::new(number + 1),
             machine: Counting::new(Duration::from_millis(10)),
+            common: None,
             peer: ClusterPeer {
                 id: id.to_owned(),
                 key: signing.public_key(),
@@ -79,13 +84,21 @@ impl Place {
             sealing: SealingKey::load(&self.dir.path().join("sealing.key")).unwrap(),
         };
         let (store, head) = (Arc::new(self.disk.store()), Box::new(self.disk.head()));
-        HubBuilder::on_storage(keys, store, head)
+        let builder = HubBuilder::on_storage(keys, store, head)
             .blocks(weighbridge::actors::ledger::BlockLimits {
                 records: 16,
                 age: Duration::from_millis(20),
                 ..Default::default()
             })
-            .device(self.machine.setup(&self.device(), 5))
+            .device(self.machine.setup(&self.device(), 5));
+        match &self.common {
+            None => builder,
+            Some((machine, hubs)) => {
+                let mut setup = machine.setup(leases::COMMON, 5);
+                setup.hubs = hubs.clone();
+                builder.device(setup)
+            }
+        }
     }
 
     fn setup(&self, genesis: PublicKey, others: Vec<ClusterPeer>) -> ClusterSetup {

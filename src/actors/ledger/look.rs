@@ -54,11 +54,24 @@ impl LedgerActor {
 }
 
 impl Handler<NextBatch> for LedgerActor {
-    type Result = MessageResult<NextBatch>;
+    type Result = ResponseFuture<(u64, u64)>;
 
-    fn handle(&mut self, NextBatch(device): NextBatch, _: &mut Self::Context) -> Self::Result {
-        let newest = self.newest.get(&device).copied().unwrap_or_default();
-        MessageResult((newest.0.max(1), newest.1 + 1))
+    fn handle(
+        &mut self,
+        NextBatch(device, lease): NextBatch,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let Some(epoch) = lease else {
+            let newest = self.newest.get(&device).copied().unwrap_or_default();
+            return Box::pin(std::future::ready((newest.0.max(1), newest.1 + 1)));
+        };
+        // Others may read it under newer ones by now.
+        let wait = self.look(move |view| {
+            let leases = view.state.leases(&device).iter();
+            let own = leases.rev().find(|lease| lease.epoch == epoch);
+            own.map_or(0, |lease| lease.sequence)
+        });
+        Box::pin(async move { (epoch, wait.await.unwrap_or(0) + 1) })
     }
 }
 

@@ -120,10 +120,11 @@ pub enum RecordFault {
 #[rtype(result = "()")]
 pub struct Close;
 
-/// Asks for the number of a device's next batch, epoch and sequence, as the durable ledger has it.
+/// Asks for the number of a device's next batch, epoch and sequence, as the durable ledger has it: under the lease of
+/// this fencing epoch, or of a device without leases.
 #[derive(Message)]
 #[rtype(result = "(u64, u64)")]
-pub struct NextBatch(pub DeviceId);
+pub struct NextBatch(pub DeviceId, pub Option<u64>);
 
 /// Asks for what the durable ledger has of a device, and of it from the edge node with this key, to be
 /// watched.

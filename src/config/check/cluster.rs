@@ -3,7 +3,8 @@
 use super::{Place, unique};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::tree;
-use crate::config::{ClusterConfig, HubConfig};
+use crate::config::{ClusterConfig, DeviceConfig, HubConfig};
+use std::collections::BTreeSet;
 use weighbridge_verifier::{PublicKey, Suite};
 
 /// `[cluster]` and what does not go with it.
@@ -85,6 +86,56 @@ fn hubs(
         d.help
             .push(format!("hubs known here: {}", known.join(", ")));
         found.push(d);
+    }
+}
+
+/// The hubs that may read a device.
+pub(super) fn readers(
+    config: &HubConfig,
+    device: &DeviceConfig,
+    input: &Place<'_, '_>,
+    found: &mut Vec<Diagnostic>,
+) {
+    if device.hubs.is_empty() {
+        return;
+    }
+    let spot = input.spot(&["hubs"]);
+    let id = &device.id;
+    let mut wrong = |span, message: String, label: &str, help: &str| {
+        let mut d = input.error(span, message, label);
+        d.help.push(help.to_owned());
+        found.push(d);
+    };
+    let Some(cluster) = &config.cluster else {
+        let message = format!("device `{id}` names hubs that may read it");
+        let help = "take it away: without `[cluster]` this hub alone reads its devices";
+        return wrong(&spot.key, message, "only where hubs share a chain", help);
+    };
+    if device.edge.is_some() {
+        let message = format!("device `{id}` has both `edge` and `hubs`");
+        let help = "take `hubs` away: name the hubs in the edge node's own file, it goes from one to the next by itself";
+        wrong(&spot.key, message, "not where an edge node reads it", help);
+    }
+    let own = &config.hub.id;
+    if !device.hubs.contains(own) {
+        let message =
+            format!("`{own}` is not among the hubs of device `{id}`: it would never read it");
+        let help = "add this hub to the list, or take the device out of this file";
+        wrong(&spot.value, message, "this hub is missing", help);
+    }
+    let mut named = BTreeSet::new();
+    for hub in &device.hubs {
+        let known = hub == own || cluster.hubs.iter().any(|known| known.id == *hub);
+        if !known {
+            let message = format!("device `{id}` names the hub `{hub}`, which is not known");
+            let help = "each is this hub itself or the `id` of a `[[cluster.hubs]]`";
+            wrong(&spot.value, message, "no hub has this id", help);
+        }
+        if !named.insert(hub) {
+            let message = format!("device `{id}` names the hub `{hub}` twice");
+            let help = "the order says who is next, so each stands there once";
+            wrong(&spot.value, message, "named twice", help);
+        }
     }
 }
 
