@@ -7,8 +7,8 @@
 use super::standing::Standing;
 use crate::crypto::SealingWord;
 use crate::ledger::assemble::AssembleError;
-use crate::ledger::shared::{LeftOut, SharedLedger};
 use crate::ledger::keys::sealed_key;
+use crate::ledger::shared::{LeftOut, SharedLedger};
 use crate::ledger::store::{Put, Space, StoreError};
 use crate::ledger::{Draft, LedgerError, State, Tip};
 use crate::model::{Nanos, now};

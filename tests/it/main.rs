@@ -14,6 +14,7 @@ mod cluster;
 mod control;
 mod damage;
 mod demo;
+mod demo_hubs;
 mod devices;
 mod disk;
 mod edge;

@@ -76,7 +76,8 @@ fn renewed(
 }
 
 /// Why nothing is erased where a chain is shared.
-const SHARED: &str = "other hubs share this chain and keep the same keys: nothing can be erased from it yet";
+const SHARED: &str =
+    "other hubs share this chain and keep the same keys: nothing can be erased from it yet";
 
 /// Erases what a running hub recorded.
 pub struct Eraser {
