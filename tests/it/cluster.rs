@@ -13,7 +13,7 @@ use weighbridge::crypto::{Identity, NetworkSeed, SealingKey, Signer};
 use weighbridge::hub::{ClusterPeer, ClusterSetup, Hub, HubBuilder, HubError, HubKeys};
 use weighbridge::ledger::head::HeadSlot;
 use weighbridge::ledger::query::Explorer;
-use weighbridge::ledger::report::Where;
+use weighbridge::ledger::report::{Finding, Where};
 use weighbridge::ledger::verify::verify_store;
 use weighbridge::store::FaultyDisk;
 use weighbridge_verifier::{Block, Faults, HubChange, HubVoteContent, PublicKey, Record};
@@ -285,7 +285,7 @@ fn check(places: &[Place], genesis: PublicKey) {
         let report = verify_store(&place.disk.store(), &head, Some(&genesis), &mut |_| {}).unwrap();
         // An entry of the history is looked for about when its batch was recorded, and the machines' clocks are years
         // behind: a hub that fetched batches makes their entries up by itself.
-        let made_up = |finding: &&Finding| matches!(&finding.place, Where::Store { name } if *name == "history");
+        let made_up = |finding: &&Finding| matches!(&finding.place, Where::Store { name } if name.contains("history"));
         let findings: Vec<_> = report.findings.iter().filter(|f| !made_up(f)).collect();
         assert!(findings.is_empty(), "{}: {findings:#?}", place.id);
     }
@@ -323,9 +323,6 @@ fn a_lone_hub_shares_its_chain_from_then_on() {
 
 #[test]
 fn one_hub_becomes_four_and_they_withstand_what_four_can() {
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .try_init();
     let mut cluster = Cluster::of(&["hub-a", "hub-b", "hub-c", "hub-d"]);
     let alone = cluster.places[0].builder().start().unwrap();
     site::batches(&alone, 3);

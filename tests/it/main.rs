@@ -11,6 +11,7 @@ mod centres;
 mod checkpoints;
 mod cli;
 mod cluster;
+mod cluster_process;
 mod control;
 mod damage;
 mod demo;
