@@ -84,8 +84,6 @@ fn four_hubs_share_a_chain_and_one_that_was_killed_comes_level() {
     let at = site.to_str().unwrap();
     let mut demo = Demo::start(at);
     demo.says(&["hub-4 decides with the others"]);
-    // Of four at least three must have signed; how many more is chance.
-    demo.says(&[" signatures: ", "hub-4"]);
     demo.press("k4");
     demo.says(&["hub-4 is killed"]);
     demo.press("s4");
@@ -117,6 +115,7 @@ fn four_hubs_share_a_chain_and_one_that_was_killed_comes_level() {
             most = most.max(block["signed_by"].as_array().unwrap().len());
         }
     }
+    // Of four three must have signed; the fourth's signature may have come too late.
     assert!(most >= 3, "no block has the signatures of three hubs");
     devices.sort_unstable();
     assert_eq!(devices, ["plc-1", "robot-1", "robot-2", "robot-3", "robot-4"]);
