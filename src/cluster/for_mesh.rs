@@ -4,7 +4,7 @@ use super::book::SharedBook;
 use super::ports::{Fault, MeshBook, OwnRun};
 use crate::crypto::SealingWord;
 use crate::ledger::LedgerError;
-use crate::ledger::shared::{Carried, PoolError, SharedLedger, Want};
+use crate::ledger::shared::{Carried, PoolError, SharedLedger, Want, Wrong};
 use crate::ledger::store::Put;
 use crate::model::now;
 use std::sync::atomic::Ordering;
@@ -60,6 +60,11 @@ impl MeshBook for SharedBook {
             Ok(taken) | Err(PoolError::Full { taken }) => Ok(taken),
             // Blocks that let it in, or with records before these, may not be here yet.
             Err(PoolError::Hub(_) | PoolError::Gap { .. }) => Ok(0),
+            Err(PoolError::Record {
+                why: Wrong::Previous,
+                taken,
+                ..
+            }) => Ok(taken),
             Err(error) => Err(Fault::lie(error)),
         }
     }

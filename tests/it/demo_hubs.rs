@@ -22,7 +22,16 @@ struct Demo {
 impl Demo {
     fn start(dir: &str) -> Self {
         let mut child = weighbridge()
-            .args(["demo", "--hubs", "4", "--json", "--seconds", AT_MOST, "--dir", dir])
+            .args([
+                "demo",
+                "--hubs",
+                "4",
+                "--json",
+                "--seconds",
+                AT_MOST,
+                "--dir",
+                dir,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -118,5 +127,8 @@ fn four_hubs_share_a_chain_and_one_that_was_killed_comes_level() {
     // Of four three must have signed; the fourth's signature may have come too late.
     assert!(most >= 3, "no block has the signatures of three hubs");
     devices.sort_unstable();
-    assert_eq!(devices, ["plc-1", "robot-1", "robot-2", "robot-3", "robot-4"]);
+    assert_eq!(
+        devices,
+        ["plc-1", "robot-1", "robot-2", "robot-3", "robot-4"]
+    );
 }

@@ -66,7 +66,7 @@ pub(super) fn run(args: &DemoArgs, hubs: u8) -> anyhow::Result<ExitCode> {
         end.await;
         let _ = tokio::task::spawn_blocking(move || ended.send(Event::End)).await;
     });
-    let mut stage = Stage::new(&places, events.clone());
+    let mut stage = Stage::new(&places, began, events.clone());
     for hub in 0..places.len() {
         stage.start(hub)?;
         watch::poll((hub, &places), events.clone());

@@ -61,7 +61,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(places: &[Place], events: SyncSender<Event>) -> Self {
+    pub(super) fn new(places: &[Place], began: Instant, events: SyncSender<Event>) -> Self {
         let actor = |place: &Place| Actor {
             place: place.clone(),
             process: None,
@@ -74,7 +74,7 @@ impl Stage {
         Self {
             actors: places.iter().map(actor).collect(),
             events,
-            began: Instant::now(),
+            began,
             blocks: VecDeque::new(),
             most_signed: 0,
             first_shared: None,
