@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(clusters[0].hubs[0].key, places[1].key);
         assert_eq!(clusters[0].hubs[0].mesh, clusters[1].mesh);
         assert_eq!(places[0].devices, ["plc-1"]);
-        assert_eq!(configs[1].devices[0].id, "robot-1");
+        assert_eq!(&*configs[1].devices[0].id, "robot-1");
 
         // Again, without devices: keys and ports stay.
         let again = make(dir.path(), &[Wishes::default(), Wishes::default()]).unwrap();

@@ -7,6 +7,7 @@
 
 mod chain;
 mod load;
+mod report;
 
 use crate::cli::hubs;
 use crate::cli::temporary::given_or_temporary;
@@ -18,7 +19,8 @@ use chain::{Seen, Submitted};
 use clap::Args;
 use hubs::{HubProcess, Place, Wishes, device_tables, make};
 use indicatif::ProgressBar;
-use serde::Serialize;
+pub(super) use report::print_table;
+use report::{Commit, Phase, Times};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,50 +62,6 @@ pub(super) struct CommitArgs {
     pub(super) json: bool,
 }
 
-/// Times, in milliseconds.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Times {
-    count: usize,
-    p50_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-}
-
-/// What was measured in one phase.
-#[derive(Debug, Serialize)]
-struct Phase {
-    name: &'static str,
-    path: &'static str,
-    seconds: f64,
-    sent: usize,
-    /// Not taken: the hub was busy, or the others did not agree in time.
-    put_off: usize,
-    /// Answered, and in no block: must be 0.
-    answered_without_block: usize,
-    /// From sent to durable with its certificate.
-    commit: Times,
-    /// From sent to answered.
-    answer: Times,
-    /// Of machines' batches, from the record's time to durable with its certificate.
-    batches: Times,
-    records_per_second: f64,
-    blocks_per_second: f64,
-}
-
-/// What comes out.
-#[derive(Debug, Serialize)]
-pub(super) struct Commit {
-    hubs: u8,
-    clients: u16,
-    devices: u16,
-    build: &'static str,
-    start_seconds: f64,
-    phases: Vec<Phase>,
-    blocks: u64,
-    signatures_mean: f64,
-    largest_block_bytes: usize,
-}
-
 /// One phase, before it is known what became of it.
 struct Ran {
     name: &'static str,
@@ -111,42 +69,6 @@ struct Ran {
     from: Nanos,
     until: Nanos,
     submitted: Vec<Submitted>,
-}
-
-pub(super) fn print_table(r: &Commit) {
-    println!(
-        "{} hubs, {} clients, {} machines, {} build; up after {:.1} s; {} blocks, {:.2} signatures each, the largest \
-         {} bytes",
-        r.hubs,
-        r.clients,
-        r.devices,
-        r.build,
-        r.start_seconds,
-        r.blocks,
-        r.signatures_mean,
-        r.largest_block_bytes
-    );
-    for phase in &r.phases {
-        println!("\n{}: {}", phase.name, phase.path);
-        println!(
-            "  {} sent in {:.1} s, put off {}, answered without a block {}",
-            phase.sent, phase.seconds, phase.put_off, phase.answered_without_block
-        );
-        for (what, times) in [
-            ("with certificate", &phase.commit),
-            ("answered", &phase.answer),
-            ("batches", &phase.batches),
-        ] {
-            println!(
-                "  {what:<17}{:>8.1} ms p50 {:>8.1} ms p99 {:>8.1} ms max, {} of them",
-                times.p50_ms, times.p99_ms, times.max_ms, times.count
-            );
-        }
-        println!(
-            "  {:.0} records/s, {:.1} blocks/s",
-            phase.records_per_second, phase.blocks_per_second
-        );
-    }
 }
 
 pub(super) fn run(args: &CommitArgs) -> anyhow::Result<Commit> {
@@ -329,37 +251,10 @@ fn evaluate(ran: Ran, chain: &chain::Chain, lines: &chain::Lines) -> Phase {
         sent: ran.submitted.len(),
         put_off,
         answered_without_block: lost,
-        commit: times(commit),
-        answer: times(answer),
-        batches: times(batches.collect()),
+        commit: Times::of(commit),
+        answer: Times::of(answer),
+        batches: Times::of(batches.collect()),
         records_per_second: records as f64 / seconds,
         blocks_per_second: blocks as f64 / seconds,
-    }
-}
-
-fn times(mut took: Vec<Nanos>) -> Times {
-    took.sort_unstable();
-    let at = |share: f64| {
-        let index = (share * took.len() as f64).ceil() as usize;
-        let time = took.get(index.saturating_sub(1));
-        time.map_or(f64::NAN, |time| *time as f64 / 1e6)
-    };
-    Times {
-        count: took.len(),
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-        max_ms: at(1.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_of_what_was_measured() {
-        let times = times((1..=200).rev().map(|ms| ms * 1_000_000).collect());
-        assert_eq!((times.count, times.p50_ms), (200, 100.0));
-        assert_eq!((times.p99_ms, times.max_ms), (198.0, 200.0));
     }
 }

@@ -309,7 +309,7 @@ impl World {
         let whole = self.draws.one_in(4);
         let twice = self.draws.one_in(4);
         let hub = &mut self.hubs[hub];
-        if !hub.runs() || hub.ledger().tip().height >= 1 + self.decided.len() as u64 {
+        if !hub.runs() || hub.ledger().tip().height > self.decided.len() as u64 {
             return;
         }
         let height = hub.ledger().tip().height + 1;
