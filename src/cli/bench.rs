@@ -1,5 +1,6 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+mod commit;
 mod device;
 mod http;
 mod hub_process;
@@ -49,6 +50,8 @@ enum What {
     Release(release::ReleaseArgs),
     /// Requests of many users at a hub that is killed again and again: whether each answer has its record
     Requests(requests::RequestsArgs),
+    /// Hubs that share a chain: from a request to its block, durable with the hubs' certificate
+    Commit(commit::CommitArgs),
     /// Keys of every kind are replaced under load: what is refused meanwhile, and how long the gaps are
     Rotate(rotate::RotateArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
@@ -126,6 +129,13 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
             match args.json {
                 true => println!("{}", serde_json::to_string(&result)?),
                 false => write::print_table(&result),
+            }
+        }
+        What::Commit(args) => {
+            let result = commit::run(&args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&result)?),
+                false => commit::print_table(&result),
             }
         }
         What::Proof(args) => {

@@ -130,7 +130,7 @@ fn print_card(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// The entry of a hub in the files of the others.
-fn card(config: &HubConfig) -> anyhow::Result<String> {
+pub(super) fn card(config: &HubConfig) -> anyhow::Result<String> {
     let hub = &config.hub;
     let cluster = config.cluster.as_ref();
     let cluster = cluster.ok_or_else(|| {

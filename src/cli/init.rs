@@ -82,6 +82,19 @@ pub(super) fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Makes the directory of a hub as `weighbridge init DIR --id ID` does.
+pub(super) fn of_hub(dir: &Path, id: &str) -> anyhow::Result<()> {
+    let args = InitArgs {
+        dir: dir.to_owned(),
+        id: id.to_owned(),
+        suite: Suite::Nist,
+        with_sim: false,
+        corporate: CorporateArgs::default(),
+        json: false,
+    };
+    make(&args).map(drop)
+}
+
 struct Made {
     config: PathBuf,
     signing_key: PathBuf,

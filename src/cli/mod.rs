@@ -24,6 +24,7 @@ mod evidence;
 mod history;
 mod http_get;
 mod hub_args;
+mod hubs;
 mod import;
 mod init;
 mod keys;

@@ -15,6 +15,7 @@ mod cluster_process;
 mod control;
 mod damage;
 mod demo;
+mod demo_hubs;
 mod devices;
 mod disk;
 mod edge;

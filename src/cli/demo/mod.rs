@@ -1,5 +1,6 @@
 //! `weighbridge demo`: a factory cell and a hub in one command, no set-up.
 
+mod hubs;
 mod plan;
 mod view;
 
@@ -32,13 +33,14 @@ Examples:
   weighbridge demo                                  until Ctrl-C, with a live view
   weighbridge demo --dir cell && weighbridge verify cell
   weighbridge demo --headless --for 20 --json       one JSON object at the end, for a script
+  weighbridge demo --hubs 4 --dir site              four hubs share a chain: kill one, start it again
 
 Four robots and a PLC, simulated behind real Modbus TCP and OPC UA servers on loopback, and a hub
 that reads them. After a few seconds a sensor drifts, later one fails, so that a batch is seen out
 of control and one refused. Without --dir everything is in a temporary directory that is removed at the end.")]
 pub(super) struct DemoArgs {
     /// End after this many seconds
-    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=366 * 86_400))]
+    #[arg(long = "for", visible_alias = "seconds", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=366 * 86_400))]
     seconds: Option<u64>,
     /// No live view
     #[arg(long)]
@@ -49,6 +51,9 @@ pub(super) struct DemoArgs {
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
+    /// So many hubs, each a process of its own, that share one chain; the machines are divided among them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=i64::from(hubs::MOST)))]
+    hubs: Option<u8>,
 }
 
 /// What was recorded.
@@ -76,6 +81,9 @@ const OPCUA_PORT: u16 = 4840;
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let _log = start_log();
+    if let Some(hubs) = args.hubs {
+        return hubs::run(&args, hubs);
+    }
     let temporary;
     let dir = match &args.dir {
         Some(dir) => dir.clone(),

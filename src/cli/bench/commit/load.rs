@@ -1,0 +1,113 @@
+//! The clients: what they send, and what they remember of it.
+
+use super::chain::Submitted;
+use crate::cli::bench::http::Connection;
+use crate::model::now;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A read of a few samples.
+const READ: (&str, &str) = ("GET", "/api/v1/devices/press-0/tags/r0/history?limit=3");
+const VOTE: (&str, &str) = ("POST", "/api/v1/cluster/votes");
+/// The first name of the second phase's requests: no two have the same.
+const OPEN: u32 = 1 << 31;
+
+/// One client that votes again and again.
+pub(super) async fn votes(
+    at: SocketAddr,
+    vote: &str,
+    time: Duration,
+) -> anyhow::Result<Vec<Submitted>> {
+    let mut connection = Connection::open(at).await?;
+    let (until, mut submitted) = (Instant::now() + time, Vec::new());
+    while Instant::now() < until {
+        let sent = now();
+        let reply = connection.ask(VOTE, "", vote).await?;
+        submitted.push(Submitted {
+            number: 0,
+            waited: true,
+            sent,
+            answered: Some(now()),
+            taken: reply.status == 200,
+        });
+    }
+    Ok(submitted)
+}
+
+/// Clients that read, each again as soon as it is answered.
+pub(super) async fn closed(
+    at: SocketAddr,
+    clients: usize,
+    time: Duration,
+) -> anyhow::Result<Vec<Submitted>> {
+    let next = Arc::new(AtomicU32::new(1));
+    let until = Instant::now() + time;
+    let client = |_| {
+        let next = next.clone();
+        tokio::spawn(async move {
+            let (mut connection, mut submitted) = (Connection::open(at).await?, Vec::new());
+            while Instant::now() < until {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                submitted.push(read(&mut connection, number, None).await?);
+            }
+            anyhow::Ok(submitted)
+        })
+    };
+    gather((0..clients).map(client).collect()).await
+}
+
+/// Clients that read at times that are fixed beforehand, together so many times a second. What is sent late because the
+/// one before was not answered counts from when it was due.
+pub(super) async fn open(
+    at: SocketAddr,
+    (clients, rate): (usize, f64),
+    time: Duration,
+) -> anyhow::Result<Vec<Submitted>> {
+    let begin = Instant::now();
+    let count = (rate * time.as_secs_f64()) as u32;
+    let client = |client: usize| {
+        tokio::spawn(async move {
+            let (mut connection, mut submitted) = (Connection::open(at).await?, Vec::new());
+            let own = (0..count).skip(client).step_by(clients);
+            for number in own {
+                let due = begin + Duration::from_secs_f64(f64::from(number) / rate);
+                tokio::time::sleep_until(due).await;
+                let late = due.elapsed();
+                submitted.push(read(&mut connection, OPEN + number, Some(late)).await?);
+            }
+            anyhow::Ok(submitted)
+        })
+    };
+    gather((0..clients).map(client).collect()).await
+}
+
+type Client = tokio::task::JoinHandle<anyhow::Result<Vec<Submitted>>>;
+
+async fn gather(clients: Vec<Client>) -> anyhow::Result<Vec<Submitted>> {
+    let mut all = Vec::new();
+    for client in clients {
+        all.extend(client.await??);
+    }
+    Ok(all)
+}
+
+async fn read(
+    connection: &mut Connection,
+    number: u32,
+    late: Option<Duration>,
+) -> anyhow::Result<Submitted> {
+    let late = i64::try_from(late.unwrap_or_default().as_nanos())?;
+    let sent = now() - late;
+    let name = format!("X-Request-Id: {number}\r\n");
+    let reply = connection.ask(READ, &name, "").await?;
+    Ok(Submitted {
+        number,
+        waited: false,
+        sent,
+        answered: Some(now()),
+        taken: reply.status == 200,
+    })
+}
