@@ -316,6 +316,6 @@ fn own_range(records: &[Record], hub: &str) -> Range<u64> {
     let Some(first) = numbers.next() else {
         return 0..0;
     };
-    let last = numbers.last().unwrap_or(first);
+    let last = numbers.next_back().unwrap_or(first);
     first..last.saturating_add(1)
 }
