@@ -176,7 +176,7 @@ def counted(by, vote, hubs, threshold, votes):
     return after if len(same) < threshold else changed_set(change, hub, key, faults, *after)
 
 VOTES, PROPOSALS = (re.compile(rb"(.{33})" + kind + (rb"((%s)(%s))(.{64})" % said) * 2, re.DOTALL) for kind, said in (
-    (rb"\0", (rb"[\0\1].{12}", rb"\0|\1.{32}")), (rb"\1", (rb".{12}", rb".{32}(?:\0|\1.{4})"))))
+    (rb"\x00", (rb"[\x00\x01].{12}", rb"\x00|\x01.{32}")), (rb"\x01", (rb".{12}", rb".{32}(?:\x00|\x01.{4})"))))
 
 def liar(chain, data):
     """The key that signed two votes, or two proposals, of one round that exclude each other; None if none did."""

@@ -2,7 +2,7 @@
 
 use super::output;
 use super::stopped_hub::StoppedHub;
-use crate::ledger::history::succession::Succession;
+use crate::ledger::history::evidence::prove_one;
 use crate::ledger::opening::OpeningError;
 use crate::ledger::proof::{self, SampleAt};
 use crate::ledger::query::PlacedRecord;
@@ -72,12 +72,9 @@ pub(super) fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
     let (height, index) = found.record.place;
     let block = archive.explorer.block(height)?;
     let block = block.with_context(|| format!("block {height} is missing"))?;
-    let mut succession = Succession::begin(&archive.explorer)?;
-    succession.until(height)?;
-    let evidence = proof::prove(
-        &block,
-        index as usize,
-        succession.set(),
+    let evidence = prove_one(
+        &archive.explorer,
+        (block, index as usize),
         &found.opened.content.batch,
         found.at,
         |position| {

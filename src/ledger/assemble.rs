@@ -133,7 +133,7 @@ pub fn assemble(
 }
 
 /// The next record of the signer's own chain, which has come to where `state` has it, and its hash.
-pub(super) fn sign_record(
+pub(crate) fn sign_record(
     draft: &Draft,
     state: &State,
     signer: &dyn Signer,

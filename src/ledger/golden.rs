@@ -31,7 +31,7 @@ use weighbridge_verifier::{
 };
 
 /// What is written otherwise in each suite.
-fn golden(name: &str, written_now: &[u8]) -> Vec<u8> {
+pub(super) fn golden(name: &str, written_now: &[u8]) -> Vec<u8> {
     match SUITE {
         Suite::Nist => shared(name, written_now),
         Suite::Guomi => shared(&format!("guomi_{name}"), written_now),

@@ -44,6 +44,8 @@ mod nist {
     const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Nist;
     #[path = "golden.rs"]
     mod golden;
+    #[path = "golden_hubs.rs"]
+    mod golden_hubs;
 }
 #[cfg(test)]
 #[allow(clippy::duplicate_mod)]
@@ -53,9 +55,13 @@ mod guomi {
     const SUITE: weighbridge_verifier::Suite = weighbridge_verifier::Suite::Guomi;
     #[path = "golden.rs"]
     mod golden;
+    #[path = "golden_hubs.rs"]
+    mod golden_hubs;
 }
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod testing_hubs;
 
 pub use assemble::Tip;
 pub use draft::Draft;

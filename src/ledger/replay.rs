@@ -353,3 +353,7 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -315,3 +315,7 @@ fn check_batch_names(batch: &weighbridge_verifier::BatchContent) -> Result<(), &
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "shape_tests.rs"]
+mod tests;

@@ -129,6 +129,9 @@ impl Verification<'_> {
     }
 }
 
+#[cfg(test)]
+mod several_tests;
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

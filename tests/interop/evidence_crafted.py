@@ -2,6 +2,7 @@
 
 Three kinds. `written` is the same evidence in another form. `leaves` changes one thing in an honest file, each in turn.
 `signed` is what the hubs themselves signed, so that nothing but the rules over what they may say can refuse it.
+evidence_votes.py has those of a set that votes make another one.
 """
 
 import copy
@@ -9,6 +10,7 @@ import json
 import unicodedata
 
 import evidence_made
+import evidence_votes
 from evidence_made import HUBS, LATER, hash_of, private, public, sign, written
 
 SM2_KEY = "1309f9df311e5421a150dd7d161e4bc5c672179fad1833fc076bb08ff356f35020"  # of GB/T 32918.5, Annex A
@@ -71,7 +73,7 @@ def others(value, name):
     choices = {
         "action": "enrol revoke configure store read control grant release refuse session summary exchange membership erase"
                   " acknowledge alarm", "response": "accepted refused", "class": "accepted out_of_control invalid",
-        "kind": "hub edge device user control validation"}
+        "kind": "hub edge device user control validation", "change": "admit dismiss", "faults": "byzantine crash"}
     if name in choices and value in choices[name].split():
         return [other for other in choices[name].split() if other != value]
     if type(value) is bool:
@@ -351,9 +353,12 @@ def cases(verify, files):
         yield f"form: {name}", False, "turned", text.encode("utf-8", "surrogatepass")
     for name, data in byte_cases(turned):
         yield f"form: {name}", False, "turned", data
-    for of in ("one", "made", "turned"):
+    for of in ("one", "made", "turned", "shared"):
         for name, data in leaf_cases(files[of]):
             yield f"{of}: {name}", False, of, data
     for of in ("made", "turned"):
         for name, taken, data in signed_cases(verify, of, files[of]):
             yield f"{of}, signed: {name}", taken, of, data
+    for name, taken, data in evidence_votes.cases(verify, files["shared"]):
+        yield f"shared: {name}", taken, "shared", data
+    yield "form: version 3 of what one hub signs", False, "turned", turned.replace(b"evidence/2", b"evidence/3", 1)

@@ -1,5 +1,6 @@
 """Evidence that no hub wrote: of a set of three hubs, two of which must sign, with what a solo hub's ledger
-seldom has: an attester, a message in the clear, values of every kind. And forgeries: evidence signed anew."""
+seldom has: an attester, a message in the clear, values of every kind. Of a set that votes make another one. And
+forgeries: evidence signed anew."""
 
 import copy
 import hashlib
@@ -9,6 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 HUBS = {"hub-a": 11, "hub-b": 12, "hub-ü": 13}
+MORE = {"hub-d": 15, "hub-x": 16}  # one that is let in later, and one that is not
+CHAIN = "made\t\"up\""
 
 
 def private(number):
@@ -47,7 +50,7 @@ def hash_of(number):
 
 def body(hub, sequence, content, action="store"):
     return {
-        "version": 1, "chain": "made\t\"up\"", "hub": hub, "sequence": str(sequence), "previous": hash_of(1), "time": "-5",
+        "version": 1, "chain": CHAIN, "hub": hub, "sequence": str(sequence), "previous": hash_of(1), "time": "-5",
         "subject": "device:press-1", "action": action, "object": "device:press-1", "permit": hash_of(2),
         "content": content, "response": "accepted",
     }
@@ -86,7 +89,7 @@ def evidence(verify):
     message = shown[1]["record"]["body"]["content"]["message"]
     message["commitment"] = verify.sha256(b"\0", bytes.fromhex(opened["salt"]), bytes.fromhex(opened["content"])).hex()
     header = {
-        "version": 1, "chain": "made\t\"up\"", "height": "18446744073709551614", "previous_hash": hash_of(7), "time": "0",
+        "version": 1, "chain": CHAIN, "height": "18446744073709551614", "previous_hash": hash_of(7), "time": "0",
         "record_count": 3, "merkle_root": "", "state_hash": hash_of(8), "validators_hash": "", "proposer": "hub-a",
     }
     hubs = [{"id": hub, "key": ""} for hub in HUBS]
@@ -128,7 +131,7 @@ def turned(verify):
                   "samples": [sample] if "batch" in content else [], "path": [],
                   "opened": opened if "document" in content else None} for at, (content, action) in enumerate(records)]
         header = {
-            "version": 1, "chain": "made\t\"up\"", "height": str(height), "previous_hash": "00" * 32 if height == 1 else hash_of(7),
+            "version": 1, "chain": CHAIN, "height": str(height), "previous_hash": "00" * 32 if height == 1 else hash_of(7),
             "time": str(height), "record_count": len(shown), "merkle_root": "", "state_hash": hash_of(8), "validators_hash": "",
             "proposer": "hub-a",
         }
@@ -139,31 +142,111 @@ def turned(verify):
     return written(made), [identity["key"]]
 
 
+def shared(verify):
+    """Of a chain that one hub began and several went on with: votes, a lease, a lie, a key; and the key it began with."""
+    names = {**HUBS, **MORE}
+    identity = {"id": "hub-a", "kind": "hub", "key": public(private(names["hub-a"]))}
+    sealed = {"hash": hash_of(3), "length": "77", "key_epoch": "1"}
+    sample = {"position": 0, "tag": "force", "index": 0, "time": "9", "value": {"bool": True}, "quality": 0, "salt": hash_of(8)[:32]}
+    batch = {
+        "device": "press-1", "epoch": "3", "sequence": "1", "samples": 1, "grade": 0, "inner_root": "", "sealed": sealed,
+        "verdict": {"class": "accepted", "chart": "", "rule": ""}, "judged_by": hash_of(4), "attester": None,
+    }
+    rotation = {"identity": {"id": "hub-b", "kind": "hub", "key": public(LATER)}, "replaces": "", "proof": "", "consent": None}
+    lease = {"device": "press-1", "epoch": "3", "hub": "hub-ü"}
+    stored, granted = (("hub-ü", {"batch": batch}, "store"), ("hub-b", {"lease": lease}, "grant"))
+
+    def vote(hub, change, about, faults):
+        said = {"hub": about, "key": public(private(names[about])), "change": change, "faults": faults}
+        return hub, {"hub_vote": said}, "membership"
+
+    told = {  # by height: the round, where several hubs decided, and the records
+        1: (None, [("hub-a", {"identity": identity}, "enrol")]),
+        3: (0, [vote("hub-a", "admit", "hub-b", "byzantine")]),
+        4: (0, [granted, vote("hub-a", "admit", "hub-ü", "crash")]),
+        6: (2, [vote("hub-b", "admit", "hub-ü", "crash")]),
+        8: (4294967295, [stored]),
+        # Who was let in makes records in the very same block.
+        9: (0, [vote("hub-ü", "admit", "hub-d", "byzantine"), vote("hub-a", "admit", "hub-d", "byzantine"),
+                ("hub-d", {"commitment": hash_of(5)}, "read")]),
+        10: (1, [("hub-b", {"equivocation": {"evidence": lie(verify, private(names["hub-d"]))}}, "membership")]),
+        12: (0, [("hub-b", {"rotation": rotation}, "membership"), ("hub-b", {"commitment": hash_of(5)}, "read")]),
+        13: (0, [vote(hub, "dismiss", "hub-ü", "byzantine") for hub in ("hub-a", "hub-b", "hub-ü")]),
+        14: (0, [("hub-a", {"batch": batch | {"sequence": "2"}}, "store")]),
+    }
+    blocks = []
+    for height, (number, records) in told.items():
+        shown = [{"position": at, "record": {"body": body(hub, at + 1, content, action), "signature": ""},
+                  "samples": [sample] if "batch" in content else [], "path": [], "opened": None}
+                 for at, (hub, content, action) in enumerate(records)]
+        for one in shown:
+            if "equivocation" in one["record"]["body"]["content"]:
+                one["record"]["body"]["object"] = "hub:hub-d"
+        header = {
+            "version": 1 if number is None else 2, "chain": CHAIN, "height": str(height),
+            "previous_hash": "00" * 32 if height == 1 else hash_of(7), "time": str(height), "record_count": len(shown),
+            "merkle_root": "", "state_hash": hash_of(8), "validators_hash": "", "proposer": "hub-a",
+        }
+        certificate = {"signatures": []} if number is None else {"round": number, "signatures": []}
+        blocks.append({"header": header, "certificate": certificate, "records": shown, "path": []})
+    validators = {"validators": [{"id": "hub-a", "key": ""}], "threshold": 1}
+    made = copy.deepcopy({"format": "weighbridge-evidence/3", "validators": validators, "blocks": blocks})
+    sign_all(verify, made, {hub: private(number) for hub, number in names.items()}, private(21))
+    return written(made), [identity["key"]]
+
+
+def lie(verify, key, chain=None, kinds=(b"\1", b"\1"), rounds=(0, 0), what="vote"):
+    """Two votes, or proposals, that one key signed: for a block, and for none or another."""
+    slot = [verify.U64("5") + verify.U32(number) for number in rounds]
+    if what == "vote":
+        said = [kinds[0] + slot[0] + b"\0", kinds[1] + slot[1] + b"\1" + b"\5" * 32]
+    else:
+        said = [slot[0] + b"\5" * 32 + b"\0", slot[1] + b"\6" * 32 + b"\1" + verify.U32(0)]
+    chain = verify.TEXT(CHAIN if chain is None else chain)
+    signatures = [sign(verify, key, f"weighbridge/{what}/v1\0".encode(), chain, message) for message in said]
+    pair = b"".join(message + bytes.fromhex(signature) for message, signature in zip(said, signatures))
+    return (bytes.fromhex(public(key)) + bytes([what != "vote"]) + pair).hex()
+
+
 def signed_anew(verify, evidence):
     """The evidence as a stranger would have made it, who says that a record's object was another."""
     evidence = copy.deepcopy(evidence)
     evidence["blocks"][-1]["records"][-1]["record"]["body"]["object"] = "device:another"
-    hubs = evidence["validators"]["validators"]
-    keys = {hub["id"]: private(100 + number) for number, hub in enumerate(hubs)}
+    hubs = [hub["id"] for hub in evidence["validators"]["validators"]]
+    keys = {hub: private(100 + number) for number, hub in enumerate(dict.fromkeys([*hubs, *HUBS, *MORE]))}
     for block in evidence["blocks"]:
         for shown in block["records"]:
-            identity = shown["record"]["body"]["content"].get("identity")
-            if identity and identity["id"] in keys:
+            content = shown["record"]["body"]["content"]
+            if (identity := content.get("identity")) and identity["id"] in hubs:
                 identity["key"] = public(keys[identity["id"]])
+            if vote := content.get("hub_vote"):
+                vote["key"] = public(keys[vote["hub"]])
     sign_all(verify, evidence, keys, private(200))
     return written(evidence)
 
 
-def sign_all(verify, evidence, keys, attester, inner=True):
-    """Fills in roots, links and signatures; with `inner` those within records too: of batches, attesters, rotations."""
+def sign_all(verify, evidence, keys, attester, inner=True, succeed=None, signers=None):
+    """Fills in roots, links and signatures; with `inner` those within records too: of batches, attesters, rotations.
+
+    `succeed` says which set comes after a record; `signers`, who of a set signs a block of several hubs.
+    """
     validators = evidence["validators"]
     for hub in validators["validators"]:
         hub["key"] = public(keys[hub["id"]])
-    before, keys = None, dict(keys)
+    known = {public(key): key for key in (*keys.values(), LATER)}
+    in_force = {hub["id"]: hub["key"] for hub in validators["validators"]}, validators["threshold"], {}
+    before = None
     for block in evidence["blocks"]:
+        header, certificate = block["header"], block["certificate"]
         # Of the block: a change in it is for the next one.
-        signers = [(hub["id"], keys[hub["id"]]) for hub in validators["validators"]]
-        signed_by = validators | {"validators": [hub | {"key": public(keys[hub["id"]])} for hub in validators["validators"]]}
+        hubs, threshold, _ = in_force
+        ids = list(hubs)
+        if "round" in certificate:
+            # One that need not sign does not.
+            ids = signers(header, hubs) if signers else [
+                hub for at, hub in enumerate(ids) if len(ids) == threshold or at != int(header["height"]) % len(ids)]
+        signed_by = {"validators": [{"id": hub, "key": key} for hub, key in hubs.items()], "threshold": threshold}
+        signing = {hub: known[key] for hub, key in hubs.items()}
         for shown in block["records"]:
             record = shown["record"]
             batch = record["body"]["content"].get("batch")
@@ -174,7 +257,8 @@ def sign_all(verify, evidence, keys, attester, inner=True):
                 said = [encoded(batch[name]) for name, encoded in verify.ATTESTED.items()]
                 signature = sign(verify, attester, b"weighbridge/attestation/v1\0", *said)
                 batch["attester"] = {"key": public(attester), "signature": signature}
-            key = keys[record["body"]["hub"]]
+            hub = record["body"]["hub"]
+            key = known[in_force[0][hub]] if hub in in_force[0] else keys[hub]
             rotation = record["body"]["content"].get("rotation")
             if inner and rotation:
                 rotation["replaces"] = public(key)
@@ -182,18 +266,23 @@ def sign_all(verify, evidence, keys, attester, inner=True):
                         + verify.KEY(rotation["replaces"]))
                 rotation["proof"] = sign(verify, LATER, b"weighbridge/rotation/v1\0", said)
             record["signature"] = sign(verify, key, b"weighbridge/record/v1\0", verify.BODY(record["body"]))
-            body, changed = record["body"], (rotation or {}).get("identity")
-            says = (body["action"], body["response"]) == ("membership", "accepted")
-            if changed == {"id": body["hub"], "kind": "hub", "key": public(LATER)} and says:
-                keys[body["hub"]] = LATER
-        header = block["header"]
+            if hub in in_force[0]:
+                after = (succeed or verify.succeed)(record["body"], *in_force)
+                in_force = after if set(after[0].values()) <= set(known) else in_force
         leaves = [(s["position"], verify.sha256(b"\0", verify.RECORD(s["record"]))) for s in block["records"]]
         header["merkle_root"] = verify.root(leaves, header["record_count"], block["path"])
         header["validators_hash"] = verify.sha256(b"weighbridge/validators/v1\0", verify.VALIDATORS(signed_by)).hex()
         if before and int(before["height"]) + 1 == int(header["height"]):
             header["previous_hash"] = verify.block_hash(before).hex()
-        block["certificate"]["signatures"] = [
-            {"validator": hub, "signature": sign(verify, key, b"weighbridge/commit/v1\0", verify.block_hash(header))}
-            for hub, key in signers
-        ]
+        said = b"weighbridge/commit/v1\0", verify.block_hash(header)
+        if "round" in certificate:
+            said = precommit(verify, header, certificate["round"])
+        certificate["signatures"] = [
+            {"validator": hub, "signature": sign(verify, signing.get(hub) or keys[hub], *said)} for hub in ids]
         before = header
+
+
+def precommit(verify, header, number, kind=b"\1"):
+    """What is signed of a block by several hubs."""
+    said = kind + verify.U64(header["height"]) + verify.U32(number) + b"\1" + verify.block_hash(header)
+    return b"weighbridge/vote/v1\0", verify.TEXT(header["chain"]), said

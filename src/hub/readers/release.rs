@@ -171,7 +171,7 @@ fn shown(
         }
     }
     for height in exhibits.heights() {
-        for (block, index) in succession.until(height)? {
+        for (block, index) in succession.through(height)? {
             exhibits.show_record(&block, index)?;
         }
     }

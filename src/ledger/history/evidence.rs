@@ -10,7 +10,7 @@ use crate::ledger::retention::is_stripped;
 use crate::model::{Batch, Nanos};
 use std::collections::BTreeSet;
 use weighbridge_verifier::evidence::{Evidence, MAX_BYTES};
-use weighbridge_verifier::{Block, Content, Hash, Salt};
+use weighbridge_verifier::{Action, Block, Content, Hash, Salt};
 
 /// Blocks looked through for a record, from the first that may hold it on: a record waits for its block
 /// for seconds at most, or until a full disk has room.
@@ -27,9 +27,7 @@ pub fn evidence(
     let Some(found) = found.find_before(time.saturating_add(1))? else {
         return Ok(None);
     };
-    let (block, index) = record_of(explorer, device, &found.span)?;
-    let mut succession = Succession::begin(explorer)?;
-    succession.until(block.header.height)?;
+    let place = record_of(explorer, device, &found.span)?;
     let opened = archive.opener().open_batch(device, &found.span.sealed)?;
     let at = SampleAt {
         column: found.column,
@@ -37,14 +35,33 @@ pub fn evidence(
     };
     let salt = |position| at_position(&opened.salts, position);
     let batch = &opened.content.batch;
-    Ok(Some(proof::prove(
-        &block,
-        index,
-        succession.set(),
-        batch,
-        at,
-        salt,
-    )?))
+    Ok(Some(prove_one(explorer, place, batch, at, salt)?))
+}
+
+/// The evidence of one sample of `batch`, whose record is the one with this index in the block, as small as can
+/// be: it names the set that signs the block. Only where that block itself says which hub made the record, it
+/// begins with the chain.
+pub fn prove_one(
+    explorer: &Explorer,
+    (block, index): (Block, usize),
+    batch: &Batch,
+    at: SampleAt,
+    salt: impl FnMut(u64) -> Salt,
+) -> Result<Evidence, PastError> {
+    let mut succession = Succession::begin(explorer)?;
+    let before = block.records.iter().take(index);
+    let mut steps = before.filter(|r| r.body.action == Action::Membership);
+    if steps.next().is_none() {
+        succession.until(block.header.height)?;
+        let set = succession.set();
+        return Ok(proof::prove(&block, index, set, batch, at, salt)?);
+    }
+    let mut exhibits = Exhibits::new(succession.set().clone());
+    for (block, index) in succession.through(block.header.height)? {
+        exhibits.show_record(&block, index)?;
+    }
+    exhibits.show_samples(&block, index, batch, &[at], salt)?;
+    Ok(exhibits.into_evidence()?)
 }
 
 /// Batches of one evidence at most.
@@ -122,7 +139,7 @@ pub fn evidence_of(
     }
     judges.show(&mut exhibits, archive, explorer, wanted)?;
     for height in exhibits.heights() {
-        for (block, index) in succession.until(height)? {
+        for (block, index) in succession.through(height)? {
             exhibits.show_record(&block, index)?;
         }
     }

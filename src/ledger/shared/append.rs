@@ -1,7 +1,7 @@
 //! Own records: signed at once, durable before they are acknowledged.
 
 use super::SharedLedger;
-use super::own::{Open, places};
+use super::own::{Open, Place, needed_by, places};
 use crate::ledger::LedgerError;
 use crate::ledger::assemble::{AssembleError, sign_record};
 use crate::ledger::draft::Draft;
@@ -20,6 +20,8 @@ pub(super) struct Pending {
     pub(super) state: State,
     /// What belongs to them.
     pub(super) puts: Vec<Put>,
+    /// Wraps that no record has taken along yet.
+    loose: Vec<Place>,
     /// Their number once they are durable, and nobody was told: a block was decided meanwhile.
     pub(super) durable: bool,
 }
@@ -63,7 +65,11 @@ impl SharedLedger {
             signed.push(self.sign(draft, &mut state, index, now)?);
         }
         let (records, hashes): (Vec<Record>, Vec<Hash>) = signed.into_iter().unzip();
-        let places = places(&records, &puts);
+        let mut places = places(&records, &puts);
+        let mut loose = self.loose.clone();
+        for (record, of) in records.iter().zip(&mut places) {
+            of.extend(needed_by(record, &mut loose));
+        }
         let open = records.into_iter().zip(hashes).zip(places);
         let open = open.map(|((record, hash), puts)| Open::new(record, hash, puts));
         self.pending = Some(Pending {
@@ -71,6 +77,7 @@ impl SharedLedger {
             open: open.collect(),
             state,
             puts,
+            loose,
             durable: false,
         });
         self.retry()
@@ -86,8 +93,13 @@ impl SharedLedger {
                 self.pending = Some(pending);
                 return Err(error.into());
             }
+            for open in &pending.open {
+                self.touched.add(&open.record().body);
+            }
             self.open.extend(pending.open.iter().cloned());
+            self.stuck.remove(self.signer.id());
             self.state = pending.state;
+            self.loose = pending.loose;
         }
         let records = pending.open.drain(..).map(|open| open.record().clone());
         Ok(records.collect())

@@ -2,6 +2,7 @@
 
 use super::own::{Entry, Open, replay};
 use super::pool::Pool;
+use super::touched::Touched;
 use super::{SharedConfig, SharedLedger};
 use crate::crypto::Signer;
 use crate::ledger::LedgerError;
@@ -59,12 +60,14 @@ impl SharedLedger {
             chain: opened.chain,
             open: VecDeque::new(),
             state,
+            touched: Touched::default(),
             // Another one than in the life before.
             generation: now.unsigned_abs(),
             pending: None,
             leftover: (1, 0),
             drops: Vec::new(),
             left_out: Vec::new(),
+            loose: Vec::new(),
             pool: Pool::new(config.limits.pool),
             stuck: BTreeSet::new(),
             judged: Mutex::default(),
@@ -79,6 +82,7 @@ impl SharedLedger {
             if begins {
                 ledger.begin(now)?;
             }
+            ledger.leftover = (ledger.recorded() + 1, ledger.recorded());
             return Ok(ledger);
         }
         let first = ledger.block(1)?;
@@ -174,9 +178,8 @@ impl SharedLedger {
             open.push(Open::of(entry));
         }
         self.drop_of_left(&left)?;
-        if let (Some((first, _)), Some((last, _))) = (left.first(), left.last()) {
-            self.leftover = (*first, *last);
-        }
+        let first = left.first().map_or(recorded + 1, |(first, _)| *first);
+        self.leftover = (first, recorded);
         self.drops
             .extend(open.iter().flat_map(|open| open.entry.drop.clone()));
         if !self.is_member() {
@@ -184,7 +187,13 @@ impl SharedLedger {
             self.open = VecDeque::new();
             return Ok(());
         }
-        let replayed = replay(self.chain.state(), open.iter(), &*self.signer, now)?;
+        let replayed = replay(
+            self.chain.state(),
+            open.iter(),
+            &*self.signer,
+            Vec::new(),
+            now,
+        )?;
         if let Some(from) = replayed.changed {
             let anew = replayed.open.iter().skip(from);
             let puts: Vec<Put> = anew.map(|open| open.put()).collect();
@@ -194,8 +203,10 @@ impl SharedLedger {
                 .extend(anew.flat_map(|open| open.entry.drop.clone()));
         }
         self.state = replayed.state;
+        self.touched = Touched::of(replayed.open.iter().map(|open| &open.record().body));
         self.open = replayed.open.into();
         self.left_out = replayed.left_out;
+        self.loose = replayed.loose;
         self.clear();
         Ok(())
     }

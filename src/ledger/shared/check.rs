@@ -60,6 +60,7 @@ impl SharedLedger {
     /// The state after `block`, if it may come next. Signatures of records that are here with the very same
     /// ones were verified when they came.
     pub(super) fn judge(&self, block: &BlockValue) -> Result<State, FollowError> {
+        block.header.check_version()?;
         if !block.header.is_shared() {
             return Err(FollowError::Alone);
         }

@@ -1,9 +1,9 @@
 //! Decisions: what the hubs agreed on becomes durable here.
 
 use super::SharedLedger;
-use super::carried::Want;
 use super::elsewhere::Lacking;
 use super::own::{Replayed, replay};
+use super::touched::Touched;
 use crate::ledger::LedgerError;
 use crate::ledger::assemble::Tip;
 use crate::ledger::keys::{height_key, sealed_key};
@@ -11,9 +11,17 @@ use crate::ledger::replay::FollowError;
 use crate::ledger::state::State;
 use crate::ledger::store::{Put, Space, StoreError};
 use crate::model::Nanos;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use weighbridge_verifier::{Block, BlockValue, Hash, QuorumCertificate, Record, encode};
+
+/// What is open after a block.
+enum Next {
+    /// As many of the open records less, and the same ones as before: with this state after them.
+    Apart { own: usize, state: State },
+    /// They were applied again.
+    Replayed(Replayed),
+}
 
 /// A block that is durable here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,15 +128,9 @@ impl SharedLedger {
         let foreign = block.records.iter().enumerate().filter_map(foreign);
         let foreign: Vec<usize> = foreign.collect();
 
-        let replayed = self.replay_open(&after, now)?;
+        let next = self.next_open(&block, &after, now)?;
         let mut puts = self.puts_of(&block)?;
-        let pending = self.pending.as_ref().filter(|pending| !pending.durable);
-        if let Some(pending) = pending {
-            puts.extend(pending.all_puts());
-        }
-        if let Some(from) = replayed.changed {
-            puts.extend(replayed.open.iter().skip(from).map(|open| open.put()));
-        }
+        puts.extend(self.puts_of_open(&next));
         puts.push(Put {
             space: Space::Blocks,
             key: height_key(block.header.height),
@@ -147,8 +149,8 @@ impl SharedLedger {
         let named: BTreeSet<Hash> = named_in(&block.records).collect();
         self.drops
             .retain(|(_, key)| !named.iter().any(|hash| hash.0[..] == key[..]));
-        let rebased = replayed.changed.is_some();
-        self.go_on(replayed);
+        let rebased = matches!(&next, Next::Replayed(r) if r.changed.is_some());
+        self.go_on(next);
         self.clear();
         let committed = Committed {
             block,
@@ -160,6 +162,58 @@ impl SharedLedger {
         Ok(committed)
     }
 
+    /// What is open after `block`, after which the state is `after`.
+    fn next_open(&self, block: &Block, after: &State, now: Nanos) -> Result<Next, LedgerError> {
+        match self.apart(block) {
+            Some((own, state)) => {
+                #[cfg(test)]
+                assert!(
+                    self.replay_open(after, now)
+                        .is_ok_and(|slow| slow.changed.is_none() && slow.state == state)
+                );
+                Ok(Next::Apart { own, state })
+            }
+            None => self.replay_open(after, now).map(Next::Replayed),
+        }
+    }
+
+    /// The state after the open records and then others' in `block`, where these touch other parts of the state: it is
+    /// the same as in the order of the chain. Also how many of the open ones `block` has.
+    fn apart(&self, block: &Block) -> Option<(usize, State)> {
+        let waits = self.pending.as_ref().is_some_and(|p| !p.durable);
+        let is_own = |record: &&Record| record.body.hub == self.hub();
+        let (own, others): (Vec<&Record>, Vec<&Record>) = block.records.iter().partition(is_own);
+        let all_open = own.iter().all(|record| self.is_open(record));
+        let bodies = others.iter().map(|record| &record.body);
+        if waits || !all_open || !self.is_member() || !self.touched.is_apart(bodies) {
+            return None;
+        }
+        let mut state = self.state.clone();
+        for record in others {
+            let body = &record.body;
+            state.apply_signed(body, body.hash()).ok()?;
+        }
+        Some((own.len(), state))
+    }
+
+    /// What is to be written of open records: those on their way to the disk, and those that are other ones now.
+    fn puts_of_open(&self, next: &Next) -> Vec<Put> {
+        let pending = self.pending.as_ref().filter(|pending| !pending.durable);
+        let mut puts = pending.map_or_else(Vec::new, |pending| pending.puts.clone());
+        let mut open = BTreeMap::new();
+        for waits in pending.iter().flat_map(|pending| &pending.open) {
+            open.insert(waits.sequence(), waits.put());
+        }
+        if let Next::Replayed(replayed) = next {
+            let from = replayed.changed.unwrap_or(replayed.open.len());
+            for anew in replayed.open.iter().skip(from) {
+                open.insert(anew.sequence(), anew.put());
+            }
+        }
+        puts.extend(open.into_values());
+        puts
+    }
+
     /// What is open, with what is on its way to the disk, after blocks have come to `after`.
     fn replay_open(&self, after: &State, now: Nanos) -> Result<Replayed, LedgerError> {
         let recorded = after.hubs().get(self.hub()).map_or(0, |tip| tip.sequence);
@@ -167,19 +221,31 @@ impl SharedLedger {
         let open = self.open.iter().chain(pending.flat_map(|p| &p.open));
         let open = open.filter(|open| open.sequence() > recorded);
         match after.is_member(self.hub()) {
-            true => replay(after, open, &*self.signer, now),
+            true => replay(after, open, &*self.signer, self.loose.clone(), now),
             // It is lost to the chain.
             false => Ok(Replayed {
                 state: after.clone(),
                 open: Vec::new(),
                 changed: None,
                 left_out: Vec::new(),
+                loose: Vec::new(),
             }),
         }
     }
 
     /// Open records are other ones now, or less of them.
-    fn go_on(&mut self, replayed: Replayed) {
+    fn go_on(&mut self, next: Next) {
+        let replayed = match next {
+            Next::Replayed(replayed) => replayed,
+            Next::Apart { own, state } => {
+                self.state = state;
+                for gone in self.open.drain(..own.min(self.open.len())) {
+                    self.touched.remove(&gone.record().body);
+                }
+                return;
+            }
+        };
+        self.touched = Touched::of(replayed.open.iter().map(|open| &open.record().body));
         self.state = replayed.state;
         if let Some(from) = replayed.changed {
             self.generation = self.generation.saturating_add(1);
@@ -188,6 +254,7 @@ impl SharedLedger {
                 .extend(anew.flat_map(|open| open.entry.drop.clone()));
         }
         self.left_out.extend(replayed.left_out);
+        self.loose = replayed.loose;
         if let Some(pending) = &mut self.pending {
             // Durable now, with the block; who appended them hears of it when they ask.
             pending.durable = true;
@@ -219,16 +286,15 @@ impl SharedLedger {
                         puts.push(put.clone());
                     }
                 }
-            } else if let (Some(want), Some(sealed)) = (Want::of(record), record.body.sealed()) {
-                let key = sealed_key(&sealed.hash);
+            } else if let Some(lacking) = Lacking::of(record) {
+                let key = sealed_key(&lacking.hash());
                 let waits = self.pending.iter().flat_map(|pending| &pending.puts);
-                let here = waits
-                    .into_iter()
-                    .any(|put| put.space == Space::Sealed && put.key == key)
+                let mut waits = waits.filter(|put| put.space == Space::Sealed);
+                let here = waits.any(|put| put.key == key)
                     || self.is_open(record)
                     || self.store.get(Space::Sealed, &key)?.is_some();
                 if !here {
-                    puts.push(Lacking::new(want, sealed.length).put());
+                    puts.push(lacking.put());
                 }
             }
         }

@@ -8,8 +8,8 @@ use crate::ledger::key_wrap::wrap_prefix;
 use crate::ledger::keys::sealed_key;
 use crate::ledger::store::{Put, Space, StoreError};
 use borsh::{BorshDeserialize, BorshSerialize};
-use std::collections::BTreeMap;
-use weighbridge_verifier::{DecodeError, Hash, IdentityKind, PublicKey, decode, encode};
+use std::collections::{BTreeMap, BTreeSet};
+use weighbridge_verifier::{DecodeError, Hash, IdentityKind, PublicKey, Record, decode, encode};
 
 /// Source times of a batch are looked for this far from when it was recorded, ns: a day.
 const AROUND: i64 = 86_400_000_000_000;
@@ -26,8 +26,11 @@ pub(in crate::ledger) struct Lacking {
 }
 
 impl Lacking {
-    pub(super) fn new(want: Want, length: u64) -> Self {
-        Self { want, length }
+    /// The sealed bytes that `record` names, if it names any.
+    pub(in crate::ledger) fn of(record: &Record) -> Option<Self> {
+        let want = Want::of(record)?;
+        let length = record.body.sealed()?.length;
+        Some(Self { want, length })
     }
 
     pub(in crate::ledger) fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -38,16 +41,12 @@ impl Lacking {
         self.want.hash
     }
 
-    pub(in crate::ledger) fn length(&self) -> u64 {
-        self.length
-    }
-
     /// Whose key they are sealed under, and which.
     pub(in crate::ledger) fn sealing_key(&self) -> (String, u64) {
         (self.want.object.clone(), self.want.key_epoch)
     }
 
-    pub(super) fn put(&self) -> Put {
+    pub(in crate::ledger) fn put(&self) -> Put {
         Put {
             space: Space::Missing,
             key: sealed_key(&self.want.hash),
@@ -76,8 +75,9 @@ impl SharedLedger {
     }
 
     /// Takes sealed bytes that were missing, where hash and length are those that a record names, and wraps of their
-    /// keys and entries of the history with them. A wrap goes into a slot where none lies, and nothing lies where one
-    /// was destroyed, either. Returns how many sealed bytes came; the rest is left.
+    /// keys and entries of the history with them. A wrap goes into a slot where none lies, and where one was destroyed
+    /// it stays so. Bytes are left when no wrap of their key is here or comes with them. Returns how many sealed values
+    /// were taken.
     pub fn bring(&mut self, puts: Vec<Put>) -> Result<usize, LedgerError> {
         let mut came: BTreeMap<Hash, Lacking> = BTreeMap::new();
         let mut taken = Vec::new();
@@ -102,9 +102,6 @@ impl SharedLedger {
                 came.insert(lacking.want.hash, lacking);
             }
         }
-        if came.is_empty() {
-            return Ok(0);
-        }
         for put in others {
             let belongs = match put.space {
                 Space::Keys => self.is_wrap_of(&put, &came)?,
@@ -121,11 +118,31 @@ impl SharedLedger {
                 taken.push(put);
             }
         }
+        // Bytes that nobody here could ever open are still missing.
+        let mut left = BTreeSet::new();
+        for lacking in came.values() {
+            let prefix = wrap_prefix(&lacking.want.object, lacking.want.key_epoch);
+            let comes = |put: &Put| put.space == Space::Keys && put.key.starts_with(&prefix);
+            if !taken.iter().any(comes) && !self.has_wrap(&prefix)? {
+                left.insert(lacking.want.hash);
+            }
+        }
+        came.retain(|hash, _| !left.contains(hash));
+        taken.retain(|put| !left.iter().any(|hash| names(put, hash)));
+        if came.is_empty() {
+            return Ok(0);
+        }
         self.store.commit(&taken)?;
         let done: Vec<Vec<u8>> = came.keys().map(sealed_key).collect();
         // What stays although it is empty says nothing.
         let _ = self.store.remove(Space::Missing, &done);
         Ok(came.len())
+    }
+
+    /// Whether there is a wrap under this prefix, or was.
+    fn has_wrap(&self, prefix: &[u8]) -> Result<bool, StoreError> {
+        let first = self.store.scan(Space::Keys, prefix).next().transpose()?;
+        Ok(first.is_some_and(|(key, _)| key.starts_with(prefix)))
     }
 
     /// Whether `put` is a wrap, by a hub, of a key that one of these is sealed under, for a slot that is free.
@@ -178,5 +195,14 @@ impl SharedLedger {
         let own = spans.iter().filter(|span| span.sealed.hash == want.hash);
         puts.extend(own.map(|span| span.put(&want.object)));
         Ok(puts)
+    }
+}
+
+/// Whether `put` is about the sealed bytes of this hash.
+fn names(put: &Put, hash: &Hash) -> bool {
+    match put.space {
+        Space::Sealed | Space::Missing => put.key == sealed_key(hash),
+        Space::History => read_entry(put).is_some_and(|(_, span)| span.sealed.hash == *hash),
+        _ => false,
     }
 }

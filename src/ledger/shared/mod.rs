@@ -18,6 +18,7 @@ mod elsewhere;
 pub(in crate::ledger) mod own;
 mod pool;
 mod propose;
+mod touched;
 
 pub use carried::{Carried, MAX_PUTS, Misfit, Want};
 pub use check::Checked;
@@ -40,6 +41,7 @@ use parking_lot::Mutex;
 use pool::Pool;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use touched::Touched;
 use weighbridge_verifier::{Block, Hash, PublicKey, Record, SignatureCheck, ValidatorSet, decode};
 
 /// Which chain is shared, and within which bounds.
@@ -110,6 +112,8 @@ pub struct SharedLedger {
     open: VecDeque<Arc<Open>>,
     /// The state after them.
     state: State,
+    /// What of the state they touch.
+    touched: Touched,
     /// Rises when open records become other ones.
     generation: u64,
     /// Own records that are not known to be durable.
@@ -119,6 +123,8 @@ pub struct SharedLedger {
     /// What belonged to records that were left out, and is not removed yet.
     drops: Vec<Place>,
     left_out: Vec<LeftOut>,
+    /// Wraps of keys whose first record was left out: they go with the next one.
+    loose: Vec<Place>,
     pool: Pool,
     /// Hubs whose next record does not go into the next block.
     stuck: BTreeSet<String>,

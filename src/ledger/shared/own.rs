@@ -120,9 +120,7 @@ pub(super) fn places(records: &[Record], puts: &[Put]) -> Vec<Vec<Place>> {
                 let sealed = record.body.sealed();
                 sealed.is_some_and(|sealed| sealed.hash.0[..] == put.key[..])
             }
-            Space::Keys => read_wrap_key(&put.key).is_some_and(|(device, epoch, _)| {
-                sealing_key(record).is_some_and(|(owner, of)| *owner == device && of == epoch)
-            }),
+            Space::Keys => wraps_key_of(record, &put.key),
             Space::History => index::read(&put.key, &put.value).is_some_and(|(_, _, span)| {
                 let batch = record.body.batch();
                 batch.is_some_and(|batch| batch.sealed == Some(span.sealed))
@@ -135,6 +133,21 @@ pub(super) fn places(records: &[Record], puts: &[Put]) -> Vec<Vec<Place>> {
         }
     }
     places
+}
+
+/// Whether a wrap under `key` is of the key that `record` is sealed under.
+fn wraps_key_of(record: &Record, key: &[u8]) -> bool {
+    let both = read_wrap_key(key).zip(sealing_key(record));
+    both.is_some_and(|((device, epoch, _), (owner, of))| *owner == device && of == epoch)
+}
+
+/// Takes those of `loose` that are wraps of the key that `record` is sealed under.
+pub(super) fn needed_by(record: &Record, loose: &mut Vec<Place>) -> Vec<Place> {
+    let (needed, rest) = loose
+        .drain(..)
+        .partition(|(_, key)| wraps_key_of(record, key));
+    *loose = rest;
+    needed
 }
 
 /// An open record that may not stand in the chain any more.
@@ -156,6 +169,8 @@ pub(super) struct Replayed {
     /// From which of them on they are other ones than before.
     pub(super) changed: Option<usize>,
     pub(super) left_out: Vec<LeftOut>,
+    /// Wraps that came with a record that was left out, for the next one that is sealed under the same key.
+    pub(super) loose: Vec<Place>,
 }
 
 /// Applies open records to the state that blocks give. From the first that does not apply any more they are signed
@@ -164,6 +179,7 @@ pub(super) fn replay<'a>(
     committed: &State,
     open: impl Iterator<Item = &'a Arc<Open>>,
     signer: &dyn Signer,
+    loose: Vec<Place>,
     now: Nanos,
 ) -> Result<Replayed, LedgerError> {
     let mut replayed = Replayed {
@@ -171,6 +187,7 @@ pub(super) fn replay<'a>(
         open: Vec::new(),
         changed: None,
         left_out: Vec::new(),
+        loose,
     };
     for before in open {
         let body = &before.record().body;
@@ -187,6 +204,9 @@ pub(super) fn replay<'a>(
         let mut entry = before.entry.clone();
         entry.record = record;
         let Err(why) = state.apply_signed(&entry.record.body, hash) else {
+            entry
+                .puts
+                .extend(needed_by(&entry.record, &mut replayed.loose));
             replayed.open.push(Arc::new(Open { entry, hash }));
             continue;
         };
@@ -198,11 +218,11 @@ pub(super) fn replay<'a>(
             why: why.to_string(),
         })?;
         entry.record = record;
-        let gone = entry
+        let (wraps, gone): (Vec<Place>, Vec<Place>) = entry
             .puts
             .drain(..)
-            .filter(|(space, _)| *space != Space::Keys);
-        let gone: Vec<Place> = gone.collect();
+            .partition(|(space, _)| *space == Space::Keys);
+        replayed.loose.extend(wraps);
         entry.drop.extend(gone);
         replayed.left_out.push(LeftOut {
             sequence: body.sequence,

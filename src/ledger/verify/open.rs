@@ -4,7 +4,7 @@
 use super::sealed::Named;
 use super::{Verification, hex};
 use crate::ledger::key_wrap::sealing_key;
-use crate::ledger::keys::height_of;
+use crate::ledger::keys::{height_key, height_of};
 use crate::ledger::replay::Follower;
 use crate::ledger::report::Where;
 use crate::ledger::shared::Lacking;
@@ -12,7 +12,7 @@ use crate::ledger::shared::own::Entry;
 use crate::ledger::state::State;
 use crate::ledger::store::{Space, StoreError};
 use std::collections::BTreeSet;
-use weighbridge_verifier::Hash;
+use weighbridge_verifier::{Block, Hash, decode};
 
 /// What stands for the height of a block where a record is in none.
 pub(super) const OPEN: u64 = u64::MAX;
@@ -79,27 +79,30 @@ impl Verification<'_> {
         let recorded = chain.state().hubs().get(&body.hub);
         let recorded = recorded.map_or(0, |tip| tip.sequence);
         self.open.dropped.extend(entry.drop.iter().cloned());
-        if sequence <= recorded || !chain.state().is_member(&body.hub) {
-            // A block has it by now, or it is lost to the chain.
-            if sequence <= recorded && chain.shared_from().is_none() {
-                return Err("a block has it, and nobody shares this chain".to_owned());
-            }
+        let member = chain.state().is_member(&body.hub);
+        if sequence <= recorded && chain.shared_from().is_none() {
+            return Err("a block has it, and nobody shares this chain".to_owned());
+        }
+        if sequence <= recorded || !member {
+            // A block has it by now, or its hub was dismissed before one could.
             let state = chain.state();
             let current = state.identities().get(&body.hub).and_then(|i| i.key);
             let mut keys = current.iter().chain(state.former_keys(&body.hub));
             let held = keys.any(|key| record.verify_with(key, self.check).is_ok());
-            return match held {
-                true => Ok(()),
-                false => Err("it is not signed by its hub".to_owned()),
-            };
+            if !held {
+                return Err("it is not signed by its hub".to_owned());
+            }
+        }
+        if sequence <= recorded {
+            return Ok(());
         }
         self.report.open += 1;
-        if let Some(state) = after {
+        if let Some(state) = after.as_mut().filter(|_| member) {
             let applied = state.apply_with(record, self.check);
             applied.map_err(|why| why.to_string())?;
         }
         for (space, key) in &entry.puts {
-            if *space != Space::Sealed && self.store.get(*space, key).ok().flatten().is_none() {
+            if self.store.get(*space, key).ok().flatten().is_none() {
                 return Err(format!("what belongs to it is missing in {space}"));
             }
         }
@@ -164,11 +167,13 @@ impl Verification<'_> {
             // They have come; if not, they are lost.
             return Ok(());
         }
-        let lacking = Lacking::from_bytes(value).map_err(|e| e.to_string())?;
-        let right = Some(lacking.hash()) == hash && lacking.length() == named.length;
-        if !right {
-            return Err("it is not what the record names".to_owned());
-        }
+        let (height, index) = (named.height, named.index);
+        let stored = self.store.get(Space::Blocks, &height_key(height));
+        let block: Option<Block> = stored.ok().flatten().and_then(|b| decode("block", &b).ok());
+        let record = block.as_ref().and_then(|block| block.records.get(index));
+        let lacking = record.and_then(Lacking::of);
+        let lacking = lacking.filter(|lacking| lacking.put().value == value);
+        let lacking = lacking.ok_or("it is not what the record names")?;
         self.open.lacking.insert(lacking.hash());
         self.open.lacking_keys.insert(lacking.sealing_key());
         Ok(())

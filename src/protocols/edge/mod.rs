@@ -12,6 +12,7 @@ mod introduction;
 mod keeper;
 mod node;
 pub mod order;
+mod strangers;
 mod talk;
 mod upload;
 pub mod wire;

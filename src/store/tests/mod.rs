@@ -12,6 +12,7 @@ mod retention;
 mod retired_keys;
 mod rewrap;
 mod rotation;
+mod shared;
 mod vanished;
 
 use super::{FaultyDisk, SUITE};

@@ -1,11 +1,13 @@
 mod attested;
+mod hubs;
 mod keys;
+mod leases;
 mod words;
 
 use super::*;
 use crate::crypto::Signer;
 use crate::ledger::Draft;
-use crate::ledger::assemble::{AssembleError, Tip, assemble};
+use crate::ledger::assemble::{AssembleError, Tip, assemble, sign_record};
 use crate::ledger::testing::{TestSigner, batch_content, refuse_draft, store_draft};
 use proptest::prelude::*;
 use weighbridge_verifier::record::attestation_message;
