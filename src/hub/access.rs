@@ -1,6 +1,6 @@
 //! Who may what, as the ledger has it when a hub starts, and what the configuration says of it.
 
-use super::{Hub, HubError};
+use super::{Fellows, Hub, HubError};
 use crate::access::{
     AccessState, Caller, Change, Declared, Entry, Gate, Role, Side, Subject, escrow_name, reconcile,
 };
@@ -87,15 +87,37 @@ pub(super) fn with(state: &AccessState, changes: &[Change]) -> Result<AccessStat
     Ok(after)
 }
 
+/// What the configuration changes. On a chain that several hubs share it only adds: the other hubs have configurations
+/// of their own, and whom this one does not name may be named there. Withdrawing is done by command.
+fn configured(
+    state: &AccessState,
+    kinds: &[IdentityKind],
+    declared: &Declared,
+    fellows: &Fellows,
+) -> Vec<Change> {
+    let mut changes = reconcile(state, kinds, declared);
+    if fellows.are_possible() {
+        let withdraws = |change: &Change| {
+            matches!(
+                change,
+                Change::Declare(_, None) | Change::White(_, _, false)
+            )
+        };
+        changes.retain(|change| !withdraws(change));
+    }
+    changes
+}
+
 /// Brings machines that the configuration names, and the changes of escrow, into force, durably.
 pub(super) fn declare(
     ledger: &mut Ledger,
     sealer: &ActSealer,
     state: &mut AccessState,
     (hub, declared, escrow): (&str, &Declared, Vec<Change>),
+    fellows: &Fellows,
 ) -> Result<(), HubError> {
     let mut recorded = Vec::new();
-    let machines = reconcile(state, &MACHINES, declared);
+    let machines = configured(state, &MACHINES, declared, fellows);
     for wanted in escrow.into_iter().chain(machines) {
         for change in state.unfold(wanted) {
             let made = state.apply(change.clone());
@@ -215,7 +237,7 @@ impl Hub {
     }
 
     async fn reconcile(&self, kinds: &[IdentityKind], declared: &Declared) -> Result<(), HubError> {
-        let changes = reconcile(&self.gate().state(), kinds, declared);
+        let changes = configured(&self.gate().state(), kinds, declared, &self.fellows);
         if changes.is_empty() {
             return Ok(());
         }

@@ -12,12 +12,14 @@ mod edges;
 mod erasure;
 mod error;
 mod faces;
+mod fellows;
 mod history;
 mod hub_keys;
 mod keys;
 mod plan;
 mod readers;
 mod recorded;
+mod renewal;
 mod retention;
 mod sealing;
 mod served;
@@ -35,6 +37,7 @@ pub use edges::EdgesSetup;
 pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, LogInFiles, OpenFaces, device_info};
+pub use fellows::Fellows;
 pub use history::HubHistory;
 pub use hub_keys::HubKeys;
 pub use keys::KeyDesk;
@@ -73,6 +76,7 @@ pub struct Hub {
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
     readers: Readers,
+    fellows: Fellows,
     keys: Arc<KeyDesk>,
     id: String,
     started: Nanos,

@@ -9,12 +9,12 @@
 use super::HubError;
 use super::edges::Edges;
 use super::plan::Planner;
+use super::renewal::Renewal;
 use crate::access::{Caller, Change};
 use crate::actors::access::{AccessDesk, By};
-use crate::actors::hub::{HubActor, SealerOf};
+use crate::actors::hub::HubActor;
 use crate::actors::journal::Journal;
-use crate::actors::ledger::{LedgerActor, RecordedSettings};
-use crate::actors::sealer::RotateKey;
+use crate::actors::ledger::LedgerActor;
 use crate::api::{KeyFault, NewSealingKey, SealingKeys};
 use crate::crypto::{NextSealingKeyError, SealingRing};
 use crate::ledger::rewrap::{Rewrap, Rewrapped};
@@ -35,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether edge nodes still need a key.
 const BEHIND: Duration = Duration::from_millis(500);
-/// How often it is looked whether an act is still on its way.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Brings the ring to what the record says, before anything is wrapped or sealed. A replacement that was cut short
 /// has happened if it is on record, and else comes to nothing.
@@ -64,10 +62,8 @@ struct Inner {
     runtime: Handle,
     /// Held while devices change, and while keys are erased.
     changing: Arc<Turn<()>>,
-    hub: Addr<HubActor>,
-    ledger: Addr<LedgerActor>,
+    renewal: Renewal,
     access: AccessDesk,
-    journal: Journal,
     /// One at a time.
     turn: Arc<Turn<()>>,
     /// What keys from before are kept for.
@@ -89,10 +85,12 @@ impl SealingDesk {
             store,
             runtime,
             changing,
-            hub,
-            ledger,
+            renewal: Renewal {
+                hub,
+                ledger,
+                journal,
+            },
             access,
-            journal,
             turn: Arc::default(),
             waits_for: Mutex::default(),
         }));
@@ -231,10 +229,9 @@ impl SealingDesk {
 
     async fn convert_once(&self) -> Result<Rewrapped, String> {
         let inner = &*self.0;
-        self.renew_keys().await?;
-        // Answered when all that was sealed before is durable, and the wraps of its keys: none comes later.
-        let asked = inner.ledger.send(RecordedSettings("".into())).await;
-        asked.map_err(|_| "the hub is stopping".to_owned())?;
+        // No key that was wrapped to the key before is sealed under any more.
+        inner.renewal.renew(inner.planner.keys.behind()).await?;
+        inner.renewal.durable().await?;
         let (mut done, mut from) = (Rewrapped::default(), Some(Vec::new()));
         while let Some(at) = from {
             let nothing_changes = inner.changing.clone().lock_owned().await;
@@ -256,39 +253,6 @@ impl SealingDesk {
             (from, done) = stepped?;
         }
         Ok(done)
-    }
-
-    /// No key that was wrapped to the key before is sealed under any more.
-    async fn renew_keys(&self) -> Result<(), String> {
-        let inner = &*self.0;
-        let stopping = |_| "the hub is stopping".to_owned();
-        for object in inner.planner.keys.behind() {
-            if object.contains(':') {
-                self.renew_journal().await?;
-                continue;
-            }
-            let sealer = inner.hub.send(SealerOf(object.as_str().into())).await;
-            match sealer.map_err(stopping)? {
-                Ok(Some(sealer)) => {
-                    let busy = |_| format!("`{object}` is just being set up");
-                    sealer.send(RotateKey).await.map_err(busy)??;
-                }
-                // It is not there any more, and what it had sealed is on its way to the ledger.
-                Ok(None) => {}
-                Err(()) => return Err(format!("`{object}` is just being set up")),
-            }
-        }
-        Ok(())
-    }
-
-    /// The same for what users do.
-    async fn renew_journal(&self) -> Result<(), String> {
-        let before = self.0.journal.renew()?;
-        // Nobody waits for a record longer than some seconds.
-        while Arc::strong_count(&before) > 1 {
-            sleep(LOOK).await;
-        }
-        Ok(())
     }
 
     async fn blocking<T: Send + 'static>(

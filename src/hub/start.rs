@@ -7,8 +7,10 @@
 use super::actors::Actors;
 use super::builder::{HubBuilder, Storage};
 use super::edges::{Admission, Edges, gates, strangers};
+use super::fellows::FellowDesk;
 use super::plan::{Planner, plan};
 use super::readers::KeyMaker;
+use super::renewal::Renewal;
 use super::sealing::{self, SealingDesk};
 use super::threads::Threads;
 use super::{
@@ -31,6 +33,7 @@ use crate::ledger::history::rebuild::is_complete;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
+use crate::ledger::signers::Signers;
 use crate::ledger::store::Store;
 use crate::live_view::LiveView;
 use crate::model::{DeviceId, now};
@@ -80,7 +83,9 @@ impl HubBuilder {
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
+        let signers = Signers::of(ledger.state());
         let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
+        let opener = opener.judging(signers.clone());
         let totals = ledger.state().totals();
         let stored = totals.accepted + totals.out_of_control;
         let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
@@ -90,7 +95,10 @@ impl HubBuilder {
         let gate = Gate::new(signer.id(), access::with(&access, &escrow)?);
         let chain = ledger.state().chain().to_owned();
         let planner = Planner {
-            keys: KeyMaker::new(&chain, sealing.clone(), signer.clone(), gate.clone()),
+            keys: KeyMaker::new(&chain, sealing.clone(), signer.clone(), gate.clone())
+                .among(self.fellows.clone()),
+            signers,
+            leases: Arc::new(|_| None),
             archive: Archive::new(store.clone(), opener.clone()),
             indexed: indexed.clone(),
             chain,
@@ -111,7 +119,7 @@ impl HubBuilder {
         let acts = act_sealers(&planner)?;
         let machines = access::machines(&gate, ids.iter().map(|id| &**id), admission.ids());
         let declared = (gate.hub(), &machines, escrow);
-        access::declare(&mut ledger, &acts.1.1, &mut access, declared)?;
+        access::declare(&mut ledger, &acts.1.1, &mut access, declared, &self.fellows)?;
         gate.set(Arc::new(access));
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
         let recorded = (ledger.tip().height, indexed.clone());
@@ -149,6 +157,19 @@ impl HubBuilder {
             ),
         );
         readers.follow(actors.access.changes());
+        let desk = FellowDesk::new(
+            (self.fellows.clone(), planner.clone(), gate.clone()),
+            (store.clone(), runtime.clone(), changing.clone()),
+            (
+                Renewal {
+                    hub: actors.hub.clone(),
+                    ledger: actors.ledger.clone(),
+                    journal: actors.doors.journal().clone(),
+                },
+                Arc::new(|_| {}),
+            ),
+        );
+        desk.follow(actors.access.changes());
         let keys = KeyDesk::new(
             (signing, planner.clone()),
             (actors.ledger.clone(), actors.status.clone()),
@@ -188,6 +209,7 @@ impl HubBuilder {
             changing,
             eraser: Arc::new(eraser),
             readers,
+            fellows: self.fellows,
             keys: Arc::new(keys),
             past,
             id: signer.id().to_owned(),
