@@ -249,13 +249,12 @@ fn a_hub_that_becomes_a_fellow_opens_what_was_recorded_before_and_after() {
     let (mut press, mut scans) = (scripted("press-1"), 0);
     let stranger = SealingKey::generate();
     let b = site.houses[1].sealing();
-    let a = &mut site.houses[0];
-    a.start([setup(&press)]);
+    site.houses[0].start([setup(&press)]);
+    let a = &site.houses[0];
     batches(a.hub(), &mut press, &mut scans, &[5.0, 5.0]);
     site::enter(a.hub(), "ann", &[Role::Observer]);
     let before = opened(a, "hub-b", site.houses[1].sealing());
     assert!(before.0 >= 2 && before.1 == 0, "{before:?}");
-    let a = &site.houses[0];
     a.fellows.set("hub-b", b.public().compressed()).unwrap();
     let since = Instant::now();
     // The device and what users do get new keys, and those from before are wrapped.
