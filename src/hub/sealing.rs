@@ -6,10 +6,10 @@
 //! at a time, under the lock that erasing holds. The key before opens what is not converted yet, also for a hub that
 //! was started anew in between; when nothing needs it any more, its file is overwritten and removed.
 
-use super::HubError;
 use super::edges::Edges;
 use super::plan::Planner;
 use super::renewal::Renewal;
+use super::{Fellows, HubError};
 use crate::access::{Caller, Change};
 use crate::actors::access::{AccessDesk, By};
 use crate::actors::hub::HubActor;
@@ -58,6 +58,7 @@ struct Inner {
     ring: SealingRing,
     planner: Arc<Planner>,
     edges: Arc<Edges>,
+    fellows: Fellows,
     store: Arc<dyn Store>,
     runtime: Handle,
     /// Held while devices change, and while keys are erased.
@@ -73,7 +74,8 @@ struct Inner {
 impl SealingDesk {
     /// Goes on with what was interrupted.
     pub(super) fn new(
-        (ring, planner, edges): (SealingRing, Arc<Planner>, Arc<Edges>),
+        (ring, planner): (SealingRing, Arc<Planner>),
+        (edges, fellows): (Arc<Edges>, Fellows),
         (store, runtime, changing): (Arc<dyn Store>, Handle, Arc<Turn<()>>),
         (hub, ledger): (Addr<HubActor>, Addr<LedgerActor>),
         (access, journal): (AccessDesk, Journal),
@@ -82,6 +84,7 @@ impl SealingDesk {
             ring,
             planner,
             edges,
+            fellows,
             store,
             runtime,
             changing,
@@ -210,6 +213,19 @@ impl SealingDesk {
                 sleep(BEHIND).await;
                 continue;
             }
+            match self.fellows_behind().await {
+                Ok(behind) if behind.is_empty() => {}
+                Ok(behind) => {
+                    let why = format!("what other hubs wrap to it ({})", behind.join(", "));
+                    *inner.waits_for.lock() = Some(why);
+                    sleep(BEHIND).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.still_kept(error).await;
+                    continue;
+                }
+            }
             let (ring, former) = (inner.ring.clone(), former.clone());
             let forget = move || former.iter().try_for_each(|key| ring.forget(key));
             match self.blocking(forget).await {
@@ -219,6 +235,17 @@ impl SealingDesk {
             }
         }
         tracing::info!("the sealing key before is destroyed");
+    }
+
+    /// The other hubs that have not heard of the key in use yet, or whose wraps have not come.
+    async fn fellows_behind(&self) -> Result<Vec<String>, String> {
+        let this = self.0.clone();
+        let look = move || {
+            let own = this.planner.signer.id();
+            this.fellows.behind(&*this.store, (own, &this.ring))
+        };
+        let behind = self.blocking(look).await.map_err(|e| e.to_string())?;
+        behind.map_err(|e| e.to_string())
     }
 
     async fn still_kept(&self, why: String) {

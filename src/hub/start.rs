@@ -122,6 +122,10 @@ impl HubBuilder {
         access::declare(&mut ledger, &acts.1.1, &mut access, declared, &self.fellows)?;
         gate.set(Arc::new(access));
         let alarms = (self.alarms, recorded_alarms(&ledger, &planner.opener));
+        // A device that another hub reads is none that was taken out.
+        let shared = self.fellows.are_possible();
+        let of = alarms.1.iter().map(|alarm| alarm.device.clone());
+        let elsewhere: BTreeSet<DeviceId> = of.filter(|d| shared && !ids.contains(d)).collect();
         let recorded = (ledger.tip().height, indexed.clone());
         let runtime = threads.io.handle();
         let actors = Actors::start(
@@ -131,6 +135,7 @@ impl HubBuilder {
             (&stats, &history, &workers),
             (gate.clone(), &self.access),
         )?;
+        actors.alarms.read_elsewhere(&elsewhere);
         actors.alarms.forget_all_but(|device| ids.contains(device));
         let past = HubHistory::start(
             store.clone(),
@@ -160,14 +165,11 @@ impl HubBuilder {
         let desk = FellowDesk::new(
             (self.fellows.clone(), planner.clone(), gate.clone()),
             (store.clone(), runtime.clone(), changing.clone()),
-            (
-                Renewal {
-                    hub: actors.hub.clone(),
-                    ledger: actors.ledger.clone(),
-                    journal: actors.doors.journal().clone(),
-                },
-                Arc::new(|_| {}),
-            ),
+            Renewal {
+                hub: actors.hub.clone(),
+                ledger: actors.ledger.clone(),
+                journal: actors.doors.journal().clone(),
+            },
         );
         desk.follow(actors.access.changes());
         let keys = KeyDesk::new(
@@ -176,7 +178,8 @@ impl HubBuilder {
             (edges.clone(), changing.clone(), runtime.clone()),
             (gate.clone(), actors.doors.journal().clone()),
             SealingDesk::new(
-                (sealing, planner.clone(), edges.clone()),
+                (sealing, planner.clone()),
+                (edges.clone(), self.fellows.clone()),
                 (store.clone(), runtime.clone(), changing.clone()),
                 (actors.hub.clone(), actors.ledger.clone()),
                 (actors.access.clone(), actors.doors.journal().clone()),

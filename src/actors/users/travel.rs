@@ -14,7 +14,7 @@ const MOST: usize = 256;
 
 impl UserDesk {
     /// Users who changed what they are known by at another hub, and whose credentials are not here yet: to be asked
-    /// for. Some at a time.
+    /// for, some at a time. Where credentials were taken away there, so they are here.
     ///
     /// # Errors
     /// When the files cannot be read.
@@ -24,6 +24,7 @@ impl UserDesk {
             .with_credentials()
             .filter(|id| self.0.is_elsewhere(id));
         let users: Vec<String> = elsewhere.filter_map(name_of).map(str::to_owned).collect();
+        self.follow_withdrawals().await?;
         let files = self.0.files.clone();
         blocking(move || {
             let mut wanted = Vec::new();
@@ -40,6 +41,28 @@ impl UserDesk {
             Ok(wanted)
         })
         .await
+    }
+
+    /// Takes away the files of users whose credentials were taken away at another hub.
+    async fn follow_withdrawals(&self) -> Result<(), UsersFault> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let files = self.0.files.clone();
+        let there = blocking(move || files.names()).await?;
+        let state = self.0.access.gate().state();
+        for user in there {
+            let id = format!("user:{user}");
+            if state.known_by(&id).is_some() || !self.0.is_elsewhere(&id) {
+                continue;
+            }
+            tracing::info!(user, "credentials were taken away at another hub");
+            let files = self.0.files.clone();
+            blocking(move || match files.remove(&user) {
+                Err(CredentialStoreError::Unknown(_)) => Ok(()),
+                other => other,
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// The credentials of a user, sealed for the hub whose key this is; none where this hub does not have those that

@@ -16,10 +16,6 @@ use tokio::sync::{Mutex as Turn, watch};
 /// After so long it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Told of every wrap that was made for fellows of keys from before: whoever sends them there. They lie in the store
-/// already, so one that is missed can be asked for.
-pub(in crate::hub) type Sent = Arc<dyn Fn(&[Put]) + Send + Sync>;
-
 /// Wraps keys to fellows. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::hub) struct FellowDesk(Arc<Inner>);
@@ -33,7 +29,6 @@ struct Inner {
     /// Held while devices change, and while keys are erased.
     changing: Arc<Turn<()>>,
     renewal: Renewal,
-    sent: Sent,
     /// One at a time.
     turn: Turn<()>,
 }
@@ -42,7 +37,7 @@ impl FellowDesk {
     pub(in crate::hub) fn new(
         (fellows, planner, gate): (Fellows, Arc<Planner>, Gate),
         (store, runtime, changing): (Arc<dyn Store>, Handle, Arc<Turn<()>>),
-        (renewal, sent): (Renewal, Sent),
+        renewal: Renewal,
     ) -> Self {
         Self(Arc::new(Inner {
             fellows,
@@ -52,7 +47,6 @@ impl FellowDesk {
             runtime,
             changing,
             renewal,
-            sent,
             turn: Turn::default(),
         }))
     }
@@ -179,7 +173,8 @@ impl FellowDesk {
                 // Held by the work itself, also when nobody waits for it any more.
                 let _nothing_changes = nothing_changes;
                 let mut done = done;
-                let next = this.wraps(&fellows).step(&at, &mut done, &*this.sent)?;
+                let sent = |puts: &[Put]| this.fellows.wrapped(puts);
+                let next = this.wraps(&fellows).step(&at, &mut done, &sent)?;
                 Ok((next, done))
             };
             (from, done) = self.blocking(step).await?;

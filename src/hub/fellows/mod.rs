@@ -10,13 +10,18 @@ mod tests;
 
 pub(super) use desk::FellowDesk;
 
-use crate::crypto::{OpenError, SealingPublicKey};
+use crate::crypto::{OpenError, SealingPublicKey, SealingRing, WrappedKey};
+use crate::ledger::key_wrap::{KeyWrap, hub_object, keys_of, wrap_key};
 use crate::ledger::signers::Signers;
+use crate::ledger::store::{Put, Space, Store, StoreError};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use weighbridge_verifier::PublicKey;
+
+/// Commits of wraps that whoever sends them may be behind before they miss some.
+const BEHIND: usize = 64;
 
 /// Sealing keys of hubs, by id.
 pub(super) type Keys = BTreeMap<String, PublicKey>;
@@ -33,6 +38,7 @@ struct Inner {
     shared: bool,
     keys: RwLock<Keys>,
     changes: watch::Sender<u64>,
+    wraps: broadcast::Sender<Arc<[Put]>>,
 }
 
 impl Default for Fellows {
@@ -48,6 +54,7 @@ impl Fellows {
             shared,
             keys: RwLock::default(),
             changes: watch::Sender::new(0),
+            wraps: broadcast::Sender::new(BEHIND),
         }))
     }
 
@@ -90,6 +97,52 @@ impl Fellows {
     /// All of them.
     pub fn keys(&self) -> BTreeMap<String, PublicKey> {
         self.0.keys.read().clone()
+    }
+
+    /// Told of the wraps that are made for fellows of keys from before. They lie in the store already, and whoever
+    /// misses one can ask for it.
+    pub fn wraps(&self) -> broadcast::Receiver<Arc<[Put]>> {
+        self.0.wraps.subscribe()
+    }
+
+    fn wrapped(&self, puts: &[Put]) {
+        // Nobody listening is fine.
+        let _ = self.0.wraps.send(puts.into());
+    }
+
+    /// Which of them still wrap their keys to a sealing key that the hub had before the one in use, as far as their
+    /// newest wraps for hub `own` say.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn behind(
+        &self,
+        store: &dyn Store,
+        (own, ring): (&str, &SealingRing),
+    ) -> Result<Vec<String>, StoreError> {
+        let current = ring.current();
+        let mut behind = Vec::new();
+        for id in self.keys().into_keys() {
+            let object = hub_object(&id);
+            let mut newest = None;
+            for key in keys_of(store, &object)?.into_iter().rev() {
+                if key.at == wrap_key(&object, key.epoch, own) && !key.destroyed {
+                    newest = Some(key);
+                    break;
+                }
+            }
+            let Some(newest) = newest else { continue };
+            let wrap = store.get(Space::Keys, &newest.at)?.unwrap_or_default();
+            let opens = KeyWrap::from_bytes(&wrap).is_ok_and(|wrap| {
+                let (enc, ciphertext) = (wrap.enc, wrap.ciphertext);
+                let wrapped = WrappedKey { enc, ciphertext };
+                current.unwrap(&object, newest.epoch, &wrapped).is_ok()
+            });
+            if !opens {
+                behind.push(id);
+            }
+        }
+        Ok(behind)
     }
 
     /// Told of every change.

@@ -119,6 +119,31 @@ fn each_hub_opens_what_the_other_recorded_and_no_other_does() {
     }
 }
 
+/// A sealing key that was replaced is needed until every fellow wraps to the new one.
+#[test]
+fn a_fellow_is_behind_until_its_newest_wrap_opens_by_the_key_in_use() {
+    let disk = FaultyDisk::new(3);
+    let [a, b] = [("hub-a", 1), ("hub-b", 2)].map(|(id, byte)| Hub::new(&disk, id, byte));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sealing.key");
+    let first = SealingKey::generate();
+    first.save(&file).unwrap();
+    let ring = SealingRing::in_file(first, &file).unwrap();
+    let behind = || a.fellows.behind(&*a.store, ("hub-a", &ring)).unwrap();
+    a.fellows.set(b.id, b.key()).unwrap();
+    assert_eq!(behind(), [""; 0], "it has wrapped nothing yet");
+    b.fellows.set(a.id, ring.public().compressed()).unwrap();
+    b.act(1, "x");
+    assert_eq!(behind(), [""; 0]);
+    let next = ring.prepare().unwrap();
+    assert!(ring.succeed(&next));
+    assert_eq!(behind(), ["hub-b"]);
+    b.fellows.set(a.id, next).unwrap();
+    assert_eq!(behind(), ["hub-b"]);
+    b.act(2, "y");
+    assert_eq!(behind(), [""; 0]);
+}
+
 #[test]
 fn keys_that_others_than_the_fellows_of_now_have_are_behind() {
     let disk = FaultyDisk::new(2);

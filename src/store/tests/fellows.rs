@@ -258,7 +258,9 @@ fn of_what_is_sent_only_what_opens_is_taken_and_never_what_was_destroyed() {
     assert!(take(&good), "it takes the place of one that does not open");
     store.commit(std::slice::from_ref(&good)).unwrap();
     assert!(!take(&wrap(1, &own, "hub-1")), "one that opens stays");
-    store.remove(Space::Keys, &[good.key.clone()]).unwrap();
+    store
+        .remove(Space::Keys, std::slice::from_ref(&good.key))
+        .unwrap();
     assert!(!take(&good), "what was destroyed stays so");
     // To others, as they are, where there is none.
     let others = wrap(2, &other, "hub-3");
