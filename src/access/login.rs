@@ -80,6 +80,9 @@ pub struct Proved {
     pub key: Option<Hash>,
     /// When what they showed is worth nothing any more, of a certificate.
     pub until: Option<Nanos>,
+    /// Which of their passwords it was ([`PasswordHash::mark`]), of one that the hub has: another in its place
+    /// ends what was begun by it.
+    pub password: Option<Hash>,
 }
 
 /// Why somebody is not let in: for the hub's own log. Those outside are told [`Refused::ANSWER`] whatever it is.
@@ -213,6 +216,7 @@ fn by_password(
         step,
         key: None,
         until: None,
+        password: known.map(PasswordHash::mark),
     })
 }
 
@@ -249,6 +253,7 @@ fn by_certificate(
         step: None,
         key: Some(shown.key_hash()),
         until: Some(shown.valid_until),
+        password: None,
     })
 }
 
@@ -275,6 +280,7 @@ fn by_signature(
         step: None,
         key: Some(hash),
         until: None,
+        password: None,
     })
 }
 

@@ -8,9 +8,9 @@
 //! what this user failed at this address, not what others did: else whoever has an account could guess
 //! between two log-ins of their own.
 
-use crate::model::Nanos;
+use crate::model::{Nanos, network};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 const SECOND: Nanos = 1_000_000_000;
 /// Longest part of a name that is told apart.
@@ -198,21 +198,11 @@ fn short(name: &str) -> String {
     name.get(..end).unwrap_or_default().to_owned()
 }
 
-/// An IPv6 host has all addresses of its network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => {
-            let [a, b, c, d, ..] = six.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        four => four,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::net::Ipv6Addr;
 
     fn guard() -> LoginGuard {
         LoginGuard::new(GuardLimits::default())

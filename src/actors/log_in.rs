@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use weighbridge_verifier::Hash;
 
 /// Passwords that are compared at a time.
 const AT_A_TIME: usize = 2;
@@ -186,6 +187,20 @@ impl LogInPort for LogInDesk {
         looked.is_err() || looked.is_ok_and(|held| held.is_ok())
     }
 
+    async fn has_password(&self, user: &str, mark: &Hash) -> bool {
+        let Some(known) = self.known.clone() else {
+            return false;
+        };
+        let (user, mark) = (user.to_owned(), *mark);
+        let look = move || {
+            let found = credentials(&known, &user);
+            let password = found.as_ref().and_then(|c| c.password.as_ref());
+            password.is_some_and(|password| password.mark() == mark)
+        };
+        // What cannot be looked at is not said to be over.
+        tokio::task::spawn_blocking(look).await.unwrap_or(true)
+    }
+
     async fn certificates(&self) -> Arc<[Vec<u8>]> {
         let Some(known) = self.known.clone() else {
             return Arc::default();
@@ -300,6 +315,7 @@ fn verify_own(
             step: None,
             key: None,
             until: None,
+            password: None,
         }),
         (Some(_), Some(_)) => Err(Refused::Password),
         _ => Err(Refused::Unknown),

@@ -4,6 +4,7 @@ use super::*;
 use crate::access::Totp;
 use crate::crypto::authority::{Serial, Wanted, public_key_of, save_key};
 use crate::crypto::{Authority, CertifiedName, TotpHash, TotpSecret, authority};
+use crate::store::credentials::CredentialStoreError;
 use std::path::Path;
 use weighbridge_verifier::sha256;
 use zeroize::Zeroizing;
@@ -120,6 +121,25 @@ async fn a_code_in_the_password_field_counts_once_at_all_faces() {
         site.ask("opc.tcp", "bob", &field, 3).await,
         Err(NotIn::Refused)
     );
+}
+
+#[tokio::test]
+async fn the_password_that_was_right_is_told_from_the_one_after_it() {
+    let site = Site::new();
+    let proved = site.ask("opc.tcp", "bob", PASSWORD, 1).await.unwrap();
+    let mark = proved.password.unwrap();
+    assert!(site.desk.has_password("bob", &mark).await);
+    // The same word under another salt is another password: it was set anew.
+    let anew = PasswordHash::with_salt(PASSWORD.as_bytes(), &[8; 16]).unwrap();
+    let set = |bob: &mut Credentials| {
+        bob.password = Some(anew);
+        Ok::<_, CredentialStoreError>(())
+    };
+    site.files().change("bob", set).unwrap();
+    assert!(!site.desk.has_password("bob", &mark).await);
+    let kims = site.desk.has_password("kim", &mark).await;
+    let nobodys = site.desk.has_password("nobody", &mark).await;
+    assert!(!kims && !nobodys);
 }
 
 #[tokio::test]

@@ -4,12 +4,16 @@ use argon2::password_hash::phc::PasswordHash as Phc;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use std::fmt;
 use std::sync::LazyLock;
+use weighbridge_verifier::{Hash, sha256};
 
 /// Longest password that is looked at: hashing a long one takes longer, and anybody may send one.
 pub const MAX_PASSWORD: usize = 1024;
 
 /// The hash of a password that nobody has, of the parameters that all others have.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$d2VpZ2hicmlkZ2Utbm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Before a hash of a hash that tells passwords apart.
+const MARK_DOMAIN: &[u8] = b"weighbridge/password-mark/v1\0";
 
 /// Why a password has no hash.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +69,11 @@ impl PasswordHash {
     /// Whether it is the hash of `password`. Compares in constant time.
     pub fn matches(&self, password: &[u8]) -> bool {
         bounded(password).is_ok() && argon2().verify_password(password, &self.0).is_ok()
+    }
+
+    /// What tells this password from the one that takes its place, and says nothing else of it.
+    pub fn mark(&self) -> Hash {
+        sha256(&[MARK_DOMAIN, self.to_phc().as_bytes()])
     }
 
     /// The PHC string.

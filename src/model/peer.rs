@@ -3,7 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use weighbridge_verifier::Hash;
 
@@ -98,6 +98,17 @@ impl fmt::Display for Peer {
             Some(key) => write!(f, ", key {}", key.short()),
             None => Ok(()),
         }
+    }
+}
+
+/// Whom an address stands for where strangers are counted: an IPv6 host has all addresses of its network of 64 bits.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => {
+            let [a, b, c, d, ..] = six.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        four => four,
     }
 }
 

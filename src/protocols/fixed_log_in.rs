@@ -29,6 +29,7 @@ impl LogInPort for FixedLogIn {
                 step: None,
                 key: None,
                 until: None,
+                password: None,
             }),
             _ => Err(NotIn::Refused),
         }

@@ -5,7 +5,7 @@ use crate::crypto::PasswordHash;
 use async_trait::async_trait;
 use std::net::IpAddr;
 use std::sync::Arc;
-use weighbridge_verifier::PublicKey;
+use weighbridge_verifier::{Hash, PublicKey};
 use zeroize::Zeroizing;
 
 /// What somebody shows; owned, because it is looked at on another thread.
@@ -63,6 +63,12 @@ pub trait LogInPort: Send + Sync + 'static {
     /// Whether `user` could log in by this certificate (DER) now; nothing is counted.
     async fn holds(&self, user: &str, certificate: &[u8]) -> bool {
         let _ = (user, certificate);
+        true
+    }
+
+    /// Whether the password of `user` still is the one with this [mark](PasswordHash::mark); nothing is counted.
+    async fn has_password(&self, user: &str, mark: &Hash) -> bool {
+        let _ = (user, mark);
         true
     }
 

@@ -181,10 +181,9 @@ fn strangers_get_nothing_and_the_edge_node_notices_nothing() {
         .collect();
     more(&hub, 20);
     assert_eq!(since(&edge), connected, "the connection stayed");
-    drop(idle);
-
-    // The door is free again, also for one who comes new.
+    // They make way for one who comes new.
     finish(edge, || plant.edge(&machine), &machine);
+    drop(idle);
     // With the right key, and another protocol.
     let tls = pinned_tls::client(&plant.identity(), &plant.site.identity().peer_key().link);
     let connector = tokio_rustls::TlsConnector::from(tls.unwrap());

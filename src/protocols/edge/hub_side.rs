@@ -9,6 +9,7 @@ use super::introduction::Introduction;
 use super::keeper::Keeper;
 use super::node::Node;
 use super::sealing_word::SealingWord;
+use super::strangers::Strangers;
 use super::talk::Talk;
 use crate::crypto::pinned_tls::{self, ServerConfig};
 use crate::crypto::{PeerKey, SealingRing};
@@ -19,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -96,7 +97,7 @@ impl EdgeListener {
             hub,
             keeper: OnceLock::new(),
             introduction: RwLock::default(),
-            strangers: Arc::new(Semaphore::new(STRANGERS)),
+            strangers: Strangers::new(STRANGERS),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -199,7 +200,7 @@ struct Door {
     keeper: OnceLock<Arc<dyn Keeper>>,
     /// Who the hub is by now, for those who ask.
     introduction: RwLock<Option<Arc<[u8]>>>,
-    strangers: Arc<Semaphore>,
+    strangers: Strangers,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -222,11 +223,13 @@ impl Door {
                     continue;
                 }
             };
-            let Ok(stranger) = self.strangers.clone().try_acquire_owned() else {
-                tracing::warn!(%from, "too many connections that have not shown a key, this one is closed");
+            let (stranger, displaced) = self.strangers.admit(from.ip());
+            if displaced {
+                tracing::warn!(
+                    "too many connections that have not shown a key, the oldest is closed"
+                );
                 self.turn_away("too many connections");
-                continue;
-            };
+            }
             let door = self.clone();
             self.tasks.spawn(async move {
                 let tls = door.roster.read().tls.clone();
@@ -235,6 +238,7 @@ impl Door {
                 let shaken = timeout(HANDSHAKE, tls.accept(stream));
                 let stream = tokio::select! {
                     () = door.stop.cancelled() => return,
+                    () = stranger.lost() => return,
                     shaken = shaken => match shaken {
                         Ok(Ok(stream)) => stream,
                         Ok(Err(error)) => {
@@ -250,7 +254,11 @@ impl Door {
                 };
                 if pinned_tls::only_asks(stream.get_ref().1) {
                     // What it takes long for, it does not get.
-                    let _ = timeout(HANDSHAKE, door.answer(stream)).await;
+                    let answered = timeout(HANDSHAKE, door.answer(stream));
+                    tokio::select! {
+                        () = stranger.lost() => {}
+                        _ = answered => {}
+                    }
                     return;
                 }
                 drop(stranger);

@@ -12,6 +12,7 @@ mod keeper;
 mod node;
 pub mod order;
 mod sealing_word;
+mod strangers;
 mod talk;
 mod upload;
 pub mod wire;

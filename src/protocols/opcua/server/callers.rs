@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// certificate is never taken for that of a user with a password.
 const CERTIFICATE: &str = "certificate:";
 
-/// What stands in a token between a name and the certificate that was shown: no name has it.
+/// What stands in a token between a name and what was shown for it: no name has it.
 const BY: char = '\u{1f}';
 
 /// The token of a user who logged in by certificate.
@@ -21,9 +21,9 @@ pub(super) fn certificate_token(common_name: &str) -> UserToken {
     UserToken(format!("{CERTIFICATE}{common_name}"))
 }
 
-/// The token of the same user by this certificate: sessions that were begun by others have other tokens.
-pub(super) fn token_by(user: UserToken, thumbprint: &str) -> UserToken {
-    UserToken(format!("{}{BY}{thumbprint}", user.0))
+/// The token of the same user by this certificate or password: sessions that were begun by others have other tokens.
+pub(super) fn token_by(user: UserToken, shown: &str) -> UserToken {
+    UserToken(format!("{}{BY}{shown}", user.0))
 }
 
 /// A token without what was shown for it.

@@ -5,7 +5,7 @@
 
 use super::callers::{Callers, name_of};
 use super::guard::Guard;
-use super::shown::ShownCertificates;
+use super::shown::ShownProofs;
 use super::users::FACE;
 use crate::access::{Caller, Gate, Right, Sight};
 use crate::model::now;
@@ -66,8 +66,8 @@ pub(super) struct Sessions {
     /// Of one user at a time.
     most_per_user: usize,
     refused: AtomicU64,
-    /// By which certificates they were begun.
-    shown: ShownCertificates,
+    /// By what they were begun.
+    shown: ShownProofs,
 }
 
 struct Open {
@@ -100,12 +100,12 @@ impl Sessions {
             open: RwLock::default(),
             most_per_user,
             refused: AtomicU64::new(0),
-            shown: ShownCertificates::default(),
+            shown: ShownProofs::default(),
         }
     }
 
-    /// By which certificates sessions are begun.
-    pub(super) fn shown(&self) -> &ShownCertificates {
+    /// By what sessions are begun.
+    pub(super) fn shown(&self) -> &ShownProofs {
         &self.shown
     }
 
@@ -236,7 +236,7 @@ impl Sessions {
     }
 
     /// Repeats the admission of everybody who is in, before their permits end; returns the channels of
-    /// those who may be in no more, and of sessions whose certificate holds no more.
+    /// those who may be in no more, and of sessions that were begun by what holds no more.
     async fn renew(&self) -> Vec<u32> {
         let mut out = BTreeSet::new();
         let users: BTreeSet<String> = {
@@ -265,7 +265,7 @@ impl Sessions {
             let user = &open.caller.user;
             tracing::warn!(
                 user,
-                "the session ends: the certificate that it was begun by holds no more"
+                "the session ends: what it was begun by, a certificate or a password, holds no more"
             );
         }
         let open = open

@@ -1,4 +1,4 @@
-//! The certificates by which sessions were begun: a session is over when its certificate is.
+//! What sessions were begun by, certificates and passwords: a session is over when that is.
 
 use super::callers::name_of;
 use crate::protocols::log_in::LogInPort;
@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use weighbridge_verifier::Hash;
 
-/// How long it may take from the certificate to the session that is begun by it.
+/// How long it may take from the log-in to the session that is begun by it.
 const BEGINS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What somebody showed.
@@ -20,6 +21,8 @@ pub(super) enum Shown {
     Hubs(Arc<dyn LogInPort>, Vec<u8>),
     /// One of this server's own.
     Own(Box<X509>),
+    /// A password of one of the hub's users, by its mark.
+    Password(Arc<dyn LogInPort>, Hash),
 }
 
 impl Shown {
@@ -28,15 +31,16 @@ impl Shown {
         match self {
             Self::Hubs(desk, certificate) => desk.holds(user, certificate).await,
             Self::Own(certificate) => certificate.is_time_valid(&Utc::now()).is_ok(),
+            Self::Password(desk, mark) => desk.has_password(user, mark).await,
         }
     }
 }
 
 /// What the users of open sessions showed, by the token that each of them got for it.
 #[derive(Default)]
-pub(super) struct ShownCertificates(Mutex<HashMap<String, (Instant, Shown)>>);
+pub(super) struct ShownProofs(Mutex<HashMap<String, (Instant, Shown)>>);
 
-impl ShownCertificates {
+impl ShownProofs {
     /// Somebody has shown it, and gets this token for it.
     pub(super) fn keep(&self, token: &UserToken, shown: Shown) {
         let kept = (Instant::now(), shown);

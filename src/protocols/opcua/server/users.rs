@@ -6,7 +6,7 @@ use super::config::OpcUaServerConfig;
 use super::sessions::Sessions;
 use super::shown::Shown;
 use super::turnstile::Turnstile;
-use crate::access::{Refused, Right, Role};
+use crate::access::{Proved, Refused, Right, Role};
 use crate::crypto::PasswordHash;
 use crate::protocols::log_in::{LogInPort, NotIn, Proof};
 use crate::protocols::ports::AccessError;
@@ -185,7 +185,7 @@ impl Users {
     }
 
     /// Who somebody proves to be.
-    async fn prove(&self, user: Option<&str>, proof: Proof) -> Result<String, Error> {
+    async fn prove(&self, user: Option<&str>, proof: Proof) -> Result<Proved, Error> {
         let from = self.turnstile.here();
         let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let proved = self.desk.log_in(FACE, user, proof, from).await;
@@ -193,7 +193,7 @@ impl Users {
             self.sessions.port().turned_away(FACE, not_in.in_short());
         });
         match proved {
-            Ok(proved) => Ok(proved.user),
+            Ok(proved) => Ok(proved),
             Err(NotIn::Refused) => {
                 tokio::time::sleep(WRONG_LOG_IN_DELAY).await;
                 Err(refusal(Refused::ANSWER))
@@ -238,8 +238,15 @@ impl AuthManager for Users {
             true => Proof::OneField(password),
             false => Proof::Own(password, self.hashes.get(username).cloned().map(Box::new)),
         };
-        let user = self.prove(Some(username), proof).await?;
-        self.admit(UserToken(user)).await
+        let proved = self.prove(Some(username), proof).await?;
+        let user = UserToken(proved.user);
+        let Some(mark) = proved.password else {
+            return self.admit(user).await;
+        };
+        let token = token_by(user, &mark.to_string());
+        let shown = Shown::Password(self.desk.clone(), mark);
+        self.sessions.shown().keep(&token, shown);
+        self.admit(token).await
     }
 
     async fn authenticate_x509_identity_token(
@@ -260,7 +267,7 @@ impl AuthManager for Users {
             // Of one that was never seen nothing is known; the attempt counts all the same.
             let certificate = shown.clone();
             let proof = Proof::Certificate(shown.into_iter().collect());
-            let user = UserToken(self.prove(None, proof).await?);
+            let user = UserToken(self.prove(None, proof).await?.user);
             let token = token_by(user, &signing_thumbprint.as_hex_string());
             if let Some(certificate) = certificate {
                 let shown = Shown::Hubs(self.desk.clone(), certificate);

@@ -220,6 +220,8 @@ struct FakeDesk {
     kims: Vec<u8>,
     /// Kim's certificate holds no more.
     over: std::sync::atomic::AtomicBool,
+    /// Ann has another password.
+    changed: std::sync::atomic::AtomicBool,
     asked: Mutex<Vec<(Option<String>, std::net::IpAddr)>>,
 }
 
@@ -234,14 +236,15 @@ impl LogInPort for FakeDesk {
     ) -> Result<Proved, NotIn> {
         assert_eq!(face, "opc.tcp");
         self.asked.lock().push((user.map(str::to_owned), from));
-        let (user, method) = match (user, proof) {
-            (Some("ann"), Proof::OneField(field)) if *field == "open sesame 123456" => {
-                ("ann", Method::PasswordAndCode)
+        let changed = self.changed.load(Ordering::Relaxed);
+        let (user, method, password) = match (user, proof) {
+            (Some("ann"), Proof::OneField(field)) if *field == "open sesame 123456" && !changed => {
+                ("ann", Method::PasswordAndCode, Some(Hash([7; 32])))
             }
             (None, Proof::Certificate(chain))
                 if chain == [self.kims.clone()] && !self.over.load(Ordering::Relaxed) =>
             {
-                ("kim", Method::Certificate)
+                ("kim", Method::Certificate, None)
             }
             (Some("slow"), _) => return Err(NotIn::TooEarly(TooEarly { until: i64::MAX })),
             _ => return Err(NotIn::Refused),
@@ -252,6 +255,7 @@ impl LogInPort for FakeDesk {
             step: None,
             key: None,
             until: None,
+            password,
         })
     }
 
@@ -262,6 +266,11 @@ impl LogInPort for FakeDesk {
     async fn holds(&self, user: &str, certificate: &[u8]) -> bool {
         assert_eq!((user, certificate), ("kim", &*self.kims));
         !self.over.load(Ordering::Relaxed)
+    }
+
+    async fn has_password(&self, user: &str, mark: &Hash) -> bool {
+        assert_eq!((user, mark), ("ann", &Hash([7; 32])));
+        !self.changed.load(Ordering::Relaxed)
     }
 
     async fn certificates(&self) -> Arc<[Vec<u8>]> {
@@ -339,7 +348,7 @@ async fn the_hubs_users_log_in_here_and_it_is_known_from_where() {
 }
 
 #[tokio::test]
-async fn a_session_ends_with_the_certificate_that_it_was_begun_by() {
+async fn a_session_ends_with_the_certificate_or_password_that_it_was_begun_by() {
     let folder = tempfile::tempdir().unwrap();
     let subject = pki::Subject {
         name: "kim".into(),
@@ -375,28 +384,32 @@ async fn a_session_ends_with_the_certificate_that_it_was_begun_by() {
         MessageSecurityMode::SignAndEncrypt,
     );
     let kim = connect(&hub, policy, mode, identity()).await.unwrap();
-    let ann = IdentityToken::new_user_name("ann", "open sesame 123456");
-    let ann = connect(&hub, policy, mode, ann).await.unwrap();
+    let password = || IdentityToken::new_user_name("ann", "open sesame 123456");
+    let ann = connect(&hub, policy, mode, password()).await.unwrap();
     let node = tag_node(&kim, "count").await;
     for session in [&kim, &ann] {
         assert_eq!(read(session, &node).await.value, Some(Variant::UInt64(5)));
     }
     desk.over.store(true, Ordering::Relaxed);
-    // Kim comes back by herself, and is not let in again; Ann is not concerned.
-    let ended = async {
+    let ended = async |session: &Session| {
         let asked = [ReadValueId::from(node.clone())];
-        while kim
-            .read(&asked, TimestampsToReturn::Both, 0.0)
-            .await
-            .is_ok()
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let read = async || session.read(&asked, TimestampsToReturn::Both, 0.0).await;
+        let ends = async {
+            while read().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ends).await.unwrap();
     };
-    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    // Kim comes back by herself, and is not let in again; Ann is not concerned.
+    ended(&kim).await;
     let refused = connect(&hub, policy, mode, identity()).await.err().unwrap();
     assert_eq!(refused.status(), StatusCode::BadIdentityTokenRejected);
     assert_eq!(read(&ann, &node).await.value, Some(Variant::UInt64(5)));
+    desk.changed.store(true, Ordering::Relaxed);
+    ended(&ann).await;
+    let refused = connect(&hub, policy, mode, password()).await.err().unwrap();
+    assert_eq!(refused.status(), StatusCode::BadIdentityTokenRejected);
 }
 
 #[tokio::test]
