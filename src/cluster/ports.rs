@@ -28,11 +28,13 @@ pub trait MeshBook: Send + Sync + 'static {
 
     /// Takes records of `hub`, which it says itself, and how many it took, from the first on. They have numbers
     /// without gaps, and replace all that was taken of that hub from the first number on. Those that are in a block
-    /// already are passed over, and count as taken. If it takes less than all (there is no room, or records before
-    /// them are not here yet), the others are offered again when [`tip`](Self::tip) has changed.
+    /// already are passed over, and count as taken. It may take less than all: there is no room, or records before them
+    /// are not here yet. Then the others are offered again when [`tip`](Self::tip) has changed; or, where
+    /// [`wanted`](Self::wanted) says that what was taken before is here no more, that is asked for again.
     ///
     /// # Errors
-    /// The records do not hold, or they cannot be kept.
+    /// The records do not hold, or they cannot be kept. One that does not point back to the one before may be an
+    /// honest hub's that is ahead of this one: it is not taken, and no error.
     fn take(&self, hub: &str, run: Vec<Carried>) -> Result<usize, Fault>;
 
     /// Height and hash of the newest block here.
