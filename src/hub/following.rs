@@ -101,7 +101,11 @@ fn opened<'a>(
         return None;
     }
     let details = opener.open_act(&body.hub, message);
-    Some(details.map(|d| (&*body.object, d)).map_err(|e| e.to_string()))
+    Some(
+        details
+            .map(|d| (&*body.object, d))
+            .map_err(|e| e.to_string()),
+    )
 }
 
 impl Following {
@@ -129,10 +133,12 @@ impl Following {
                 }
                 Some(Err(RecvError::Lagged(missed))) => {
                     tracing::error!(missed, "blocks went by unheard: access is read anew");
-                    let read = tokio::task::spawn_blocking(move || recorded(&read.book, &read.opener));
+                    let read =
+                        tokio::task::spawn_blocking(move || recorded(&read.book, &read.opener));
                     let Ok((told, open)) = read.await else { return };
                     if let Err(error) = this.access.share(told, open) {
-                        this.book.alarm(format!("what is recorded of access: {error}"));
+                        this.book
+                            .alarm(format!("what is recorded of access: {error}"));
                     }
                 }
                 Some(Err(RecvError::Closed)) => return,
@@ -171,7 +177,8 @@ impl Following {
         if !access.is_empty()
             && let Err(error) = self.access.take_in(access).await
         {
-            self.book.alarm(format!("what other hubs recorded of access: {error}"));
+            self.book
+                .alarm(format!("what other hubs recorded of access: {error}"));
         }
         self.alarms.take_in(alarms);
     }

@@ -154,7 +154,9 @@ impl HubBuilder {
         let of = alarms.1.iter().map(|alarm| alarm.device.clone());
         let elsewhere: BTreeSet<DeviceId> = of.filter(|d| shared && !ids.contains(d)).collect();
         let recorded = (book.look(|view| view.tip.height), indexed.clone());
-        let says = book.shared().map(|shared| following::recorded(shared, &opener));
+        let says = book
+            .shared()
+            .map(|shared| following::recorded(shared, &opener));
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (book, self.blocks, plans),

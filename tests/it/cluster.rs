@@ -300,11 +300,14 @@ fn all_open_all(places: &[Place]) {
         let store = Arc::new(place.disk.store());
         let opener = Opener::new(store, Arc::new(sealing), place.id);
         for other in places {
-            let records = blocks.iter().rev().flat_map(|block| block.records.iter().rev());
+            let records = blocks
+                .iter()
+                .rev()
+                .flat_map(|block| block.records.iter().rev());
             let mut batches = records.filter_map(|record| record.body.batch());
             let newest = batches.find(|batch| batch.device == other.device());
             let sealed = newest.and_then(|batch| batch.sealed).unwrap();
-            let opened = opener.open_batch(&other.device(), &sealed);
+            let opened = opener.open_batch(&other.device(), &sealed).map(drop);
             assert!(opened.is_ok(), "{} of {}: {opened:?}", place.id, other.id);
         }
     }
