@@ -22,6 +22,7 @@ use super::validator::{MakeValidator, ValidatorActor};
 use super::work::Workers;
 use crate::access::DeclaredBinding;
 use crate::crypto::Signer;
+use crate::ledger::key_epochs;
 use crate::ledger::seal::BatchSealer;
 use crate::live_view::DeviceLive;
 use crate::model::{DeviceId, now};
@@ -67,6 +68,8 @@ pub struct DevicePlan {
     pub make_sealer: MakeSealer,
     /// The first key epoch that was never used.
     pub key_epoch: u64,
+    /// The fencing epoch of the lease under which the hub reads it; none where it has no leases.
+    pub lease: Option<u64>,
     /// Settings to be recorded before the first batch, when the ledger holds others.
     pub settings: Option<Vec<u8>>,
 }
@@ -317,7 +320,8 @@ impl HubActor {
                 let exact = "a part of its pipeline died; the hub's log says which and why";
                 pipeline.plan.live.set_down(plain, exact, now());
                 // The dead sealer may have used its key for messages nobody can count any more.
-                pipeline.plan.key_epoch += 1 << 32;
+                let plan = &mut pipeline.plan;
+                plan.key_epoch = key_epochs::after_loss(plan.key_epoch, plan.lease);
             }
             let (ledger, of_device) = (self.ledger.clone(), device.clone());
             let next = async move {

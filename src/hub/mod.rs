@@ -13,12 +13,15 @@ mod edges;
 mod erasure;
 mod error;
 mod faces;
+mod fellows;
+mod following;
 mod history;
 mod hub_keys;
 mod keys;
 mod plan;
 mod readers;
 mod recorded;
+mod renewal;
 mod retention;
 mod sealing;
 mod served;
@@ -37,6 +40,7 @@ pub use edges::EdgesSetup;
 pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, LogInFiles, OpenFaces, device_info};
+pub use fellows::Fellows;
 pub use history::HubHistory;
 pub use hub_keys::HubKeys;
 pub use keys::KeyDesk;
@@ -76,6 +80,7 @@ pub struct Hub {
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
     readers: Readers,
+    fellows: Fellows,
     keys: Arc<KeyDesk>,
     id: String,
     started: Nanos,

@@ -7,8 +7,10 @@ use crate::actors::hub::{DevicePlan, Intake};
 use crate::crypto::Signer;
 use crate::ledger::facts::Document;
 use crate::ledger::history::reader::Archive;
+use crate::ledger::key_epochs;
 use crate::ledger::opening::Opener;
 use crate::ledger::seal::{BatchSealer, InForce};
+use crate::ledger::signers::Signers;
 use crate::live_view::LiveView;
 use crate::model::DeviceId;
 use crate::protocols::Recorded;
@@ -19,10 +21,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use weighbridge_verifier::PublicKey;
 
+/// The fencing epoch of the lease under which this hub reads a device; none where it has no leases.
+pub(super) type Leases = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
+
 /// What all devices are planned from.
 pub(super) struct Planner {
     pub chain: String,
     pub opener: Opener,
+    /// By which keys the chain's hubs sign: to be told of every state that has others.
+    pub signers: Signers,
     pub signer: Arc<dyn Signer>,
     pub keys: KeyMaker,
     pub live: LiveView,
@@ -30,6 +37,8 @@ pub(super) struct Planner {
     pub archive: Archive,
     /// Whether the index of the history is complete.
     pub indexed: Arc<AtomicBool>,
+    /// Under which fencing epoch this hub reads each device, where devices have leases.
+    pub leases: Leases,
     /// The devices' own keys, of those that have one.
     pub attesters: Mutex<BTreeMap<DeviceId, Arc<dyn Signer>>>,
 }
@@ -104,7 +113,8 @@ pub(super) fn plan(
     let validator = device.validator(limits.clone())?;
     let settings = validator.settings_document();
     let changed = document.as_deref() != Some(&settings);
-    let key_epoch = opener.next_key_epoch(&id).map_err(wrong)?;
+    let lease = (planner.leases)(&id);
+    let key_epoch = opener.next_key_epoch_of(&id, lease).map_err(wrong)?;
     planner.history.register(id.clone());
     let in_force = Arc::new(Mutex::new(in_force));
     let (grade, keys) = (device.grade, planner.keys.clone());
@@ -116,6 +126,7 @@ pub(super) fn plan(
     let make_sealer = {
         let id = id.clone();
         move |epoch| {
+            key_epochs::check(epoch, lease).map_err(|e| e.to_string())?;
             let (key, wraps) = keys.make((&id, epoch))?;
             Ok(BatchSealer::new(&id, grade, key, wraps, in_force.clone())
                 .attested_by(attester.clone()))
@@ -137,6 +148,7 @@ pub(super) fn plan(
         limits: Arc::new(Mutex::new(limits)),
         make_sealer: Arc::new(make_sealer),
         key_epoch,
+        lease,
         settings: changed.then_some(settings),
     })
 }
