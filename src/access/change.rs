@@ -51,6 +51,8 @@ pub enum Change {
     Escrow(PublicKey, bool),
     /// A hub wraps its own keys to this key of its own from now on.
     SealingKey(String, PublicKey),
+    /// Somebody logged in by the one-time code of this step; it, and those before it, count no more at any hub.
+    UsedCode(String, u64),
 }
 
 /// Why a change cannot be.
@@ -92,6 +94,9 @@ pub enum ChangeError {
     /// There are too many readers already.
     #[error("there are {MAX_READERS} readers already, which is the most")]
     Readers,
+    /// The one-time code was used, or a later one.
+    #[error("this one-time code, or a later one, was used before")]
+    UsedCode,
     /// There are too many already.
     #[error("there are {MAX_ENTRIES} already, which is the most")]
     Full,
@@ -139,7 +144,9 @@ impl Change {
             }
             // The configuration's alone, and it has the hub in hand.
             Self::Escrow(key, _) => vec![(Right::Configure, escrow_name(key))],
-            Self::SealingKey(id, _) => vec![(Right::Enrol, format!("identity:{id}"))],
+            Self::SealingKey(id, _) | Self::UsedCode(id, _) => {
+                vec![(Right::Enrol, format!("identity:{id}"))]
+            }
         }
     }
 }

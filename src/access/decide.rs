@@ -213,6 +213,20 @@ pub(super) fn somewhere(state: &AccessState, (user, right): (&str, Right), time:
     })
 }
 
+/// Whether the roles of a user carry `right` to `object`, now or at another time of the day: what they are shown of it
+/// need not be hidden. Levels and permits say nothing of who knows whom.
+pub(super) fn reaches(
+    state: &AccessState,
+    (user, right): (&str, Right),
+    object: &str,
+    time: Nanos,
+) -> bool {
+    admitted(state, user, time).is_ok_and(|subject| {
+        let reach = state.rules.reach(&subject.roles, right, object, time);
+        reach >= Reach::Object
+    })
+}
+
 impl AccessState {
     /// Whether somebody is let in at all: lists and identity.
     ///

@@ -13,6 +13,7 @@
 //! | `credentials/user:ann` | commitments to what they log in by, and the open invitation |
 //! | `escrow/escrow:5f3c…` | a public key that every key is wrapped to as well |
 //! | `sealing/hub:hub-1` | the public key that the hub's own keys are wrapped to, once it was replaced |
+//! | `code/user:ann` | the step of the one-time code used last, in a site of several hubs |
 
 use super::binding::Binding;
 use super::change::Change;
@@ -88,6 +89,7 @@ impl AccessState {
             Change::Credentials(id, _) => format!("credentials/{id}"),
             Change::Escrow(key, _) => format!("{ESCROW_ENTRY}{}", escrow_name(key)),
             Change::SealingKey(id, _) => format!("sealing/{id}"),
+            Change::UsedCode(id, _) => format!("code/{id}"),
         };
         self.entry_named(&name)
     }
@@ -116,6 +118,7 @@ impl AccessState {
             "credentials" => said(self.credentials.get(rest)),
             "escrow" => said(self.escrow.get(rest)),
             "sealing" => said(self.sealing.get(rest)),
+            "code" => said(self.codes.get(rest)),
             _ => Json::Null,
         };
         Entry {
@@ -180,6 +183,7 @@ impl AccessState {
                 rest.to_owned(),
                 entry.read::<PublicKey>()?,
             ),
+            "code" => put(&mut self.codes, rest.to_owned(), entry.read::<u64>()?),
             "escrow" => put(
                 &mut self.escrow,
                 rest.to_owned(),
@@ -285,6 +289,7 @@ mod tests {
             Change::Credentials(ann(), Some(known(Some(Invitation::new("s", 9, true))))),
             Change::Escrow(key, true),
             Change::Escrow(key, false),
+            Change::UsedCode(ann(), 59_000_001),
             Change::Black(Side::Extranet, ann(), false),
             Change::White(Side::Extranet, ann(), false),
             Change::Classify("device:lab/x".into(), None),

@@ -1,6 +1,8 @@
 //! The state that a hub acts by, in the hands of everything that asks.
 
-use super::decide::{Denied, Granted, Request, all_until, decide, decide_passage, somewhere};
+use super::decide::{
+    Denied, Granted, Request, all_until, decide, decide_passage, reaches, somewhere,
+};
 use super::role::Right;
 use super::state::AccessState;
 use crate::model::{Nanos, Peer};
@@ -145,6 +147,11 @@ impl Gate {
     /// Whether user `user` has `right` on anything at all. For what is shown, not for what is done.
     pub fn somewhere(&self, user: &str, right: Right, time: Nanos) -> bool {
         somewhere(&self.state(), (&id(user), right), time)
+    }
+
+    /// Whether user `user` has `right` to `object`, as far as roles go. For what is shown, not for what is done.
+    pub fn reaches(&self, user: &str, right: Right, object: &str, time: Nanos) -> bool {
+        reaches(&self.state(), (&id(user), right), object, time)
     }
 
     /// Whether user `user` was granted something that they open with a key of their own.

@@ -31,12 +31,14 @@ mod level;
 mod lists;
 mod login;
 mod login_guard;
+mod parcel;
 mod pattern;
 mod permit;
 mod reader;
 mod renewal;
 mod role;
 mod rules;
+mod shared;
 mod state;
 mod usage;
 mod window;
@@ -56,15 +58,19 @@ pub use level::{Level, Mode};
 pub use lists::{Lists, Side};
 pub use login::{Attempt, Method, Proved, Refused, verify_code, verify_login};
 pub use login_guard::{GuardLimits, LoginGuard, TooEarly};
+pub use parcel::{Parcel, ParcelError};
 pub use pattern::{Pattern, PatternError};
 pub use permit::Permit;
 pub use reader::{ReadGrant, Reader, escrow_name};
 pub use renewal::{RENEWAL_OPEN_FOR, RenewalChallenge, RenewalError, Renewals};
 pub use role::{Caller, Right, Role};
 pub use rules::{Rule, Rules};
+pub use shared::{SharedAccess, Told};
 pub use state::{AccessState, Subject};
 pub use usage::{Usage, UsageLimits};
 pub use window::{Window, WindowError};
 
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod tenants;

@@ -81,6 +81,8 @@ pub struct AccessState {
     pub(super) escrow: BTreeMap<String, PublicKey>,
     pub(super) credentials: BTreeMap<String, KnownBy>,
     pub(super) sealing: BTreeMap<String, PublicKey>,
+    /// The step of the one-time code that each used last, as far as it is on record.
+    pub(super) codes: BTreeMap<String, u64>,
 }
 
 impl AccessState {
@@ -115,6 +117,11 @@ impl AccessState {
     /// The sealing key of a hub, as `hub:` and its id, that is on record; none for one that was never replaced.
     pub fn sealing(&self, hub: &str) -> Option<&PublicKey> {
         self.sealing.get(hub)
+    }
+
+    /// The step of the one-time code that `id` used last, at whichever hub of the site; none where that is not recorded.
+    pub fn used_code(&self, id: &str) -> Option<u64> {
+        self.codes.get(id).copied()
     }
 
     /// The level of an object: its own, or that of the device, edge node or hub it belongs to, or low.
@@ -229,6 +236,13 @@ impl AccessState {
             Change::SealingKey(id, key) => {
                 self.subject(&id)?;
                 enter(&mut self.sealing, id, key)
+            }
+            Change::UsedCode(id, step) => {
+                self.subject(&id)?;
+                if self.used_code(&id).is_some_and(|last| last >= step) {
+                    return Err(ChangeError::UsedCode);
+                }
+                enter(&mut self.codes, id, step)
             }
         }
     }

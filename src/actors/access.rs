@@ -3,11 +3,15 @@
 //! Not an actor, but the way to one, as the [`Journal`] is: changes are made one at a time, each durable
 //! in the record before it is in force. Decisions do not wait for it: they are made at the [`Gate`].
 
+mod shared;
+
+pub use shared::told;
+
 use super::allowance::Allowance;
 use super::journal::{Journal, JournalError};
 use crate::access::{
     AccessConfig, AccessState, Caller, Change, ChangeError, Denied, Entry, Gate, Mode, Permit,
-    Right, Side,
+    Right, SharedAccess, Side,
 };
 use crate::ledger::act::{Act, name};
 use crate::ledger::words::{ACCESS, ACCESS_OBJECT, ACCESS_OVER};
@@ -47,6 +51,8 @@ struct Inner {
     changes: watch::Sender<u64>,
     /// Held while something changes.
     changing: Mutex<()>,
+    /// What the chain says and what this hub adds to it, where it shares the chain with others.
+    shared: parking_lot::Mutex<Option<SharedAccess>>,
     refusals: Allowance,
 }
 
@@ -60,6 +66,7 @@ impl AccessDesk {
             suite,
             changes: watch::Sender::new(0),
             changing: Mutex::default(),
+            shared: parking_lot::Mutex::default(),
             refusals: Allowance::new(Instant::now()),
         }))
     }
@@ -75,6 +82,7 @@ impl AccessDesk {
         let before = desk.gate.state();
         let mut after = AccessState::clone(&before);
         let mut entries = Vec::with_capacity(changes.len());
+        let mut all = Vec::with_capacity(changes.len());
         for wanted in changes {
             if let Change::ReaderKey(_, Some(key)) | Change::SealingKey(_, key) = &wanted
                 && key.suite() != desk.suite
@@ -101,15 +109,25 @@ impl AccessDesk {
                     }
                 }
                 made.map_err(impossible)?;
+                all.push((change, entry.clone()));
                 entries.push((action, entry));
             }
         }
         self.record(by, &before, &entries).await?;
-        self.put_in_force(after);
+        self.put_in_force(after, all);
         Ok(())
     }
 
-    fn put_in_force(&self, state: AccessState) {
+    /// Puts in force what was recorded, which made `changes` and their entries.
+    fn put_in_force(&self, state: AccessState, changes: Vec<(Change, Entry)>) {
+        let desk = &*self.0;
+        if let Some(shared) = &mut *desk.shared.lock() {
+            shared.recorded(changes);
+        }
+        self.show(state);
+    }
+
+    fn show(&self, state: AccessState) {
         let desk = &*self.0;
         desk.gate.set(Arc::new(state));
         desk.changes.send_replace(desk.gate.version());
@@ -179,7 +197,7 @@ impl AccessDesk {
         let words = entry_words(&entry, why);
         let act = entry_act(desk.gate.hub(), &change, &entry, &words);
         desk.journal.note(&act).await.map_err(not_recorded)?;
-        self.put_in_force(after);
+        self.put_in_force(after, vec![(change, entry)]);
         Ok(())
     }
 

@@ -6,6 +6,10 @@
 //! before it shows and before it is answered. What changes faster than it can be recorded is recorded
 //! as it is then, so a stalled disk costs no memory.
 
+mod shared;
+
+pub use shared::{ToldAlarm, told_alarm};
+
 use super::access::log_denied;
 use super::journal::Journal;
 use crate::access::{Caller, Denied, Gate, Right};
@@ -134,6 +138,7 @@ impl AlarmDesk {
             was_down: false,
         };
         state.devices.insert(live.id.clone(), watched);
+        state.board.set_elsewhere(&live.id, false);
     }
 
     /// Watches a device no more; its alarms are over.
@@ -151,12 +156,13 @@ impl AlarmDesk {
     }
 
     /// Ends the alarms of devices that `there` does not hold of: they were recorded before the devices
-    /// were taken out of the configuration.
+    /// were taken out of the configuration. Those that another hub reads are its own matter.
     pub fn forget_all_but(&self, there: impl Fn(&str) -> bool) {
         let gone: BTreeSet<DeviceId> = {
             let state = self.inner.state.lock();
             let alarms = state.board.alarms();
-            let gone = alarms.filter(|alarm| !there(&alarm.device));
+            let own = alarms.filter(|alarm| !state.board.is_elsewhere(&alarm.device));
+            let gone = own.filter(|alarm| !there(&alarm.device));
             gone.map(|alarm| alarm.device.clone()).collect()
         };
         gone.iter().for_each(|device| self.forget(device));

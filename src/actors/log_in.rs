@@ -85,6 +85,19 @@ impl LogInDesk {
         }
     }
 
+    /// Whether the one-time code by which somebody proved who they are was used at no hub of the site before.
+    async fn is_new(&self, proved: &Proved) -> Result<bool, NotIn> {
+        let (Some(users), Some(step)) = (&self.users, proved.step) else {
+            return Ok(true);
+        };
+        let new = users.use_code(&proved.user, step).await;
+        new.map_err(|error| {
+            let user = &proved.user;
+            tracing::error!(user, %error, "that a code was used cannot be recorded, so nobody is let in");
+            NotIn::Busy
+        })
+    }
+
     /// Whether the record tells of the credentials by which somebody proved who they are.
     async fn on_record(&self, used: Option<Credentials>) -> bool {
         let (Some(users), Some(used)) = (&self.users, used) else {
@@ -138,6 +151,11 @@ impl LogInPort for LogInDesk {
             Ok(Ok((proved, used))) => {
                 if !self.on_record(used).await {
                     return Err(NotIn::Busy);
+                }
+                if !self.is_new(&proved).await? {
+                    let user = &proved.user;
+                    tracing::warn!(face, user, %from, "the one-time code was used at another hub");
+                    return Err(NotIn::Refused);
                 }
                 self.guard.lock().succeeded(&claimed, from, now());
                 Ok(proved)

@@ -5,6 +5,8 @@
 //! (`weighbridge user` on a stopped one); what a file says otherwise than the record is recorded before anybody is let
 //! in by it ([`UserDesk::settle`]).
 
+mod travel;
+
 use super::access::{AccessDesk, By};
 use crate::access::{
     AccessState, Caller, Change, Credentials, CredentialsError, Invitation, KnownBy, Side, Subject,
@@ -80,6 +82,14 @@ impl UserDesk {
         let gone = recorded.filter(|name| !there.iter().any(|user| user == name));
         for user in there.iter().map(String::as_str).chain(gone) {
             match self.load(user).await {
+                Ok(found)
+                    if self
+                        .0
+                        .check_is_here((&state, user), found.as_ref())
+                        .is_err() =>
+                {
+                    tracing::info!(user, "a user's credentials are to come from another hub");
+                }
                 Ok(found) => self.settle(user, found.as_ref()).await?,
                 // Nobody logs in by it either.
                 Err(error) => tracing::error!(user, %error, "a user's credentials cannot be read"),
@@ -102,6 +112,7 @@ impl UserDesk {
         let Some(what) = difference(&state, &id, found) else {
             return Ok(());
         };
+        self.0.check_is_here((&state, user), found)?;
         let file = self.load(user).await?;
         if difference(&state, &id, file.as_ref()).is_none() {
             // Changed by this desk between the look into the file and now.
@@ -144,6 +155,10 @@ impl UserDesk {
     ) -> Result<(), UsersFault> {
         let id = subject(user)?;
         let before = self.load(user).await?;
+        if !fresh {
+            let state = self.0.access.gate().state();
+            self.0.check_is_here((&state, user), before.as_ref())?;
+        }
         let new = || Credentials::new(user).map_err(impossible);
         let mut after = match &before {
             Some(before) if !fresh => before.clone(),

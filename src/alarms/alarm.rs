@@ -145,6 +145,20 @@ impl AlarmAction {
             Self::Disable => "disable",
         }
     }
+
+    /// The action of a name; `time` is for how long, of shelving.
+    pub fn named(name: &str, time: Option<Duration>) -> Option<Self> {
+        let all = [
+            Self::Acknowledge,
+            Self::Confirm,
+            Self::Shelve(time),
+            Self::Unshelve,
+            Self::Comment,
+            Self::Enable,
+            Self::Disable,
+        ];
+        all.into_iter().find(|action| action.name() == name)
+    }
 }
 
 /// Why an alarm was not changed.

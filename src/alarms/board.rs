@@ -4,7 +4,7 @@ use super::alarm::{Alarm, AlarmAction, AlarmError, Kind, Shelving, alarm_id};
 use super::config::AlarmConfig;
 use super::watch::{Edge, EdgeKind};
 use crate::model::{DeviceId, Nanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Bytes of a comment, at most.
@@ -15,6 +15,8 @@ pub const MAX_COMMENT: usize = 1_024;
 pub struct Board {
     config: AlarmConfig,
     alarms: BTreeMap<String, Alarm>,
+    /// Devices that another hub reads, which decides over their alarms.
+    elsewhere: BTreeSet<DeviceId>,
     events: u64,
     beyond: u64,
 }
@@ -32,6 +34,7 @@ impl Board {
         Self {
             config,
             alarms: alarms.collect(),
+            elsewhere: BTreeSet::new(),
             events,
             beyond: 0,
         }
@@ -132,13 +135,67 @@ impl Board {
 
     /// Ends the shelving of those whose time is over; returns them.
     pub fn expire(&mut self, now: Nanos) -> Vec<Alarm> {
-        let over = |alarm: &&Alarm| matches!(alarm.shelving, Shelving::Until(end) if end <= now);
+        let own = |alarm: &&Alarm| !self.elsewhere.contains(&alarm.device);
+        let over = |alarm: &&Alarm| {
+            own(alarm) && matches!(alarm.shelving, Shelving::Until(end) if end <= now)
+        };
         let over: Vec<Alarm> = self.alarms.values().filter(over).cloned().collect();
         let unshelve = |mut alarm: Alarm| {
             alarm.shelving = Shelving::Unshelved;
             self.put(alarm, now)
         };
         over.into_iter().map(unshelve).collect()
+    }
+
+    /// Another hub reads this device, or none does any more.
+    pub fn set_elsewhere(&mut self, device: &DeviceId, elsewhere: bool) {
+        match elsewhere {
+            true => self.elsewhere.insert(device.clone()),
+            false => self.elsewhere.remove(device),
+        };
+    }
+
+    /// Whether another hub reads this device.
+    pub fn is_elsewhere(&self, device: &str) -> bool {
+        self.elsewhere.contains(device)
+    }
+
+    /// Takes the state of an alarm as the hub that reads its device says it is; whether that is new. Numbers that are
+    /// given here go on after its.
+    pub fn take(&mut self, alarm: Alarm) -> bool {
+        self.events = self.events.max(alarm.event);
+        match self.alarms.get(&alarm.id) {
+            Some(known) if *known == alarm => return false,
+            Some(_) => {}
+            // At rest here as well: there is nothing to be shown.
+            None if alarm.at_rest() => return false,
+            None => {
+                if !self.make_room() {
+                    self.beyond = self.beyond.saturating_add(1);
+                    return false;
+                }
+            }
+        }
+        self.alarms.insert(alarm.id.clone(), alarm);
+        true
+    }
+
+    /// What somebody did at another hub, who saw `seen` there, to an alarm of a device that is read here: done again
+    /// to the alarm as it is, for what was seen may be over.
+    pub fn done_elsewhere(
+        &mut self,
+        seen: &Alarm,
+        action: AlarmAction,
+        by: (&str, &str),
+        now: Nanos,
+    ) -> Result<Alarm, AlarmError> {
+        self.events = self.events.max(seen.event);
+        let known = self.alarms.get(&seen.id);
+        let known = known.ok_or_else(|| AlarmError::Unknown(seen.id.clone()))?;
+        if known.occurrence != seen.occurrence {
+            return Err(AlarmError::Outdated);
+        }
+        self.act(&seen.id, None, action, by, now)
     }
 
     /// When the next shelving ends.

@@ -234,7 +234,7 @@ async fn change(
         may_list(&api, &caller).await?;
     }
     port.change(&caller, changes).await.map_err(problem)?;
-    let mut view = view(port.gate(), now());
+    let mut view = view(port.gate(), &caller.user, now());
     // Who was granted something can read, and who was put out cannot, when this is answered.
     if let Some(readers) = &api.context.readers {
         view["keys_pending"] = readers.settled().await.err().into();
@@ -242,18 +242,35 @@ async fn change(
     Ok(HttpResponse::Ok().json(view))
 }
 
+/// The rights of which one is needed to see who may what.
+const LISTED_FOR: [Right; 5] = [
+    Right::Enrol,
+    Right::Assign,
+    Right::Admit,
+    Right::Configure,
+    Right::Evidence,
+];
+
+/// Whether one of these rights reaches `object`: who has them for some only sees only those.
+fn is_shown(gate: &Gate, user: &str, object: &str, time: Nanos) -> bool {
+    let mut rights = LISTED_FOR.iter();
+    rights.any(|right| gate.reaches(user, *right, object, time))
+}
+
+/// Whether a user may know of subject `id`: of themself, and of whom their rights reach.
+pub(super) fn knows(gate: &Gate, user: &str, id: &str, time: Nanos) -> bool {
+    let named = |side: &str| format!("{side}{id}");
+    id.strip_prefix("user:") == Some(user)
+        || ["identity:", "list:extranet/", "list:intranet/"]
+            .iter()
+            .any(|begins| is_shown(gate, user, &named(begins), time))
+}
+
 /// Whether somebody may see who may what: for those who administer it, and those who check what was recorded.
 async fn may_list(api: &Api, caller: &Caller) -> Result<(), Problem> {
     let gate = api.context.access.gate();
-    let rights = [
-        Right::Enrol,
-        Right::Assign,
-        Right::Admit,
-        Right::Configure,
-        Right::Evidence,
-    ];
     let may = |right: &Right| gate.somewhere(&caller.user, *right, now());
-    if rights.iter().any(may) {
+    if LISTED_FOR.iter().any(may) {
         return Ok(());
     }
     let why = Problem::forbidden(format!(
@@ -267,14 +284,17 @@ async fn may_list(api: &Api, caller: &Caller) -> Result<(), Problem> {
 async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let caller = caller(&request)?;
     may_list(&api, &caller).await?;
-    Ok(HttpResponse::Ok().json(view(api.context.access.gate(), now())))
+    let gate = api.context.access.gate();
+    Ok(HttpResponse::Ok().json(view(gate, &caller.user, now())))
 }
 
-fn view(gate: &Gate, time: Nanos) -> Json {
+fn view(gate: &Gate, user: &str, time: Nanos) -> Json {
     let state = &*gate.state();
+    let shown = |id: &str| knows(gate, user, id, time);
     let subjects: Vec<Json> = state
         .subjects()
         .iter()
+        .filter(|(id, _)| shown(id))
         .map(|(id, subject)| {
             let until = |mode: Mode| {
                 let permit = state.permit(id, mode).filter(|p| p.holds(time))?;
@@ -299,16 +319,19 @@ fn view(gate: &Gate, time: Nanos) -> Json {
         .into_iter()
         .flat_map(|side| &state.lists(side).black)
         .filter(known)
+        .filter(|id| shown(id))
         .collect();
     let roles: Vec<Json> = state
         .rules()
         .iter()
+        .filter(|(role, _)| is_shown(gate, user, &format!("role:{role}"), time))
         .map(|(role, rules)| json!({"role": role, "rules": rules}))
         .collect();
-    let known = state.bindings().iter();
+    let known = state.bindings().iter().filter(|(id, _)| shown(id));
     let bindings: Vec<Json> = known.map(|(id, b)| named(id, b)).collect();
     let answered = gate.strangers();
-    let answered: Vec<Json> = answered.iter().map(|(id, peer)| named(id, peer)).collect();
+    let answered = answered.iter().filter(|(id, _)| shown(id));
+    let answered: Vec<Json> = answered.map(|(id, peer)| named(id, peer)).collect();
     let escrow: Vec<Json> = state
         .escrow()
         .map(|(name, key)| json!({"name": name, "key": key}))

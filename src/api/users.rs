@@ -1,7 +1,7 @@
 //! `/api/v1/users`: who the users are and by what they log in, and the changes of it that administrators make. None of
 //! them ever knows another's password: who is new, or has lost theirs, is invited to choose one (`own.rs`).
 
-use super::access::standing;
+use super::access::{knows, standing};
 use super::body::{self, Body};
 use super::caller::{caller, problem, refused};
 use super::problem::Problem;
@@ -289,14 +289,17 @@ async fn list(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse,
     let caller = caller(&request)?;
     may_see(&api, &caller).await?;
     let known = port(&api)?.users().await.map_err(fault)?;
-    Ok(HttpResponse::Ok().json(json!({ "users": view(&api, known) })))
+    let users = view(&api, &caller.user, known);
+    Ok(HttpResponse::Ok().json(json!({ "users": users })))
 }
 
-fn view(api: &Api, known: Vec<KnownUser>) -> Vec<Json> {
+fn view(api: &Api, user: &str, known: Vec<KnownUser>) -> Vec<Json> {
     let (state, time) = (api.context.access.gate().state(), now());
     let mut known: BTreeMap<_, _> = known.into_iter().map(|k| (k.name.clone(), k)).collect();
     let subjects = state.subjects().iter();
     let users = subjects.filter(|(_, subject)| subject.kind == IdentityKind::User);
+    let gate = api.context.access.gate();
+    let shown = |name: &str| knows(gate, user, &format!("user:{name}"), time);
     let mut views: Vec<Json> = users
         .filter_map(|(id, subject)| {
             let name = id.strip_prefix("user:")?;
@@ -304,7 +307,11 @@ fn view(api: &Api, known: Vec<KnownUser>) -> Vec<Json> {
                 .known_by(id)
                 .and_then(|known| known.invitation.as_ref());
             let invitation = invitation.filter(|invitation| time < invitation.until);
-            let mut view = by(known.remove(name));
+            let known = known.remove(name);
+            if !shown(name) {
+                return None;
+            }
+            let mut view = by(known);
             view["name"] = name.into();
             view["standing"] = standing(state.admits(id, time).err()).into();
             view["roles"] = json!(subject.roles);
@@ -314,7 +321,7 @@ fn view(api: &Api, known: Vec<KnownUser>) -> Vec<Json> {
         })
         .collect();
     // Who has credentials and was never enrolled.
-    for (name, known) in known {
+    for (name, known) in known.into_iter().filter(|(name, _)| shown(name)) {
         let mut view = by(Some(known));
         view["name"] = name.into();
         view["standing"] = "not enrolled".into();

@@ -7,6 +7,7 @@
 use super::standing::Standing;
 use crate::crypto::SealingWord;
 use crate::ledger::assemble::AssembleError;
+use crate::ledger::facts::Word;
 use crate::ledger::keys::sealed_key;
 use crate::ledger::shared::{LeftOut, SharedLedger};
 use crate::ledger::store::{Put, Space, StoreError};
@@ -156,6 +157,24 @@ impl SharedBook {
         let ledger = self.ledger.lock();
         let (agreed, tip) = ledger.committed();
         look(agreed, ledger.state(), *tip)
+    }
+
+    /// The newest record of every entry about access, as blocks have it. Blocking.
+    pub fn committed_access(&self) -> BTreeMap<String, Word> {
+        self.ledger.lock().committed().0.access().clone()
+    }
+
+    /// This hub's own records that no block has yet, in order; nothing when they cannot be read. Blocking.
+    pub fn open_records(&self) -> Vec<Record> {
+        let ledger = self.ledger.lock();
+        let (first, ..) = ledger.own_open();
+        match ledger.own_run(first, usize::MAX) {
+            Ok(run) => run.into_iter().map(|carried| carried.record).collect(),
+            Err(error) => {
+                tracing::error!(%error, "open records cannot be read");
+                Vec::new()
+            }
+        }
     }
 
     /// Makes these durable in this hub's own chain of records, with what belongs to them; what is to be `last` is

@@ -1,6 +1,7 @@
 //! The thread of a hub's actors.
 
 use super::HubError;
+use super::following::SharedSays;
 use crate::access::{AccessConfig, Gate};
 use crate::actors::access::AccessDesk;
 use crate::actors::alarms::AlarmDesk;
@@ -46,7 +47,7 @@ impl Actors {
         ),
         (config, alarms): (AlarmConfig, Vec<Alarm>),
         (stats, history, workers): (&Arc<Stats>, &Arc<ChartHistory>, &Workers),
-        (gate, access): (Gate, &AccessConfig),
+        (gate, access, says): (Gate, &AccessConfig, Option<SharedSays>),
     ) -> Result<Self, HubError> {
         let (config_of_access, suite) = (access.clone(), book.look(|view| view.state.suite()));
         let (started, wait) = std::sync::mpsc::channel();
@@ -64,6 +65,12 @@ impl Actors {
                 let usage = config_of_access.usage();
                 let access =
                     AccessDesk::new(gate.clone(), journal.clone(), config_of_access, suite);
+                if let Some((told, open)) = says
+                    && let Err(error) = access.share(told, open)
+                {
+                    tracing::error!(%error, "what is recorded of access cannot be read");
+                    return;
+                }
                 let book = Book::new(journal.clone(), access.clone());
                 let sessions = SessionRegistry::open(&id, Some(book), usage);
                 let seen = (status, (committed, first), sessions);

@@ -1,6 +1,6 @@
 //! What a hub is put together from.
 
-use super::{ClusterSetup, DeviceSetup, EdgesSetup, HubKeys, RetentionSetup};
+use super::{ClusterSetup, DeviceSetup, EdgesSetup, Fellows, HubKeys, RetentionSetup};
 use crate::access::AccessConfig;
 use crate::actors::ledger::BlockLimits;
 use crate::alarms::AlarmConfig;
@@ -31,6 +31,7 @@ pub struct HubBuilder {
     pub(super) checkpoint_key: Option<PathBuf>,
     pub(super) retention: Option<RetentionSetup>,
     pub(super) escrow: Option<SealingPublicKey>,
+    pub(super) fellows: Fellows,
     pub(super) signing_file: Option<PathBuf>,
     pub(super) sealing_file: Option<PathBuf>,
     pub(super) shutdown_wait: Duration,
@@ -70,6 +71,7 @@ impl HubBuilder {
             checkpoint_key: None,
             retention: None,
             escrow: None,
+            fellows: Fellows::default(),
             signing_file: None,
             sealing_file: None,
             shutdown_wait: SHUTDOWN_WAIT,
@@ -103,6 +105,12 @@ impl HubBuilder {
     /// One more device.
     pub fn device(mut self, device: DeviceSetup) -> Self {
         self.devices.push(device);
+        self
+    }
+
+    /// The other hubs of its chain, which open whatever it records.
+    pub fn fellows(mut self, fellows: Fellows) -> Self {
+        self.fellows = fellows;
         self
     }
 

@@ -2,6 +2,8 @@
 //! them.
 
 use super::edges::Edges;
+use super::fellows::Fellows;
+use super::following::{name_fellows, sealing_keys};
 use super::lease_table::LeaseTable;
 use super::{Hub, HubError};
 use crate::access::{Caller, Gate, Right};
@@ -21,6 +23,7 @@ use actix::Addr;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,6 +133,19 @@ impl Joined {
         let mesh = mesh.map_err(|error| HubError::Cluster(error.to_string()))?;
         runtime.block_on(until_let_in(&book, &mesh, &*signer));
         Ok(Self { book, mesh, setup })
+    }
+
+    /// The sealing keys that the configuration names.
+    pub(super) fn sealing(&self) -> BTreeMap<String, PublicKey> {
+        sealing_keys(&self.setup.hubs)
+    }
+
+    /// The hubs that this one records for, too.
+    pub(super) fn fellows(&self) -> Fellows {
+        let fellows = Fellows::shared();
+        let words = self.book.sealing_words().borrow().clone();
+        name_fellows(&fellows, &self.book, &self.sealing(), &words);
+        fellows
     }
 
     /// Takes part in consensus from now on. Blocking.

@@ -13,6 +13,8 @@ mod edges;
 mod erasure;
 mod error;
 mod faces;
+mod fellows;
+mod following;
 mod history;
 mod hub_keys;
 mod keys;
@@ -21,6 +23,7 @@ mod leases;
 mod plan;
 mod readers;
 mod recorded;
+mod renewal;
 mod retention;
 mod sealing;
 mod served;
@@ -39,6 +42,7 @@ pub use edges::EdgesSetup;
 pub use erasure::{Eraser, StoppedErasure};
 pub use error::HubError;
 pub use faces::{Faces, LogInFiles, OpenFaces, device_info};
+pub use fellows::Fellows;
 pub use history::HubHistory;
 pub use hub_keys::HubKeys;
 pub use keys::KeyDesk;
@@ -79,6 +83,7 @@ pub struct Hub {
     changing: Arc<tokio::sync::Mutex<()>>,
     eraser: Arc<Eraser>,
     readers: Readers,
+    fellows: Fellows,
     keys: Arc<KeyDesk>,
     id: String,
     started: Nanos,

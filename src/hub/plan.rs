@@ -10,6 +10,7 @@ use crate::ledger::history::reader::Archive;
 use crate::ledger::key_epochs;
 use crate::ledger::opening::Opener;
 use crate::ledger::seal::{BatchSealer, InForce};
+use crate::ledger::signers::Signers;
 use crate::live_view::LiveView;
 use crate::model::DeviceId;
 use crate::protocols::Recorded;
@@ -27,6 +28,8 @@ pub(super) type Leases = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
 pub(super) struct Planner {
     pub chain: String,
     pub opener: Opener,
+    /// By which keys the chain's hubs sign: to be told of every state that has others.
+    pub signers: Signers,
     pub signer: Arc<dyn Signer>,
     pub keys: KeyMaker,
     pub live: LiveView,

@@ -6,15 +6,15 @@
 //! at a time, under the lock that erasing holds. The key before opens what is not converted yet, also for a hub that
 //! was started anew in between; when nothing needs it any more, its file is overwritten and removed.
 
-use super::HubError;
 use super::edges::Edges;
 use super::plan::Planner;
+use super::renewal::Renewal;
+use super::{Fellows, HubError};
 use crate::access::{Caller, Change};
 use crate::actors::access::{AccessDesk, By};
-use crate::actors::hub::{HubActor, SealerOf};
+use crate::actors::hub::HubActor;
 use crate::actors::journal::Journal;
-use crate::actors::ledger::{LedgerActor, RecordedSettings};
-use crate::actors::sealer::RotateKey;
+use crate::actors::ledger::LedgerActor;
 use crate::api::{KeyFault, NewSealingKey, SealingKeys};
 use crate::crypto::{NextSealingKeyError, SealingRing};
 use crate::ledger::rewrap::{Rewrap, Rewrapped};
@@ -35,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether edge nodes still need a key.
 const BEHIND: Duration = Duration::from_millis(500);
-/// How often it is looked whether an act is still on its way.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Brings the ring to what the record says, before anything is wrapped or sealed. A replacement that was cut short
 /// has happened if it is on record, and else comes to nothing.
@@ -60,14 +58,13 @@ struct Inner {
     ring: SealingRing,
     planner: Arc<Planner>,
     edges: Arc<Edges>,
+    fellows: Fellows,
     store: Arc<dyn Store>,
     runtime: Handle,
     /// Held while devices change, and while keys are erased.
     changing: Arc<Turn<()>>,
-    hub: Addr<HubActor>,
-    ledger: Addr<LedgerActor>,
+    renewal: Renewal,
     access: AccessDesk,
-    journal: Journal,
     /// One at a time.
     turn: Arc<Turn<()>>,
     /// What keys from before are kept for.
@@ -77,7 +74,8 @@ struct Inner {
 impl SealingDesk {
     /// Goes on with what was interrupted.
     pub(super) fn new(
-        (ring, planner, edges): (SealingRing, Arc<Planner>, Arc<Edges>),
+        (ring, planner): (SealingRing, Arc<Planner>),
+        (edges, fellows): (Arc<Edges>, Fellows),
         (store, runtime, changing): (Arc<dyn Store>, Handle, Arc<Turn<()>>),
         (hub, ledger): (Addr<HubActor>, Addr<LedgerActor>),
         (access, journal): (AccessDesk, Journal),
@@ -86,13 +84,16 @@ impl SealingDesk {
             ring,
             planner,
             edges,
+            fellows,
             store,
             runtime,
             changing,
-            hub,
-            ledger,
+            renewal: Renewal {
+                hub,
+                ledger,
+                journal,
+            },
             access,
-            journal,
             turn: Arc::default(),
             waits_for: Mutex::default(),
         }));
@@ -212,6 +213,19 @@ impl SealingDesk {
                 sleep(BEHIND).await;
                 continue;
             }
+            match self.fellows_behind().await {
+                Ok(behind) if behind.is_empty() => {}
+                Ok(behind) => {
+                    let why = format!("what other hubs wrap to it ({})", behind.join(", "));
+                    *inner.waits_for.lock() = Some(why);
+                    sleep(BEHIND).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.still_kept(error).await;
+                    continue;
+                }
+            }
             let (ring, former) = (inner.ring.clone(), former.clone());
             let forget = move || former.iter().try_for_each(|key| ring.forget(key));
             match self.blocking(forget).await {
@@ -223,6 +237,17 @@ impl SealingDesk {
         tracing::info!("the sealing key before is destroyed");
     }
 
+    /// The other hubs that have not heard of the key in use yet, or whose wraps have not come.
+    async fn fellows_behind(&self) -> Result<Vec<String>, String> {
+        let this = self.0.clone();
+        let look = move || {
+            let own = this.planner.signer.id();
+            this.fellows.behind(&*this.store, (own, &this.ring))
+        };
+        let behind = self.blocking(look).await.map_err(|e| e.to_string())?;
+        behind.map_err(|e| e.to_string())
+    }
+
     async fn still_kept(&self, why: String) {
         tracing::warn!(why, "the sealing key before is still kept");
         *self.0.waits_for.lock() = Some(why);
@@ -231,10 +256,9 @@ impl SealingDesk {
 
     async fn convert_once(&self) -> Result<Rewrapped, String> {
         let inner = &*self.0;
-        self.renew_keys().await?;
-        // Answered when all that was sealed before is durable, and the wraps of its keys: none comes later.
-        let asked = inner.ledger.send(RecordedSettings("".into())).await;
-        asked.map_err(|_| "the hub is stopping".to_owned())?;
+        // No key that was wrapped to the key before is sealed under any more.
+        inner.renewal.renew(inner.planner.keys.behind()).await?;
+        inner.renewal.durable().await?;
         let (mut done, mut from) = (Rewrapped::default(), Some(Vec::new()));
         while let Some(at) = from {
             let nothing_changes = inner.changing.clone().lock_owned().await;
@@ -256,39 +280,6 @@ impl SealingDesk {
             (from, done) = stepped?;
         }
         Ok(done)
-    }
-
-    /// No key that was wrapped to the key before is sealed under any more.
-    async fn renew_keys(&self) -> Result<(), String> {
-        let inner = &*self.0;
-        let stopping = |_| "the hub is stopping".to_owned();
-        for object in inner.planner.keys.behind() {
-            if object.contains(':') {
-                self.renew_journal().await?;
-                continue;
-            }
-            let sealer = inner.hub.send(SealerOf(object.as_str().into())).await;
-            match sealer.map_err(stopping)? {
-                Ok(Some(sealer)) => {
-                    let busy = |_| format!("`{object}` is just being set up");
-                    sealer.send(RotateKey).await.map_err(busy)??;
-                }
-                // It is not there any more, and what it had sealed is on its way to the ledger.
-                Ok(None) => {}
-                Err(()) => return Err(format!("`{object}` is just being set up")),
-            }
-        }
-        Ok(())
-    }
-
-    /// The same for what users do.
-    async fn renew_journal(&self) -> Result<(), String> {
-        let before = self.0.journal.renew()?;
-        // Nobody waits for a record longer than some seconds.
-        while Arc::strong_count(&before) > 1 {
-            sleep(LOOK).await;
-        }
-        Ok(())
     }
 
     async fn blocking<T: Send + 'static>(

@@ -8,10 +8,13 @@ use super::actors::Actors;
 use super::builder::{HubBuilder, Storage};
 use super::cluster::Joined;
 use super::edges::{Admission, Edges, gates, strangers};
+use super::fellows::FellowDesk;
+use super::following::{self, Following};
 use super::lease_table::LeaseTable;
 use super::leases::{Leases, Reach};
 use super::plan::{Planner, plan};
 use super::readers::KeyMaker;
+use super::renewal::Renewal;
 use super::sealing::{self, SealingDesk};
 use super::threads::Threads;
 use super::{
@@ -33,6 +36,7 @@ use crate::ledger::history::rebuild::is_complete;
 use crate::ledger::key_wrap::hub_object;
 use crate::ledger::opening::Opener;
 use crate::ledger::query::Explorer;
+use crate::ledger::signers::Signers;
 use crate::ledger::store::Store;
 use crate::ledger::{Ledger, State};
 use crate::live_view::LiveView;
@@ -101,8 +105,11 @@ impl HubBuilder {
         let live = LiveView::default();
         let stats = Arc::new(Stats::default());
         let history = Arc::new(ChartHistory::default());
+        let fellows = joined.as_ref().map_or(self.fellows, Joined::fellows);
+        let signers = book.look(|view| Signers::of(view.state));
         let opener = Opener::new(store.clone(), sealing.clone(), signer.id());
         let totals = book.look(|view| *view.state.totals());
+        let opener = opener.judging(signers.clone());
         let stored = totals.accepted + totals.out_of_control;
         let indexed = Arc::new(AtomicBool::new(is_complete(&*store, stored)?));
         let own = joined.is_some().then(|| signer.id());
@@ -115,7 +122,9 @@ impl HubBuilder {
         let chain = book.look(|view| view.state.chain().to_owned());
         let table = Arc::new(LeaseTable::new(signer.id()));
         let planner = Planner {
-            keys: KeyMaker::new(&chain, sealing.clone(), signer.clone(), gate.clone()),
+            keys: KeyMaker::new(&chain, sealing.clone(), signer.clone(), gate.clone())
+                .among(fellows.clone()),
+            signers: signers.clone(),
             archive: Archive::new(store.clone(), opener.clone()),
             indexed: indexed.clone(),
             chain,
@@ -149,15 +158,23 @@ impl HubBuilder {
             self.alarms,
             book.look(|view| recorded_alarms(view.state, &planner.opener, own)),
         );
+        // A device that another hub reads is none that was taken out.
+        let shared = fellows.are_possible();
+        let of = alarms.1.iter().map(|alarm| alarm.device.clone());
+        let elsewhere: BTreeSet<DeviceId> = of.filter(|d| shared && !ids.contains(d)).collect();
         let recorded = (book.look(|view| view.tip.height), indexed.clone());
+        let says = book
+            .shared()
+            .map(|shared| following::recorded(shared, &opener));
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (book, self.blocks, plans),
             (acts, signer.id(), runtime),
             alarms,
             (&stats, &history, &workers),
-            (gate.clone(), &self.access),
+            (gate.clone(), &self.access, says),
         )?;
+        actors.alarms.read_elsewhere(&elsewhere);
         actors.alarms.forget_all_but(|device| ids.contains(device));
         let past = HubHistory::start(
             store.clone(),
@@ -184,13 +201,24 @@ impl HubBuilder {
             ),
         );
         readers.follow(actors.access.changes());
+        let desk = FellowDesk::new(
+            (fellows.clone(), planner.clone(), gate.clone()),
+            (store.clone(), runtime.clone(), changing.clone()),
+            Renewal {
+                hub: actors.hub.clone(),
+                ledger: actors.ledger.clone(),
+                journal: actors.doors.journal().clone(),
+            },
+        );
+        desk.follow(actors.access.changes());
         let keys = KeyDesk::new(
             (signing, planner.clone()),
             (actors.ledger.clone(), actors.status.clone()),
             (edges.clone(), changing.clone(), runtime.clone()),
             (gate.clone(), actors.doors.journal().clone()),
             SealingDesk::new(
-                (sealing, planner.clone(), edges.clone()),
+                (sealing, planner.clone()),
+                (edges.clone(), fellows.clone()),
                 (store.clone(), runtime.clone(), changing.clone()),
                 (actors.hub.clone(), actors.ledger.clone()),
                 (actors.access.clone(), actors.doors.journal().clone()),
@@ -217,6 +245,18 @@ impl HubBuilder {
                 runtime,
             )
         });
+        if let Some(joined) = &joined {
+            let following = Following {
+                book: joined.book.clone(),
+                fellows: fellows.clone(),
+                signers,
+                opener: planner.opener.clone(),
+                access: actors.access.clone(),
+                alarms: actors.alarms.clone(),
+                sealing: joined.sealing(),
+            };
+            runtime.spawn(following.follow(actors.committed.subscribe()));
+        }
         let cluster = joined.map(|joined| {
             let (gate, journal) = (actors.access.gate().clone(), actors.doors.journal().clone());
             let desk = (actors.ledger.clone(), gate, journal);
@@ -244,6 +284,7 @@ impl HubBuilder {
             changing,
             eraser: Arc::new(eraser),
             readers,
+            fellows,
             keys: Arc::new(keys),
             past,
             id: signer.id().to_owned(),
@@ -312,6 +353,8 @@ fn recorded_alarms(state: &State, opener: &Opener, own: Option<&str>) -> Vec<Ala
         let details = opener.open_act(&word.hub, &word.message);
         let alarm = match &details {
             Ok(details) => recorded_alarm(details),
+            // Keys of what others recorded before this hub was let in may not be here.
+            Err(_) if own.is_some_and(|own| own != word.hub) => None,
             Err(error) => {
                 tracing::error!(object, %error, "a recorded alarm cannot be read");
                 None
@@ -322,14 +365,7 @@ fn recorded_alarms(state: &State, opener: &Opener, own: Option<&str>) -> Vec<Ala
         }
         alarm
     };
-    // Those of other hubs are theirs to raise again.
-    let ours = |(_, word): &(&String, &Word)| own.is_none_or(|own| own == word.hub);
-    state
-        .alarms()
-        .iter()
-        .filter(ours)
-        .filter_map(open)
-        .collect()
+    state.alarms().iter().filter_map(open).collect()
 }
 
 /// Enrols the edge nodes, and the keys of devices that have one, as far as the ledger does not know them

@@ -4,6 +4,7 @@ use super::batch_format::{self, UnpackedBatch};
 use super::key_epochs::{self, UsedUp};
 use super::key_wrap::{KeyWrap, hub_object, keys_of, wrap_key};
 use super::keys::sealed_key;
+use super::signers::{SignerError, Signers};
 use super::store::{Space, Store, StoreError};
 use crate::crypto::{EpochKey, OpenError, SealingRing, WrappedKey};
 use serde_json::Value as Json;
@@ -45,6 +46,16 @@ pub enum OpeningError {
     /// The details of an act are no JSON.
     #[error("the details cannot be read: {0}")]
     Details(String),
+    /// Another hub is said to have wrapped the key, and did not.
+    #[error("the wrap of key {key_epoch} of `{device}` is not taken: {source}")]
+    Signer {
+        /// Whose key.
+        device: String,
+        /// Which.
+        key_epoch: u64,
+        /// Why.
+        source: SignerError,
+    },
     /// There is no number for another key.
     #[error(transparent)]
     UsedUp(#[from] UsedUp),
@@ -56,6 +67,8 @@ pub struct Opener {
     store: Arc<dyn Store>,
     keys: SealingRing,
     recipient: String,
+    /// What wraps of other hubs are judged by; `None` where nobody else makes any.
+    signers: Option<Signers>,
 }
 
 /// An opened batch.
@@ -103,6 +116,16 @@ impl Opener {
             store,
             keys: keys.into(),
             recipient: recipient.to_owned(),
+            signers: None,
+        }
+    }
+
+    /// The same, for a hub among others: a key that another one wrapped is taken only if `signers` say that it
+    /// did. What is sealed under it is judged by the records in any case; this says whom to ask about a wrong one.
+    pub fn judging(self, signers: Signers) -> Self {
+        Self {
+            signers: Some(signers),
+            ..self
         }
     }
 
@@ -200,6 +223,15 @@ impl Opener {
         let wrap = self.store.get(Space::Keys, &at)?;
         let wrap = wrap.filter(|wrap| !wrap.is_empty()).ok_or_else(no_key)?;
         let wrap = KeyWrap::from_bytes(&wrap)?;
+        if let Some(signers) = self.signers.as_ref().filter(|_| wrap.hub != self.recipient) {
+            signers
+                .check(&wrap)
+                .map_err(|source| OpeningError::Signer {
+                    device: device.to_owned(),
+                    key_epoch,
+                    source,
+                })?;
+        }
         let wrapped = WrappedKey {
             enc: wrap.enc,
             ciphertext: wrap.ciphertext,

@@ -144,7 +144,8 @@ pub struct RetirementFound {
 /// Somebody besides the hub to whom keys are wrapped, or were.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecipientFound {
-    /// Who: a reader, `user:anna`, or a key of escrow, `escrow:` and the beginning of its digits.
+    /// Who: a reader, `user:anna`; a key of escrow, `escrow:` and the beginning of its digits; where there are several, a
+    /// hub by its id.
     pub name: String,
     /// Keys that are wrapped to them.
     pub wraps: u64,

@@ -14,6 +14,7 @@ use weighbridge::cluster::{Timing, network_id};
 use weighbridge::crypto::{Identity, NetworkSeed, SealingKey, Signer};
 use weighbridge::hub::{ClusterPeer, ClusterSetup, Hub, HubBuilder, HubError, HubKeys};
 use weighbridge::ledger::head::HeadSlot;
+use weighbridge::ledger::opening::Opener;
 use weighbridge::ledger::query::Explorer;
 use weighbridge::ledger::report::{Finding, Where};
 use weighbridge::ledger::verify::verify_store;
@@ -304,6 +305,27 @@ fn check(places: &[Place], genesis: PublicKey) {
     }
 }
 
+/// What any hub recorded newest of its device every hub opens.
+fn all_open_all(places: &[Place]) {
+    let blocks = places[0].blocks();
+    for place in places {
+        let sealing = SealingKey::load(&place.dir.path().join("sealing.key")).unwrap();
+        let store = Arc::new(place.disk.store());
+        let opener = Opener::new(store, Arc::new(sealing), place.id);
+        for other in places {
+            let records = blocks
+                .iter()
+                .rev()
+                .flat_map(|block| block.records.iter().rev());
+            let mut batches = records.filter_map(|record| record.body.batch());
+            let newest = batches.find(|batch| batch.device == other.device());
+            let sealed = newest.and_then(|batch| batch.sealed).unwrap();
+            let opened = opener.open_batch(&other.device(), &sealed).map(drop);
+            assert!(opened.is_ok(), "{} of {}: {opened:?}", place.id, other.id);
+        }
+    }
+}
+
 #[test]
 fn a_lone_hub_shares_its_chain_from_then_on() {
     let mut cluster = Cluster::of(&["hub-a"]);
@@ -393,9 +415,18 @@ fn one_hub_becomes_four_and_they_withstand_what_four_can() {
     cluster.start(2);
     cluster.grow(3);
     let votes = cluster.hubs[&3].cluster().unwrap().book().standing().votes;
+    // What one hub recorded of access is in force at all.
+    let hub = &cluster.hubs[&2];
+    let mut changes = hub.access().changes();
+    cluster.wait(2, "a user of another hub is known", async {
+        while !hub.gate().state().subjects().contains_key("user:ann") {
+            changes.changed().await.unwrap();
+        }
+    });
     let by = vec!["hub-a".to_owned()];
     assert_eq!(votes, [("hub-b".to_owned(), HubChange::Dismiss, by)]);
     let genesis = cluster.genesis;
     let places = cluster.end();
     check(&places, genesis);
+    all_open_all(&places);
 }

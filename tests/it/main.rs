@@ -45,6 +45,7 @@ mod modbus_lines;
 mod modbus_maps;
 mod modbus_scan;
 mod modbus_writes;
+mod one_site;
 mod outage;
 mod panics;
 mod plc;

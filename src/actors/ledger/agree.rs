@@ -109,6 +109,7 @@ impl StreamHandler<Committed> for LedgerActor {
             tip,
             batches,
             foreign,
+            decided: Some(committed.block.clone()),
         };
         // Nobody listening is fine.
         let _ = self.committed.send(Arc::new(committed));

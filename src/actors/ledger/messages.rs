@@ -173,6 +173,8 @@ pub struct BlockCommitted {
     pub batches: Vec<(DeviceId, u64, u64, VerdictClass)>,
     /// What other hubs recorded in it, in order; nothing where this hub decides alone.
     pub foreign: Vec<weighbridge_verifier::Record>,
+    /// The block itself, where several hubs decided it.
+    pub decided: Option<std::sync::Arc<weighbridge_verifier::Block>>,
 }
 
 /// The newest durable block, and how many records the chain has.

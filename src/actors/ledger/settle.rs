@@ -77,6 +77,7 @@ impl LedgerActor {
                 tip: self.tip,
                 batches,
                 foreign: Vec::new(),
+                decided: None,
             };
             // Nobody listening is fine.
             let _ = self.committed.send(Arc::new(committed));

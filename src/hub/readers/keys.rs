@@ -1,8 +1,9 @@
-//! New keys, and to whom they are wrapped: the hub, the readers who were granted their device, and the keys of
-//! escrow. One place, so that no key is ever made without those who have a right to it.
+//! New keys, and to whom they are wrapped: the hub, its fellows, the readers who were granted their device, and the
+//! keys of escrow. One place, so that no key is ever made without those who have a right to it.
 
 use crate::access::{AccessState, Gate};
 use crate::crypto::{EpochKey, SealingPublicKey, SealingRing, Signer};
+use crate::hub::fellows::{Fellows, Keys};
 use crate::ledger::key_wrap::{KeyWrap, reader_recipient};
 use crate::ledger::store::{Put, Space};
 use crate::model::{Nanos, now};
@@ -26,6 +27,8 @@ struct Noted {
     made: Made,
     /// To which key of the hub each is wrapped.
     own: BTreeMap<String, PublicKey>,
+    /// To which keys of its fellows.
+    fellows: BTreeMap<String, Keys>,
 }
 
 /// Makes keys of epochs. Cheap to clone.
@@ -35,7 +38,15 @@ pub(in crate::hub) struct KeyMaker {
     hub: SealingRing,
     signer: Arc<dyn Signer>,
     gate: Gate,
+    fellows: Fellows,
     made: Arc<Mutex<Noted>>,
+}
+
+/// To whom one new key is wrapped.
+struct For {
+    own: SealingPublicKey,
+    fellows: Keys,
+    others: Recipients,
 }
 
 impl KeyMaker {
@@ -51,8 +62,14 @@ impl KeyMaker {
             hub,
             signer,
             gate,
+            fellows: Fellows::default(),
             made: Arc::default(),
         }
+    }
+
+    /// The same for a hub that has, or may have, these fellows.
+    pub(in crate::hub) fn among(self, fellows: Fellows) -> Self {
+        Self { fellows, ..self }
     }
 
     /// A new key of `object`, a device or what the hub's own keys belong to, and its wraps.
@@ -61,17 +78,18 @@ impl KeyMaker {
         (object, epoch): (&str, u64),
     ) -> Result<(EpochKey, Vec<Put>), String> {
         let key = EpochKey::generate(self.hub.suite(), object, epoch).map_err(|e| e.to_string())?;
-        // The hub is a reader, too: it judges again what it has sealed.
-        let (own, recipients) = self.remember((object, epoch));
-        let own = self.wrap(&key, self.signer.id(), &own);
+        // The hub is a reader, too: it judges again what it has sealed. So is every hub of its site.
+        let to = self.remember((object, epoch));
+        let own = self.wrap(&key, self.signer.id(), &to.own);
         let mut wraps = vec![own.map_err(|e| e.to_string())?];
-        wraps.extend(recipients.iter().filter_map(|to| self.wrap_to(&key, to)));
+        let others = to.fellows.into_iter().chain(to.others);
+        wraps.extend(others.filter_map(|to| self.wrap_to(&key, &to)));
         Ok((key, wraps))
     }
 
     /// To whom a new key is wrapped: the hub's key, and the others. The state is read and noted as one: whoever
     /// changes it and then looks finds either this key noted, or that it is made by the new state.
-    fn remember(&self, (object, epoch): (&str, u64)) -> (SealingPublicKey, Recipients) {
+    fn remember(&self, (object, epoch): (&str, u64)) -> For {
         let mut noted = self.made.lock();
         let by = (self.gate.hub(), now());
         let recipients = recipients(&self.gate.state(), object, by);
@@ -79,7 +97,21 @@ impl KeyMaker {
         noted.made.insert(object.to_owned(), made);
         let own = self.hub.public();
         noted.own.insert(object.to_owned(), own.compressed());
-        (own, recipients)
+        let fellows = self.fellows.keys();
+        noted.fellows.insert(object.to_owned(), fellows.clone());
+        For {
+            own,
+            fellows,
+            others: recipients,
+        }
+    }
+
+    /// Those whose newest key was wrapped to other fellows than there are, or to keys that they have no more.
+    pub(in crate::hub) fn behind_fellows(&self) -> Vec<String> {
+        let noted = self.made.lock();
+        let current = self.fellows.keys();
+        let behind = noted.fellows.iter().filter(|(_, to)| **to != current);
+        behind.map(|(object, _)| object.clone()).collect()
     }
 
     /// Those whose newest key was not wrapped to the hub's key in use.

@@ -54,11 +54,12 @@ impl Verification<'_> {
                     match is_of_reader(&wrap.recipient) {
                         true => self.recipient(&key, &wrap.recipient, true),
                         false => {
+                            self.hub(&key, &wrap.recipient);
                             seen.insert(wrap_prefix(&wrap.device, wrap.key_epoch));
                         }
                     }
                 }
-                Ok(None) => {}
+                Ok(None) => self.nobody(&key),
                 Err(what) => self.report.find(Where::Keys { key: hex(&key) }, what),
             }
         }

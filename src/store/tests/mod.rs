@@ -2,6 +2,7 @@
 
 mod bit_flips;
 mod checkpoints;
+mod fellows;
 mod files;
 mod full_disk;
 mod legacy_keys;
