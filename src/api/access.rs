@@ -374,3 +374,56 @@ pub(super) fn standing(denied: Option<Denied>) -> &'static str {
         Some(denied) => denied.rule(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whose rights reach the people of one organisation is shown nobody and no role of another.
+    #[test]
+    fn who_sees_some_is_shown_only_those() {
+        let mut state = AccessState::default();
+        for org in ["acme", "bolt"] {
+            let people = [format!("identity:*:{org}-*"), format!("role:{org}-*")];
+            let rule = Rule {
+                rights: [Right::Enrol, Right::Assign].into(),
+                objects: people.iter().map(|p| Pattern::new(p).unwrap()).collect(),
+                windows: Vec::new(),
+            };
+            let mut admin = Subject::new(IdentityKind::User);
+            admin.roles = [format!("{org}-admin")].into();
+            let (admin_id, press) = (format!("user:{org}-zoe"), format!("device:{org}-press"));
+            let stranger = format!("user:{org}-stranger");
+            for change in [
+                Change::Define(format!("{org}-admin"), vec![rule]),
+                Change::Enrol(admin_id.clone(), admin),
+                Change::White(Side::Extranet, admin_id, true),
+                Change::Enrol(press, Subject::new(IdentityKind::Device)),
+                Change::Black(Side::Extranet, stranger, true),
+            ] {
+                state.apply(change).unwrap();
+            }
+        }
+        let mut root = Subject::new(IdentityKind::User);
+        root.roles = ["security_admin".to_owned()].into();
+        let id = || "user:root".to_owned();
+        state.apply(Change::Enrol(id(), root)).unwrap();
+        let listed = Change::White(Side::Extranet, id(), true);
+        state.apply(listed).unwrap();
+        let gate = Gate::new("h", state);
+        for (org, other) in [("acme", "bolt"), ("bolt", "acme")] {
+            let shown = view(&gate, &format!("{org}-zoe"), 5);
+            assert_eq!(shown["subjects"].as_array().unwrap().len(), 2);
+            assert_eq!(shown["roles"].as_array().unwrap().len(), 1);
+            let shown = shown.to_string();
+            assert!(shown.contains(&format!("{org}-stranger")), "{shown}");
+            assert!(!shown.contains(other), "{shown}");
+        }
+        let all = view(&gate, "root", 5);
+        assert_eq!(all["subjects"].as_array().unwrap().len(), 5);
+        assert_eq!(all["blacklisted_strangers"].as_array().unwrap().len(), 2);
+        // Whom nothing reaches, themself.
+        let none = view(&gate, "nobody", 5);
+        assert_eq!(none["subjects"], json!([]));
+    }
+}
