@@ -30,7 +30,8 @@ fn who_reads_who_rests_and_who_takes_over() {
     let alone: Change = |h| h.heard.clear();
     let order = ["a", "b", "c"];
     type Lease = Option<(&'static str, u64)>;
-    let table: [(&str, Change, &[&str], Lease, u64, Step); 14] = [
+    type Row<'a> = (&'a str, Change, &'a [&'a str], Lease, u64, Step);
+    let table: [Row; 14] = [
         (
             "its own lease",
             same,
@@ -323,7 +324,8 @@ impl World {
         let (now, hubs) = (self.now, self.nodes.len());
         for from in 0..hubs {
             let talks = |n: &Node| n.on && !n.cut;
-            if !talks(&self.nodes[from]) || (now / STEP + from as u64) % (BEAT / STEP) != 0 {
+            let beat = (now / STEP + from as u64).is_multiple_of(BEAT / STEP);
+            if !talks(&self.nodes[from]) || !beat {
                 continue;
             }
             for to in (0..hubs).filter(|to| *to != from) {
