@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Machines, which outlive the hubs.
 struct Machines {
@@ -52,12 +53,21 @@ struct Plant {
     key: String,
 }
 
+/// A listener at a port that nobody is given who asks for any: it is free a moment later, too. Another one each time.
+fn free_listener() -> TcpListener {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let from = 20_000 + std::process::id() % 8_000;
+    let mut ports = std::iter::repeat_with(|| from + NEXT.fetch_add(1, Ordering::Relaxed));
+    let listener = |port| TcpListener::bind(("127.0.0.1", u16::try_from(port).unwrap()));
+    ports.find_map(|port| listener(port).ok()).unwrap()
+}
+
 impl Plant {
     fn init(parent: &Path, id: &'static str, machine: u64) -> Self {
         let dir = parent.join(id);
         let made = run(&["init", dir.to_str().unwrap(), "--id", id]);
         assert!(made.status.success(), "{}", stderr(&made));
-        let held = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let held = [0, 1].map(|_| free_listener());
         let ports = held.map(|held| held.local_addr().unwrap().port());
         let mut plant = Self {
             id,

@@ -330,9 +330,11 @@ fn the_end_of_a_span_is_a_new_key_without_anybody_doing_anything() {
     plant.record(&hub, EPOCH, 1.0);
     let (_, zoe) = plant.enter(&hub);
     change(&hub, &zoe, grant(None, Some(now() + 700 * MS)));
-    let since = Instant::now();
+    let (since, mut at) = (Instant::now(), EPOCH);
     for scan in 1.. {
-        plant.record(&hub, EPOCH + scan * 10 * MS, scan as f64);
+        // Of now: what is of a time within the span is hers, whenever it is sealed.
+        at = now().max(at + 10 * MS);
+        plant.record(&hub, at, scan as f64);
         let recorded = plant.site.recorded();
         let sealed = recorded.batches.last().unwrap().content.sealed.unwrap();
         if !plant.epochs().contains(&sealed.key_epoch) {

@@ -29,11 +29,22 @@ impl SharedLedger {
     /// A value for the next height, with its id; `None` when nothing can be recorded, or another height is due. A
     /// hub's record that does not hold now, or is from the future, stays out with all that come after it.
     pub fn propose(&mut self, height: u64, now: Nanos) -> Option<(Hash, Vec<u8>)> {
+        self.propose_of(height, now, false)
+    }
+
+    /// The same of this hub's own records alone; of all, when it has none. What came from a hub that is gone since may
+    /// have reached this hub and no other, and nobody votes for what they cannot get; this hub's own they can.
+    pub fn propose_own(&mut self, height: u64, now: Nanos) -> Option<(Hash, Vec<u8>)> {
+        let own = self.propose_of(height, now, true);
+        own.or_else(|| self.propose_of(height, now, false))
+    }
+
+    fn propose_of(&mut self, height: u64, now: Nanos, own: bool) -> Option<(Hash, Vec<u8>)> {
         let tip = *self.tip();
         if tip.height.checked_add(1) != Some(height) || !self.is_member() {
             return None;
         }
-        let (draft, stuck) = self.gather(now);
+        let (draft, stuck) = self.gather(now, own);
         self.stuck.extend(stuck);
         if draft.records.is_empty() {
             return None;
@@ -60,7 +71,7 @@ impl SharedLedger {
     }
 
     /// The records of the next block, and the hubs of which none can go into it.
-    fn gather(&self, now: Nanos) -> (Draft, Vec<String>) {
+    fn gather(&self, now: Nanos, own: bool) -> (Draft, Vec<String>) {
         let mut draft = Draft {
             state: self.chain.state().clone(),
             records: Vec::new(),
@@ -68,6 +79,7 @@ impl SharedLedger {
             newest: Nanos::MIN,
         };
         let mut sources = self.sources();
+        sources.retain(|source| !own || source.hub == self.hub());
         let share = self.limits.block_records / sources.len().max(1);
         // First to each its share, then what is left to whoever has more.
         for most in [share.max(1), self.limits.block_records] {

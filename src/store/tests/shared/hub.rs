@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use weighbridge_verifier::{
     Action, Content, DocumentContent, LeaseContent, MessageContent, PublicKey, Record, Response,
-    SealedRef,
+    SealedRef, Validator,
 };
 
 /// Devices that any hub reads, without leases and with.
@@ -252,19 +252,21 @@ impl Hub {
         (draft, puts)
     }
 
-    /// The key of this hub for `object`, wrapped to all hubs that there may be.
+    /// The key of this hub for `object`, wrapped to all hubs of the set.
     fn wraps(&self, object: &str) -> Vec<Put> {
-        let wrap = |to: u64| {
-            let wrapped = (vec![4; 65], vec![to as u8; 48]);
-            let epoch = self.number << 24;
-            let wrap = KeyWrap::sign(CHAIN, object, epoch, &id(to), wrapped, &*self.signer);
+        let epoch = self.number << 24;
+        let wrap = |(mark, to): (u8, &Validator)| {
+            let wrapped = (vec![4; 65], vec![mark; 48]);
+            let wrap = KeyWrap::sign(CHAIN, object, epoch, &to.id, wrapped, &*self.signer);
             Put {
                 space: Space::Keys,
                 key: wrap.key(),
                 value: wrap.to_bytes(),
             }
         };
-        (1..=2).map(wrap).collect()
+        let set = self.ledger().state().validators();
+        let hubs = set.iter().flat_map(|set| &set.validators);
+        (1..).zip(hubs).map(wrap).collect()
     }
 
     pub(super) fn verify(&self) -> Report {
