@@ -7,7 +7,7 @@ use crate::ledger::key_wrap::{read_wrap_key, told_as};
 use crate::ledger::report::{MAX_FINDINGS, RecipientFound, Where};
 use crate::ledger::words::ACCESS_OBJECT;
 use std::collections::{BTreeMap, BTreeSet};
-use weighbridge_verifier::{Block, Content, IdentityKind, Response};
+use weighbridge_verifier::{Block, Content, HubChange, IdentityKind, Response};
 
 /// To whom keys are wrapped besides the hub.
 #[derive(Default)]
@@ -37,10 +37,15 @@ impl Verification<'_> {
     /// Notes the records in a block that tell to whom keys are wrapped.
     pub(super) fn name_recipients(&mut self, height: u64, block: &Block) {
         for (index, record) in block.records.iter().enumerate() {
-            if let Content::Identity(identity) = &record.body.content
-                && identity.kind == IdentityKind::Hub
-            {
-                let told = self.recipients.told_hubs.entry(identity.id.clone());
+            let hub = match &record.body.content {
+                Content::Identity(identity) if identity.kind == IdentityKind::Hub => {
+                    Some(&identity.id)
+                }
+                Content::HubVote(vote) if vote.change == HubChange::Admit => Some(&vote.hub),
+                _ => None,
+            };
+            if let Some(hub) = hub {
+                let told = self.recipients.told_hubs.entry(hub.clone());
                 told.or_insert((height, index));
             }
             let entry = record.body.object.strip_prefix(ACCESS_OBJECT);
