@@ -4,12 +4,10 @@
 //! No session is resumed: who is at the other end is found out anew at every connection, by the keys that count then.
 
 use super::identity::Identity;
-use super::pinned_tls::{Pinned, TlsError, own_key, spki};
+use super::pinned_tls::{self, TlsError, client_config, server_config};
 pub use super::pinned_tls::{any_name, is_other_key};
-use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
-use rustls::crypto::ring;
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
-use rustls::version::TLS13;
+use rustls::client::Resumption;
+use rustls::server::NoServerSessionStorage;
 pub use rustls::{ClientConfig, CommonState, ServerConfig};
 use std::sync::Arc;
 use weighbridge_verifier::PublicKey;
@@ -19,16 +17,7 @@ const MESH: &[u8] = b"weighbridge-mesh/1";
 
 /// A hub that shows the key of `identity` and talks only to the owner of one of `hub`, the keys of another hub.
 pub fn client(identity: &Identity, hub: &[PublicKey]) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let pinned = Arc::new(Pinned::new(hub, &provider)?);
-    let own = own_key(identity, &provider)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|e| TlsError::Library(e.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(pinned)
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(own)));
-    config.enable_sni = false;
+    let mut config = client_config(identity, Some(hub))?;
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![MESH.to_vec()];
     Ok(Arc::new(config))
@@ -36,14 +25,7 @@ pub fn client(identity: &Identity, hub: &[PublicKey]) -> Result<Arc<ClientConfig
 
 /// A hub that shows the key of `identity` and lets in only the owners of `hubs`.
 pub fn server(identity: &Identity, hubs: &[PublicKey]) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let pinned = Arc::new(Pinned::new(hubs, &provider)?);
-    let own = own_key(identity, &provider)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|e| TlsError::Library(e.to_string()))?
-        .with_client_cert_verifier(pinned)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(own)));
+    let mut config = server_config(identity, hubs)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![MESH.to_vec()];
@@ -54,7 +36,5 @@ pub fn server(identity: &Identity, hubs: &[PublicKey]) -> Result<Arc<ServerConfi
 /// on any other connection.
 pub fn shown(connection: &CommonState, keys: &[PublicKey]) -> Option<PublicKey> {
     let ours = connection.alpn_protocol() == Some(MESH);
-    let shown = connection.peer_certificates().filter(|_| ours)?.first()?;
-    let is_shown = |key: &&PublicKey| spki(key).is_ok_and(|spki| spki == shown.as_ref());
-    keys.iter().find(is_shown).copied()
+    ours.then(|| pinned_tls::shown(connection, keys)).flatten()
 }

@@ -18,8 +18,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConnection,
-    SignatureScheme,
+    CertificateError, CommonState, DigitallySignedStruct, DistinguishedName, Error,
+    ServerConnection, SignatureScheme,
 };
 pub use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
@@ -49,8 +49,32 @@ pub fn any_name() -> ServerName<'static> {
 
 /// A client that shows the key of `identity` and talks only to the owner of `server`.
 pub fn client(identity: &Identity, server: &PublicKey) -> Result<Arc<ClientConfig>, TlsError> {
+    let only = Some(std::slice::from_ref(server));
+    Ok(Arc::new(client_config(identity, only)?))
+}
+
+/// A server that shows the key of `identity` and lets in only the owners of `clients`.
+pub fn server(identity: &Identity, clients: &[PublicKey]) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = server_config(identity, clients)?;
+    config.alpn_protocols = vec![INTRODUCTION.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A client that shows the key of `identity` and asks whoever answers who it is. Nothing may be told to a
+/// server that is reached so, and nothing that it says counts but for the signatures on it.
+pub fn asking(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = client_config(identity, None)?;
+    config.alpn_protocols = vec![INTRODUCTION.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A client that shows the key of `identity` and talks to the owners of `servers`; to everybody when there are none.
+pub(super) fn client_config(
+    identity: &Identity,
+    servers: Option<&[PublicKey]>,
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let pinned = Arc::new(Pinned::new(std::slice::from_ref(server), &provider)?);
+    let pinned = Arc::new(Pinned::new(servers, &provider)?);
     let own = own_key(identity, &provider)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
@@ -59,41 +83,23 @@ pub fn client(identity: &Identity, server: &PublicKey) -> Result<Arc<ClientConfi
         .with_custom_certificate_verifier(pinned)
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(own)));
     config.enable_sni = false;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// A server that shows the key of `identity` and lets in only the owners of `clients`.
-pub fn server(identity: &Identity, clients: &[PublicKey]) -> Result<Arc<ServerConfig>, TlsError> {
+pub(super) fn server_config(
+    identity: &Identity,
+    clients: &[PublicKey],
+) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let pinned = Arc::new(Pinned::new(clients, &provider)?);
+    let pinned = Arc::new(Pinned::new(Some(clients), &provider)?);
     let own = own_key(identity, &provider)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(|e| TlsError::Library(e.to_string()))?
         .with_client_cert_verifier(pinned)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(own)));
-    config.alpn_protocols = vec![INTRODUCTION.to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// A client that shows the key of `identity` and asks whoever answers who it is. Nothing may be told to a
-/// server that is reached so, and nothing that it says counts but for the signatures on it.
-pub fn asking(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let anybody = Arc::new(Pinned {
-        allowed: None,
-        algorithms: provider.signature_verification_algorithms,
-    });
-    let own = own_key(identity, &provider)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|e| TlsError::Library(e.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(anybody)
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(own)));
-    config.enable_sni = false;
-    config.alpn_protocols = vec![INTRODUCTION.to_vec()];
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Whether the client only asks who the server is.
@@ -108,17 +114,14 @@ pub fn is_other_key(error: &std::io::Error) -> bool {
     inner.is_some_and(|e| *e == Error::InvalidCertificate(unknown))
 }
 
-/// Which of `clients` is at the other end; `None` before the handshake is over.
-pub fn client_of(connection: &ServerConnection, clients: &[PublicKey]) -> Option<PublicKey> {
+/// Which of `keys` the other end has shown; `None` before the handshake is over.
+pub fn shown(connection: &CommonState, keys: &[PublicKey]) -> Option<PublicKey> {
     let shown = connection.peer_certificates()?.first()?;
     let is_shown = |key: &&PublicKey| spki(key).is_ok_and(|spki| spki == shown.as_ref());
-    clients.iter().find(is_shown).copied()
+    keys.iter().find(is_shown).copied()
 }
 
-pub(super) fn own_key(
-    identity: &Identity,
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, TlsError> {
+fn own_key(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
     let library = |e: Error| TlsError::Library(e.to_string());
     let der = identity.link_der();
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_bytes().to_vec()));
@@ -142,16 +145,17 @@ pub(super) fn spki(key: &PublicKey) -> Result<Vec<u8>, TlsError> {
 
 /// The keys that are let through.
 #[derive(Debug)]
-pub(super) struct Pinned {
+struct Pinned {
     /// `None` lets everybody through.
     allowed: Option<Vec<Vec<u8>>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Pinned {
-    pub(super) fn new(keys: &[PublicKey], provider: &CryptoProvider) -> Result<Self, TlsError> {
+    fn new(keys: Option<&[PublicKey]>, provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let all = |keys: &[PublicKey]| keys.iter().map(spki).collect::<Result<_, _>>();
         Ok(Self {
-            allowed: Some(keys.iter().map(spki).collect::<Result<_, _>>()?),
+            allowed: keys.map(all).transpose()?,
             algorithms: provider.signature_verification_algorithms,
         })
     }
@@ -314,9 +318,9 @@ mod tests {
         let hub = Identity::generate_of(suite, "hub-1");
         let (mut client, mut server) = pair((&edge, &hub), (&hub, &edge));
         let known = [hub.peer_key().link, edge.peer_key().link];
-        assert_eq!(client_of(&server, &known), None);
+        assert_eq!(shown(&server, &known), None);
         shake(&mut client, &mut server).unwrap();
-        assert_eq!(client_of(&server, &known), Some(edge.peer_key().link));
+        assert_eq!(shown(&server, &known), Some(edge.peer_key().link));
         assert_eq!(
             server.protocol_version(),
             Some(rustls::ProtocolVersion::TLSv1_3)

@@ -139,12 +139,7 @@ pub(crate) fn sign_record(
     signer: &dyn Signer,
     now: Nanos,
 ) -> (Record, Hash) {
-    let start = HubTip {
-        sequence: 0,
-        hash: Hash::ZERO,
-        time: i64::MIN,
-    };
-    let tip = state.hubs().get(signer.id()).unwrap_or(&start);
+    let tip = state.hubs().get(signer.id()).unwrap_or(&HubTip::NONE);
     let body = RecordBody {
         version: state.suite().marked(RECORD_VERSION),
         chain: state.chain().to_owned(),

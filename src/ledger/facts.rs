@@ -35,6 +35,15 @@ pub struct HubTip {
     pub time: i64,
 }
 
+impl HubTip {
+    /// Before a hub's first record.
+    pub const NONE: Self = Self {
+        sequence: 0,
+        hash: Hash::ZERO,
+        time: i64::MIN,
+    };
+}
+
 /// Where a device's batches stand.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize,

@@ -183,12 +183,7 @@ impl Pool {
         let stranger = || PoolError::Hub(hub.to_owned());
         let member = state.validators().and_then(|set| set.get(hub));
         let known = member.ok_or_else(stranger)?;
-        let start = HubTip {
-            sequence: 0,
-            hash: Hash::ZERO,
-            time: i64::MIN,
-        };
-        let tip = state.hubs().get(hub).unwrap_or(&start);
+        let tip = state.hubs().get(hub).unwrap_or(&HubTip::NONE);
         let limits = self.limits;
         let kept = self.hubs.entry(hub.to_owned()).or_default();
         if kept.records.is_empty() {

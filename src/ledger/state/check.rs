@@ -4,7 +4,7 @@ use super::super::facts::{HubTip, Identity};
 use super::super::shape::{ApplyError, check_shape};
 use super::State;
 use weighbridge_verifier::{
-    Action, BatchContent, Content, DocumentContent, Hash, IdentityContent, IdentityKind, PublicKey,
+    Action, BatchContent, Content, DocumentContent, IdentityContent, IdentityKind, PublicKey,
     RecordBody,
 };
 
@@ -36,12 +36,7 @@ impl State {
         if self.validators().is_some() && !self.is_member(&body.hub) {
             return Err(ApplyError::UnknownHub(body.hub.clone()));
         }
-        let start = HubTip {
-            sequence: 0,
-            hash: Hash::ZERO,
-            time: i64::MIN,
-        };
-        let tip = self.hubs.get(&body.hub).unwrap_or(&start);
+        let tip = self.hubs.get(&body.hub).unwrap_or(&HubTip::NONE);
         let wanted = tip.sequence.checked_add(1).ok_or(ApplyError::Exhausted)?;
         if body.sequence != wanted {
             return Err(ApplyError::Sequence {

@@ -283,7 +283,7 @@ impl Door {
         // Who was let in when the handshake began may be no more when it ends.
         let nodes = self.roster.read().nodes.clone();
         let keys: Vec<_> = nodes.iter().flat_map(|n| n.links()).collect();
-        let key = pinned_tls::client_of(stream.get_ref().1, &keys);
+        let key = pinned_tls::shown(stream.get_ref().1, &keys);
         let shows = |key: PublicKey| nodes.iter().find(|n| n.shows(&key));
         let Some(node) = key.and_then(shows) else {
             self.turn_away("no known key");
