@@ -208,7 +208,10 @@ impl Site {
     pub fn wait<T: Clone>(&self, mut of: watch::Receiver<T>, until: impl FnMut(&T) -> bool) -> T {
         let waiting = async { tokio::time::timeout(HANGS, of.wait_for(until)).await };
         let waited = self.runtime.block_on(waiting);
-        waited.expect("nothing happens any more").unwrap().clone()
+        let progress = |hub: &Hub| hub.chain.as_ref().map(|c| c.progress().borrow().clone());
+        let all = || self.hubs.iter().map(progress).collect::<Vec<_>>();
+        let waited = waited.unwrap_or_else(|_| panic!("nothing happens any more: {:#?}", all()));
+        waited.unwrap().clone()
     }
 
     /// Waits until something holds that no channel shows.
