@@ -93,6 +93,25 @@ fn one_of_four_stops_and_catches_up_when_it_is_back() {
 }
 
 #[test]
+fn hubs_that_rest_since_they_started_bring_another_level() {
+    let mut site = Site::new(4, Faults::Byzantine);
+    site.record(payload(1));
+    site.wait_tip(1);
+    site.stop(2);
+    site.record(payload(2));
+    site.wait_tip(2);
+    for number in [0, 1, 3] {
+        site.stop(number);
+    }
+    for number in 0..4 {
+        site.start(number);
+    }
+    // Nothing is recorded any more.
+    site.wait_tip(2);
+    check(&site, 2);
+}
+
+#[test]
 fn two_of_four_decide_nothing_and_lose_nothing() {
     let mut site = Site::new(4, Faults::Byzantine);
     site.record(payload(1));

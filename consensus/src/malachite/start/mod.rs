@@ -10,7 +10,7 @@ pub use settings::{multiaddr, network_config};
 use super::actors::{Ears, Heard, Host};
 use super::chain::{Fixed, Inputs, Task, allowed};
 use super::codec::Forms;
-use super::context::{Context, core_types};
+use super::context::{Context, Height, core_types};
 use super::signing::Signing;
 use super::values::Values;
 use crate::application::{Application, Tip};
@@ -20,7 +20,7 @@ use arc_malachitebft_app::consensus::ValuePayload;
 use arc_malachitebft_app::engine::consensus::{Consensus, ConsensusParams};
 use arc_malachitebft_app::engine::network::{Network, NetworkMsg, NetworkRef};
 use arc_malachitebft_app::engine::node::NodeRef;
-use arc_malachitebft_app::engine::sync::{Params as SyncParams, Sync as Syncing};
+use arc_malachitebft_app::engine::sync::{Msg as SyncMsg, Params as SyncParams, Sync as Syncing};
 use arc_malachitebft_app::engine::util::events::TxEvent;
 use arc_malachitebft_app::engine::util::output_port::{OutputPort, OutputPortSubscriberTrait};
 use arc_malachitebft_app::metrics::{Metrics, Registry, SharedRegistry};
@@ -293,6 +293,10 @@ async fn assemble(
     let syncing = syncing.await.map_err(engine_error)?;
     actors.add(syncing.get_cell());
     syncing.subscribe_to_port(&port);
+    // It is told of what is decided while the engine runs, and of what was before when a height is begun. A hub that
+    // rests begins none, and others may have to be brought level by it.
+    let decided = SyncMsg::Decided(Height(tip.height));
+    syncing.cast(decided).map_err(engine_error)?;
 
     let wake = Arc::new(Notify::new());
     let fixed = Fixed {
