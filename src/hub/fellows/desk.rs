@@ -15,6 +15,8 @@ use tokio::sync::{Mutex as Turn, watch};
 
 /// After so long it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Keys that came to open here are wrapped to the others no sooner than so long after the last time.
+const LATE: Duration = Duration::from_secs(30);
 
 /// Wraps keys to fellows. Cheap to clone.
 #[derive(Clone)]
@@ -60,6 +62,7 @@ impl FellowDesk {
         let this = self.clone();
         self.0.runtime.spawn(async move {
             let mut fellows = this.0.fellows.changes();
+            let (mut more, mut late) = (this.0.fellows.more_open(), false);
             let mut told = AccessState::default();
             loop {
                 fellows.borrow_and_update();
@@ -67,7 +70,11 @@ impl FellowDesk {
                 let state = this.0.gate.state();
                 this.told(&told, &state);
                 told = AccessState::clone(&state);
-                let settled = this.settle().await;
+                more.borrow_and_update();
+                let settled = match std::mem::take(&mut late) {
+                    true => this.settle_late().await,
+                    false => this.settle().await,
+                };
                 let again = async {
                     match &settled {
                         Ok(()) => std::future::pending().await,
@@ -77,10 +84,19 @@ impl FellowDesk {
                         }
                     }
                 };
+                let opened = async {
+                    let gone = more.changed().await.is_err();
+                    tokio::time::sleep(LATE).await;
+                    gone
+                };
                 let gone = tokio::select! {
                     changed = fellows.changed() => changed.is_err(),
                     changed = access.changed() => changed.is_err(),
                     () = again => false,
+                    gone = opened => {
+                        late = true;
+                        gone
+                    }
                 };
                 if gone {
                     break;
@@ -141,6 +157,26 @@ impl FellowDesk {
             unopened,
             "keys are wrapped to fellow hubs"
         );
+        Ok(())
+    }
+
+    /// The same, and wraps keys that came to open here since all were wrapped.
+    async fn settle_late(&self) -> Result<(), String> {
+        self.settle().await?;
+        let _one_at_a_time = self.0.turn.lock().await;
+        let fellows = self.0.fellows.keys().into_iter().map(|(id, key)| {
+            let key = SealingPublicKey::from_compressed(&key).map_err(|e| e.to_string())?;
+            let anew = false;
+            Ok(Fellow { id, key, anew })
+        });
+        let fellows: Arc<[Fellow]> = fellows.collect::<Result<_, String>>()?;
+        let Wrapped { made, .. } = self.wrap(fellows).await?;
+        if made > 0 {
+            tracing::info!(
+                made,
+                "keys that open here by now are wrapped to fellow hubs"
+            );
+        }
         Ok(())
     }
 
