@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// After so long it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -62,7 +63,9 @@ impl FellowDesk {
         let this = self.clone();
         self.0.runtime.spawn(async move {
             let mut fellows = this.0.fellows.changes();
-            let (mut more, mut late) = (this.0.fellows.more_open(), false);
+            let mut more = this.0.fellows.more_open();
+            // When what came to open here is wrapped to the others, and whether that is now.
+            let (mut due, mut late): (Option<Instant>, bool) = (None, false);
             let mut told = AccessState::default();
             loop {
                 fellows.borrow_and_update();
@@ -70,7 +73,6 @@ impl FellowDesk {
                 let state = this.0.gate.state();
                 this.told(&told, &state);
                 told = AccessState::clone(&state);
-                more.borrow_and_update();
                 let settled = match std::mem::take(&mut late) {
                     true => this.settle_late().await,
                     false => this.settle().await,
@@ -85,17 +87,20 @@ impl FellowDesk {
                     }
                 };
                 let opened = async {
-                    let gone = more.changed().await.is_err();
-                    tokio::time::sleep(LATE).await;
-                    gone
+                    match due {
+                        Some(at) => sleep_until(at).await,
+                        None if more.changed().await.is_err() => std::future::pending().await,
+                        None => {}
+                    }
                 };
                 let gone = tokio::select! {
                     changed = fellows.changed() => changed.is_err(),
                     changed = access.changed() => changed.is_err(),
                     () = again => false,
-                    gone = opened => {
-                        late = true;
-                        gone
+                    () = opened => {
+                        late = due.is_some();
+                        due = (!late).then(|| Instant::now() + LATE);
+                        false
                     }
                 };
                 if gone {
