@@ -97,6 +97,9 @@ pub enum ChangeError {
     /// The one-time code was used, or a later one.
     #[error("this one-time code, or a later one, was used before")]
     UsedCode,
+    /// What is on record of it cannot be read here yet.
+    #[error("what is on record as {0:?} cannot be read here yet: ask at another hub")]
+    Unread(String),
     /// There are too many already.
     #[error("there are {MAX_ENTRIES} already, which is the most")]
     Full,

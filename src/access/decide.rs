@@ -80,6 +80,8 @@ pub enum Denied {
     NoKey,
     /// Nobody showed a one-time code or a key for this session.
     NoCode,
+    /// Something about it is on record and cannot be read here yet: the entry of this name.
+    Unread(String),
     /// The hub itself may not.
     Hub(Box<Denied>),
 }
@@ -101,6 +103,7 @@ impl Denied {
             Self::NoGrant => "grant",
             Self::NoKey => "key",
             Self::NoCode => "code",
+            Self::Unread(_) => "unread",
             Self::Hub(_) => "hub",
         }
     }
@@ -147,6 +150,9 @@ impl fmt::Display for Denied {
             Self::NoGrant => f.write_str("no grant over this"),
             Self::NoKey => f.write_str("no public key of theirs is enrolled"),
             Self::NoCode => f.write_str("neither a one-time code nor a key was shown at log-in"),
+            Self::Unread(name) => {
+                write!(f, "what is on record as {name} cannot be read here yet")
+            }
             Self::Hub(denied) => write!(f, "the hub itself may not: {denied}"),
         }
     }
@@ -155,6 +161,7 @@ impl fmt::Display for Denied {
 /// Whether a request may be, and if not, by which rule. Pure: the same everywhere, for ever.
 pub fn decide(state: &AccessState, request: &Request<'_>) -> Result<Granted, Denied> {
     let subject = admitted(state, request.subject, request.time)?;
+    state.is_level_read(request.object)?;
     check_levels(
         subject.level,
         request.right.mode(),
@@ -195,7 +202,10 @@ pub(super) fn all_until(
     let of = |id| admitted(state, id, time).ok();
     let (subject, hub) = (of(user)?, of(hub)?);
     let highest = state.levels.values().copied().chain([Level::HIGH]).max()?;
-    if !hub.level.may(right.mode(), highest) || !state.rules.reach_all(&subject.roles, right) {
+    if state.hides_a_level()
+        || !hub.level.may(right.mode(), highest)
+        || !state.rules.reach_all(&subject.roles, right)
+    {
         return None;
     }
     let permit = state.permit(user, right.mode())?;
@@ -245,6 +255,7 @@ fn admitted<'a>(state: &'a AccessState, id: &str, time: Nanos) -> Result<&'a Sub
     if lists.black.contains(id) {
         return Err(Denied::Blacklisted(side));
     }
+    state.is_read(id, subject)?;
     let subject = subject.ok_or(Denied::Unknown)?;
     if !lists.white.contains(id) {
         return Err(Denied::NotListed(side));

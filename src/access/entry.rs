@@ -191,6 +191,7 @@ impl AccessState {
             ),
             _ => return Err(unknown()),
         }
+        self.unread.remove(&entry.name);
         Ok(())
     }
 }

@@ -40,6 +40,7 @@ mod role;
 mod rules;
 mod shared;
 mod state;
+mod unread;
 mod usage;
 mod window;
 

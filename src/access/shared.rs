@@ -15,15 +15,37 @@
 use super::change::Change;
 use super::entry::{Entry, EntryError};
 use super::state::AccessState;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// An entry as the chain has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
-    /// The entry.
+    /// The entry; without what it says where that cannot be read here yet.
     pub entry: Entry,
     /// Whether this hub recorded it.
     pub own: bool,
+    /// Whether it cannot be read here yet: it is told again when it can be.
+    pub unread: bool,
+}
+
+impl Told {
+    /// An entry that can be read.
+    pub fn new(entry: Entry, own: bool) -> Self {
+        let unread = false;
+        Self { entry, own, unread }
+    }
+
+    /// Another hub's entry of this name, which cannot be read here yet.
+    pub fn unread(name: &str) -> Self {
+        Self {
+            entry: Entry {
+                name: name.to_owned(),
+                says: serde_json::Value::Null,
+            },
+            own: false,
+            unread: true,
+        }
+    }
 }
 
 /// An entry that this hub recorded, and the chain does not have yet.
@@ -54,6 +76,8 @@ pub struct SharedAccess {
     elsewhere: BTreeSet<String>,
     open: VecDeque<Open>,
     requests: u64,
+    /// By name, what this hub changed without knowing of another's entry that comes before, which cannot be read yet.
+    blind: BTreeMap<String, Vec<Change>>,
 }
 
 impl SharedAccess {
@@ -68,13 +92,24 @@ impl SharedAccess {
             this.load(&told)?;
         }
         for entry in open {
+            if this.chain.is_unread(&entry.name) {
+                this.blind.insert(entry.name.clone(), Vec::new());
+            }
             this.begin(vec![(Asked::Unknown, entry)]);
         }
         Ok(this)
     }
 
     fn load(&mut self, told: &Told) -> Result<(), EntryError> {
-        self.chain.load(&told.entry)?;
+        let name = &told.entry.name;
+        match told.unread {
+            true => self.chain.hide(name),
+            false => self.chain.load(&told.entry)?,
+        }
+        if told.own && self.blind.contains_key(name) {
+            // What it overwrote is not known yet.
+            self.chain.hide(name);
+        }
         match told.own {
             true => self.elsewhere.remove(&told.entry.name),
             false => self.elsewhere.insert(told.entry.name.clone()),
@@ -119,7 +154,41 @@ impl SharedAccess {
                 tracing::error!(%error, "an entry about access that this hub recorded cannot be read");
             }
         }
+        // Own entries were made without what cannot be read.
+        state.set_unread(self.chain.unread().clone());
         state
+    }
+
+    /// Takes in an entry that the chain has had for longer, and that could not be read before; nothing that can be
+    /// read of its name came after it but what this hub recorded without knowing it. Returns what this hub is to
+    /// record now, as [`Self::take_in`].
+    ///
+    /// # Errors
+    /// When it cannot be read; then nothing was taken in.
+    pub fn take_in_late(&mut self, told: &Told) -> Result<Vec<Entry>, EntryError> {
+        let name = &told.entry.name;
+        let Some(changes) = self.blind.get(name).cloned() else {
+            return self.take_in(std::slice::from_ref(told));
+        };
+        let mut after = self.clone();
+        after.blind.remove(name);
+        after.load(told)?;
+        // What this hub asked for is asked for again, now that it is known on what; else it is taken back.
+        let mut wanted = after.chain.clone();
+        let made = !changes.is_empty()
+            && changes
+                .iter()
+                .all(|change| wanted.apply(change.clone()).is_ok());
+        let (asked, entry) = match made {
+            true => (Asked::Changes(changes), wanted.entry_named(name)),
+            false => (Asked::Unknown, told.entry.clone()),
+        };
+        for open in after.open.iter_mut().filter(|o| o.entry.name == *name) {
+            open.asked = Asked::Decided;
+        }
+        after.begin(vec![(asked, entry.clone())]);
+        *self = after;
+        Ok(vec![entry])
     }
 
     /// Takes in what the chain has next, in its order. Returns what this hub is to record now: what its own changes
@@ -141,6 +210,10 @@ impl SharedAccess {
         let recorded = after.in_force();
         let mut entries = Vec::new();
         for name in crossed {
+            if after.chain.is_unread(&name) {
+                // Nothing is said over what cannot be seen.
+                continue;
+            }
             let entry = wanted.entry_named(&name);
             if recorded.entry_named(&name) == entry {
                 continue;
@@ -167,6 +240,19 @@ impl SharedAccess {
     fn follow(&mut self, told: &[Told]) -> Result<BTreeSet<String>, EntryError> {
         let mut crossed = BTreeSet::new();
         for told in told {
+            let name = &told.entry.name;
+            if told.unread {
+                self.load(told)?;
+                let own: Vec<&Open> = self.open.iter().filter(|o| o.entry.name == *name).collect();
+                if !own.is_empty() {
+                    let changes = own.iter().flat_map(|open| open.asked.changes()).collect();
+                    self.blind.insert(name.clone(), changes);
+                }
+                continue;
+            }
+            if !told.own {
+                self.blind.remove(name);
+            }
             self.load(told)?;
             match self.place_of(told) {
                 Some(at) => {
@@ -215,6 +301,10 @@ impl SharedAccess {
         let mut left = self.clone();
         let mut others = BTreeSet::new();
         for told in told {
+            if told.unread {
+                state.hide(&told.entry.name);
+                continue;
+            }
             let Some(at) = left.place_of(told) else {
                 state.load(&told.entry)?;
                 others.insert(&told.entry.name);

@@ -76,10 +76,7 @@ impl Site {
         let end = self.chain.len().min(this.taken.saturating_add(most));
         let told: Vec<Told> = self.chain[this.taken..end]
             .iter()
-            .map(|(by, entry)| Told {
-                entry: entry.clone(),
-                own: *by == hub,
-            })
+            .map(|(by, entry)| Told::new(entry.clone(), *by == hub))
             .collect();
         this.taken = end;
         this.own.extend(this.access.take_in(&told).unwrap());
@@ -222,10 +219,8 @@ fn after_a_restart_what_is_open_is_in_force_and_gives_way_to_others() {
         .unwrap();
     site.ask(1, vec![Change::Revoke(ANN.into())]).unwrap();
     let hub = &mut site.hubs[0];
-    let told = site.chain.iter().map(|(_, entry)| Told {
-        entry: entry.clone(),
-        own: true,
-    });
+    let told = site.chain.iter();
+    let told = told.map(|(_, entry)| Told::new(entry.clone(), true));
     hub.access = SharedAccess::new(told, hub.own.iter().cloned().collect()).unwrap();
     assert_eq!(hub.access.in_force().subjects()[ANN].expires, Some(7));
     site.order(1, 9);
@@ -259,9 +254,76 @@ fn what_cannot_be_read_changes_nothing() {
         name: "king/ann".into(),
         says: serde_json::Value::Null,
     };
-    let told = [good, bad].map(|entry| Told { entry, own: false });
+    let told = [good, bad].map(|entry| Told::new(entry, false));
     site.hubs[0].access.take_in(&told).unwrap_err();
     assert_eq!(site.hubs[0].access.in_force(), before);
+}
+
+/// What hub 1 recorded of a name, as hub 0 hears of it while it cannot read it.
+fn unread(site: &mut Site, name: &str) -> Told {
+    let this = &mut site.hubs[0];
+    let new = &site.chain[this.taken..];
+    let at = new
+        .iter()
+        .position(|(by, entry)| *by == 1 && entry.name == name);
+    let late = Told::new(new[at.unwrap()].1.clone(), false);
+    let told: Vec<Told> = new
+        .iter()
+        .map(|(by, entry)| match *by == 1 && entry.name == name {
+            true => Told::unread(name),
+            false => Told::new(entry.clone(), *by == 0),
+        })
+        .collect();
+    this.taken = site.chain.len();
+    this.own.extend(this.access.take_in(&told).unwrap());
+    late
+}
+
+#[test]
+fn what_cannot_be_read_yet_refuses_and_is_in_force_when_it_can() {
+    let mut site = Site::new();
+    let (name, admits) = ("subject/user:ann", |site: &Site| {
+        let denied = site.hubs[0].access.in_force().admits(ANN, 5).err();
+        denied.map(|denied| denied.rule())
+    });
+    site.ask(1, vec![Change::Revoke(ANN.into())]).unwrap();
+    site.order(1, 9);
+    let late = unread(&mut site, name);
+    assert_eq!(admits(&site), Some("unread"));
+    let this = &mut site.hubs[0].access;
+    assert!(this.take_in_late(&late).unwrap().is_empty());
+    assert!(this.in_force().unread().is_empty());
+    assert_ne!(admits(&site), Some("unread"));
+    site.settle();
+    site.check();
+    assert!(site.fresh().subjects()[ANN].revoked);
+}
+
+/// Hub 0 gives Ann a role while it cannot see that she was put out: its entry is the later one, and is no way in.
+#[test]
+fn what_was_changed_without_seeing_what_came_before_gives_way_to_it() {
+    for late_first in [true, false] {
+        let mut site = Site::new();
+        site.ask(0, vec![Change::Renew(ANN.into(), Some(7))])
+            .unwrap();
+        site.ask(1, vec![Change::Revoke(ANN.into())]).unwrap();
+        site.order(1, 9);
+        let late = unread(&mut site, "subject/user:ann");
+        if !late_first {
+            // Its own is on the chain, too, by then.
+            site.order(0, 9);
+            site.hear(0, usize::MAX);
+        }
+        let of = |site: &Site| site.hubs[0].access.in_force();
+        assert_eq!(of(&site).admits(ANN, 5).unwrap_err().rule(), "unread");
+        let this = &mut site.hubs[0];
+        let corrections = this.access.take_in_late(&late).unwrap();
+        this.own.extend(corrections);
+        assert!(of(&site).subjects()[ANN].revoked && of(&site).unread().is_empty());
+        site.settle();
+        site.check();
+        assert!(site.fresh().subjects()[ANN].revoked, "{late_first}");
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -83,6 +83,10 @@ pub struct AccessState {
     pub(super) sealing: BTreeMap<String, PublicKey>,
     /// The step of the one-time code that each used last, as far as it is on record.
     pub(super) codes: BTreeMap<String, u64>,
+    /// Names of entries that are on record and cannot be read here yet.
+    #[borsh(skip)]
+    #[serde(skip)]
+    pub(super) unread: BTreeSet<String>,
 }
 
 impl AccessState {

@@ -109,6 +109,7 @@ impl AccessDesk {
                     }
                 }
                 made.map_err(impossible)?;
+                may_say(&before, &entry)?;
                 all.push((change, entry.clone()));
                 entries.push((action, entry));
             }
@@ -194,6 +195,7 @@ impl AccessDesk {
         let mut after = AccessState::clone(&before);
         after.apply(change.clone()).map_err(impossible)?;
         let entry = after.entry(&change);
+        may_say(&before, &entry)?;
         let words = entry_words(&entry, why);
         let act = entry_act(desk.gate.hub(), &change, &entry, &words);
         desk.journal.note(&act).await.map_err(not_recorded)?;
@@ -486,6 +488,14 @@ fn act<'a>(subject: &'a str, (action, object): (Action, &'a str), details: &'a J
         kind: ACCESS,
         details,
         response: Response::Accepted,
+    }
+}
+
+/// An entry says all that is under its name: nobody makes one anew whose newest cannot be read.
+fn may_say(before: &AccessState, entry: &Entry) -> Result<(), AccessError> {
+    match before.is_unread(&entry.name) {
+        true => Err(impossible(ChangeError::Unread(entry.name.clone()))),
+        false => Ok(()),
     }
 }
 

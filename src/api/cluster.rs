@@ -42,6 +42,8 @@ pub struct ClusterStatus {
     pub open: u64,
     /// Sealed values of the chain that are not here yet, counted up to a bound.
     pub missing: usize,
+    /// Entries of access that are on the chain and cannot be read here yet: what they may be about is refused.
+    pub unread: usize,
     /// Votes that do not count yet.
     pub votes: Vec<OpenVote>,
     /// Who reads the devices that several hubs may read.

@@ -213,6 +213,11 @@ fn of_cluster(out: &Scrape, cluster: &ClusterStatus) -> prometheus::Result<()> {
             cluster.missing as u64,
         ),
         (
+            "weighbridge_cluster_unread_access",
+            "Entries of access that cannot be read here yet.",
+            cluster.unread as u64,
+        ),
+        (
             "weighbridge_cluster_up",
             "1 when this hub takes part in deciding, else 0.",
             u64::from(cluster.halted.is_none()),

@@ -259,8 +259,12 @@ pub(super) fn line(answer: &Json, style: Style) -> String {
         Some(0) | None => open,
         Some(_) => style.yellow(&open),
     };
+    let unread = match answer["unread"].as_u64() {
+        Some(0) | None => String::new(),
+        Some(unread) => style.red(&format!(", {unread} entries of access not read yet")),
+    };
     format!(
-        "{} of {hubs} hubs decide, {} linked; {doing}; {open}, {} sealed values missing",
+        "{} of {hubs} hubs decide, {} linked; {doing}; {open}, {} sealed values missing{unread}",
         at("/threshold"),
         at("/linked"),
         at("/missing"),

@@ -2,6 +2,7 @@
 
 use super::book::{Committed, SharedBook};
 use super::drafts;
+use super::keys::keys_of;
 use crate::ledger::LedgerError;
 use crate::ledger::shared::Checked;
 use crate::model::now;
@@ -52,6 +53,8 @@ impl Deciding {
                     *self.book.decided_by.lock() = before;
                     self.book.changed(&ledger);
                     self.book.count_missing(&ledger);
+                    self.book
+                        .note_keys(&ledger, keys_of(&committed.block.records));
                     let left_out = ledger.take_left_out();
                     drop(ledger);
                     self.book.came.notify_all();

@@ -4,6 +4,8 @@
 //! One lock, held as long as a disk takes; nobody waits for it on an asynchronous thread. What is asked often or
 //! from such a thread is kept beside it.
 
+use super::keys::Keys;
+use super::ports::CredentialLender;
 use super::standing::Standing;
 use crate::crypto::SealingWord;
 use crate::ledger::assemble::AssembleError;
@@ -15,8 +17,8 @@ use crate::ledger::{Draft, LedgerError, State, Tip};
 use crate::model::{Nanos, now};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, watch};
 use weighbridge_verifier::{Block, Hash, Record, ValidatorSet};
 
@@ -48,6 +50,10 @@ pub struct SharedBook {
     /// Consensus runs: blocks come from it alone.
     pub(super) deciding: AtomicBool,
     pub(super) ending: AtomicBool,
+    /// What opens here, once that is known.
+    pub(super) keys: OnceLock<Keys>,
+    /// What users log in by, for the other hubs.
+    pub(super) lender: Mutex<Option<Arc<dyn CredentialLender>>>,
     /// What is not taken before the other hubs have agreed to more.
     stalled: Mutex<Option<(Vec<Draft>, Vec<Put>)>>,
 }
@@ -97,6 +103,8 @@ impl SharedBook {
             deciding: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             stalled: Mutex::default(),
+            keys: OnceLock::new(),
+            lender: Mutex::default(),
             ledger: Mutex::new(ledger),
         };
         this.changed(&this.ledger.lock());
@@ -162,6 +170,11 @@ impl SharedBook {
     /// The newest record of every entry about access, as blocks have it. Blocking.
     pub fn committed_access(&self) -> BTreeMap<String, Word> {
         self.ledger.lock().committed().0.access().clone()
+    }
+
+    /// The newest record of every alarm that is not at rest, as blocks have it. Blocking.
+    pub fn committed_alarms(&self) -> BTreeMap<String, Word> {
+        self.ledger.lock().committed().0.alarms().clone()
     }
 
     /// This hub's own records that no block has yet, in order; nothing when they cannot be read. Blocking.
@@ -303,6 +316,16 @@ impl SharedBook {
     /// The set that decides the next block.
     pub fn members(&self) -> Option<ValidatorSet> {
         self.ledger.lock().committed().0.validators().cloned()
+    }
+
+    /// What users log in by is handed out by this from now on.
+    pub fn lend_credentials_of(&self, lender: Arc<dyn CredentialLender>) {
+        *self.lender.lock() = Some(lender);
+    }
+
+    /// Entries of access that are on the chain and cannot be read here.
+    pub fn unread(&self, entries: usize) {
+        self.standing.lock().unread = entries;
     }
 
     /// Somebody should look.

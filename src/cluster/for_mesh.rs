@@ -1,7 +1,8 @@
 //! The ledger as the links between hubs see it.
 
 use super::book::SharedBook;
-use super::ports::{Fault, MeshBook, OwnRun};
+use super::keys::{keys_in, keys_of};
+use super::ports::{Fault, LentWraps, MeshBook, OwnRun};
 use crate::crypto::SealingWord;
 use crate::ledger::LedgerError;
 use crate::ledger::shared::{Carried, PoolError, SharedLedger, Want, Wrong};
@@ -110,8 +111,12 @@ impl MeshBook for SharedBook {
             if block.header.height <= ledger.committed().1.height {
                 continue;
             }
+            let keys = keys_of(&block.records);
             let followed = ledger.follow(block, now());
             self.changed(&ledger);
+            if followed.is_ok() {
+                self.note_keys(&ledger, keys);
+            }
             followed.map(drop).map_err(|error| match error {
                 LedgerError::Store(error) => Fault::failed(error),
                 error => Fault::lie(error),
@@ -135,12 +140,36 @@ impl MeshBook for SharedBook {
 
     fn bring(&self, puts: Vec<Put>) -> Result<(), Fault> {
         let mut ledger = self.lock();
+        let wraps = keys_in(&puts);
         let brought = ledger.bring(puts);
         self.count_missing(&ledger);
+        if matches!(brought, Ok(1..)) {
+            self.came_with(&ledger, wraps);
+        }
         brought.map(drop).map_err(|error| match error {
             LedgerError::Store(error) => Fault::failed(error),
             error => Fault::lie(error),
         })
+    }
+
+    fn lacks_wraps(&self) -> Result<bool, Fault> {
+        self.lacking()
+    }
+
+    fn wraps_wanted(&self) -> watch::Receiver<u64> {
+        self.reasons()
+    }
+
+    fn lend_wraps(&self, hub: &str, from: &[u8]) -> Result<LentWraps, Fault> {
+        self.lent_to(hub, from)
+    }
+
+    fn bring_wraps(&self, puts: Vec<Put>) -> Result<usize, Fault> {
+        self.take_wraps(puts)
+    }
+
+    fn lend_credentials(&self, hub: &str, user: &str) -> Result<Option<Vec<u8>>, Fault> {
+        self.parcel_for(hub, user)
     }
 
     fn sealing(&self, hub: &str, word: SealingWord) {

@@ -10,6 +10,7 @@ mod book;
 mod consensus;
 pub mod drafts;
 mod for_mesh;
+mod keys;
 pub mod lease;
 pub mod mesh;
 mod network;

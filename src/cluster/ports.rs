@@ -1,6 +1,6 @@
 //! What the links between hubs need of the rest of the hub.
 
-use crate::crypto::SealingWord;
+use crate::crypto::{SealingPublicKey, SealingWord};
 use crate::ledger::shared::{Carried, Want};
 use crate::ledger::store::Put;
 use tokio::sync::watch;
@@ -72,8 +72,56 @@ pub trait MeshBook: Send + Sync + 'static {
     /// It is not what the records name, or it cannot be kept.
     fn bring(&self, puts: Vec<Put>) -> Result<(), Fault>;
 
+    /// Whether keys of the chain are not wrapped to this hub as far as is known here, and others may have wrapped them.
+    ///
+    /// # Errors
+    /// That cannot be read.
+    fn lacks_wraps(&self) -> Result<bool, Fault>;
+
+    /// Rises when there is a new reason to ask for wraps.
+    fn wraps_wanted(&self) -> watch::Receiver<u64>;
+
+    /// Wraps for `hub` that lie here, from this place among all wraps on; as many as one answer has room for.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn lend_wraps(&self, hub: &str, from: &[u8]) -> Result<LentWraps, Fault>;
+
+    /// Keeps wraps for this hub that another one lent, as far as a hub of the chain signed them and they open; how many
+    /// were new.
+    ///
+    /// # Errors
+    /// They are for somebody else, or cannot be kept.
+    fn bring_wraps(&self, puts: Vec<Put>) -> Result<usize, Fault>;
+
+    /// What a user logs in by, sealed to the key of `hub`; nothing when it is not here.
+    ///
+    /// # Errors
+    /// It cannot be read or sealed.
+    fn lend_credentials(&self, hub: &str, user: &str) -> Result<Option<Vec<u8>>, Fault>;
+
     /// What is sealed for `hub` is sealed to this key from now on. The word was checked against the hub's key.
     fn sealing(&self, hub: &str, word: SealingWord);
+}
+
+/// Wraps for another hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LentWraps {
+    /// Them.
+    pub puts: Vec<Put>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Vec<u8>>,
+    /// Whether every key that this hub opens had been wrapped to the other before they were looked for.
+    pub all: bool,
+}
+
+/// What users log in by, as far as it is here.
+pub trait CredentialLender: Send + Sync + 'static {
+    /// What a user logs in by, sealed to this key; nothing when what is on record is not here. Blocking.
+    ///
+    /// # Errors
+    /// Why it cannot be read or sealed.
+    fn parcel(&self, user: &str, to: &SealingPublicKey) -> Result<Option<Vec<u8>>, String>;
 }
 
 /// Records of this hub in order.

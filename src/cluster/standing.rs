@@ -20,6 +20,8 @@ pub struct Standing {
     pub open: u64,
     /// Sealed values that are not here, counted up to a bound.
     pub missing: usize,
+    /// Entries of access that are on the chain and cannot be read here yet.
+    pub unread: usize,
     /// Votes that do not count yet: on whom, which way, by whom.
     pub votes: Vec<(String, HubChange, Vec<String>)>,
     /// What somebody should look at, oldest first.

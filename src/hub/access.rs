@@ -25,8 +25,8 @@ const CONFIGURED: &str = "the configuration says so";
 const MACHINES: [IdentityKind; 3] = [IdentityKind::Hub, IdentityKind::Edge, IdentityKind::Device];
 
 /// What the ledger says of access. Nothing of it may be missing: who is on a blacklist that cannot be
-/// read would come in. In a chain that the hub `own` shares, keys of what others recorded before it was let in come
-/// to it later; that is left out, and said.
+/// read would come in. In a chain that the hub `own` shares, keys of what others recorded may come to it later; until
+/// then the state says of which entries that is so, and refuses what they may be about.
 pub(super) fn recorded_access(
     recorded: &State,
     opener: &Opener,
@@ -43,6 +43,7 @@ pub(super) fn recorded_access(
             Err(error) if own.is_some_and(|own| own != word.hub) => {
                 let hub = &word.hub;
                 tracing::error!(entry = object, hub, %error, "what another hub recorded of access cannot be read yet");
+                state.hide(object.strip_prefix(ACCESS_OBJECT).unwrap_or(object));
                 continue;
             }
             Err(error) => return Err(wrong(error.to_string())),
@@ -79,6 +80,8 @@ fn reconcile_own(
     theirs: &BTreeSet<String>,
 ) -> Vec<Change> {
     let mut changes = reconcile(state, kinds, declared);
+    // What cannot be read is nobody's to make anew.
+    changes.retain(|change| !state.is_unread(&state.entry(change).name));
     changes.retain(|change| match change {
         Change::Declare(id, None) | Change::White(_, id, false) => {
             !theirs.contains(&format!("subject/{id}"))
@@ -139,6 +142,9 @@ pub(super) fn declare(
 ) -> Result<(), HubError> {
     let mut recorded = Vec::new();
     let machines = reconcile_own(state, &MACHINES, declared, theirs);
+    let escrow = escrow.into_iter();
+    let escrow = escrow.filter(|change| !state.is_unread(&state.entry(change).name));
+    let escrow: Vec<_> = escrow.collect();
     for wanted in escrow.into_iter().chain(machines) {
         for change in state.unfold(wanted) {
             let made = state.apply(change.clone());

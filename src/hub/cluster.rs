@@ -4,6 +4,7 @@
 use super::edges::Edges;
 use super::fellows::Fellows;
 use super::following::{name_fellows, sealing_keys};
+use super::joining::until_read;
 use super::lease_table::LeaseTable;
 use super::{Hub, HubError};
 use crate::access::{Caller, Gate, Right};
@@ -13,10 +14,13 @@ use crate::actors::ledger::{LedgerActor, RecordFault, RecordLast};
 use crate::api::{ClusterHub, ClusterPort, ClusterStatus, KeyFault, OpenVote};
 use crate::cluster::mesh::{Mesh, MeshHub, MeshSetup, MeshStatus, Pace, SyncProgress};
 use crate::cluster::{Consensus, ConsensusPeer, ConsensusSetup, SharedBook, Timing, drafts};
-use crate::crypto::{HubKey, NetworkSeed, Signer};
+use crate::crypto::{HubKey, NetworkSeed, SealingRing, Signer};
+use crate::ledger::LedgerError;
 use crate::ledger::act::{Act, name};
 use crate::ledger::head::HeadSlot;
+use crate::ledger::opening::Opener;
 use crate::ledger::shared::{SharedConfig, SharedLedger};
+use crate::ledger::signers::Signers;
 use crate::ledger::store::Store;
 use crate::model::now;
 use actix::Addr;
@@ -57,6 +61,14 @@ pub struct ClusterSetup {
     pub hubs: Vec<ClusterPeer>,
     /// How long consensus lets things take.
     pub timing: Timing,
+    /// How long a start waits for what other hubs recorded of access and cannot be read here yet. What is not there by
+    /// then is refused, and goes on to be looked for.
+    pub reading: Duration,
+}
+
+impl ClusterSetup {
+    /// How long a start usually waits for what it cannot read yet.
+    pub const READING: Duration = Duration::from_secs(30);
 }
 
 /// Another hub that shares the chain.
@@ -99,6 +111,7 @@ pub(super) struct Joined {
     pub(super) book: Arc<SharedBook>,
     mesh: Mesh,
     setup: ClusterSetup,
+    ring: SealingRing,
 }
 
 impl Joined {
@@ -106,14 +119,17 @@ impl Joined {
     pub(super) fn open(
         (store, head): (Arc<dyn Store>, Box<dyn HeadSlot>),
         (chain, setup): (&str, ClusterSetup),
-        signing: &Arc<HubKey>,
+        (signing, ring): (&Arc<HubKey>, &SealingRing),
         edges: &Edges,
         runtime: &Handle,
     ) -> Result<Self, HubError> {
         let signer: Arc<dyn Signer> = signing.clone();
         let config = SharedConfig::new(chain, setup.genesis.clone());
-        let ledger = SharedLedger::open(store, head, config, signer.clone(), now())?;
+        let ledger = SharedLedger::open(store.clone(), head, config, signer.clone(), now())?;
         let book = SharedBook::new(signer.id(), ledger);
+        let signers = book.look(|state, _, _| Signers::of(state));
+        book.open_by(ring.clone(), signers.clone())
+            .map_err(LedgerError::from)?;
         edges.tell_sealing();
         let mesh = runtime.block_on(Mesh::start(
             MeshSetup {
@@ -132,7 +148,19 @@ impl Joined {
         ));
         let mesh = mesh.map_err(|error| HubError::Cluster(error.to_string()))?;
         runtime.block_on(until_let_in(&book, &mesh, &*signer));
-        Ok(Self { book, mesh, setup })
+        let opener = Opener::new(store, ring.clone(), signer.id()).judging(signers.clone());
+        runtime.block_on(until_read(
+            (&book, &mesh),
+            (&opener, &signers),
+            setup.reading,
+        ));
+        let ring = ring.clone();
+        Ok(Self {
+            book,
+            mesh,
+            setup,
+            ring,
+        })
     }
 
     /// The sealing keys that the configuration names.
@@ -156,7 +184,12 @@ impl Joined {
         leases: Arc<LeaseTable>,
         runtime: &Handle,
     ) -> Result<ClusterDesk, HubError> {
-        let Self { book, mesh, setup } = self;
+        let Self {
+            book,
+            mesh,
+            setup,
+            ring,
+        } = self;
         let signer: Arc<dyn Signer> = signing.clone();
         let consensus = Consensus::open(
             ConsensusSetup {
@@ -180,23 +213,27 @@ impl Joined {
             gate,
             journal,
             leases,
+            ring,
         })
+    }
+}
+
+/// Reads the chain from the others, for ever.
+pub(super) async fn read_blocks(book: &Arc<SharedBook>, mesh: &Mesh) {
+    let progress = watch::Sender::new(SyncProgress::default());
+    let mut heard = book.heard_of();
+    loop {
+        mesh.sync_blocks(&progress).await;
+        // Level with the others: until there is more to read.
+        if heard.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
 /// Reads the chain from the others until this hub is one of those that decide.
 async fn until_let_in(book: &Arc<SharedBook>, mesh: &Mesh, own: &dyn Signer) {
-    let progress = watch::Sender::new(SyncProgress::default());
-    let (mut tip, mut heard) = (book.tip(), book.heard_of());
-    let reading = async {
-        loop {
-            mesh.sync_blocks(&progress).await;
-            // Level with the others: until there is more to read.
-            if heard.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    };
+    let mut tip = book.tip();
     let reminding = async {
         let (id, key) = (own.id(), own.public_key());
         loop {
@@ -217,7 +254,7 @@ async fn until_let_in(book: &Arc<SharedBook>, mesh: &Mesh, own: &dyn Signer) {
         }
     };
     tokio::select! {
-        () = reading => {}
+        () = read_blocks(book, mesh) => {}
         () = reminding => {}
         () = let_in => {}
     }
@@ -233,6 +270,7 @@ pub struct ClusterDesk {
     gate: Gate,
     journal: Journal,
     leases: Arc<LeaseTable>,
+    ring: SealingRing,
 }
 
 impl ClusterDesk {
@@ -249,6 +287,21 @@ impl ClusterDesk {
     /// How the links are.
     pub(super) fn links(&self) -> MeshStatus {
         self.mesh.status()
+    }
+
+    /// What a user logs in by, sealed for this hub, of the first hub by its id after `after` that has it; and which that
+    /// is.
+    pub(super) async fn credentials(
+        &self,
+        user: &str,
+        after: Option<&str>,
+    ) -> Option<(String, Vec<u8>)> {
+        self.mesh.credentials(user, after).await
+    }
+
+    /// The keys that what is for this hub is sealed to.
+    pub(super) fn ring(&self) -> &SealingRing {
+        &self.ring
     }
 
     /// Wakes when a link came or went.
@@ -360,6 +413,7 @@ impl ClusterPort for ClusterDesk {
             halted: progress.halted,
             open: standing.open,
             missing: standing.missing,
+            unread: standing.unread,
             votes: standing.votes.iter().map(vote).collect(),
             leases: self.leases.shown(),
             alarms: standing.alarms.into_iter().collect(),

@@ -1,5 +1,6 @@
 //! What a hub shows to the outside: HTTP and the OPC UA server, each reading through narrow ports.
 
+use super::credentials;
 use super::edges::Edges;
 use super::retention::{Retainer, RetentionView};
 use super::served::keep_served;
@@ -204,6 +205,8 @@ pub struct OpenFaces {
     machines: Machines,
     config: ConfigStatus,
     users: Option<UserDesk>,
+    /// Ends with the faces.
+    _credentials: Option<AbortOnDropHandle<()>>,
 }
 
 impl OpenFaces {
@@ -354,6 +357,16 @@ impl Hub {
             devices,
             machines,
             config,
+            _credentials: users.as_ref().and_then(|users| {
+                let changes = self.access().changes();
+                let cluster = self.cluster()?;
+                Some(credentials::follow(
+                    cluster,
+                    users,
+                    changes,
+                    &self.runtime(),
+                ))
+            }),
             users,
         })
     }

@@ -75,6 +75,7 @@ impl HubBuilder {
                 genesis: genesis.map(|genesis| (genesis.hub.clone(), genesis.key)),
                 hubs: cluster.hubs.iter().map(peer).collect(),
                 timing: Timing::default(),
+                reading: ClusterSetup::READING,
             });
         }
         if let Some(buffer) = &config.buffer {

@@ -83,7 +83,13 @@ impl HubBuilder {
             Some(setup) => {
                 let kept = (store.clone(), head);
                 let of_chain = (&*self.chain.id, setup);
-                let joined = Joined::open(kept, of_chain, &signing, &edges, threads.io.handle())?;
+                let joined = Joined::open(
+                    kept,
+                    of_chain,
+                    (&signing, &sealing),
+                    &edges,
+                    threads.io.handle(),
+                )?;
                 let book = Book::from(joined.book.clone());
                 (Some(joined), book)
             }
@@ -166,6 +172,7 @@ impl HubBuilder {
         let says = book
             .shared()
             .map(|shared| following::recorded(shared, &opener));
+        let (says, unread) = says.unzip();
         let runtime = threads.io.handle();
         let actors = Actors::start(
             (book, self.blocks, plans),
@@ -254,6 +261,7 @@ impl HubBuilder {
                 access: actors.access.clone(),
                 alarms: actors.alarms.clone(),
                 sealing: joined.sealing(),
+                unread: parking_lot::Mutex::new(unread.unwrap_or_default()),
             };
             runtime.spawn(following.follow(actors.committed.subscribe()));
         }

@@ -184,6 +184,16 @@ impl Fellow {
     }
 }
 
+/// Whether wraps of this object are marks, and none of a key that seals something.
+pub fn is_mark(object: &str) -> bool {
+    object.starts_with(MARK)
+}
+
+/// Whether this is a wrap that `ring` opens.
+pub fn opens_by(ring: &SealingRing, wrap: &[u8]) -> bool {
+    KeyWrap::from_bytes(wrap).is_ok_and(|wrap| opens(ring, &wrap))
+}
+
 /// Whether all keys from before were wrapped to this sealing key of hub `id`.
 pub fn is_marked(store: &dyn Store, id: &str, key: &PublicKey) -> Result<bool, StoreError> {
     let mark = mark_of(store, id)?;

@@ -1,5 +1,6 @@
 //! Hubs that share a chain: one begins it alone, others come by votes, some go away and come back.
 
+mod joining;
 mod leases;
 
 use crate::machines::Counting;
@@ -112,6 +113,7 @@ impl Place {
             genesis: Some(("hub-a".to_owned(), genesis)),
             hubs: others,
             timing: timing(),
+            reading: site::PATIENCE,
         }
     }
 

@@ -16,7 +16,7 @@ pub fn told(object: &str, details: &Json, own: bool) -> Option<Told> {
         name: object.strip_prefix(ACCESS_OBJECT)?.to_owned(),
         says: recorded_entry(details)?.clone(),
     };
-    Some(Told { entry, own })
+    Some(Told::new(entry, own))
 }
 
 impl AccessDesk {
@@ -63,6 +63,21 @@ impl AccessDesk {
     /// When an entry cannot be read: then nothing was taken in, and whoever is on a blacklist that this hub cannot read
     /// must not come in by it.
     pub async fn take_in(&self, told: &[Told]) -> Result<(), EntryError> {
+        self.take(|shared| shared.take_in(told)).await
+    }
+
+    /// The same with an entry that the chain has had for longer, and that could not be read here before.
+    ///
+    /// # Errors
+    /// As [`Self::take_in`].
+    pub async fn take_in_late(&self, told: &Told) -> Result<(), EntryError> {
+        self.take(|shared| shared.take_in_late(told)).await
+    }
+
+    async fn take(
+        &self,
+        take: impl FnOnce(&mut SharedAccess) -> Result<Vec<Entry>, EntryError>,
+    ) -> Result<(), EntryError> {
         let desk = &*self.0;
         let _one_at_a_time = desk.changing.lock().await;
         let (state, corrections) = {
@@ -70,7 +85,7 @@ impl AccessDesk {
             let Some(shared) = &mut *shared else {
                 return Ok(());
             };
-            let corrections = shared.take_in(told)?;
+            let corrections = take(shared)?;
             (shared.in_force(), corrections)
         };
         if state != *desk.gate.state() {

@@ -9,6 +9,8 @@ use weighbridge_verifier::Record;
 
 /// Most values in one frame: sealed bytes, wraps for every reader, places in the history.
 pub(super) const MAX_PUTS: usize = 64 << 10;
+/// Most wraps in one frame that answers who wants those for itself.
+pub(super) const MAX_WRAPS: usize = 4 << 10;
 /// Most records in one frame.
 pub(super) const MAX_RECORDS: usize = 16 << 10;
 /// Most blocks in one frame.
@@ -49,6 +51,11 @@ pub(super) fn carried<R: Read>(from: &mut R) -> Result<Vec<Carried>> {
 /// Values.
 pub(super) fn puts<R: Read>(from: &mut R) -> Result<Vec<Put>> {
     list(from, MAX_PUTS)
+}
+
+/// Wraps.
+pub(super) fn wraps<R: Read>(from: &mut R) -> Result<Vec<Put>> {
+    list(from, MAX_WRAPS)
 }
 
 /// Blocks.

@@ -25,6 +25,7 @@ mod sync;
 mod taking;
 mod window;
 pub mod wire;
+mod wraps;
 
 #[cfg(test)]
 mod tests;
@@ -147,6 +148,7 @@ impl Mesh {
         shared.set_hubs(hubs)?;
         shared.tasks.spawn(door::listen(shared.clone(), listener));
         shared.tasks.spawn(fetch::keep(shared.clone()));
+        shared.tasks.spawn(wraps::keep(shared.clone()));
         Ok(Self { shared, address })
     }
 
@@ -176,6 +178,12 @@ impl Mesh {
     /// found or could not be kept.
     pub async fn fetch(&self, wants: Vec<Want>, within: Duration) -> Vec<Want> {
         fetch::within(&self.shared, wants, within).await
+    }
+
+    /// What a user logs in by, sealed for this hub, of the first hub by its id after `after` that has it; and which that
+    /// is.
+    pub async fn credentials(&self, user: &str, after: Option<&str>) -> Option<(String, Vec<u8>)> {
+        wraps::credentials(&self.shared, user, after).await
     }
 
     /// Reads blocks from the hub with the highest one, until this hub is level with all that say the truth; height of

@@ -10,7 +10,7 @@ use super::outbox::{Asked, Follow, Outbox};
 use super::peer::{Peer, Side};
 use super::wire::{Frames, FromPublisher, FromSubscriber, MAX_HELLO, MAX_QUESTION, Writing};
 use crate::access::FloodGauge;
-use crate::cluster::ports::{Fault, MeshBook};
+use crate::cluster::ports::{Fault, LentWraps, MeshBook};
 use crate::model::{Nanos, now};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,7 @@ async fn talk(
     let (answers, queue) = mpsc::channel(1);
     let looking_up = async {
         while let Some(question) = asks.recv().await {
-            let sent = match look_up(shared, question).await {
+            let sent = match look_up(shared, peer, question).await {
                 Ok(answer) => answers.send(answer).await,
                 Err(fault) => return fault.into(),
             };
@@ -157,7 +157,10 @@ async fn listen(
                 window,
             }),
             FromSubscriber::Took { sequence } => asked.took(sequence),
-            FromSubscriber::WantSealed(_) | FromSubscriber::WantBlocks { .. } => {
+            FromSubscriber::WantSealed(_)
+            | FromSubscriber::WantBlocks { .. }
+            | FromSubscriber::WantWraps { .. }
+            | FromSubscriber::WantCredentials { .. } => {
                 if questions.try_send(said).is_err() {
                     return Ended::lie("it asks before it has its answer");
                 }
@@ -178,12 +181,24 @@ async fn listen(
 }
 
 /// The answer to a question, encoded.
-async fn look_up(shared: &Arc<Shared>, question: FromSubscriber) -> Result<Vec<u8>, Fault> {
-    let most = shared.pace.blocks;
+async fn look_up(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    question: FromSubscriber,
+) -> Result<Vec<u8>, Fault> {
+    let (most, hub) = (shared.pace.blocks, peer.id.clone());
     let answer = move |book: &dyn MeshBook| {
         let answer = match question {
             FromSubscriber::WantSealed(want) => FromPublisher::Sealed(book.lend(&want)?),
             FromSubscriber::WantBlocks { from } => FromPublisher::Blocks(book.blocks(from, most)?),
+            FromSubscriber::WantWraps { from } => {
+                let LentWraps { puts, next, all } = book.lend_wraps(&hub, &from)?;
+                FromPublisher::Wraps { puts, next, all }
+            }
+            FromSubscriber::WantCredentials { user } => match book.lend_credentials(&hub, &user)? {
+                Some(sealed) => FromPublisher::Credentials(sealed),
+                None => FromPublisher::No,
+            },
             _ => FromPublisher::No,
         };
         Ok(match &answer {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use weighbridge_verifier::{Hash, encode};
 
 /// Version of what is spoken.
-pub const MESH_PROTOCOL: u16 = 1;
+pub const MESH_PROTOCOL: u16 = 2;
 /// Longest [`Hello`], in bytes: a word that brings many rotations.
 pub const MAX_HELLO: usize = 8 << 20;
 /// Longest frame of a subscriber after its hello, in bytes: another word.
@@ -86,6 +86,16 @@ pub enum FromSubscriber {
     Word(Box<SealingWord>),
     /// The link ends, and why.
     Goodbye(String),
+    /// Lend me the wraps that were made for me. One question at a time.
+    WantWraps {
+        /// Those at this place among all wraps, and after it.
+        from: Vec<u8>,
+    },
+    /// Send me what this user logs in by, sealed to the key of my word. One question at a time.
+    WantCredentials {
+        /// The user.
+        user: String,
+    },
 }
 
 /// From whose records are read, after [`Hello`].
@@ -127,6 +137,18 @@ pub enum FromPublisher {
     Word(Box<SealingWord>),
     /// The link ends, and why.
     Goodbye(String),
+    /// The answer to [`FromSubscriber::WantWraps`].
+    Wraps {
+        /// Wraps for the hub that asked.
+        #[borsh(deserialize_with = "bounded::wraps")]
+        puts: Vec<Put>,
+        /// Where to go on; `None` at the end.
+        next: Option<Vec<u8>>,
+        /// Whether whoever lends them had made one of each key that it opens before it looked.
+        all: bool,
+    },
+    /// The answer to [`FromSubscriber::WantCredentials`].
+    Credentials(Vec<u8>),
 }
 
 /// What becomes of a publisher's frame.
@@ -144,7 +166,7 @@ pub(super) enum Kind {
 pub(super) fn kind(frame: &[u8]) -> Kind {
     match frame.first() {
         Some(0) => Kind::Run,
-        Some(2..=4) => Kind::Answer,
+        Some(2..=4 | 8 | 9) => Kind::Answer,
         _ => Kind::Word,
     }
 }

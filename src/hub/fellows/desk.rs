@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// After so long it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Keys that came to open here are wrapped to the others no sooner than so long after the last time.
+const LATE: Duration = Duration::from_secs(30);
 
 /// Wraps keys to fellows. Cheap to clone.
 #[derive(Clone)]
@@ -60,6 +63,9 @@ impl FellowDesk {
         let this = self.clone();
         self.0.runtime.spawn(async move {
             let mut fellows = this.0.fellows.changes();
+            let mut more = this.0.fellows.more_open();
+            // When what came to open here is wrapped to the others, and whether that is now.
+            let (mut due, mut late): (Option<Instant>, bool) = (None, false);
             let mut told = AccessState::default();
             loop {
                 fellows.borrow_and_update();
@@ -67,7 +73,10 @@ impl FellowDesk {
                 let state = this.0.gate.state();
                 this.told(&told, &state);
                 told = AccessState::clone(&state);
-                let settled = this.settle().await;
+                let settled = match std::mem::take(&mut late) {
+                    true => this.settle_late().await,
+                    false => this.settle().await,
+                };
                 let again = async {
                     match &settled {
                         Ok(()) => std::future::pending().await,
@@ -77,10 +86,22 @@ impl FellowDesk {
                         }
                     }
                 };
+                let opened = async {
+                    match due {
+                        Some(at) => sleep_until(at).await,
+                        None if more.changed().await.is_err() => std::future::pending().await,
+                        None => {}
+                    }
+                };
                 let gone = tokio::select! {
                     changed = fellows.changed() => changed.is_err(),
                     changed = access.changed() => changed.is_err(),
                     () = again => false,
+                    () = opened => {
+                        late = due.is_some();
+                        due = (!late).then(|| Instant::now() + LATE);
+                        false
+                    }
                 };
                 if gone {
                     break;
@@ -141,6 +162,26 @@ impl FellowDesk {
             unopened,
             "keys are wrapped to fellow hubs"
         );
+        Ok(())
+    }
+
+    /// The same, and wraps keys that came to open here since all were wrapped.
+    async fn settle_late(&self) -> Result<(), String> {
+        self.settle().await?;
+        let _one_at_a_time = self.0.turn.lock().await;
+        let fellows = self.0.fellows.keys().into_iter().map(|(id, key)| {
+            let key = SealingPublicKey::from_compressed(&key).map_err(|e| e.to_string())?;
+            let anew = false;
+            Ok(Fellow { id, key, anew })
+        });
+        let fellows: Arc<[Fellow]> = fellows.collect::<Result<_, String>>()?;
+        let Wrapped { made, .. } = self.wrap(fellows).await?;
+        if made > 0 {
+            tracing::info!(
+                made,
+                "keys that open here by now are wrapped to fellow hubs"
+            );
+        }
         Ok(())
     }
 

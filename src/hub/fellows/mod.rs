@@ -39,6 +39,7 @@ struct Inner {
     keys: RwLock<Keys>,
     changes: watch::Sender<u64>,
     wraps: broadcast::Sender<Arc<[Put]>>,
+    opened: watch::Sender<u64>,
 }
 
 impl Default for Fellows {
@@ -55,6 +56,7 @@ impl Fellows {
             keys: RwLock::default(),
             changes: watch::Sender::new(0),
             wraps: broadcast::Sender::new(BEHIND),
+            opened: watch::Sender::new(0),
         }))
     }
 
@@ -143,6 +145,15 @@ impl Fellows {
             }
         }
         Ok(behind)
+    }
+
+    /// Keys may open here that did not before: the fellows get them, too.
+    pub(super) fn opened(&self) {
+        self.0.opened.send_modify(|times| *times += 1);
+    }
+
+    fn more_open(&self) -> watch::Receiver<u64> {
+        self.0.opened.subscribe()
     }
 
     /// Told of every change.

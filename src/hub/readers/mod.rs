@@ -32,7 +32,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, Semaphore, watch};
-use wraps::Wraps;
+use wraps::{Done, Wraps};
 
 /// After so long it is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -200,12 +200,37 @@ impl Readers {
         if standing.has_spans() {
             self.indexed().map_err(NotSettled)?;
         }
+        let (mut done, held) = self.bring(&state, time).await?;
+        if !held.is_empty() {
+            // Keys in use go out of use before they are anybody's who may read only what was.
+            for device in &held {
+                self.renew(device).await?;
+            }
+            done = self.bring(&state, time).await?.0;
+        }
+        tracing::info!(
+            rotated = rotated.len() + held.len(),
+            made = done.made,
+            removed = done.removed,
+            "keys are wrapped to those who may read"
+        );
+        settled.standing = Some((standing, until));
+        Ok(())
+    }
+
+    /// Brings the wraps to what `state` says.
+    async fn bring(
+        &self,
+        state: &Arc<AccessState>,
+        time: Nanos,
+    ) -> Result<(Done, Vec<String>), NotSettled> {
+        let inner = &*self.0;
         // Answered when all that was sealed before is durable, and the wraps of its keys: none comes later.
         let asked = inner.ledger.send(RecordedSettings("".into())).await;
         asked.map_err(|_| stopping())?;
         let nothing_changes = inner.changing.clone().lock_owned().await;
         let this = inner.planner.clone();
-        let store = inner.store.clone();
+        let (store, state) = (inner.store.clone(), state.clone());
         let work = move || {
             // Held by the work itself, also when nobody waits for it any more.
             let _nothing_changes = nothing_changes;
@@ -218,15 +243,7 @@ impl Readers {
         };
         let done = inner.runtime.spawn_blocking(work).await;
         let done = done.map_err(|e| NotSettled(e.to_string()))?;
-        let done = done.map_err(|e| NotSettled(e.to_string()))?;
-        tracing::info!(
-            rotated = rotated.len(),
-            made = done.made,
-            removed = done.removed,
-            "keys are wrapped to those who may read"
-        );
-        settled.standing = Some((standing, until));
-        Ok(())
+        done.map_err(|e| NotSettled(e.to_string()))
     }
 
     /// Whether the index of the history is complete; why not is the error.
@@ -256,16 +273,24 @@ impl Readers {
             {
                 continue;
             }
-            let sealer = inner.hub.send(SealerOf(device.as_str().into())).await;
-            // One that is not there any more needs none, and one that is being set up gets a new one anyway.
-            if let Ok(Some(sealer)) = sealer.map_err(|_| stopping())? {
-                let busy = |_| NotSettled(format!("`{device}` is just being set up"));
-                let renewed = sealer.send(RotateKey).await.map_err(busy)?;
-                renewed.map_err(NotSettled)?;
+            if self.renew(&device).await? {
                 rotated.push(device);
             }
         }
         Ok(rotated)
+    }
+
+    /// Gives a device a new key; whether it is there.
+    async fn renew(&self, device: &str) -> Result<bool, NotSettled> {
+        let sealer = self.0.hub.send(SealerOf(device.into())).await;
+        // One that is not there any more needs none, and one that is being set up gets a new one anyway.
+        let Ok(Some(sealer)) = sealer.map_err(|_| stopping())? else {
+            return Ok(false);
+        };
+        let busy = |_| NotSettled(format!("`{device}` is just being set up"));
+        let renewed = sealer.send(RotateKey).await.map_err(busy)?;
+        renewed.map_err(NotSettled)?;
+        Ok(true)
     }
 }
 

@@ -105,6 +105,14 @@ impl Readers {
         let (recipient, spans) = (reader.recipient.clone(), reader.spans.clone());
         let selected = move || select(&*looked, &wanted(&asked, &recipient, &spans));
         let page = self.reading(selected).await?;
+        // Who may read what was gets no key that is still in use.
+        let in_use = planner.keys.made().remove(&request.device);
+        if in_use.is_some_and(|(epoch, made_for)| {
+            page.epochs().contains(&epoch) && !to.is_subset(&made_for)
+        }) {
+            let renewed = self.renew(&request.device).await;
+            renewed.map_err(|error| ReadersFault::Unreadable(error.0))?;
+        }
         {
             // No key is erased meanwhile: what is made here would outlive it.
             let nothing_changes = inner.changing.clone().lock_owned().await;

@@ -6,13 +6,14 @@ use super::next_turn;
 use super::wraps::{Done, Wraps, any};
 use crate::access::{AccessState, Change, Gate, Pattern, ReadGrant, Side, Subject};
 use crate::crypto::{Identity, SealingKey, SealingRing, Signer};
+use crate::ledger::history::index::Span;
 use crate::ledger::key_wrap::{keys_of, read_wrap_key, reader_recipient};
 use crate::ledger::opening::Opener;
 use crate::ledger::store::Store;
 use crate::model::Nanos;
 use crate::store::FaultyDisk;
 use std::sync::Arc;
-use weighbridge_verifier::{IdentityKind, Suite};
+use weighbridge_verifier::{Hash, IdentityKind, SealedRef, Suite};
 
 const PRESS: &str = "press-1";
 const ANNA: &str = "user:anna";
@@ -68,6 +69,11 @@ impl Site {
     }
 
     fn bring(&self) -> Option<Done> {
+        self.brought().map(|(done, _)| done)
+    }
+
+    /// The same, and the devices whose key in use somebody waits for.
+    fn brought(&self) -> Option<(Done, Vec<String>)> {
         let store = self.disk.store();
         let wraps = Wraps {
             store: &store,
@@ -194,4 +200,38 @@ fn the_next_turn_is_when_a_span_or_an_identity_begins_or_ends() {
     for (time, next) in turns {
         assert_eq!(next_turn(&state, time), next, "{time}");
     }
+}
+
+/// A device whose clock was set back, or a node that uploads late, seals a sample of an ended span under the key in use.
+#[test]
+fn a_late_sample_makes_no_key_in_use_anybodys_who_may_read_only_what_was() {
+    let site = Site::new(3);
+    site.change(Change::Grant(ANNA.into(), grant(None, Some(4))));
+    let sample = |key_epoch: u64| {
+        let sealed = SealedRef {
+            hash: Hash([key_epoch as u8; 32]),
+            length: 9,
+            key_epoch,
+        };
+        let span = Span {
+            first: 2,
+            last: 3,
+            part: 0,
+            parts: 1,
+            epoch: 1,
+            sequence: key_epoch,
+            recorded: 5,
+            sealed,
+        };
+        site.disk.store().commit(&[span.put(PRESS)]).unwrap();
+    };
+    sample(KEYS - 1);
+    sample(KEYS);
+    let (_, held) = site.brought().unwrap();
+    assert_eq!((site.opened(), held), (1, vec![PRESS.to_owned()]));
+    // Once another key is in use she reads it.
+    let (_, wraps) = site.maker.make((PRESS, KEYS + 1)).unwrap();
+    site.disk.store().commit(&wraps).unwrap();
+    let (done, held) = site.brought().unwrap();
+    assert_eq!((site.opened(), done.made, held.len()), (2, 1, 0));
 }

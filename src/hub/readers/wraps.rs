@@ -34,13 +34,21 @@ pub(super) struct Wraps<'a> {
 type Epochs = BTreeMap<u64, BTreeMap<String, bool>>;
 
 impl Wraps<'_> {
-    /// Brings all wraps to what `state` says at `time`.
-    pub(super) fn bring(&self, state: &AccessState, time: Nanos) -> Result<Done, PastError> {
-        let mut done = Done::default();
+    /// Brings all wraps to what `state` says at `time`; what was done, and of which devices the key in use has to go out of
+    /// use before it can be somebody's who may read samples that were sealed under it.
+    pub(super) fn bring(
+        &self,
+        state: &AccessState,
+        time: Nanos,
+    ) -> Result<(Done, Vec<String>), PastError> {
+        let (mut done, mut held_at) = (Done::default(), Vec::new());
         let made = self.maker.made();
         for (device, epochs) in self.kept()? {
             let newest = made.get(&device);
-            let wanted = self.wanted((state, time), &device, &epochs, newest)?;
+            let (wanted, held) = self.wanted((state, time), &device, &epochs, newest)?;
+            if held {
+                held_at.push(device.clone());
+            }
             let unwanted = |epoch: &u64, name: &String| {
                 let wanted = wanted
                     .get(epoch)
@@ -59,7 +67,7 @@ impl Wraps<'_> {
             }
             done.made += self.make(&device, &epochs, &wanted)?;
         }
-        Ok(done)
+        Ok((done, held_at))
     }
 
     /// Makes the wraps of these epochs of a device for one recipient, as far as they are not there.
@@ -117,15 +125,16 @@ impl Wraps<'_> {
         Ok(count)
     }
 
-    /// To whom each key of a device should be wrapped besides the hub.
+    /// To whom each key of a device should be wrapped besides the hub; and whether somebody waits for the key in use.
     fn wanted(
         &self,
         (state, time): (&AccessState, Nanos),
         device: &str,
         epochs: &Epochs,
         newest: Option<&(u64, Recipients)>,
-    ) -> Result<BTreeMap<u64, Recipients>, PastError> {
+    ) -> Result<(BTreeMap<u64, Recipients>, bool), PastError> {
         let mut wanted: BTreeMap<u64, Recipients> = BTreeMap::new();
+        let mut held = false;
         let object = format!("device:{device}");
         let readers = state.readers_in(time).filter(|_| !device.contains(':'));
         let mut times = None;
@@ -146,6 +155,11 @@ impl Wraps<'_> {
                 let overlap =
                     |(_, (first, last)): &(&u64, &(Nanos, Nanos))| *first < until && *last >= from;
                 for (epoch, _) in times.iter().filter(overlap) {
+                    // A sample of an old time must not make all that is still to come theirs.
+                    if newest.is_some_and(|(n, made_for)| n == epoch && !made_for.contains(&to)) {
+                        held = true;
+                        continue;
+                    }
                     wanted.entry(*epoch).or_default().insert(to.clone());
                 }
             }
@@ -164,7 +178,7 @@ impl Wraps<'_> {
                     .insert((name.clone(), *key));
             }
         }
-        Ok(wanted)
+        Ok((wanted, held))
     }
 
     /// From when until when there are samples under each key.

@@ -1,6 +1,6 @@
 //! A chain in memory, as far as the links need one.
 
-use crate::cluster::ports::{Fault, MeshBook, OwnRun};
+use crate::cluster::ports::{Fault, LentWraps, MeshBook, OwnRun};
 use crate::crypto::SealingWord;
 use crate::ledger::shared::{Carried, Want};
 use crate::ledger::store::{Put, Space};
@@ -104,6 +104,13 @@ pub(super) struct FakeBook {
     pub(super) lent: Mutex<usize>,
     pub(super) heard: Mutex<BTreeMap<String, (u64, Hash)>>,
     pub(super) words: Mutex<BTreeMap<String, PublicKey>>,
+    /// Wraps for others, by whom they are for, and whether those are all.
+    pub(super) wraps: Mutex<BTreeMap<String, (Vec<Put>, bool)>>,
+    /// Keys that are not wrapped to this hub.
+    pub(super) lacking: Mutex<Vec<Vec<u8>>>,
+    pub(super) pages: Mutex<usize>,
+    pub(super) credentials: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub(super) wanted: watch::Sender<u64>,
     news: watch::Sender<u64>,
 }
 
@@ -121,6 +128,11 @@ impl FakeBook {
             lent: Mutex::default(),
             heard: Mutex::default(),
             words: Mutex::default(),
+            wraps: Mutex::default(),
+            lacking: Mutex::default(),
+            pages: Mutex::default(),
+            credentials: Mutex::default(),
+            wanted: watch::Sender::new(0),
             news: watch::Sender::new(0),
         }
     }
@@ -330,6 +342,43 @@ impl MeshBook for FakeBook {
         }
         self.tell();
         Ok(())
+    }
+
+    fn lacks_wraps(&self) -> Result<bool, Fault> {
+        Ok(!self.lacking.lock().is_empty())
+    }
+
+    fn wraps_wanted(&self) -> watch::Receiver<u64> {
+        self.wanted.subscribe()
+    }
+
+    /// One at a time.
+    fn lend_wraps(&self, hub: &str, from: &[u8]) -> Result<LentWraps, Fault> {
+        *self.pages.lock() += 1;
+        self.tell();
+        let wraps = self.wraps.lock();
+        let Some((puts, all)) = wraps.get(hub) else {
+            return Ok(LentWraps::default());
+        };
+        let mut rest = puts.iter().filter(|put| *put.key >= *from);
+        let puts = rest.next().cloned().into_iter().collect();
+        let next = rest.next().map(|put| put.key.clone());
+        let all = *all;
+        Ok(LentWraps { puts, next, all })
+    }
+
+    fn bring_wraps(&self, puts: Vec<Put>) -> Result<usize, Fault> {
+        let mut lacking = self.lacking.lock();
+        let before = lacking.len();
+        lacking.retain(|key| puts.iter().all(|put| put.key != *key));
+        let taken = before - lacking.len();
+        drop(lacking);
+        self.tell();
+        Ok(taken)
+    }
+
+    fn lend_credentials(&self, _hub: &str, user: &str) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.credentials.lock().get(user).cloned())
     }
 
     fn sealing(&self, hub: &str, word: SealingWord) {

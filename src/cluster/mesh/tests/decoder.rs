@@ -1,6 +1,6 @@
 //! Whatever comes is read or refused, and never more.
 
-use super::super::bounded::{MAX_BLOCKS, MAX_PUTS, MAX_RECORDS};
+use super::super::bounded::{MAX_BLOCKS, MAX_PUTS, MAX_RECORDS, MAX_WRAPS};
 use super::super::wire::{
     Frames, FromPublisher, FromSubscriber, Hello, WireError, Writing, kind, turn_of, version_of,
 };
@@ -32,12 +32,18 @@ fn told() -> Vec<Vec<u8>> {
             from: 3,
             generation: 4,
         },
-        FromPublisher::Sealed(vec![put]),
+        FromPublisher::Sealed(vec![put.clone()]),
         FromPublisher::Blocks(vec![vec![1, 2], Vec::new()]),
         FromPublisher::No,
         FromPublisher::Tip { height: 9, hash },
         FromPublisher::Word(hello(&Identity::from_byte("hub-a", 1)).word),
         FromPublisher::Goodbye("so long".to_owned()),
+        FromPublisher::Wraps {
+            puts: vec![put],
+            next: Some(vec![9]),
+            all: true,
+        },
+        FromPublisher::Credentials(vec![5; 9]),
     ];
     words.iter().map(encode).collect()
 }
@@ -57,6 +63,10 @@ fn asked() -> Vec<Vec<u8>> {
         FromSubscriber::Tip { height: 9, hash },
         FromSubscriber::Word(hello(&Identity::from_byte("hub-a", 1)).word),
         FromSubscriber::Goodbye("so long".to_owned()),
+        FromSubscriber::WantWraps { from: vec![1, 2] },
+        FromSubscriber::WantCredentials {
+            user: "ann".to_owned(),
+        },
     ];
     words.iter().map(encode).collect()
 }
@@ -85,7 +95,7 @@ proptest! {
 
     #[test]
     fn no_change_of_what_was_said_does_harm(
-        which in 0usize..16,
+        which in 0usize..20,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in any::<prop::sample::Index>(),
     ) {
@@ -129,6 +139,7 @@ fn lists_are_bounded_by_their_number_before_their_entries_come() {
             [vec![3], count(MAX_BLOCKS + 1).to_vec()].concat(),
             MAX_BLOCKS,
         ),
+        ([vec![8], count(MAX_WRAPS + 1).to_vec()].concat(), MAX_WRAPS),
     ];
     for (bytes, most) in lists {
         let why = decode::<FromPublisher>("word", &bytes)

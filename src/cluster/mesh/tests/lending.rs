@@ -173,3 +173,77 @@ async fn who_says_that_it_has_more_than_it_gives_stops_nobody_who_joins() {
         }
     }
 }
+
+fn wrap(key: u8) -> Put {
+    Put {
+        space: Space::Keys,
+        key: vec![key],
+        value: vec![key; 9],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wraps_that_are_lacking_are_asked_for_until_they_are_here() {
+    let hubs = site(&["hub-a", "hub-b", "hub-c"], pace()).await;
+    let (hub_a, hub_b, hub_c) = (&hubs[0], &hubs[1], &hubs[2]);
+    // One hub has the first of them already, another the rest, of which it is still making one.
+    let for_a = |puts: &[u8], all: bool| {
+        let puts = puts.iter().map(|key| wrap(*key)).collect();
+        [("hub-a".to_owned(), (puts, all))].into()
+    };
+    *hub_b.book.wraps.lock() = for_a(&[1], true);
+    *hub_c.book.wraps.lock() = for_a(&[2, 3], false);
+    *hub_a.book.lacking.lock() = (1..=4).map(|key| vec![key]).collect();
+    hub_a.book.wanted.send_modify(|n| *n += 1);
+    hub_a.until(|book| *book.lacking.lock() == [vec![4]]).await;
+    *hub_c.book.wraps.lock() = for_a(&[2, 3, 4], true);
+    hub_a.until(|book| book.lacking.lock().is_empty()).await;
+    // Who had given all was asked no more: one page, whatever was asked of the other.
+    assert_eq!(*hub_b.book.pages.lock(), 1);
+    assert!(*hub_c.book.pages.lock() >= 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lends_wraps_without_end_lies() {
+    let hub = TestHub::start("hub-a", pace()).await;
+    *hub.book.lacking.lock() = vec![vec![9]];
+    let liar = Arc::new(Identity::generate("liar"));
+    let each = |mut end: Listening| async move {
+        while let Some(asked) = end.asked().await {
+            let FromSubscriber::WantWraps { from } = asked else {
+                continue;
+            };
+            let page = FromPublisher::Wraps {
+                puts: vec![wrap(1)],
+                next: Some(from),
+                all: true,
+            };
+            if end.say(&page).await.is_err() {
+                return;
+            }
+        }
+    };
+    let address = publish(liar.clone(), hub.identity.public_key(), each).await;
+    hub.mesh.set_hubs(&[card(&liar, address)]).unwrap();
+    hub.until_link("liar", |link| link.lies > 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_come_from_one_hub_after_the_other() {
+    let hubs = site(&["hub-a", "hub-b", "hub-c"], pace()).await;
+    for other in &hubs[1..] {
+        hubs[0]
+            .until_link(&other.id, |link| link.reading.connected.is_some())
+            .await;
+    }
+    let old = |byte: u8| [("ann".to_owned(), vec![byte; 7])].into();
+    *hubs[1].book.credentials.lock() = old(1);
+    *hubs[2].book.credentials.lock() = old(2);
+    let mesh = &hubs[0].mesh;
+    let (first, sealed) = mesh.credentials("ann", None).await.unwrap();
+    assert_eq!((&*first, sealed), ("hub-b", vec![1; 7]));
+    let (second, sealed) = mesh.credentials("ann", Some(&first)).await.unwrap();
+    assert_eq!((&*second, sealed), ("hub-c", vec![2; 7]));
+    assert_eq!(mesh.credentials("ann", Some(&second)).await, None);
+    assert_eq!(mesh.credentials("bob", None).await, None);
+}
