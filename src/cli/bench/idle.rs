@@ -18,7 +18,8 @@ Examples:
   weighbridge bench idle --hubs 4 --seconds 600 --json
 
 The hubs have no devices, and nobody asks them anything. After a while for what starting leaves, their blocks, what they
-gave the disk to write and their processor time are counted. Only on Linux.")]
+gave the disk to write and their processor time are counted. Only on Linux. Whoever let the hubs in was somebody's session:
+what was asked in it is recorded in sum ten minutes later, which a longer --settle leaves out.")]
 pub(super) struct IdleArgs {
     /// Hubs that share the chain
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=7))]
