@@ -156,7 +156,7 @@ fn findings(archive: &ArchiveDir, dir: Option<&Path>) -> anyhow::Result<(Vec<Str
     let mut found = Vec::new();
     let mut blocks = 0;
     let store: Option<Arc<dyn Store>> = match dir {
-        Some(dir) => Some(Arc::new(open_store(&data_dir(dir))?)),
+        Some(dir) => Some(open_store(&data_dir(dir))?),
         None => None,
     };
     let explorer = store.clone().map(Explorer::new);

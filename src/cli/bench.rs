@@ -4,6 +4,7 @@ mod commit;
 mod device;
 mod http;
 mod hub_process;
+mod idle;
 mod opcua;
 mod outage;
 mod proof;
@@ -52,6 +53,8 @@ enum What {
     Requests(requests::RequestsArgs),
     /// Hubs that share a chain: from a request to its block, durable with the hubs' certificate
     Commit(commit::CommitArgs),
+    /// Hubs that share a chain while there is nothing to do: blocks, writes to disk, processor time
+    Idle(idle::IdleArgs),
     /// Keys of every kind are replaced under load: what is refused meanwhile, and how long the gaps are
     Rotate(rotate::RotateArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
@@ -136,6 +139,13 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
             match args.json {
                 true => println!("{}", serde_json::to_string(&result)?),
                 false => commit::print_table(&result),
+            }
+        }
+        What::Idle(args) => {
+            let result = idle::run(&args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&result)?),
+                false => idle::print_table(&result),
             }
         }
         What::Proof(args) => {

@@ -1,9 +1,11 @@
 //! Which directory a person means by "the ledger's directory".
 
-use crate::ledger::store::StoreError;
+use crate::ledger::store::{Store, StoreError};
 use crate::store::FjallStore;
+use crate::store::batches::with_described_batches;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// `dir` itself if a ledger is in it, else its `data`, as `init` and `demo` lay it out.
 pub(super) fn data_dir(dir: &Path) -> PathBuf {
@@ -15,9 +17,12 @@ pub(super) fn data_dir(dir: &Path) -> PathBuf {
     }
 }
 
-/// Opens a stopped hub's store; says what to do when it is in use or not there.
-pub(super) fn open_store(dir: &Path) -> anyhow::Result<FjallStore> {
-    FjallStore::open(dir).map_err(|error| match error {
+/// Opens a stopped hub's store, with its sealed batches where they are; says what to do when it is in use or not
+/// there.
+pub(super) fn open_store(dir: &Path) -> anyhow::Result<Arc<dyn Store>> {
+    let opened = FjallStore::open(dir);
+    let opened = opened.and_then(|store| with_described_batches(dir, Arc::new(store)));
+    opened.map_err(|error| match error {
         StoreError::InUse(_) => anyhow::Error::from(error).context(
             "a hub is running on it: stop the hub first, or ask it with `--url` where a command offers it",
         ),

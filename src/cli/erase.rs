@@ -10,7 +10,6 @@ use crate::crypto::{Identity, SealingRing, Signer};
 use crate::hub::{HubKeys, StoppedErasure};
 use crate::ledger::query::Explorer;
 use crate::ledger::report::Progress;
-use crate::ledger::store::Store;
 use crate::model::{Nanos, parse_time, rfc3339};
 use crate::store::{BufferedStore, HeadFile};
 use anyhow::{Context, bail, ensure};
@@ -137,7 +136,7 @@ fn at_directory(args: &EraseArgs) -> anyhow::Result<ExitCode> {
 /// The ledger and keys of a stopped hub.
 fn open(args: &EraseArgs) -> anyhow::Result<StoppedErasure> {
     let (data, signing, sealing, buffer) = places(args)?;
-    let store: Arc<dyn Store> = Arc::new(open_store(&data)?);
+    let store = open_store(&data)?;
     if let Some(buffer) = buffer
         && let Some(waiting) = BufferedStore::look(store.clone(), &buffer)?
     {

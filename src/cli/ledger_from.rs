@@ -69,7 +69,7 @@ impl Listing {
     ) -> anyhow::Result<Json> {
         match &self.dir {
             Some(dir) => {
-                let mut store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
+                let mut store = open_store(&data_dir(dir))?;
                 if let Some(archive) = archive {
                     store = Arc::new(ArchiveDir::open(archive)?.over(store)?);
                 }
@@ -127,7 +127,7 @@ impl Listing {
 
 fn explorer(dir: &Path) -> anyhow::Result<Explorer> {
     let store = open_store(&data_dir(dir))?;
-    Ok(Explorer::new(Arc::new(store)))
+    Ok(Explorer::new(store))
 }
 
 /// Opens what the hub of this ledger sealed, with its key.

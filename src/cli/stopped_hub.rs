@@ -38,7 +38,7 @@ impl StoppedHub {
             Some(file) => places(file)?,
             None => (data_dir(dir), dir.join("keys").join(HubKeys::SEALING)),
         };
-        let mut store: Arc<dyn Store> = Arc::new(open_store(&data)?);
+        let mut store = open_store(&data)?;
         let retired = Retired::load(&*store)?;
         let key = SealingRing::load(&key)?;
         let explorer = Explorer::new(store.clone());

@@ -137,7 +137,7 @@ fn directory(args: &VerifyArgs, trusted: &[PublicKey]) -> anyhow::Result<ExitCod
             output::print_json(&json!({"clean": false, "reason": format!("{error:#}")}))?;
             return Ok(ExitCode::FAILURE);
         }
-        opened => Arc::new(opened?),
+        opened => opened?,
     };
     let waiting = args.buffer.clone().or_else(|| buffer::of_hub(&dir));
     let buffered = waiting.as_deref().map(buffer::check_commits).transpose()?;
@@ -204,7 +204,7 @@ fn with_buffer(
 
 /// The ledger in directory `data` with what waits in its buffer: the one in `given`, or beside it.
 pub(super) fn open_whole(data: &Path, given: Option<&Path>) -> anyhow::Result<Arc<dyn Store>> {
-    let store: Arc<dyn Store> = Arc::new(open_store(data)?);
+    let store = open_store(data)?;
     let waiting = given.map(Path::to_owned).or_else(|| buffer::of_hub(data));
     let buffered = waiting.as_deref().map(buffer::check_commits).transpose()?;
     with_buffer(store, buffered.as_ref())

@@ -184,6 +184,13 @@ fn faces(config: &HubConfig, input: &Place<'_, '_>, found: &mut Vec<Diagnostic>)
         d.help.push(format!("change `{key}`, or leave it out"));
         found.push(d);
     }
+    if let Some((key, why)) = config.ledger.postgres.as_ref().and_then(|p| p.fault()) {
+        let spot = input.spot(&["ledger", "postgres", key]);
+        let mut d = input.error(&spot.value, format!("`{key}` is no use like this"), why);
+        let help = "`ca` is a file with the certificate of whoever vouches for the database server";
+        d.help.push(help.to_owned());
+        found.push(d);
+    }
     same_port(config, input, found);
 }
 

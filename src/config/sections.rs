@@ -4,6 +4,7 @@ use super::retention::RetentionConfig;
 use super::value;
 use crate::access::Role;
 use crate::crypto::TlsPair;
+use crate::store::batches::PostgresConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -92,10 +93,16 @@ pub struct LedgerConfig {
     /// `status` and `verify`; `None`: nobody besides the hub and its readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escrow: Option<PathBuf>,
+    /// The database that sealed batches lie in; `None`: the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresConfig>,
 }
 
 impl LedgerConfig {
     pub(super) fn resolve(&mut self, base: &Path) {
+        if let Some(postgres) = &mut self.postgres {
+            postgres.resolve(base);
+        }
         self.escrow = self.escrow.take().map(|file| base.join(file));
     }
 }
@@ -109,6 +116,7 @@ impl Default for LedgerConfig {
             max_delay_ms: 100,
             retention: RetentionConfig::default(),
             escrow: None,
+            postgres: None,
         }
     }
 }

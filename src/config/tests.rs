@@ -77,6 +77,11 @@ fn what_the_example_calls_a_default_is_one() {
         config.ledger.escrow.take(),
         Some("keys/owner.pub.pem".into())
     );
+    let postgres = config.ledger.postgres.take().unwrap();
+    assert_eq!(
+        (&*postgres.database, &*postgres.user),
+        ("weighbridge", "weighbridge")
+    );
     assert_eq!(config.hub, default.hub);
     assert_eq!(config.ledger, default.ledger);
     assert_eq!(config.http, default.http);
@@ -238,7 +243,7 @@ fn every_key_of_the_wrong_type_is_answered_with_the_right_one() {
 fn out_of_range(table: &str, key: &str, kind: Kind) -> Option<&'static str> {
     Some(match (key, kind) {
         // For people, or names that only the other side knows.
-        ("unit" | "description" | "host" | "user", _) => return None,
+        ("unit" | "description" | "host" | "user" | "database", _) => return None,
         // Paths: any text is one.
         (
             "data" | "profiles" | "credentials" | "authority" | "signing_key" | "sealing_key"

@@ -25,6 +25,7 @@ pub mod sealing;
 mod sealing_files;
 mod sealing_ring;
 mod sealing_word;
+pub mod secret_file;
 mod served;
 pub mod signer;
 mod stamp;

@@ -8,6 +8,7 @@ use crate::crypto::SealingPublicKey;
 use crate::ledger::ChainConfig;
 use crate::ledger::head::HeadSlot;
 use crate::ledger::store::Store;
+use crate::store::batches::PostgresConfig;
 use crate::store::spool::SpoolLimits;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub struct HubBuilder {
     pub(super) edges: Option<EdgesSetup>,
     pub(super) cluster: Option<ClusterSetup>,
     pub(super) buffer: Option<(PathBuf, SpoolLimits)>,
+    pub(super) postgres: Option<PostgresConfig>,
     pub(super) checkpoint_key: Option<PathBuf>,
     pub(super) retention: Option<RetentionSetup>,
     pub(super) escrow: Option<SealingPublicKey>,
@@ -68,6 +70,7 @@ impl HubBuilder {
             edges: None,
             cluster: None,
             buffer: None,
+            postgres: None,
             checkpoint_key: None,
             retention: None,
             escrow: None,
@@ -129,6 +132,12 @@ impl HubBuilder {
     /// While the disk of the ledger takes nothing, blocks are made durable in `dir`, up to these limits.
     pub fn buffer(mut self, dir: impl Into<PathBuf>, limits: SpoolLimits) -> Self {
         self.buffer = Some((dir.into(), limits));
+        self
+    }
+
+    /// Keeps sealed batches in this database, where the ledger is in a directory.
+    pub fn postgres(mut self, config: PostgresConfig) -> Self {
+        self.postgres = Some(config);
         self
     }
 

@@ -81,6 +81,9 @@ impl HubBuilder {
         if let Some(buffer) = &config.buffer {
             builder = builder.buffer(&buffer.dir, SpoolLimits::of(buffer.bytes()));
         }
+        if let Some(postgres) = &config.ledger.postgres {
+            builder = builder.postgres(postgres.clone());
+        }
         if let Some(edges) = &config.edges {
             let nodes = edges.nodes.iter().map(|n| (n.id.clone(), n.keys()));
             builder = builder.edges(EdgesSetup {

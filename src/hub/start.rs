@@ -43,6 +43,7 @@ use crate::live_view::LiveView;
 use crate::model::{DeviceId, now};
 use crate::protocols::ports::AccessPort;
 use crate::stats::Stats;
+use crate::store::batches::{PostgresConfig, with_batches};
 use crate::store::spool::SpoolLimits;
 use crate::store::{BufferedStore, FjallStore, HeadFile};
 use crate::validation::ChartHistory;
@@ -63,7 +64,8 @@ impl HubBuilder {
         }
         let threads = Threads::start()?;
         let workers = Workers::new(threads.io.handle().clone(), threads.work.handle().clone());
-        let (store, head, buffer, data) = open_storage(self.storage, self.buffer)?;
+        let (store, head, buffer, data) =
+            open_storage(self.storage, self.postgres.as_ref(), self.buffer)?;
         let sealing = match self.sealing_file {
             Some(file) => SealingRing::in_file(self.keys.sealing, &file)?,
             None => self.keys.sealing.into(),
@@ -313,12 +315,14 @@ impl HubBuilder {
 /// Opens the store, with its buffer before it, and the head beside it.
 fn open_storage(
     storage: Storage,
+    postgres: Option<&PostgresConfig>,
     buffer: Option<(PathBuf, SpoolLimits)>,
 ) -> Result<Opened, HubError> {
     let (store, head, data): (Arc<dyn Store>, Box<dyn HeadSlot>, _) = match storage {
         Storage::Given(store, head) => (store, head, None),
         Storage::Directory(data) => {
             let store = Arc::new(FjallStore::create_or_open(&data)?);
+            let store = with_batches(&data, store, postgres)?;
             (store, Box::new(HeadFile::new(&data)), Some(data))
         }
     };

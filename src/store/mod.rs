@@ -3,6 +3,7 @@
 //! site's certificates.
 
 pub mod archive;
+pub mod batches;
 mod buffered;
 pub mod credentials;
 mod faulty;

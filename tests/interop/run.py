@@ -10,7 +10,7 @@ opcua_open62541.py has open62541's client do so with the hub; opcua_many.py meas
 stopped, its ledger verified, and a sample proven. evidence.py compares our verifier of evidence files with
 docs/verify.py, on thousands of changed files; guomi.py checks suite guomi with OpenSSL's SM2 and SM3; checkpoints.py has
 aics-witness cosign a ledger; https_users.py has Python log in over HTTPS; one_login.py has asyncua and curl log in as the same
-users; readers.py has Python open what a hub hands to readers; identities.py has OpenSSL and others look at
+users; postgres.py keeps sealed batches in a PostgreSQL that it starts; readers.py has Python open what a hub hands to readers; identities.py has OpenSSL and others look at
 certificates. Everything is bounded in time, listens on loopback, and is ended by the process that started it. The last
 line says `N passed, N failed`.
 """
@@ -44,6 +44,7 @@ import opcua_history
 import opcua_many
 import opcua_open62541
 import opcua_servers
+import postgres
 import readers
 import timestamps
 
@@ -558,6 +559,7 @@ def main():
             https_users,
             one_login,
             identities,
+            postgres,
             readers,
             timestamps,
         )

@@ -1,5 +1,6 @@
 //! Hubs that share a chain: one begins it alone, others come by votes, some go away and come back.
 
+mod fuzzed;
 mod joining;
 mod leases;
 

@@ -50,6 +50,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("cms", &["crypto"]),
     ("notify", &["cli"]),
     ("weighbridge_consensus", &["cluster"]),
+    ("tokio_postgres", &["store"]),
+    ("tokio_postgres_rustls", &["store"]),
 ];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {

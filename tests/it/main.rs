@@ -5,6 +5,7 @@
 mod access;
 mod alarms;
 mod attest;
+mod batches;
 mod bindings;
 mod buffers;
 mod centres;

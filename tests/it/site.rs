@@ -12,6 +12,7 @@ use weighbridge::ledger::batch_format::UnpackedBatch;
 use weighbridge::ledger::head::HeadSlot;
 use weighbridge::ledger::opening::Opener;
 use weighbridge::ledger::query::Explorer;
+use weighbridge::ledger::store::Store;
 use weighbridge::ledger::verify::verify_store;
 use weighbridge::live_view::{DeviceLive, Link};
 use weighbridge::model::{Batch, Values, VerdictClass};
@@ -72,12 +73,16 @@ impl Site {
 
     /// A hub on this disk that closes its blocks quickly.
     pub fn hub(&self) -> HubBuilder {
+        self.hub_on(Arc::new(self.disk.store()))
+    }
+
+    /// The same with its ledger in `store`, which has what it is asked for on this disk.
+    pub fn hub_on(&self, store: Arc<dyn Store>) -> HubBuilder {
         let keys = HubKeys {
             signing: self.identity(),
             sealing: self.sealing(),
         };
-        let (store, head) = (Arc::new(self.disk.store()), Box::new(self.disk.head()));
-        HubBuilder::on_storage(keys, store, head)
+        HubBuilder::on_storage(keys, store, Box::new(self.disk.head()))
             .signing_file(self.key(HubKeys::SIGNING))
             .sealing_file(self.key(HubKeys::SEALING))
             .blocks(BlockLimits {
@@ -109,7 +114,11 @@ impl Site {
 
     /// Everything that is recorded, in order. The hub may run.
     pub fn recorded(&self) -> Recorded {
-        let store = Arc::new(self.disk.store());
+        self.recorded_in(Arc::new(self.disk.store()))
+    }
+
+    /// The same of what is in `store`.
+    pub fn recorded_in(&self, store: Arc<dyn Store>) -> Recorded {
         let opener = Opener::new(store.clone(), Arc::new(self.sealing()), "hub-1");
         let explorer = Explorer::new(store);
         let tip = explorer.tip().unwrap().expect("there are blocks");

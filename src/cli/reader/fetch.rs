@@ -14,7 +14,6 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 /// What is opened of all time.
 const ALL: (Nanos, Nanos) = (Nanos::MIN, Nanos::MAX);
@@ -60,7 +59,7 @@ fn asked(args: &ReadArgs) -> anyhow::Result<Vec<SealedBundle>> {
 
 /// Of a stopped hub, or a copy of its directory: whoever holds a key that was granted reads without anybody's leave.
 fn stored(dir: &Path, args: &ReadArgs, key: &SealingKey) -> anyhow::Result<Vec<SealedBundle>> {
-    let store: Arc<dyn Store> = Arc::new(open_store(&data_dir(dir))?);
+    let store = open_store(&data_dir(dir))?;
     let explorer = Explorer::new(store.clone());
     let recipient = recipient(&*store, key)?;
     let mut pages: Vec<SealedBundle> = Vec::new();

@@ -76,10 +76,8 @@ impl Verification<'_> {
             (self.progress)(Progress { what, done, total });
             match entry {
                 Ok((key, value)) => self.sealed_value(&key, &value),
-                Err(e) => {
-                    self.unreadable_space(Space::Sealed, e)?;
-                    break;
-                }
+                // Others may follow, where each value lies by itself.
+                Err(e) => self.unreadable_space(Space::Sealed, e)?,
             }
         }
         let lost = |n: &Named| !n.seen && !n.retired && !n.is_erased(&self.erasures);

@@ -2,6 +2,7 @@
 
 mod book;
 mod decoder;
+mod fuzzed;
 mod lending;
 mod liars;
 mod rogue;
