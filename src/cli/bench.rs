@@ -1,5 +1,6 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+mod chains;
 mod commit;
 mod device;
 mod http;
@@ -52,6 +53,8 @@ enum What {
     Requests(requests::RequestsArgs),
     /// Hubs that share a chain: from a request to its block, durable with the hubs' certificate
     Commit(commit::CommitArgs),
+    /// Several chains in one process: throughput and latency of each, and of all together
+    Chains(chains::ChainsArgs),
     /// Keys of every kind are replaced under load: what is refused meanwhile, and how long the gaps are
     Rotate(rotate::RotateArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
@@ -117,6 +120,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         What::Release(args) => return release::run(&args),
         What::Requests(args) => return requests::run(&args),
         What::Rotate(args) => return rotate::run(&args),
+        What::Chains(args) => return chains::run(&args),
         What::Ingest(args) => {
             let result = ingest(&args)?;
             match args.json {

@@ -8,6 +8,7 @@ mod attest;
 mod bindings;
 mod buffers;
 mod centres;
+mod chains;
 mod checkpoints;
 mod cli;
 mod cluster;
