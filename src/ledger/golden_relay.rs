@@ -11,6 +11,8 @@ use crate::ledger::testing::TestSigner;
 use crate::ledger::testing_hubs::Hubs;
 use crate::ledger::testing_relay::{RELAY, signed, step};
 use weighbridge_verifier::evidence::{Evidence, Trust};
+use weighbridge_verifier::relay::vouched;
+use weighbridge_verifier::signature::DirectCheck;
 use weighbridge_verifier::{
     Action, Block, Content, ExchangeStep, IdentityContent, IdentityKind, Response, decode, encode,
 };
@@ -48,6 +50,14 @@ fn what_a_relay_records() {
         assert_eq!(decode::<Content>("content", &stored).unwrap(), content);
         assert_eq!(encode(&content), stored);
     }
+}
+
+/// Evidence of a chain's block at `height`, that begins at its first block.
+fn of_chain(hubs: &Hubs, height: usize) -> Evidence {
+    let mut exhibits = Exhibits::new(genesis_validators(&hubs.blocks[0]).unwrap());
+    exhibits.show_record(&hubs.blocks[0], 0).unwrap();
+    exhibits.show_record(&hubs.blocks[height - 1], 0).unwrap();
+    exhibits.into_evidence().unwrap()
 }
 
 /// The relay's own chain, of one hub: who began it, and everything that is said.
@@ -95,4 +105,45 @@ fn evidence_of_a_relay() {
     assert_eq!(read, evidence);
     assert_eq!(read.to_bytes(), stored);
     assert_eq!(read.verify(&[signer.public_key()]).unwrap(), Trust::Key);
+}
+
+#[test]
+fn a_chain_is_trusted_through_the_relay_alone() {
+    let signer = TestSigner::new(SUITE, "hub-1", 1);
+    let blocks = relay(&signer);
+    let of_relay = |index: usize| {
+        let mut exhibits = Exhibits::new(genesis_validators(&blocks[0]).unwrap());
+        exhibits.show_record(&blocks[0], 0).unwrap();
+        exhibits.show_record(&blocks[1], index).unwrap();
+        exhibits.into_evidence().unwrap()
+    };
+    let vouches = |index: usize, evidence: &Evidence| {
+        let relay = of_relay(index);
+        assert_eq!(relay.verify(&[signer.public_key()]).unwrap(), Trust::Key);
+        let keys = vouched(&relay, evidence, &DirectCheck);
+        !keys.is_empty() && matches!(evidence.verify(&keys), Ok(Trust::Key))
+    };
+    let chain = |name| {
+        let mut hubs = Hubs::begin_chain(name, SUITE, "a");
+        for _ in 0..3 {
+            let read = vec![hubs.read("a")];
+            hubs.decide(3, read);
+        }
+        hubs
+    };
+    let acme = of_chain(&chain("acme"), 4);
+    assert!(vouches(0, &acme), "its first anchor shows who began it");
+    assert!(
+        vouches(1, &acme),
+        "a later one is signed by those who sign now"
+    );
+    assert!(!vouches(2, &acme), "that is another chain's");
+    assert!(!vouches(3, &acme), "that is no anchor");
+    // The same name and another key.
+    let mut stranger = Hubs::begin_chain("acme", SUITE, "x");
+    let read = vec![stranger.read("x")];
+    stranger.decide(0, read);
+    for index in 0..4 {
+        assert!(!vouches(index, &of_chain(&stranger, 2)));
+    }
 }

@@ -316,6 +316,8 @@ fn steps_that_are_not_due_or_not_theirs() {
         said
     };
     let ask = || step(1, ExchangeStep::Request);
+    let answers = answer(&bolt, 1);
+    let answered = || answers.clone();
     let confirm = || step(1, ExchangeStep::Confirm);
     let header = Some(Hash([1; 32]));
     let mut forged = by_a(&mut acme, ask());
@@ -351,7 +353,7 @@ fn steps_that_are_not_due_or_not_theirs() {
             "confirms nothing",
         ),
         (by_b(&mut bolt, ask()), "`hub-b` is no hub of `acme`"),
-        (by_a(&mut acme, answer(&bolt, 1)), "no exchange 1 of `acme`"),
+        (by_a(&mut acme, answered()), "no exchange 1 of `acme`"),
         (by_a(&mut acme, confirm()), "no exchange 1 of `acme`"),
         (forged, "the signature of `hub-a` of `acme` does not hold"),
         (
@@ -367,26 +369,23 @@ fn steps_that_are_not_due_or_not_theirs() {
     let refuse = || step(1, ExchangeStep::Refuse);
     let asked = [
         (by_a(&mut acme, ask()), "where its exchange 2 was due"),
-        (
-            by_a(&mut acme, answer(&bolt, 1)),
-            "`hub-a` is no hub of `bolt`",
-        ),
+        (by_a(&mut acme, answered()), "`hub-a` is no hub of `bolt`"),
         (by_a(&mut acme, refuse()), "`hub-a` is no hub of `bolt`"),
         (by_a(&mut acme, confirm()), "was not answered yet"),
         (
-            by_b(&mut bolt, with(answer(&bolt, 1), &|s| s.grade = 2)),
+            by_b(&mut bolt, with(answered(), &|s| s.grade = 2)),
             "of this grade",
         ),
         (
-            by_b(&mut bolt, with(answer(&bolt, 1), &|s| s.t_timestamp = 9)),
+            by_b(&mut bolt, with(answered(), &|s| s.t_timestamp = 9)),
             "and time open",
         ),
         (
-            by_b(&mut bolt, with(answer(&bolt, 1), &|s| s.header = header)),
+            by_b(&mut bolt, with(answered(), &|s| s.header = header)),
             "none of the newest",
         ),
         (
-            by_b(&mut bolt, with(answer(&bolt, 1), &|s| s.header = None)),
+            by_b(&mut bolt, with(answered(), &|s| s.header = None)),
             "an answer names a header",
         ),
         (
@@ -398,9 +397,9 @@ fn steps_that_are_not_due_or_not_theirs() {
         let refused = relay.step(said).unwrap_err();
         assert!(refused.contains(why), "{refused}");
     }
-    let said = by_b(&mut bolt, answer(&bolt.clone(), 1));
+    let said = by_b(&mut bolt, answered());
     relay.step(said.clone()).unwrap();
-    let answered = [
+    let late = [
         (said, "answered already"),
         (by_b(&mut bolt, confirm()), "`hub-b` is no hub of `acme`"),
         (by_b(&mut bolt, refuse()), "`hub-b` is no hub of `acme`"),
@@ -417,7 +416,7 @@ fn steps_that_are_not_due_or_not_theirs() {
             "names no header",
         ),
     ];
-    for (said, why) in answered {
+    for (said, why) in late {
         let refused = relay.step(said).unwrap_err();
         assert!(refused.contains(why), "{refused}");
     }

@@ -4,14 +4,20 @@
 //! trusts nobody who records: a header counts by the signatures of its chain's hubs, a step by that of a hub of the side
 //! whose step it is. Of each chain it knows by which block it began, who signs now, and its newest headers.
 
-use crate::block::{BlockError, ValidatorSet};
-use crate::evidence::{Evidence, EvidenceError, genesis_set};
+mod error;
+mod leads;
+mod vouched;
+
+pub use error::RelayError;
+pub use vouched::vouched;
+
+use crate::block::ValidatorSet;
 use crate::exchange::{AnchorContent, ExchangeContent, ExchangeStep};
 use crate::hash::Hash;
-use crate::signature::{SignatureCheck, SignatureError};
-use crate::succession::Succession;
+use crate::signature::SignatureCheck;
 use crate::suite::Suite;
 use borsh::{BorshDeserialize, BorshSerialize};
+use leads::led;
 use std::collections::BTreeMap;
 
 /// Chains that a relay knows at most.
@@ -24,7 +30,7 @@ pub const MAX_OPEN: usize = 256;
 pub const MAX_HEADERS: usize = 16;
 
 /// Longest evidence of how a set of hubs came to be, in bytes.
-pub const MAX_LEADS: usize = 256 << 10;
+pub const MAX_LEADS: usize = 128 << 10;
 
 /// What a relay knows of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -73,109 +79,6 @@ pub type Chains = BTreeMap<String, Anchored>;
 
 /// The exchanges that are not over, by the chain that asks and its number.
 pub type Exchanges = BTreeMap<(String, u64), Open>;
-
-/// Why a relay does not take an anchor or a step.
-#[derive(Debug, thiserror::Error)]
-pub enum RelayError {
-    /// A relay does not anchor itself.
-    #[error("`{0}` is the relay itself")]
-    Itself(String),
-    /// It has no anchor.
-    #[error("the chain `{0}` has no anchor here")]
-    Unknown(String),
-    /// There are too many.
-    #[error("the relay knows {MAX_CHAINS} chains, and no more")]
-    TooManyChains,
-    /// Heights and times only grow.
-    #[error("the header of `{0}` is not after the one that is anchored")]
-    Old(String),
-    /// Its first anchor said another.
-    #[error("the grade of `{chain}` is {grade}")]
-    Grade {
-        /// The chain.
-        chain: String,
-        /// Its grade.
-        grade: u8,
-    },
-    /// What shows its hubs does not hold.
-    #[error("what shows the hubs of `{chain}` does not hold: {why}")]
-    Leads {
-        /// The chain.
-        chain: String,
-        /// Why.
-        why: Box<EvidenceError>,
-    },
-    /// What shows its hubs is about something else, or leaves something out.
-    #[error("what shows the hubs of `{chain}` {why}")]
-    Astray {
-        /// The chain.
-        chain: String,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// The header's certificate does not hold.
-    #[error("the header of `{chain}` does not hold: {why}")]
-    Header {
-        /// The chain.
-        chain: String,
-        /// Why.
-        why: BlockError,
-    },
-    /// Nobody exchanges with itself.
-    #[error("`{0}` asks itself")]
-    Alone(String),
-    /// Not the next of the chain that asks.
-    #[error("exchange {got} of `{acid}` came where its exchange {wanted} was due")]
-    Number {
-        /// The chain that asks.
-        acid: String,
-        /// The number that was due.
-        wanted: u64,
-        /// The number that came.
-        got: u64,
-    },
-    /// Too many at once.
-    #[error("`{0}` has {MAX_OPEN} exchanges open, and no more")]
-    TooManyOpen(String),
-    /// There is no such exchange, or it is over.
-    #[error("there is no exchange {number} of `{acid}` with `{ceid}` of this grade and time open")]
-    NotOpen {
-        /// The chain that asks.
-        acid: String,
-        /// The number.
-        number: u64,
-        /// The chain that is asked.
-        ceid: String,
-    },
-    /// Another step is due.
-    #[error("exchange {number} of `{acid}`: {why}")]
-    Step {
-        /// The chain that asks.
-        acid: String,
-        /// The number.
-        number: u64,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// Who says so is no hub of the chain whose step it is.
-    #[error("`{hub}` is no hub of `{chain}`, whose step it is")]
-    Stranger {
-        /// The chain.
-        chain: String,
-        /// Who said so.
-        hub: String,
-    },
-    /// The signature does not hold.
-    #[error("the signature of `{hub}` of `{chain}` does not hold: {why}")]
-    Signature {
-        /// The chain.
-        chain: String,
-        /// Its hub.
-        hub: String,
-        /// Why.
-        why: SignatureError,
-    },
-}
 
 /// What a relay knows.
 #[derive(Clone, Copy, Debug)]
@@ -370,72 +273,5 @@ fn check_turn(said: &ExchangeContent, open: &Open, asked: &Anchored) -> Result<(
         (ExchangeStep::Refuse, None, None) => Ok(()),
         (ExchangeStep::Refuse, ..) => wrong("a refusal names no header and confirms nothing"),
         (ExchangeStep::Request, ..) => wrong("it was asked already"),
-    }
-}
-
-/// The first block of the anchor's chain, and the set of hubs that the evidence of the anchor leads to.
-fn led(
-    anchor: &AnchorContent,
-    known: Option<&Anchored>,
-    check: &dyn SignatureCheck,
-) -> Result<(Hash, ValidatorSet), RelayError> {
-    let chain = || anchor.header.chain.clone();
-    let astray = |why| RelayError::Astray {
-        chain: chain(),
-        why,
-    };
-    let broken = |why| RelayError::Leads {
-        chain: chain(),
-        why: Box::new(why),
-    };
-    if anchor.leads.len() > MAX_LEADS {
-        return Err(astray("is too long"));
-    }
-    let evidence = Evidence::from_bytes(&anchor.leads).map_err(broken)?;
-    evidence.verify_with(&[], check).map_err(broken)?;
-    let first = evidence.blocks.first().filter(|_| evidence.from_genesis());
-    let first = first.ok_or_else(|| astray("does not begin with its first block"))?;
-    let began = first.header.hash();
-    if known.is_some_and(|known| known.began != began) {
-        return Err(astray("begins with another first block"));
-    }
-    let mut succession = Succession::new(evidence.validators.clone());
-    // Who signed at the anchor before: hubs of long ago must not begin another history from there.
-    let other = "does not lead through the hubs that are known here";
-    let mut due = known;
-    for block in &evidence.blocks {
-        let passed = due.take_if(|known| block.header.height > known.height);
-        if passed.is_some_and(|known| *succession.set() != known.set) {
-            return Err(astray(other));
-        }
-        for shown in &block.records {
-            let body = &shown.record.body;
-            let told = shown.opened.is_none() && shown.samples.is_empty();
-            let counts =
-                Succession::concerns(&body.content) || genesis_set(&shown.record).is_some();
-            if !told || !counts {
-                return Err(astray("shows more than who signs"));
-            }
-            succession.apply(body);
-        }
-    }
-    if due.is_some_and(|known| *succession.set() != known.set) {
-        return Err(astray(other));
-    }
-    let header = &anchor.header;
-    let last = evidence
-        .blocks
-        .last()
-        .map_or(&first.header, |last| &last.header);
-    let next = last.height.checked_add(1) == Some(header.height);
-    let follows = last.height < header.height
-        && last.time < header.time
-        && last.chain == header.chain
-        && last.suite() == header.suite()
-        && (header.is_shared() || !last.is_shared())
-        && (!next || header.previous_hash == last.hash());
-    match follows {
-        true => Ok((began, succession.into_parts().0)),
-        false => Err(astray("does not end before the header")),
     }
 }
