@@ -250,3 +250,18 @@ fn a_damaged_log_makes_the_hub_hold_still_and_say_so() {
         site.wait_progress(number, |progress| progress.tip >= 2);
     }
 }
+
+#[test]
+fn a_hub_that_is_named_anew_is_heard_by_all_and_hears_all() {
+    // Both have to vote.
+    let site = Site::new(2, Faults::Byzantine);
+    for number in 1..=20 {
+        // Whoever is taken out is disconnected, and may not have noticed when the next connection is there.
+        let (hub, peer) = (&site.hubs[0], &site.peers[1]);
+        hub.chain().remove_peer(peer).unwrap();
+        hub.chain().add_peer(peer).unwrap();
+        site.record(payload(number));
+        site.wait_tip(number);
+    }
+    check(&site, 20);
+}
