@@ -37,7 +37,7 @@ impl Told {
         (action, object): (Action, String),
         content: Content,
     ) -> Result<(), ApplyError> {
-        let tip = self.state.hubs().get("hub-1").copied();
+        let tip = self.state.hubs().get("hub-1").cloned();
         let (sequence, previous) = tip.map_or((0, Hash::ZERO), |tip| (tip.sequence, tip.hash));
         let body = RecordBody {
             version: SUITE.marked(RECORD_VERSION),
