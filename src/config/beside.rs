@@ -5,7 +5,7 @@
 
 use super::{Diagnostic, HubConfig, Severity};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What is wrong about running the chains of these files in one process. Nothing is where there is one file.
 pub fn side_by_side(files: &[(&Path, &HubConfig)]) -> Vec<Diagnostic> {
@@ -111,7 +111,16 @@ fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for there in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            return real.join(rest);
+            return rest.components().fold(real, |mut path, part| {
+                // What is not there yet is no link: above it is what is written before it.
+                match part {
+                    Component::ParentDir => {
+                        path.pop();
+                    }
+                    part => path.push(part),
+                }
+                path
+            });
         }
     }
     path
