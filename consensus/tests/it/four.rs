@@ -5,7 +5,7 @@ use crate::site::{CHAIN, Site, validators};
 use bytes::Bytes;
 use std::sync::Arc;
 use weighbridge_consensus::malachite::network_id;
-use weighbridge_consensus::{Alarm, Certificate, EngineError, Faults, NetworkKey};
+use weighbridge_consensus::{Alarm, Certificate, EngineError, Faults};
 
 fn payload(number: u64) -> Bytes {
     // Of more than one part.
@@ -44,7 +44,7 @@ fn check(site: &Site, payloads: u64) {
 #[test]
 fn a_hub_is_known_on_the_network_by_its_key() {
     let site = Site::new(1, Faults::Byzantine);
-    let known = network_id(&NetworkKey::from_seed([100; 32])).unwrap();
+    let known = network_id(&site.hubs[0].network_key()).unwrap();
     assert_eq!(site.hubs[0].chain().network_id(), known);
 }
 
