@@ -152,7 +152,7 @@ fn one_process_runs_several_chains_and_nothing_of_one_is_with_the_other() {
             status["last_block_hash"], hash,
             "each face shows its own chain"
         );
-        let said = (tip.height, Json::from(tip.hash.to_string()));
+        let said = (tip.height, Json::from(tip.hash().to_string()));
         assert_eq!(newest.get(*chain), Some(&said), "what is durable was said");
         for height in 1..=tip.height {
             let block = ledger.block(height).unwrap().expect("no height is missing");
