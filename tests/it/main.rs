@@ -8,7 +8,6 @@ mod attest;
 mod bindings;
 mod buffers;
 mod centres;
-mod chains;
 mod checkpoints;
 mod cli;
 mod cluster;
