@@ -63,6 +63,7 @@ U8, U32, U64, I64 = number(8), number(32), decimal(0, 2**64 - 1), decimal(-(2**6
 BOOL = form("true or false", lambda v: type(v) is bool, lambda v: bytes([v]))
 TEXT = form("text", lambda v: type(v) is str, lambda v: U32(len(v.encode())) + v.encode())
 BYTES, SALT, HASH, SIGNATURE = (written("([0-9a-f]{2})" + count) for count in ("*", "{16}", "{32}", "{64}"))
+COUNTED = lambda v: U32(len(BYTES(v))) + BYTES(v)
 KEY = form("a key of suite nist", lambda v: written("[0-9a-f]{66}")(v) and v[0] != GUOMI, bytes.fromhex)
 F64 = written("[0-9a-f]{16}", lambda v: bytes.fromhex(v)[::-1])  # its bits, the sign first
 OTHER_SUITE = form("of suite nist", lambda v: False, bytes)
@@ -70,6 +71,9 @@ VALUE = one_of(bool=BOOL, i64=I64, u64=U64, f64=F64, text=lambda v: TEXT(v)[4:],
 VALIDATORS = fields(validators=several(fields(id=TEXT, key=KEY)), threshold=U32)
 HEADER = fields(version=U8, chain=TEXT, height=U64, previous_hash=HASH, time=I64, record_count=U32, merkle_root=HASH,
                 state_hash=HASH, validators_hash=HASH, proposer=TEXT)
+SIGNATURES = several(fields(validator=TEXT, signature=SIGNATURE))
+SOLO, QUORUM = fields(signatures=SIGNATURES), fields(round=U32, signatures=SIGNATURES)
+CERTIFICATE = lambda v: (QUORUM if type(v) is dict and "round" in v else SOLO)(v)
 SEALED = fields(hash=HASH, length=U64, key_epoch=U64)
 ATTESTED = dict(device=TEXT, epoch=U64, sequence=U64, samples=U32, grade=U8, inner_root=HASH)
 VERDICT = {"class": choice("accepted", "out_of_control", "invalid"), "chart": TEXT, "rule": TEXT}
@@ -82,7 +86,12 @@ CONTENT = one_of(batch=BATCH, document=fields(kind=TEXT, version=U64, commitment
                  centres=OTHER_SUITE, derived=OTHER_SUITE,
                  hub_vote=fields(hub=TEXT, key=KEY, change=choice("admit", "dismiss"), faults=choice("byzantine", "crash")),
                  lease=fields(device=TEXT, epoch=U64, hub=TEXT),
-                 equivocation=fields(evidence=lambda v: U32(len(BYTES(v))) + BYTES(v)))
+                 equivocation=fields(evidence=COUNTED),
+                 anchor=fields(grade=U8, header=HEADER, certificate=CERTIFICATE, leads=COUNTED),
+                 exchange=fields(acid=TEXT, number=U64, ceid=TEXT, grade=U8,
+                                 step=choice("request", "answer", "confirm", "refuse"), sealed=HASH,
+                                 header=option(HASH), t_timestamp=I64, t_confirm=option(I64), hub=TEXT,
+                                 signature=SIGNATURE))
 OF_SEVERAL = {"hub_vote", "lease", "equivocation"}  # what only blocks of several hubs hold
 ACTION = choice("enrol", "revoke", "configure", "store", "read", "control", "grant", "release", "refuse", "session",
                 "summary", "exchange", "membership", "erase", "acknowledge", "alarm")
@@ -92,9 +101,6 @@ RECORD = fields(body=BODY, signature=SIGNATURE)
 SAMPLE = fields(position=U32, tag=TEXT, index=U32, time=I64, value=VALUE, quality=U32, salt=SALT)
 SHOWN = fields(position=U32, record=RECORD, samples=several(SAMPLE), path=several(HASH),
                opened=option(fields(salt=SALT, content=BYTES)))
-SIGNATURES = several(fields(validator=TEXT, signature=SIGNATURE))
-SOLO, QUORUM = fields(signatures=SIGNATURES), fields(round=U32, signatures=SIGNATURES)
-CERTIFICATE = lambda v: (QUORUM if type(v) is dict and "round" in v else SOLO)(v)
 BLOCK = fields(header=HEADER, certificate=CERTIFICATE, records=several(SHOWN), path=several(HASH))
 FILE = fields(format=choice("weighbridge-evidence/2", "weighbridge-evidence/3"), validators=VALIDATORS, blocks=several(BLOCK))
 

@@ -1,5 +1,6 @@
 //! `weighbridge bench`: what this machine does, measured on the whole path.
 
+mod chains;
 mod commit;
 mod device;
 mod http;
@@ -55,6 +56,8 @@ enum What {
     Commit(commit::CommitArgs),
     /// Hubs that share a chain while there is nothing to do: blocks, writes to disk, processor time
     Idle(idle::IdleArgs),
+    /// Several chains in one process: throughput and latency of each, and of all together
+    Chains(chains::ChainsArgs),
     /// Keys of every kind are replaced under load: what is refused meanwhile, and how long the gaps are
     Rotate(rotate::RotateArgs),
     /// The OPC UA server: notifications to many clients, or reads beside the bare stack
@@ -120,6 +123,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         What::Release(args) => return release::run(&args),
         What::Requests(args) => return requests::run(&args),
         What::Rotate(args) => return rotate::run(&args),
+        What::Chains(args) => return chains::run(&args),
         What::Ingest(args) => {
             let result = ingest(&args)?;
             match args.json {

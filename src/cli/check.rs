@@ -17,19 +17,26 @@ Examples:
   weighbridge check plant/hub.toml
   weighbridge check --json *.toml
   weighbridge check plugins/profiles/*.toml
+  weighbridge check --together acme/hub.toml bolt/hub.toml
 
 Exit codes: 0 all files are right (warnings allowed), 78 at least one is not.")]
 pub(super) struct CheckArgs {
     /// Configuration files, and profiles
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// One process shall run the chains of all these files: they must share nothing
+    #[arg(long)]
+    together: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let checked: Vec<_> = args.files.iter().map(|f| (f.as_path(), look(f))).collect();
+    let mut checked: Vec<_> = args.files.iter().map(|f| (f.as_path(), look(f))).collect();
+    if args.together {
+        together(&mut checked);
+    }
     let right = checked.iter().all(|(_, c)| c.right);
     if args.json {
         let files = checked
@@ -49,6 +56,26 @@ pub(super) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(EXIT_CONFIG)
     })
+}
+
+/// Adds what the chains of right files may not share, where one process runs them.
+fn together(checked: &mut [(&Path, Checked)]) {
+    let right = checked.iter().filter(|(_, c)| c.right);
+    let loaded: Vec<_> = right
+        .filter_map(|(path, _)| Some((*path, config::load(path).ok()?.config)))
+        .collect();
+    let beside: Vec<_> = loaded
+        .iter()
+        .map(|(path, config)| (*path, config))
+        .collect();
+    for diagnostic in config::side_by_side(&beside) {
+        let of = |(path, _): &&mut (&Path, Checked)| path.display().to_string() == diagnostic.file;
+        if let Some((_, checked)) = checked.iter_mut().find(of) {
+            checked.right = false;
+            checked.contents = None;
+            checked.diagnostics.push(diagnostic);
+        }
+    }
 }
 
 struct Checked {

@@ -4,6 +4,7 @@
 //! reported, and reading goes on, so that one look shows all of them.
 
 mod around;
+mod beside;
 mod check;
 mod cluster;
 mod de;
@@ -28,6 +29,7 @@ mod tests;
 mod cell_tests;
 
 pub use around::files as files_around;
+pub use beside::side_by_side;
 pub use cluster::{ClusterConfig, ClusterHubConfig, GenesisConfig};
 pub use device::{BatchConfig, DeviceConfig, TagConfig};
 pub use diagnostic::{Diagnostic, Place, Related, Severity};

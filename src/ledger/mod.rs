@@ -49,6 +49,8 @@ mod nist {
     mod golden;
     #[path = "golden_hubs.rs"]
     mod golden_hubs;
+    #[path = "golden_relay.rs"]
+    mod golden_relay;
 }
 #[cfg(test)]
 #[allow(clippy::duplicate_mod)]
@@ -60,11 +62,15 @@ mod guomi {
     mod golden;
     #[path = "golden_hubs.rs"]
     mod golden_hubs;
+    #[path = "golden_relay.rs"]
+    mod golden_relay;
 }
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod testing_hubs;
+#[cfg(test)]
+pub(crate) mod testing_relay;
 
 pub use assemble::Tip;
 pub use draft::Draft;

@@ -3,9 +3,11 @@
 use super::facts::DeviceTip;
 use super::words::ACCESS_OBJECT;
 use weighbridge_verifier::record::RECORD_VERSION;
-use weighbridge_verifier::succession::SuccessionError;
+use weighbridge_verifier::relay::MAX_LEADS;
+use weighbridge_verifier::succession::{MAX_HUBS, SuccessionError};
 use weighbridge_verifier::{
-    Action, Content, IdentityKind, RecordBody, Response, SignatureError, Suite, VerdictClass,
+    Action, Content, ExchangeStep, IdentityKind, RecordBody, Response, SignatureError, Suite,
+    VerdictClass,
 };
 
 /// Longest name in a record (subject, object, ids, kinds, chart, rule), in bytes.
@@ -97,6 +99,9 @@ pub enum ApplyError {
     /// A vote that nobody may cast like this, or a proof of nothing.
     #[error("{0}")]
     Membership(#[from] SuccessionError),
+    /// An anchor or a step of an exchange that does not count, or a chain that holds other things than a relay.
+    #[error("{0}")]
+    Relay(String),
     /// The attester may not speak for the device.
     #[error("the key that attests the batch of `{0}` is not enrolled for it")]
     Attester(String),
@@ -244,6 +249,9 @@ pub(super) fn check_shape(suite: Suite, body: &RecordBody) -> Result<(), ApplyEr
             }
             Ok(())
         }
+        (Action::Exchange | Action::Refuse, Content::Anchor(_) | Content::Exchange(_)) => {
+            check_relayed(body).or_else(wrong)
+        }
         (
             Action::Membership | Action::Grant,
             Content::HubVote(_) | Content::Lease(_) | Content::Equivocation(_),
@@ -296,6 +304,35 @@ fn check_of_several(body: &RecordBody) -> Result<(), &'static str> {
     match named {
         true => Ok(()),
         false => Err("the object is not what the content is about"),
+    }
+}
+
+/// What a relay records: the object says of what, lengths are bounded, and only a refused step is a refusal.
+fn check_relayed(body: &RecordBody) -> Result<(), &'static str> {
+    let is_name = |name: &String| (1..=MAX_NAME).contains(&name.len());
+    let (refused, object, bounded) = match &body.content {
+        Content::Anchor(anchor) => {
+            let header = &anchor.header;
+            let names = [&header.chain, &header.proposer];
+            let signatures = anchor.certificate.signatures();
+            let few = signatures.len() <= MAX_HUBS && anchor.leads.len() <= MAX_LEADS;
+            let bounded = names.into_iter().all(is_name)
+                && few
+                && signatures.iter().all(|one| is_name(&one.validator));
+            (false, anchor.object(), bounded)
+        }
+        Content::Exchange(said) => {
+            let bounded = [&said.acid, &said.ceid, &said.hub].into_iter().all(is_name);
+            (said.step == ExchangeStep::Refuse, said.object(), bounded)
+        }
+        _ => return Err("the content is of another kind than the action needs"),
+    };
+    if refused != (body.action == Action::Refuse) {
+        return Err("a refused step, and only that, is a refusal");
+    }
+    match bounded && body.object == object {
+        true => Ok(()),
+        false => Err("the object is not what the content is about, or something is too long"),
     }
 }
 

@@ -11,6 +11,7 @@ mod enter;
 mod hubs;
 mod image;
 mod leases;
+mod relay;
 mod rotation;
 
 pub use attested::AttestedBy;
@@ -22,6 +23,7 @@ use borsh::BorshSerialize;
 use check::genesis_key;
 pub use leases::MAX_LEASES;
 use std::collections::BTreeMap;
+use weighbridge_verifier::relay::{Chains, Exchanges};
 use weighbridge_verifier::signature::DirectCheck;
 use weighbridge_verifier::succession::Votes;
 use weighbridge_verifier::{
@@ -54,6 +56,10 @@ pub struct State {
     votes: Section<Votes>,
     /// Who reads each device, and did; the oldest first.
     leases: Section<BTreeMap<String, Vec<Lease>>>,
+    /// What a relay knows of other chains.
+    chains: Section<Chains>,
+    /// Exchanges between them that are not over.
+    exchanges: Section<Exchanges>,
     /// Where each device's batches of each attester stand. Follows from the same records, and is in no
     /// hash: it says who wrote the numbers that `devices` has.
     attested: Section<BTreeMap<String, Attested>>,
@@ -81,6 +87,8 @@ impl State {
             derivations: Section::default(),
             votes: Section::default(),
             leases: Section::default(),
+            chains: Section::default(),
+            exchanges: Section::default(),
             attested: Section::default(),
         }
     }
@@ -206,11 +214,13 @@ impl State {
         let parts = [
             ("access", filled(suite, &self.access)),
             ("alarms", filled(suite, &self.alarms)),
+            ("chains", filled(suite, &self.chains)),
             ("centres", filled(suite, &self.centres)),
             ("chain", Some(self.chain.hash(suite))),
             ("derivations", filled(suite, &self.derivations)),
             ("devices", filled(suite, &self.devices)),
             ("documents", filled(suite, &self.documents)),
+            ("exchanges", filled(suite, &self.exchanges)),
             ("former_keys", filled(suite, &self.former_keys)),
             ("hubs", filled(suite, &self.hubs)),
             ("identities", filled(suite, &self.identities)),

@@ -1,9 +1,11 @@
 //! A chain of several hubs, of which every block is what they say: the ledger's own rules are not asked. Tests of
 //! who signs what are made of it.
 
+use super::proof::genesis_validators;
 use super::testing::TestSigner;
 use crate::crypto::Signer;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use weighbridge_verifier::block::{BLOCK_VERSION, SHARED_BLOCK_VERSION, commit_message};
 use weighbridge_verifier::equivocation::{Equivocation, Signed};
 use weighbridge_verifier::record::RECORD_VERSION;
@@ -14,7 +16,7 @@ use weighbridge_verifier::{
     Action, Block, BlockHeader, BlockValue, CommitCertificate, CommitSignature, Content,
     EquivocationContent, Faults, Hash, HubChange, HubVoteContent, IdentityContent, IdentityKind,
     LeaseContent, PublicKey, QuorumCertificate, Record, RecordBody, Response, RotationContent,
-    Suite, ValidatorSet,
+    Signature, Suite, ValidatorSet,
 };
 
 const CHAIN: &str = "plant";
@@ -23,9 +25,11 @@ const CHAIN: &str = "plant";
 pub(crate) type Said = (String, Action, String, Content);
 
 /// The chain, and whoever has a key in it.
+#[derive(Clone)]
 pub(crate) struct Hubs {
     suite: Suite,
-    signers: BTreeMap<PublicKey, TestSigner>,
+    chain: &'static str,
+    signers: BTreeMap<PublicKey, Arc<TestSigner>>,
     succession: Succession,
     sequences: BTreeMap<String, (u64, Hash)>,
     pub(crate) blocks: Vec<Block>,
@@ -34,8 +38,14 @@ pub(crate) struct Hubs {
 impl Hubs {
     /// The first block, in which the hub `name` enrols itself.
     pub(crate) fn begin(suite: Suite, name: &str) -> Self {
+        Self::begin_chain(CHAIN, suite, name)
+    }
+
+    /// The same of a chain with another name.
+    pub(crate) fn begin_chain(chain: &'static str, suite: Suite, name: &str) -> Self {
         let mut hubs = Self {
             suite,
+            chain,
             signers: BTreeMap::new(),
             succession: Succession::new(ValidatorSet::solo("", PublicKey([0; 33]))),
             sequences: BTreeMap::new(),
@@ -59,7 +69,7 @@ impl Hubs {
     pub(crate) fn key(&mut self, name: &str) -> PublicKey {
         let signer = TestSigner::new(self.suite, &id(name), name.as_bytes()[0]);
         let key = signer.public_key();
-        self.signers.entry(key).or_insert(signer);
+        self.signers.entry(key).or_insert(Arc::new(signer));
         key
     }
 
@@ -96,7 +106,7 @@ impl Hubs {
     /// A hub takes another key.
     pub(crate) fn turn(&mut self, from: &str, to: &str) -> Said {
         let (identity, replaces) = (self.identity(to), self.key(from));
-        let message = rotation_message(self.suite, CHAIN, &identity, &replaces);
+        let message = rotation_message(self.suite, self.chain, &identity, &replaces);
         let new = self.key(to);
         let proof = self.signers[&new].sign(&message);
         let rotation = RotationContent {
@@ -115,7 +125,7 @@ impl Hubs {
         let key = self.key(liar);
         let signed = |message: Vote| Signed {
             message,
-            signature: self.signers[&key].sign(&message.message(self.suite, CHAIN)),
+            signature: self.signers[&key].sign(&message.message(self.suite, self.chain)),
         };
         let block = Vote::precommit(2, 0, Hash([1; 32]));
         let none = Vote {
@@ -139,6 +149,27 @@ impl Hubs {
         (id(hub), Action::Grant, object, Content::Lease(lease))
     }
 
+    /// The chain as it was when the block at `height` was the newest.
+    pub(crate) fn rewind(&mut self, height: usize) {
+        let dropped = self.blocks.split_off(height);
+        for record in dropped.iter().flat_map(|block| &block.records).rev() {
+            let body = &record.body;
+            let before = (body.sequence - 1, body.previous);
+            self.sequences.insert(body.hub.clone(), before);
+        }
+        let genesis = genesis_validators(&self.blocks[0]).unwrap();
+        self.succession = Succession::new(genesis);
+        for record in self.blocks.iter().flat_map(|block| &block.records) {
+            self.succession.apply(&record.body);
+        }
+    }
+
+    /// The signature by the hub `name` under the key of its name.
+    pub(crate) fn sign(&mut self, name: &str, message: &Hash) -> Signature {
+        let key = self.key(name);
+        self.signers[&key].sign(message)
+    }
+
     /// Something that has nothing to do with who signs.
     pub(crate) fn read(&self, hub: &str) -> Said {
         let content = Content::Commitment(Hash([9; 32]));
@@ -160,7 +191,7 @@ impl Hubs {
         let records: Vec<_> = said.into_iter().map(|one| self.record(time, one)).collect();
         let header = BlockHeader {
             version: suite.marked(version),
-            chain: CHAIN.to_owned(),
+            chain: self.chain.to_owned(),
             height,
             previous_hash,
             time,
@@ -185,7 +216,7 @@ impl Hubs {
             }
             _ => {
                 let vote = Vote::precommit(height, round, value.header.hash());
-                let message = vote.message(suite, CHAIN);
+                let message = vote.message(suite, self.chain);
                 let sign = |key: PublicKey| (key, self.signers[&key].sign(&message));
                 let signatures = signers.map(|hub| sign(hub.key));
                 let certificate = QuorumCertificate::of(round, signatures, &set).unwrap();
@@ -203,7 +234,7 @@ impl Hubs {
         let (sequence, previous) = self.sequences.get(&hub).copied().unwrap_or_default();
         let body = RecordBody {
             version: self.suite.marked(RECORD_VERSION),
-            chain: CHAIN.to_owned(),
+            chain: self.chain.to_owned(),
             hub: hub.clone(),
             sequence: sequence + 1,
             previous,

@@ -135,7 +135,10 @@ class Evidence:
         (self.folder / "turned.json").write_bytes(turned)
         shared, self.shared_keys = evidence_made.shared(self.second)
         (self.folder / "shared.json").write_bytes(shared)
-        for name in ("one", *wanted, "made", "turned", "shared"):
+        relay = bytes.fromhex((GOLDEN / "evidence_relay_v2.hex").read_text())
+        self.relay_keys = [json.loads(relay)["validators"]["validators"][0]["key"]]
+        (self.folder / "relay.json").write_bytes(relay)
+        for name in ("one", *wanted, "made", "turned", "shared", "relay"):
             self.files[name] = (self.folder / f"{name}.json").read_bytes()
 
     def times(self, device, tag, end):
@@ -188,6 +191,7 @@ class Evidence:
             "evidence_v1": "this program does versions 2 and 3 only, and the file is of version 1",
             "evidence_v2": None,
             "evidence_v3": None,
+            "evidence_relay_v2": None,
             "guomi_evidence_v2": "this program does suite nist only, and the file is of suite 'guomi'",
         }
         ours = Stream(self.verifier, [])
@@ -204,7 +208,8 @@ class Evidence:
 
     def own(self, name):
         """The keys that a file is to be trusted under."""
-        return {"made": self.made_keys, "turned": self.turned_keys, "shared": self.shared_keys}.get(name, [self.key])
+        keys = {"made": self.made_keys, "turned": self.turned_keys, "shared": self.shared_keys, "relay": self.relay_keys}
+        return keys.get(name, [self.key])
 
     def agree(self):
         stranger = evidence_made.public(evidence_made.private(99))

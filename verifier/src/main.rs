@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! weighbridge-verify FILE [--trust KEY|KEYFILE]...
+//! weighbridge-verify FILE --relay RELAYFILE [--trust KEY|KEYFILE]...
 //! weighbridge-verify --stream [--trust KEY|KEYFILE]...
 //! ```
+//!
+//! With `--relay` the keys are those of a relay chain, and its evidence says whose keys the file is to be trusted under.
 //!
 //! The verdict is the last line of standard output; exit codes: 0 proven, 1 not, 2 wrong command line.
 //! With `--stream` standard input holds many files, each behind its length (4 bytes, big-endian), and
@@ -14,12 +17,18 @@
 use std::io::{BufRead, ErrorKind, Read, Write};
 use std::process::ExitCode;
 use weighbridge_verifier::evidence::{Evidence, EvidenceError, MAX_BYTES, Trust};
+use weighbridge_verifier::relay::vouched;
 use weighbridge_verifier::{KeyCache, PublicKey, plain};
 
-const USAGE: &str = "usage: weighbridge-verify FILE|--stream [--trust KEY|KEYFILE]...";
+const USAGE: &str =
+    "usage: weighbridge-verify FILE|--stream [--relay RELAYFILE] [--trust KEY|KEYFILE]...";
 
 fn main() -> ExitCode {
-    let (file, trusted) = match arguments(std::env::args().skip(1)) {
+    let Asked {
+        file,
+        relay,
+        trusted,
+    } = match arguments(std::env::args().skip(1)) {
         Ok(understood) => understood,
         Err(why) => {
             eprintln!("error: {why}\n{USAGE}");
@@ -27,7 +36,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match file {
-        Some(file) => one(&file, &trusted),
+        Some(file) => one(&file, relay.as_deref(), &trusted),
         None => stream(&trusted).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
@@ -36,16 +45,23 @@ fn main() -> ExitCode {
     })
 }
 
-fn arguments(
-    mut arguments: impl Iterator<Item = String>,
-) -> Result<(Option<String>, Vec<PublicKey>), String> {
+/// What was asked for; without a file, a stream of them.
+struct Asked {
+    file: Option<String>,
+    relay: Option<String>,
+    trusted: Vec<PublicKey>,
+}
+
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
     let (mut file, mut stream, mut trusted) = (None, false, Vec::new());
+    let mut relay = None;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--trust" => {
                 let key = arguments.next().ok_or("`--trust` needs a key")?;
                 trusted.extend(keys(&key)?);
             }
+            "--relay" => relay = Some(arguments.next().ok_or("`--relay` needs a file")?),
             "--stream" => stream = true,
             option if option.starts_with('-') => return Err(format!("unknown option {option}")),
             _ if file.is_some() => return Err("one file at a time".to_owned()),
@@ -54,7 +70,12 @@ fn arguments(
     }
     match file.is_some() == stream {
         true => Err("which file?".to_owned()),
-        false => Ok((file, trusted)),
+        false if stream && relay.is_some() => Err("a relay is for one file".to_owned()),
+        false => Ok(Asked {
+            file,
+            relay,
+            trusted,
+        }),
     }
 }
 
@@ -90,11 +111,38 @@ fn words(trust: Trust) -> &'static str {
     }
 }
 
-fn one(file: &str, trusted: &[PublicKey]) -> std::io::Result<ExitCode> {
+fn read(file: &str) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(file)?;
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    match verdict(&bytes, trusted, &KeyCache::default()) {
+    Ok(bytes)
+}
+
+/// The verdict on a file of which a relay is to say whose keys count. How far it is trusted is how far the relay is.
+fn through(
+    relay: &[u8],
+    bytes: &[u8],
+    trusted: &[PublicKey],
+) -> Result<(Evidence, Trust), EvidenceError> {
+    let cache = KeyCache::default();
+    let (relay, trust) = verdict(relay, trusted, &cache)?;
+    let evidence = Evidence::from_bytes(bytes)?;
+    match vouched(&relay, &evidence, &cache) {
+        keys if keys.is_empty() => Err(EvidenceError::Untrusted),
+        keys => {
+            evidence.verify_with(&keys, &cache)?;
+            Ok((evidence, trust))
+        }
+    }
+}
+
+fn one(file: &str, relay: Option<&str>, trusted: &[PublicKey]) -> std::io::Result<ExitCode> {
+    let bytes = read(file)?;
+    let checked = match relay {
+        Some(relay) => through(&read(relay)?, &bytes, trusted),
+        None => verdict(&bytes, trusted, &KeyCache::default()),
+    };
+    match checked {
         Ok((evidence, trust)) => {
             let mut out = std::io::stdout().lock();
             for (_, record, sample) in evidence.samples() {

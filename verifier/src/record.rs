@@ -6,6 +6,7 @@
 
 use crate::centres::{CentresContent, DerivedContent};
 use crate::codec::encode;
+use crate::exchange::{AnchorContent, ExchangeContent};
 use crate::hash::Hash;
 use crate::membership::{EquivocationContent, HubVoteContent, LeaseContent};
 use crate::rotation::RotationContent;
@@ -248,6 +249,10 @@ pub enum Content {
     Lease(LeaseContent),
     /// Proof that a hub of the set lied.
     Equivocation(EquivocationContent),
+    /// On a relay chain, a certified header of another chain.
+    Anchor(AnchorContent),
+    /// On a relay chain, a step of an exchange between two others.
+    Exchange(ExchangeContent),
 }
 
 /// Everything of a record that is signed.
@@ -332,7 +337,9 @@ impl Content {
             | Self::Derived(_)
             | Self::HubVote(_)
             | Self::Lease(_)
-            | Self::Equivocation(_) => None,
+            | Self::Equivocation(_)
+            | Self::Anchor(_)
+            | Self::Exchange(_) => None,
         }
     }
 

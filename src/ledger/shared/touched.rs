@@ -17,6 +17,8 @@ pub(super) enum Part {
     Document(String, String),
     /// An alarm, or an entry about access.
     Word(String),
+    /// What a relay knows of other chains: of two steps the order matters.
+    Relay,
     /// Who there is, and by which keys: everything rests on that.
     Identities,
 }
@@ -35,6 +37,7 @@ pub(super) fn part(body: &RecordBody) -> Option<Part> {
             let kept = object.starts_with(ALARM_OBJECT) || object.starts_with(ACCESS_OBJECT);
             kept.then(|| Part::Word(object.clone()))
         }
+        Content::Anchor(_) | Content::Exchange(_) => Some(Part::Relay),
         Content::Commitment(_) => None,
         Content::Identity(_)
         | Content::Rotation(_)

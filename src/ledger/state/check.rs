@@ -19,6 +19,7 @@ impl State {
             genesis_key(body)?;
         }
         self.check_hub_chain(body)?;
+        self.check_purpose(&body.content)?;
         match &body.content {
             Content::Batch(batch) => self.check_batch(&body.hub, batch),
             Content::Document(document) => self.check_document(&body.object, document),
@@ -28,6 +29,8 @@ impl State {
             Content::Derived(derived) => self.check_derived(derived),
             Content::HubVote(_) | Content::Equivocation(_) => self.check_membership(body),
             Content::Lease(lease) => self.check_lease(body, lease),
+            Content::Anchor(anchor) => self.check_anchor(anchor),
+            Content::Exchange(said) => self.check_exchange(said),
             Content::Commitment(_) | Content::Message(_) => Ok(()),
         }
     }

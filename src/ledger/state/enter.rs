@@ -44,6 +44,8 @@ impl State {
             Content::Message(message) => self.enter_message(body, message),
             Content::HubVote(_) | Content::Equivocation(_) => self.enter_membership(body),
             Content::Lease(lease) => self.enter_lease(lease),
+            Content::Anchor(anchor) => self.enter_anchor(anchor),
+            Content::Exchange(said) => self.enter_exchange(said),
             Content::Commitment(_) => {}
         }
     }

@@ -14,8 +14,13 @@ impl State {
         let in_force = (&*self.documents, &*self.alarms, &*self.access);
         let mut image = encode(&(who, where_it_stands, in_force, &*self.totals));
         // Chains of one hub have none of these, and images as before.
-        if !self.votes.is_empty() || !self.leases.is_empty() {
+        let relay = !self.chains.is_empty() || !self.exchanges.is_empty();
+        if relay || !self.votes.is_empty() || !self.leases.is_empty() {
             image.extend(encode(&(&*self.votes, &*self.leases)));
+        }
+        // Only a relay has these.
+        if relay {
+            image.extend(encode(&(&*self.chains, &*self.exchanges)));
         }
         image
     }
@@ -26,6 +31,10 @@ impl State {
         let first = BorshDeserialize::deserialize(&mut rest).map_err(unreadable)?;
         let (who, (hubs, devices, attested), (documents, alarms, access), totals) = first;
         let (votes, leases) = match rest.is_empty() {
+            true => Default::default(),
+            false => BorshDeserialize::deserialize(&mut rest).map_err(unreadable)?,
+        };
+        let (chains, exchanges) = match rest.is_empty() {
             true => Default::default(),
             false => decode("state", rest)?,
         };
@@ -46,6 +55,8 @@ impl State {
             derivations: Section::new(derivations),
             votes: Section::new(votes),
             leases: Section::new(leases),
+            chains: Section::new(chains),
+            exchanges: Section::new(exchanges),
             attested: Section::new(attested),
         };
         // borsh takes maps in any order; only one order is written.

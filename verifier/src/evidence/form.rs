@@ -5,6 +5,8 @@
 
 use crate::block::BlockHeader;
 use crate::centres::{CentresContent, DerivedContent};
+use crate::certificate::Certificate;
+use crate::exchange::{AnchorContent, ExchangeContent, ExchangeStep};
 use crate::hash::Hash;
 use crate::membership::{EquivocationContent, HubVoteContent, LeaseContent};
 use crate::record::{
@@ -32,6 +34,22 @@ pub(super) mod decimal {
         D: Deserializer<'de>,
     {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The same, where there may be none.
+mod optional_decimal {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Wrapped(#[serde(with = "super::decimal")] i64);
+
+    pub fn serialize<S: Serializer>(value: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
+        value.map(Wrapped).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+        Ok(Option::<Wrapped>::deserialize(from)?.map(|wrapped| wrapped.0))
     }
 }
 
@@ -180,6 +198,38 @@ enum ContentForm {
     HubVote(HubVoteContent),
     Lease(#[serde(with = "LeaseForm")] LeaseContent),
     Equivocation(#[serde(with = "EquivocationForm")] EquivocationContent),
+    Anchor(#[serde(with = "AnchorForm")] AnchorContent),
+    Exchange(#[serde(with = "ExchangeForm")] ExchangeContent),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "AnchorContent", deny_unknown_fields)]
+struct AnchorForm {
+    grade: u8,
+    #[serde(with = "HeaderForm")]
+    header: BlockHeader,
+    certificate: Certificate,
+    #[serde(with = "hex_bytes")]
+    leads: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ExchangeContent", deny_unknown_fields)]
+struct ExchangeForm {
+    acid: String,
+    #[serde(with = "decimal")]
+    number: u64,
+    ceid: String,
+    grade: u8,
+    step: ExchangeStep,
+    sealed: Hash,
+    header: Option<Hash>,
+    #[serde(with = "decimal")]
+    t_timestamp: i64,
+    #[serde(with = "optional_decimal")]
+    t_confirm: Option<i64>,
+    hub: String,
+    signature: Signature,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -2,6 +2,7 @@ mod attested;
 mod hubs;
 mod keys;
 mod leases;
+mod relay;
 mod words;
 
 use super::*;
