@@ -4,7 +4,7 @@ use super::book::SharedBook;
 use super::ports::{Fault, MeshBook, OwnRun};
 use crate::crypto::SealingWord;
 use crate::ledger::LedgerError;
-use crate::ledger::shared::{Carried, PoolError, SharedLedger, Want, Wrong};
+use crate::ledger::shared::{Carried, Known, PoolError, SharedLedger, Want, Wrong};
 use crate::ledger::store::Put;
 use crate::model::now;
 use std::sync::atomic::Ordering;
@@ -49,9 +49,11 @@ impl MeshBook for SharedBook {
     }
 
     fn take(&self, hub: &str, run: Vec<Carried>) -> Result<usize, Fault> {
+        // Most of what it takes: nobody waits for it.
+        let known = Known::of(&run, self.key_of(hub), &*self.check);
         let mut ledger = self.lock();
         let (height, wanted) = (ledger.committed().1.height, ledger.wanted(hub));
-        let taken = ledger.receive(hub, run);
+        let taken = ledger.receive_checked(hub, run, &known);
         tracing::debug!(hub, height, wanted, ?taken, "records of another hub");
         self.changed(&ledger);
         drop(ledger);
@@ -106,7 +108,7 @@ impl MeshBook for SharedBook {
                 return Ok(());
             }
             let block: Block = decode("block", &bytes).map_err(Fault::lie)?;
-            let mut ledger = self.lock();
+            let (mut ledger, _writing) = self.lock_to_write();
             if block.header.height <= ledger.committed().1.height {
                 continue;
             }
@@ -134,7 +136,7 @@ impl MeshBook for SharedBook {
     }
 
     fn bring(&self, puts: Vec<Put>) -> Result<(), Fault> {
-        let mut ledger = self.lock();
+        let (mut ledger, _writing) = self.lock_to_write();
         let brought = ledger.bring(puts);
         self.count_missing(&ledger);
         brought.map(drop).map_err(|error| match error {

@@ -13,7 +13,7 @@ use crate::actors::ledger::{LedgerActor, RecordFault, RecordLast};
 use crate::api::{ClusterHub, ClusterPort, ClusterStatus, KeyFault, OpenVote};
 use crate::cluster::mesh::{Mesh, MeshHub, MeshSetup, MeshStatus, Pace, SyncProgress};
 use crate::cluster::{Consensus, ConsensusPeer, ConsensusSetup, SharedBook, Timing, drafts};
-use crate::crypto::{HubKey, NetworkSeed, Signer};
+use crate::crypto::{HubKey, NetworkSeed, QuickCheck, Signer};
 use crate::ledger::act::{Act, name};
 use crate::ledger::head::HeadSlot;
 use crate::ledger::shared::{SharedConfig, SharedLedger};
@@ -112,7 +112,8 @@ impl Joined {
     ) -> Result<Self, HubError> {
         let signer: Arc<dyn Signer> = signing.clone();
         let config = SharedConfig::new(chain, setup.genesis.clone());
-        let ledger = SharedLedger::open(store, head, config, signer.clone(), now())?;
+        let check = Arc::new(QuickCheck::default());
+        let ledger = SharedLedger::open_with(store, head, config, signer.clone(), now(), check)?;
         let book = SharedBook::new(signer.id(), ledger);
         edges.tell_sealing();
         let mesh = runtime.block_on(Mesh::start(
