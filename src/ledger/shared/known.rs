@@ -55,3 +55,39 @@ impl SignatureCheck for Known<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl SignatureCheck for Nothing {
+        fn check(&self, _: &PublicKey, _: &Hash, _: &Signature) -> Result<(), SignatureError> {
+            Err(SignatureError::Mismatch)
+        }
+    }
+
+    #[test]
+    fn a_signature_is_known_for_its_key_and_its_message_only() {
+        let suite = Suite::Nist;
+        let (key, other) = (PublicKey([2; 33]), PublicKey([3; 33]));
+        let (signature, hash) = (Signature([7; 64]), suite.hash(&[b"signed"]));
+        let known = Known {
+            check: &Nothing,
+            held: BTreeMap::from([(signature.0, (key, hash))]),
+        };
+        let cases = [
+            (key, &b"signed"[..], signature, true),
+            (other, b"signed", signature, false),
+            (key, b"something else", signature, false),
+            (key, b"signed", Signature([8; 64]), false),
+        ];
+        for (key, signed, signature, holds) in cases {
+            let whole = known.check_preimage(&key, (suite, signed), &signature);
+            assert_eq!(whole.is_ok(), holds);
+            let hashed = known.check(&key, &suite.hash(&[signed]), &signature);
+            assert_eq!(hashed.is_ok(), holds);
+        }
+    }
+}
