@@ -55,7 +55,7 @@ impl Default for Timing {
             vote: Duration::from_millis(250),
             longest: Duration::from_secs(5),
             height: Duration::from_millis(20),
-            status: Duration::from_secs(10),
+            status: Duration::from_secs(1),
             request: Duration::from_secs(3),
         }
     }

@@ -5,8 +5,10 @@ use super::drafts;
 use super::keys::keys_of;
 use crate::ledger::LedgerError;
 use crate::ledger::shared::Checked;
+use crate::ledger::shared::Deciding::{New, Told};
 use crate::model::now;
 use bytes::Bytes;
+use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -37,9 +39,17 @@ impl Deciding {
     /// Makes a decision durable, however long the disk takes.
     fn store(&self, bytes: &[u8], certificate: QuorumCertificate) -> Result<Validators, Refused> {
         loop {
-            let mut ledger = self.book.lock();
+            let (mut ledger, writing) = self.book.lock_to_write();
             let before = ledger.committed().0.validators().cloned();
-            match ledger.decide(bytes, certificate.clone(), now()) {
+            let prepared = ledger.prepare_decision(bytes, certificate.clone(), now());
+            let done = prepared.and_then(|deciding| match deciding {
+                Told(told) => Ok(told),
+                New(settling) => {
+                    MutexGuard::unlocked(&mut ledger, || settling.write())?;
+                    Ok(ledger.decided(*settling))
+                }
+            });
+            match done {
                 Ok(done) => {
                     let (state, _) = ledger.committed();
                     let set = state.validators().cloned();
@@ -57,6 +67,7 @@ impl Deciding {
                         .note_keys(&ledger, keys_of(&committed.block.records));
                     let left_out = ledger.take_left_out();
                     drop(ledger);
+                    drop(writing);
                     self.book.came.notify_all();
                     self.book.tell(Committed {
                         left_out,
@@ -66,6 +77,7 @@ impl Deciding {
                 }
                 Err(LedgerError::Store(error)) if !self.book.ending.load(Ordering::Acquire) => {
                     drop(ledger);
+                    drop(writing);
                     self.book.alarm(format!(
                         "a decided block cannot be written, trying again: {error}"
                     ));
@@ -176,7 +188,10 @@ impl Application for Deciding {
         let set = self.book.decided_by.lock().clone();
         let height = certificate.height;
         let better = certificate_of(&certificate, set.as_ref())?;
-        if let Err(error) = self.book.lock().improve(height, better) {
+        let (mut ledger, writing) = self.book.lock_to_write();
+        let improved = ledger.improve(height, better);
+        drop((ledger, writing));
+        if let Err(error) = improved {
             // The block has enough signatures without them.
             tracing::warn!(height, %error, "late signatures are not kept");
         }

@@ -1,8 +1,9 @@
 //! The ledger of a hub that shares its chain, and whoever uses it at once: the hub's own actors record, the links
 //! bring what other hubs recorded, consensus proposes, checks and decides.
 //!
-//! One lock, held as long as a disk takes; nobody waits for it on an asynchronous thread. What is asked often or
-//! from such a thread is kept beside it.
+//! One lock, held as long as a disk takes for a block; nobody waits for it on an asynchronous thread. What is asked
+//! often or from such a thread is kept beside it. While the disk takes own records it is free, so that a vote does not
+//! wait for them: another lock keeps what writes apart.
 
 use super::keys::Keys;
 use super::ports::CredentialLender;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, watch};
-use weighbridge_verifier::{Block, Hash, Record, ValidatorSet};
+use weighbridge_verifier::{Block, Hash, PublicKey, Record, SignatureCheck, ValidatorSet};
 
 /// Blocks that whoever hears of them may be behind, before deciding waits for them.
 const HEARD_BEHIND: usize = 256;
@@ -29,6 +30,10 @@ const HEARD_BEHIND: usize = 256;
 pub struct SharedBook {
     pub(super) hub: String,
     ledger: Mutex<SharedLedger>,
+    pub(super) check: Arc<dyn SignatureCheck>,
+    /// Held by whoever writes own records or blocks, and taken before the ledger: one of them at a time, and while the
+    /// disk takes own records others propose and check.
+    writing: Mutex<()>,
     /// Records of others came, or a block.
     pub(super) came: Condvar,
     /// Whether there may be something to decide.
@@ -105,6 +110,8 @@ impl SharedBook {
             stalled: Mutex::default(),
             keys: OnceLock::new(),
             lender: Mutex::default(),
+            writing: Mutex::default(),
+            check: ledger.signature_check().clone(),
             ledger: Mutex::new(ledger),
         };
         this.changed(&this.ledger.lock());
@@ -200,6 +207,7 @@ impl SharedBook {
         puts: Vec<Put>,
         now: Nanos,
     ) -> Result<Recorded, LedgerError> {
+        let _writing = self.writing.lock();
         let mut ledger = self.ledger.lock();
         let mut refused = None;
         let mut has_last = false;
@@ -222,8 +230,13 @@ impl SharedBook {
                     refused,
                 });
             }
-            match ledger.append(&drafts, puts.clone(), now) {
-                Ok(records) => return Ok(self.recorded(&ledger, records, refused)),
+            match ledger.prepare(&drafts, puts.clone(), now) {
+                Ok(due) => {
+                    let store = ledger.store().clone();
+                    let written = MutexGuard::unlocked(&mut ledger, || store.commit(&due));
+                    let records = ledger.written(written)?;
+                    return Ok(self.recorded(&ledger, records, refused));
+                }
                 Err(LedgerError::Assemble(AssembleError::Draft { index, why }))
                     if index < drafts.len() =>
                 {
@@ -256,6 +269,7 @@ impl SharedBook {
         if let Some((drafts, puts)) = stalled {
             return self.append(drafts, None, puts, now());
         }
+        let _writing = self.writing.lock();
         let mut ledger = self.ledger.lock();
         let records = ledger.retry()?;
         Ok(self.recorded(&ledger, records, None))
@@ -275,8 +289,21 @@ impl SharedBook {
         }
     }
 
+    /// The key that a hub of the set signs by.
+    pub(super) fn key_of(&self, hub: &str) -> Option<PublicKey> {
+        let standing = self.standing.lock();
+        let known = standing.members.iter().find(|(id, _)| id == hub);
+        known.map(|(_, key)| *key)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, SharedLedger> {
         self.ledger.lock()
+    }
+
+    /// The ledger, for whoever writes more than own records. Nothing else writes meanwhile.
+    pub(super) fn lock_to_write(&self) -> (MutexGuard<'_, SharedLedger>, MutexGuard<'_, ()>) {
+        let writing = self.writing.lock();
+        (self.ledger.lock(), writing)
     }
 
     /// Says what is different in `ledger`, wherever that is looked at, and wakes consensus where there is something to

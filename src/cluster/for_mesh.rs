@@ -5,7 +5,7 @@ use super::keys::{keys_in, keys_of};
 use super::ports::{Fault, LentWraps, MeshBook, OwnRun};
 use crate::crypto::SealingWord;
 use crate::ledger::LedgerError;
-use crate::ledger::shared::{Carried, PoolError, SharedLedger, Want, Wrong};
+use crate::ledger::shared::{Carried, Known, PoolError, SharedLedger, Want, Wrong};
 use crate::ledger::store::Put;
 use crate::model::now;
 use std::sync::atomic::Ordering;
@@ -50,9 +50,11 @@ impl MeshBook for SharedBook {
     }
 
     fn take(&self, hub: &str, run: Vec<Carried>) -> Result<usize, Fault> {
+        // Most of what it takes: nobody waits for it.
+        let known = Known::of(&run, self.key_of(hub), &*self.check);
         let mut ledger = self.lock();
         let (height, wanted) = (ledger.committed().1.height, ledger.wanted(hub));
-        let taken = ledger.receive(hub, run);
+        let taken = ledger.receive_checked(hub, run, &known);
         tracing::debug!(hub, height, wanted, ?taken, "records of another hub");
         self.changed(&ledger);
         drop(ledger);
@@ -107,7 +109,7 @@ impl MeshBook for SharedBook {
                 return Ok(());
             }
             let block: Block = decode("block", &bytes).map_err(Fault::lie)?;
-            let mut ledger = self.lock();
+            let (mut ledger, _writing) = self.lock_to_write();
             if block.header.height <= ledger.committed().1.height {
                 continue;
             }
@@ -139,7 +141,7 @@ impl MeshBook for SharedBook {
     }
 
     fn bring(&self, puts: Vec<Put>) -> Result<(), Fault> {
-        let mut ledger = self.lock();
+        let (mut ledger, _writing) = self.lock_to_write();
         let wraps = keys_in(&puts);
         let brought = ledger.bring(puts);
         self.count_missing(&ledger);

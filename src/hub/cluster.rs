@@ -14,7 +14,7 @@ use crate::actors::ledger::{LedgerActor, RecordFault, RecordLast};
 use crate::api::{ClusterHub, ClusterPort, ClusterStatus, KeyFault, OpenVote};
 use crate::cluster::mesh::{Mesh, MeshHub, MeshSetup, MeshStatus, Pace, SyncProgress};
 use crate::cluster::{Consensus, ConsensusPeer, ConsensusSetup, SharedBook, Timing, drafts};
-use crate::crypto::{HubKey, NetworkSeed, SealingRing, Signer};
+use crate::crypto::{HubKey, NetworkSeed, QuickCheck, SealingRing, Signer};
 use crate::ledger::LedgerError;
 use crate::ledger::act::{Act, name};
 use crate::ledger::head::HeadSlot;
@@ -125,7 +125,9 @@ impl Joined {
     ) -> Result<Self, HubError> {
         let signer: Arc<dyn Signer> = signing.clone();
         let config = SharedConfig::new(chain, setup.genesis.clone());
-        let ledger = SharedLedger::open(store.clone(), head, config, signer.clone(), now())?;
+        let check = Arc::new(QuickCheck::default());
+        let (kept, by) = (store.clone(), signer.clone());
+        let ledger = SharedLedger::open_with(kept, head, config, by, now(), check)?;
         let book = SharedBook::new(signer.id(), ledger);
         let signers = book.look(|state, _, _| Signers::of(state));
         book.open_by(ring.clone(), signers.clone())

@@ -174,7 +174,10 @@ impl CommitCertificate {
         set: &ValidatorSet,
         check: &dyn SignatureCheck,
     ) -> Result<(), BlockError> {
-        set.check_signatures(header, &commit_message(header), &self.signatures, check)
+        let message = commit_message(header);
+        set.check_signatures(header, &self.signatures, |key, signature| {
+            check.check(key, &message, signature)
+        })
     }
 }
 

@@ -59,8 +59,10 @@ impl QuorumCertificate {
             return Err(BlockError::MalformedSet);
         }
         let vote = Vote::precommit(header.height, self.round, header.hash());
-        let message = vote.message(header.suite(), &header.chain);
-        set.check_signatures(header, &message, &self.signatures, check)
+        let (suite, signed) = (header.suite(), vote.bytes(&header.chain));
+        set.check_signatures(header, &self.signatures, |key, signature| {
+            check.check_preimage(key, (suite, &signed), signature)
+        })
     }
 }
 

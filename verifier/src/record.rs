@@ -373,7 +373,8 @@ impl Record {
     ) -> Result<(), SignatureError> {
         let suite = self.body.suite();
         hub.check_suite(suite)?;
-        check.check(hub, &self.body.hash(), &self.signature)?;
+        let signed = self.body.preimage();
+        check.check_preimage(hub, (suite, &signed), &self.signature)?;
         if let Some(batch) = self.body.batch()
             && let Some(attester) = &batch.attester
         {

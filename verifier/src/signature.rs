@@ -177,6 +177,16 @@ pub trait SignatureCheck: Send + Sync {
         message: &Hash,
         signature: &Signature,
     ) -> Result<(), SignatureError>;
+
+    /// The same where what `suite` hashes to the message is at hand: some libraries want it all.
+    fn check_preimage(
+        &self,
+        key: &PublicKey,
+        (suite, preimage): (Suite, &[u8]),
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
+        self.check(key, &suite.hash(&[preimage]), signature)
+    }
 }
 
 /// Checks each signature on its own.

@@ -3,7 +3,7 @@
 use crate::block::{BlockError, BlockHeader, CommitSignature};
 use crate::codec::encode;
 use crate::hash::Hash;
-use crate::signature::{PublicKey, SignatureCheck};
+use crate::signature::{PublicKey, Signature, SignatureError};
 use crate::suite::Suite;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -69,9 +69,8 @@ impl ValidatorSet {
     pub(crate) fn check_signatures(
         &self,
         header: &BlockHeader,
-        message: &Hash,
         signatures: &[CommitSignature],
-        check: &dyn SignatureCheck,
+        holds: impl Fn(&PublicKey, &Signature) -> Result<(), SignatureError>,
     ) -> Result<(), BlockError> {
         if self.hash(header.suite()) != header.validators_hash {
             return Err(BlockError::ValidatorSet);
@@ -86,8 +85,7 @@ impl ValidatorSet {
                 .get(&one.validator)
                 .filter(|_| seen.insert(&one.validator));
             let validator = entitled.ok_or_else(|| BlockError::Signer(one.validator.clone()))?;
-            check
-                .check(&validator.key, message, &one.signature)
+            holds(&validator.key, &one.signature)
                 .map_err(|_| BlockError::Signature(one.validator.clone()))?;
         }
         let needed = self.threshold;

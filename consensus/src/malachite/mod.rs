@@ -9,6 +9,7 @@ mod chain;
 mod codec;
 mod context;
 mod evidence;
+mod log;
 mod signing;
 mod start;
 mod values;

@@ -7,7 +7,7 @@ use crate::ledger::assemble::{AssembleError, sign_record};
 use crate::ledger::draft::Draft;
 use crate::ledger::puts::check_sealed;
 use crate::ledger::state::State;
-use crate::ledger::store::{Put, Space};
+use crate::ledger::store::{Put, Space, StoreError};
 use crate::model::Nanos;
 use std::sync::Arc;
 use weighbridge_verifier::{Hash, Record};
@@ -39,11 +39,24 @@ impl SharedLedger {
         puts: Vec<Put>,
         now: Nanos,
     ) -> Result<Vec<Record>, LedgerError> {
+        self.prepare(drafts, puts, now)?;
+        self.retry()
+    }
+
+    /// The first half of [`append`](Self::append): signs, and returns what is to be written. For whoever does not keep
+    /// the ledger to himself meanwhile: others may look at it, take records, propose and check, and find it as it was.
+    /// Until [`written`](Self::written) is told what came of it nothing else may be appended or decided.
+    pub fn prepare(
+        &mut self,
+        drafts: &[Draft],
+        puts: Vec<Put>,
+        now: Nanos,
+    ) -> Result<Vec<Put>, LedgerError> {
         if let Some(pending) = &self.pending {
             if pending.drafts != drafts {
                 return Err(LedgerError::Pending(self.tip().height.saturating_add(1)));
             }
-            return self.retry();
+            return self.unwritten();
         }
         if drafts.is_empty() {
             return Err(AssembleError::Empty.into());
@@ -80,19 +93,39 @@ impl SharedLedger {
             loose,
             durable: false,
         });
-        self.retry()
+        self.unwritten()
+    }
+
+    /// What is still to be written of the records of an [`append`](Self::append) that has not ended well, or not yet.
+    pub fn unwritten(&self) -> Result<Vec<Put>, LedgerError> {
+        let pending = self.pending.as_ref();
+        let pending = pending.ok_or(LedgerError::NothingPending)?;
+        Ok(match pending.durable {
+            true => Vec::new(),
+            false => pending.all_puts(),
+        })
     }
 
     /// Writes the records of a failed [`append`](Self::append) again, and returns them as they are now.
     pub fn retry(&mut self) -> Result<Vec<Record>, LedgerError> {
+        let due = self.unwritten()?;
+        let written = match due.is_empty() {
+            true => Ok(()),
+            false => self.store.commit(&due),
+        };
+        self.written(written)
+    }
+
+    /// What [`prepare`](Self::prepare) gave was written, or was not: the records, durable by now.
+    pub fn written(&mut self, written: Result<(), StoreError>) -> Result<Vec<Record>, LedgerError> {
         let Some(mut pending) = self.pending.take() else {
             return Err(LedgerError::NothingPending);
         };
+        if let Err(error) = written {
+            self.pending = Some(pending);
+            return Err(error.into());
+        }
         if !pending.durable {
-            if let Err(error) = self.store.commit(&pending.all_puts()) {
-                self.pending = Some(pending);
-                return Err(error.into());
-            }
             for open in &pending.open {
                 self.touched.add(&open.record().body);
             }

@@ -52,7 +52,7 @@ impl SharedLedger {
         let state = opened.chain.state().clone();
         let mut ledger = Self {
             store,
-            head,
+            head: Arc::new(Mutex::new(head)),
             signer,
             limits: config.limits,
             genesis: config.genesis,
@@ -72,7 +72,8 @@ impl SharedLedger {
             stuck: BTreeSet::new(),
             judged: Mutex::default(),
             signed_by: None,
-            decided: None,
+            late: None,
+            told: None,
         };
         if ledger.tip().height == 0 {
             let begins = ledger

@@ -1,18 +1,19 @@
 //! Decisions: what the hubs agreed on becomes durable here.
 
-use super::SharedLedger;
 use super::elsewhere::Lacking;
 use super::own::{Replayed, replay};
 use super::touched::Touched;
+use super::{SharedLedger, Slot};
 use crate::ledger::LedgerError;
 use crate::ledger::assemble::Tip;
 use crate::ledger::keys::{height_key, sealed_key};
 use crate::ledger::replay::FollowError;
 use crate::ledger::state::State;
-use crate::ledger::store::{Put, Space, StoreError};
+use crate::ledger::store::{Put, Space, Store, StoreError};
 use crate::model::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use weighbridge_verifier::{Block, BlockValue, Hash, QuorumCertificate, Record, encode};
 
 /// What is open after a block.
@@ -21,6 +22,35 @@ enum Next {
     Apart { own: usize, state: State },
     /// They were applied again.
     Replayed(Replayed),
+}
+
+/// A decision on its way to the disk.
+pub struct Settling {
+    block: Block,
+    after: State,
+    next: Next,
+    tip: Tip,
+    puts: Vec<Put>,
+    head: Vec<u8>,
+    /// Where both go.
+    store: Arc<dyn Store>,
+    slot: Slot,
+}
+
+/// What becomes of a decision.
+pub enum Deciding {
+    /// It is durable already.
+    Told(Committed),
+    /// It is to be written.
+    New(Box<Settling>),
+}
+
+impl Settling {
+    /// Writes it: the block and what belongs to it in one commit, then the head. Needs no ledger.
+    pub fn write(&self) -> Result<(), StoreError> {
+        self.store.commit(&self.puts)?;
+        self.slot.lock().write(&self.head)
+    }
 }
 
 /// A block that is durable here.
@@ -48,12 +78,30 @@ impl SharedLedger {
         certificate: QuorumCertificate,
         now: Nanos,
     ) -> Result<Committed, LedgerError> {
+        match self.prepare_decision(bytes, certificate, now)? {
+            Deciding::Told(told) => Ok(told),
+            Deciding::New(settling) => {
+                settling.write()?;
+                Ok(self.decided(*settling))
+            }
+        }
+    }
+
+    /// The first half of [`decide`](Self::decide), for whoever does not keep the ledger to himself while the disk
+    /// [writes](Settling::write): others may look at it, take records and check values meanwhile. Until it is
+    /// [decided](Self::decided), or given up after an error, nothing else may be appended or decided.
+    pub fn prepare_decision(
+        &mut self,
+        bytes: &[u8],
+        certificate: QuorumCertificate,
+        now: Nanos,
+    ) -> Result<Deciding, LedgerError> {
         let height = self.tip().height.saturating_add(1);
         let value = BlockValue::from_bytes(bytes);
         let value = value.map_err(|why| LedgerError::Value { height, why })?;
         let hash = value.header.hash();
-        if let Some((_, told)) = self.decided.as_ref().filter(|(known, _)| *known == hash) {
-            return Ok(told.clone());
+        if let Some((_, told)) = self.told.as_ref().filter(|(known, _)| *known == hash) {
+            return Ok(Deciding::Told(told.clone()));
         }
         let follow = |why: FollowError| LedgerError::Follow { height, why };
         let judged = match self.remembered(&hash) {
@@ -64,7 +112,8 @@ impl SharedLedger {
         let set = self.chain.state().validators();
         let certified = self.chain.check_commit(&block, set, Some(&*self.check));
         certified.map_err(follow)?;
-        self.settle(block, judged, now)
+        let settling = self.settle(block, judged, now)?;
+        Ok(Deciding::New(Box::new(settling)))
     }
 
     /// Takes a block that was decided long ago, with everything in it verified: for a hub that comes to a chain, or
@@ -83,10 +132,13 @@ impl SharedLedger {
         let set = self.chain.state().validators().or(judged.validators());
         let certified = self.chain.check_commit(&block, set, check);
         certified.map_err(follow)?;
-        self.settle(block, judged, now)
+        let settling = self.settle(block, judged, now)?;
+        settling.write()?;
+        Ok(self.decided(settling))
     }
 
-    /// More signatures under a block that is durable, which came late. Those that it has stay.
+    /// More signatures under a block that is durable, which came late. Those that it has stay. They are written with
+    /// the next block: the certificate is one without them, so no write of their own is worth its time.
     pub fn improve(
         &mut self,
         height: u64,
@@ -113,33 +165,53 @@ impl SharedLedger {
             return Ok(());
         }
         block.certificate = certificate.into();
-        self.store.commit(&[Put {
+        self.late = Some(Put {
             space: Space::Blocks,
             key: height_key(height),
             value: encode(&block),
-        }])?;
+        });
         Ok(())
     }
 
-    fn settle(&mut self, block: Block, after: State, now: Nanos) -> Result<Committed, LedgerError> {
-        let hub = self.hub().to_owned();
-        let own = own_range(&block.records, &hub);
-        let foreign = |(at, record): (usize, &Record)| (record.body.hub != hub).then_some(at);
-        let foreign = block.records.iter().enumerate().filter_map(foreign);
-        let foreign: Vec<usize> = foreign.collect();
-
+    fn settle(&mut self, block: Block, after: State, now: Nanos) -> Result<Settling, LedgerError> {
         let next = self.next_open(&block, &after, now)?;
         let mut puts = self.puts_of(&block)?;
+        puts.extend(self.late.clone());
         puts.extend(self.puts_of_open(&next));
         puts.push(Put {
             space: Space::Blocks,
             key: height_key(block.header.height),
             value: encode(&block),
         });
-        self.store.commit(&puts)?;
         let tip = Tip::of(&block.header);
-        self.write_head(&tip)?;
+        Ok(Settling {
+            block,
+            after,
+            next,
+            tip,
+            puts,
+            head: self.head_of(&tip),
+            store: self.store.clone(),
+            slot: self.head.clone(),
+        })
+    }
 
+    /// The second half: it is durable, and the ledger goes on from it.
+    pub fn decided(&mut self, settling: Settling) -> Committed {
+        let Settling {
+            block,
+            after,
+            next,
+            tip,
+            ..
+        } = settling;
+        let hub = self.hub().to_owned();
+        let own = own_range(&block.records, &hub);
+        let foreign = |(at, record): (usize, &Record)| (record.body.hub != hub).then_some(at);
+        let foreign = block.records.iter().enumerate().filter_map(foreign);
+        let foreign: Vec<usize> = foreign.collect();
+
+        self.late = None;
         self.signed_by = self.chain.state().validators().cloned();
         self.chain.step(&block, after);
         self.pool.advance(self.chain.state());
@@ -158,8 +230,8 @@ impl SharedLedger {
             foreign,
             rebased,
         };
-        self.decided = Some((tip.hash, committed.clone()));
-        Ok(committed)
+        self.told = Some((tip.hash, committed.clone()));
+        committed
     }
 
     /// What is open after `block`, after which the state is `after`.

@@ -15,6 +15,7 @@ mod carried;
 mod check;
 mod decide;
 mod elsewhere;
+mod known;
 pub(in crate::ledger) mod own;
 mod pool;
 mod propose;
@@ -22,8 +23,9 @@ mod touched;
 
 pub use carried::{Carried, MAX_PUTS, Misfit, Want};
 pub use check::Checked;
-pub use decide::Committed;
+pub use decide::{Committed, Deciding, Settling};
 pub(in crate::ledger) use elsewhere::Lacking;
+pub use known::Known;
 pub use own::LeftOut;
 pub use pool::{PoolError, PoolLimits, Wrong};
 
@@ -32,7 +34,7 @@ use super::head::{Head, HeadSlot};
 use super::keys::height_key;
 use super::replay::Follower;
 use super::state::State;
-use super::store::{Space, Store, StoreError};
+use super::store::{Put, Space, Store, StoreError};
 use super::{ChainConfig, Tip};
 use crate::crypto::Signer;
 use append::Pending;
@@ -98,10 +100,13 @@ impl Default for SharedLimits {
 /// Values that were found to hold and may be decided next: that need not be found out again.
 const JUDGED: usize = 8;
 
+/// Where the signed head goes.
+type Slot = Arc<Mutex<Box<dyn HeadSlot>>>;
+
 /// The ledger of a hub that shares its chain with others.
 pub struct SharedLedger {
     store: Arc<dyn Store>,
-    head: Box<dyn HeadSlot>,
+    head: Slot,
     signer: Arc<dyn Signer>,
     limits: SharedLimits,
     genesis: Option<(String, PublicKey)>,
@@ -132,8 +137,10 @@ pub struct SharedLedger {
     judged: Mutex<VecDeque<(Hash, State)>>,
     /// The set that decided the newest block, if that was since this hub began.
     signed_by: Option<ValidatorSet>,
+    /// The newest block with signatures that came late: it is written with the next one.
+    late: Option<Put>,
     /// The newest decision, to be told again.
-    decided: Option<(Hash, Committed)>,
+    told: Option<(Hash, Committed)>,
 }
 
 impl SharedLedger {
@@ -170,6 +177,11 @@ impl SharedLedger {
     /// Whether this hub is in the set.
     pub fn is_member(&self) -> bool {
         self.chain.state().is_member(self.hub())
+    }
+
+    /// What signatures are checked by.
+    pub fn signature_check(&self) -> &Arc<dyn SignatureCheck> {
+        &self.check
     }
 
     /// The store, for readers.
@@ -224,12 +236,23 @@ impl SharedLedger {
     /// Takes records of another hub, in order, from one on that is not later than [`wanted`](Self::wanted). From
     /// where they differ from what came before they take its place; how many were taken is told.
     pub fn receive(&mut self, hub: &str, run: Vec<Carried>) -> Result<usize, PoolError> {
+        let check = self.check.clone();
+        self.receive_checked(hub, run, &*check)
+    }
+
+    /// The same, with signatures checked by what knows some of them already.
+    pub fn receive_checked(
+        &mut self,
+        hub: &str,
+        run: Vec<Carried>,
+        check: &dyn SignatureCheck,
+    ) -> Result<usize, PoolError> {
         if hub == self.hub() {
             return Err(PoolError::Own);
         }
         self.stuck.remove(hub);
         let state = self.chain.state();
-        self.pool.receive(hub, run, state, &*self.check)
+        self.pool.receive(hub, run, state, check)
     }
 
     /// Whether there is a record that the next block may have.
@@ -252,10 +275,14 @@ impl SharedLedger {
         self.committed_of(self.hub())
     }
 
-    fn write_head(&mut self, tip: &Tip) -> Result<(), LedgerError> {
+    /// The signed head of a tip.
+    fn head_of(&self, tip: &Tip) -> Vec<u8> {
         let chain = self.chain.state().chain();
-        let head = Head::sign(chain, tip.height, tip.hash, &*self.signer);
-        Ok(self.head.write(&head.to_bytes())?)
+        Head::sign(chain, tip.height, tip.hash, &*self.signer).to_bytes()
+    }
+
+    fn write_head(&self, tip: &Tip) -> Result<(), LedgerError> {
+        Ok(self.head.lock().write(&self.head_of(tip))?)
     }
 }
 

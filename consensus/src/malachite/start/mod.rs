@@ -11,6 +11,7 @@ use super::actors::{Ears, Heard, Host};
 use super::chain::{Fixed, Inputs, Task, allowed};
 use super::codec::Forms;
 use super::context::{Context, Height, core_types};
+use super::log;
 use super::signing::Signing;
 use super::values::Values;
 use crate::application::{Application, Tip};
@@ -25,7 +26,7 @@ use arc_malachitebft_app::engine::util::events::TxEvent;
 use arc_malachitebft_app::engine::util::output_port::{OutputPort, OutputPortSubscriberTrait};
 use arc_malachitebft_app::metrics::{Metrics, Registry, SharedRegistry};
 use arc_malachitebft_app::net::Multiaddr;
-use arc_malachitebft_app::spawn::{spawn_node_actor, spawn_wal_actor};
+use arc_malachitebft_app::spawn::spawn_node_actor;
 use arc_malachitebft_app::types::Keypair;
 use arc_malachitebft_app::types::codec::Codec;
 use arc_malachitebft_app::wal::Log;
@@ -230,8 +231,8 @@ async fn assemble(
     let subscribe = NetworkMsg::Subscribe(Box::new(ears));
     network.cast(subscribe).map_err(engine_error)?;
 
-    let wal = spawn_wal_actor(&Context, forms.clone(), &path, &registry, node.clone());
-    let wal = wal.await.map_err(engine_error)?;
+    let wal = log::open(&path, forms.clone(), node.clone()).await;
+    let wal = wal.map_err(engine_error)?;
     actors.add(wal.get_cell());
     let (questions, asked) = mpsc::channel(128);
     let (host, _) = Actor::spawn(None, Host, questions)

@@ -1,20 +1,22 @@
-//! When each block was durable at hub 1, as it said itself, and what is in the blocks.
+//! When each block was durable at hub 1, and what is in the blocks.
 
-use crate::cli::hubs::{News, Place, Said};
+use crate::actors::ledger::BlockCommitted;
+use crate::cli::hubs::Place;
 use crate::crypto::SealingKey;
 use crate::ledger::opening::{ActOpener, Opener};
 use crate::ledger::query::Explorer;
 use crate::model::{Nanos, now};
 use crate::store::FjallStore;
 use anyhow::Context;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use weighbridge_verifier::Content;
 
-/// Lines that may wait to be read.
-const LINES: usize = 4096;
+/// What acts that are submitted in this process are about, before their number.
+pub(super) const SUBMITTED: &str = "submitted:";
 
 /// Something that a client sent.
 #[derive(Clone, Copy, Debug)]
@@ -28,47 +30,47 @@ pub(super) struct Submitted {
     pub(super) taken: bool,
 }
 
-/// Listens to the hubs.
-pub(super) struct Seen(SyncSender<News>);
-
 /// When the blocks were there, by height.
-#[derive(Default)]
-pub(super) struct Lines(BTreeMap<u64, Nanos>);
-
-impl Seen {
-    pub(super) fn new() -> (Self, Receiver<News>) {
-        let (send, heard) = sync_channel(LINES);
-        (Self(send), heard)
-    }
-
-    pub(super) fn channel(&self) -> SyncSender<News> {
-        self.0.clone()
-    }
-
-    /// Notes what hub 1 says until nobody says anything any more.
-    pub(super) fn listen(&self, heard: Receiver<News>) -> JoinHandle<Lines> {
-        std::thread::spawn(move || {
-            let mut lines = BTreeMap::new();
-            for news in heard {
-                if let (0, Said::Block(block)) = (news.hub, &news.said)
-                    && let Some(height) = block["height"].as_u64()
-                {
-                    let ago = i64::try_from(news.at.elapsed().as_nanos()).unwrap_or_default();
-                    lines.insert(height, now() - ago);
-                }
-            }
-            Lines(lines)
-        })
-    }
+#[derive(Clone, Default)]
+pub(super) struct Lines {
+    at: Arc<Mutex<BTreeMap<u64, Nanos>>>,
+    newest: Arc<watch::Sender<u64>>,
 }
 
 impl Lines {
-    pub(super) fn at(&self, height: u64) -> Option<Nanos> {
-        self.0.get(&height).copied()
+    /// Notes when blocks are there, as long as the hub says so.
+    pub(super) async fn note(self, mut committed: broadcast::Receiver<Arc<BlockCommitted>>) {
+        loop {
+            match committed.recv().await {
+                Ok(block) => {
+                    let height = block.tip.height;
+                    self.at.lock().insert(height, now());
+                    self.newest.send_replace(height);
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
     }
 
-    pub(super) fn times(&self) -> impl Iterator<Item = Nanos> {
-        self.0.values().copied()
+    /// Height of the newest one.
+    pub(super) fn newest(&self) -> u64 {
+        *self.newest.borrow()
+    }
+
+    /// Waits until there is a block of this height.
+    pub(super) async fn reach(&self, height: u64) {
+        let mut newest = self.newest.subscribe();
+        // It is there as long as this is.
+        let _ = newest.wait_for(|newest| *newest >= height).await;
+    }
+
+    pub(super) fn at(&self, height: u64) -> Option<Nanos> {
+        self.at.lock().get(&height).copied()
+    }
+
+    pub(super) fn times(&self) -> Vec<Nanos> {
+        self.at.lock().values().copied().collect()
     }
 }
 
@@ -80,6 +82,8 @@ pub(super) struct Chain {
     pub(super) batches: Vec<(Nanos, u64)>,
     /// How many records of all hubs each block has.
     pub(super) records: BTreeMap<u64, u64>,
+    /// How many bytes each block has, with the sealed bytes that its records name.
+    pub(super) bytes: BTreeMap<u64, u64>,
     pub(super) blocks: u64,
     /// Blocks that several hubs decided, and their signatures.
     pub(super) shared: u64,
@@ -112,7 +116,11 @@ pub(super) fn read(hub: &Place) -> anyhow::Result<Chain> {
             chain.shared += 1;
             chain.signatures += block.certificate.signatures().len();
         }
-        chain.largest = chain.largest.max(block.value_bytes().len());
+        let length = block.value_bytes().len();
+        chain.largest = chain.largest.max(length);
+        let sealed = block.records.iter().filter_map(|r| r.body.sealed());
+        let sealed: u64 = sealed.map(|sealed| sealed.length).sum();
+        chain.bytes.insert(height, length as u64 + sealed);
         let own = block
             .records
             .iter()
@@ -122,9 +130,16 @@ pub(super) fn read(hub: &Place) -> anyhow::Result<Chain> {
                 chain.batches.push((record.body.time, height));
             }
             if let Content::Message(message) = &record.body.content {
-                let details = opener.open(message)?;
-                let name = details.get("request_id").and_then(|name| name.as_str());
-                if let Some(number) = name.and_then(|name| name.parse().ok()) {
+                // What is submitted in this process has its name where it need not be opened.
+                let number = match record.body.object.strip_prefix(SUBMITTED) {
+                    Some(number) => number.parse().ok(),
+                    None => {
+                        let details = opener.open(message)?;
+                        let name = details.get("request_id").and_then(|name| name.as_str());
+                        name.and_then(|name| name.parse().ok())
+                    }
+                };
+                if let Some(number) = number {
                     chain.requests.insert(number, height);
                 }
             }

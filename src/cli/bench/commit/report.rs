@@ -29,7 +29,11 @@ pub(super) struct Phase {
     pub(super) answer: Times,
     /// Of machines' batches, from the record's time to durable with its certificate.
     pub(super) batches: Times,
+    /// In batches that were agreed to, each under one signature.
+    pub(super) values_per_second: f64,
     pub(super) records_per_second: f64,
+    /// With the sealed bytes that its records name.
+    pub(super) block_bytes_mean: f64,
     pub(super) blocks_per_second: f64,
 }
 
@@ -45,6 +49,32 @@ pub(in crate::cli::bench) struct Commit {
     pub(super) blocks: u64,
     pub(super) signatures_mean: f64,
     pub(super) largest_block_bytes: usize,
+    pub(super) outage: Option<Outage>,
+    pub(super) etcd: Option<Vec<Puts>>,
+}
+
+/// What etcd took to put a value.
+#[derive(Debug, Serialize)]
+pub(super) struct Puts {
+    pub(super) name: &'static str,
+    pub(super) puts_per_second: f64,
+    pub(super) times: Times,
+}
+
+/// What came of hubs that were killed. Times are in seconds.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Outage {
+    /// How many blocks the killed hub was behind when it was started again.
+    pub(super) behind: u64,
+    /// From its start to being one of those that decide, and to having what hub 1 had then.
+    pub(super) up_seconds: f64,
+    pub(super) level_seconds: f64,
+    /// With two of four down: what was recorded, and whether anything was agreed to.
+    pub(super) recorded_alone: usize,
+    pub(super) blocks_alone: u64,
+    /// To the first block after it: from the start of one of the two, from when it was linked to two others.
+    pub(super) first_block_after_start_seconds: f64,
+    pub(super) first_block_after_link_seconds: f64,
 }
 
 impl Times {
@@ -95,8 +125,32 @@ pub(in crate::cli::bench) fn print_table(r: &Commit) {
             );
         }
         println!(
-            "  {:.0} records/s, {:.1} blocks/s",
-            phase.records_per_second, phase.blocks_per_second
+            "  {:.0} records/s, {:.1} blocks/s of {:.0} bytes with what they name, {:.0} values/s in batches",
+            phase.records_per_second,
+            phase.blocks_per_second,
+            phase.block_bytes_mean,
+            phase.values_per_second
+        );
+    }
+    if let Some(outage) = &r.outage {
+        println!(
+            "\nthe hub that was killed: started again {} blocks behind, up after {:.1} s, level after {:.1} s",
+            outage.behind, outage.up_seconds, outage.level_seconds
+        );
+        println!(
+            "two of four down: {} recorded meanwhile, {} blocks; one is started: first block after {:.1} s, {:.2} s after \
+             it was linked",
+            outage.recorded_alone,
+            outage.blocks_alone,
+            outage.first_block_after_start_seconds,
+            outage.first_block_after_link_seconds
+        );
+    }
+    for puts in r.etcd.iter().flatten() {
+        let times = &puts.times;
+        println!(
+            "\netcd, three nodes: {}\n  {:>8.1} ms p50 {:>8.1} ms p99 {:>8.1} ms max, {} of them, {:.0}/s",
+            puts.name, times.p50_ms, times.p99_ms, times.max_ms, times.count, puts.puts_per_second
         );
     }
 }
