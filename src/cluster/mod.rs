@@ -11,6 +11,7 @@ mod consensus;
 pub mod drafts;
 mod for_mesh;
 pub mod lease;
+mod lies;
 pub mod mesh;
 mod network;
 pub mod ports;

@@ -1,6 +1,7 @@
 //! Hubs that share a chain: one begins it alone, others come by votes, some go away and come back.
 
 mod leases;
+mod liars;
 
 use crate::machines::Counting;
 use crate::site;
