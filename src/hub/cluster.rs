@@ -278,11 +278,16 @@ impl ClusterDesk {
         peers.push(hub.clone());
         let named = self.mesh.set_hubs(&for_mesh(&peers));
         named.map_err(|error| wrong(error.to_string()))?;
-        if let Some(before) = before {
-            let gone = self.consensus.remove_peer(&before.to_consensus());
+        let now = hub.to_consensus();
+        if let Some(before) = before.map(|before| before.to_consensus()) {
+            // Who is taken out is disconnected.
+            if before == now {
+                return Ok(());
+            }
+            let gone = self.consensus.remove_peer(&before);
             gone.map_err(|error| wrong(error.to_string()))?;
         }
-        let added = self.consensus.add_peer(&hub.to_consensus());
+        let added = self.consensus.add_peer(&now);
         added.map_err(|error| wrong(error.to_string()))
     }
 

@@ -234,6 +234,52 @@ pub struct PrintedBlock {
     pub batches: Vec<(String, u64, u64)>,
 }
 
+/// A hub in a process of its own that was started, and is killed when nobody waits for it any more.
+pub struct StartingHub {
+    child: Option<Child>,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl StartingHub {
+    /// Starts a hub with a log of `level`, which goes to `log`.
+    pub fn of(config: &Path, level: &str, log: Stdio) -> Self {
+        let mut child = weighbridge()
+            .args(["run", "--json", "--config", config.to_str().unwrap()])
+            .env("RUST_LOG", level)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self {
+            child: Some(child),
+            lines: Some(lines),
+        }
+    }
+
+    /// Waits until it is up, or has ended by itself.
+    pub fn up(mut self) -> Result<RunningHub, Output> {
+        let first = self.lines.as_mut().and_then(Iterator::next);
+        let (child, lines) = (self.child.take().unwrap(), self.lines.take().unwrap());
+        match first {
+            Some(up) => {
+                let up = serde_json::from_str(&up.unwrap()).unwrap();
+                Ok(RunningHub { child, lines, up })
+            }
+            None => Err(child.wait_with_output().unwrap()),
+        }
+    }
+}
+
+impl Drop for StartingHub {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A hub in a process of its own.
 pub struct RunningHub {
     child: Child,
@@ -254,21 +300,7 @@ impl RunningHub {
 
     /// The same with a log of `level`, which goes to `log`.
     pub fn try_start_logging(config: &Path, level: &str, log: Stdio) -> Result<Self, Output> {
-        let mut child = weighbridge()
-            .args(["run", "--json", "--config", config.to_str().unwrap()])
-            .env("RUST_LOG", level)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        match lines.next() {
-            Some(up) => {
-                let up = serde_json::from_str(&up.unwrap()).unwrap();
-                Ok(Self { child, lines, up })
-            }
-            None => Err(child.wait_with_output().unwrap()),
-        }
+        StartingHub::of(config, level, log).up()
     }
 
     /// Its process.

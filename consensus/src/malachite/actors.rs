@@ -10,9 +10,10 @@ use arc_malachitebft_app::engine::host::HostMsg;
 use arc_malachitebft_app::engine::network::NetworkEvent;
 use arc_malachitebft_app::engine::util::streaming::StreamContent;
 use arc_malachitebft_app::types::PeerId;
+use arc_malachitebft_network::Channel;
 use core_types::SignedMessage;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use tokio::sync::{mpsc, watch};
 
@@ -52,12 +53,23 @@ pub struct Heard {
     pub listening: Option<SocketAddr>,
     /// The connected peers, and which height each has begun or ended.
     pub peers: BTreeMap<PeerId, u64>,
+    /// What each has said that it wants to be told of.
+    pub wants: HashSet<(PeerId, Channel)>,
 }
 
 impl Heard {
     /// The greatest height that somebody is at: has voted in, or has decided.
     pub fn height(&self) -> u64 {
         self.peers.values().copied().max().unwrap_or(0)
+    }
+
+    /// The connected peers to whom nothing is sent of some of what is agreed on, because they have not asked for it.
+    pub fn unheard(&self) -> impl Iterator<Item = PeerId> {
+        let wants = |peer: &PeerId| {
+            let mut all = Channel::consensus().iter();
+            all.all(|channel| self.wants.contains(&(*peer, *channel)))
+        };
+        self.peers.keys().copied().filter(move |peer| !wants(peer))
     }
 }
 
@@ -131,8 +143,16 @@ impl Sound {
                 }
                 first
             }
-            NetworkEvent::PeerConnected(peer) => heard.peers.insert(peer, 0).is_none(),
-            NetworkEvent::PeerDisconnected(peer) => heard.peers.remove(&peer).is_some(),
+            NetworkEvent::PeerConnected(peer) => {
+                let first = !heard.peers.contains_key(&peer);
+                heard.peers.entry(peer).or_default();
+                first
+            }
+            NetworkEvent::PeerSubscribed(peer, channel) => heard.wants.insert((peer, channel)),
+            NetworkEvent::PeerDisconnected(peer) => {
+                heard.wants.retain(|(of, _)| *of != peer);
+                heard.peers.remove(&peer).is_some()
+            }
             _ => false,
         }
     }

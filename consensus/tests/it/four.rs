@@ -5,7 +5,7 @@ use crate::site::{CHAIN, Site, validators};
 use bytes::Bytes;
 use std::sync::Arc;
 use weighbridge_consensus::malachite::network_id;
-use weighbridge_consensus::{Alarm, Certificate, EngineError, Faults, NetworkKey};
+use weighbridge_consensus::{Alarm, Certificate, EngineError, Faults};
 
 fn payload(number: u64) -> Bytes {
     // Of more than one part.
@@ -44,7 +44,7 @@ fn check(site: &Site, payloads: u64) {
 #[test]
 fn a_hub_is_known_on_the_network_by_its_key() {
     let site = Site::new(1, Faults::Byzantine);
-    let known = network_id(&NetworkKey::from_seed([100; 32])).unwrap();
+    let known = network_id(&site.hubs[0].network_key()).unwrap();
     assert_eq!(site.hubs[0].chain().network_id(), known);
 }
 
@@ -249,4 +249,19 @@ fn a_damaged_log_makes_the_hub_hold_still_and_say_so() {
     for number in 1..4 {
         site.wait_progress(number, |progress| progress.tip >= 2);
     }
+}
+
+#[test]
+fn a_hub_that_is_named_anew_is_heard_by_all_and_hears_all() {
+    // Both have to vote.
+    let site = Site::new(2, Faults::Byzantine);
+    for number in 1..=20 {
+        // Whoever is taken out is disconnected, and may not have noticed when the next connection is there.
+        let (hub, peer) = (&site.hubs[0], &site.peers[1]);
+        hub.chain().remove_peer(peer).unwrap();
+        hub.chain().add_peer(peer).unwrap();
+        site.record(payload(number));
+        site.wait_tip(number);
+    }
+    check(&site, 20);
 }

@@ -59,14 +59,20 @@ pub fn timing() -> Timing {
     }
 }
 
+/// A hub's key on the network, another one for each directory: a hub of one test may get the port that one of another
+/// test had a moment ago, and must not be taken for it.
+fn network_key(directory: &Path) -> NetworkKey {
+    let path = directory.as_os_str().as_encoded_bytes();
+    NetworkKey::from_seed(Suite::Nist.hash(&[path]).0)
+}
+
 /// A hub of this number, on any free port.
 pub fn setup(number: usize, directory: &Path, peers: Vec<Peer>, faults: Faults) -> Setup {
-    let seed = u8::try_from(100 + number).unwrap();
     Setup {
         chain: CHAIN.to_owned(),
         directory: directory.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
-        network_key: NetworkKey::from_seed([seed; 32]),
+        network_key: network_key(directory),
         peers,
         signer: Arc::new(Key::new(number)),
         faults,
@@ -95,6 +101,11 @@ impl Hub {
     /// What is left where the engine has its log.
     pub fn log(&self) -> PathBuf {
         self.directory.path().join("consensus.wal")
+    }
+
+    /// Its key on the network.
+    pub fn network_key(&self) -> NetworkKey {
+        network_key(self.directory.path())
     }
 
     /// Opens its chain as it is, without anybody to talk to.

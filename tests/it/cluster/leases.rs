@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use weighbridge::access::Role;
 use weighbridge::api::{ClusterPort, DeviceLease};
+use weighbridge::cluster::network_id;
+use weighbridge::crypto::NetworkSeed;
 use weighbridge::hub::{Change, ClusterPeer, Hub};
 use weighbridge::model::Value;
 use weighbridge_verifier::Content;
@@ -77,13 +79,20 @@ impl Cluster {
         })
     }
 
-    /// A hub and all others lose sight of each other, or find each other again.
+    /// A hub and all others lose sight of each other, or find each other again. Whoever is cut off is known by another
+    /// name as well: a connection that was being made meanwhile is not let in.
     fn cut(&self, number: usize, cut: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = |of: &str| {
+            let seed = NetworkSeed::load_or_make(&dir.path().join(of)).unwrap();
+            network_id(&seed).unwrap()
+        };
         let there = |peer: &ClusterPeer| {
             let nowhere = ([127, 0, 0, 1], 1).into();
             let mut peer = peer.clone();
             if cut {
                 (peer.consensus, peer.mesh) = (nowhere, nowhere);
+                peer.network = nobody(&peer.id);
             }
             peer
         };

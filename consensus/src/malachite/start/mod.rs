@@ -1,5 +1,6 @@
 //! Starting a chain: the engine's actors, ours among them, and what is checked before.
 
+mod links;
 mod running;
 mod settings;
 
@@ -32,6 +33,7 @@ use arc_malachitebft_network::{Config as NetworkConfig, NetworkIdentity};
 use arc_malachitebft_signing::Signer;
 use arc_malachitebft_sync as sync;
 use core_types::SigningScheme;
+use links::Links;
 use ractor::{Actor, ActorCell};
 use running::{Running, Watching, stop};
 use std::net::SocketAddr;
@@ -216,6 +218,8 @@ async fn assemble(
     let address = signing.address();
     let span = tracing::error_span!("consensus", chain = %setup.chain);
 
+    let ids = setup.peers.iter().map(|peer| peer.id.clone());
+    let known = ids.zip(peers.iter().cloned()).collect();
     let config = settings::network_config(&setup, peers)?;
     let opened = opened_network(&setup, config, forms.clone(), registry.clone());
     let (network, network_id) = opened.await?;
@@ -317,17 +321,19 @@ async fn assemble(
     let task = Task::new(fixed, tip.height, tip.validators, unfinished);
     let task = tokio::spawn(task.run(inputs));
 
-    let address = listens(listening).await?;
+    let address = listens(listening.clone()).await?;
+    let links = Links::new(network, known);
+    let kept = tokio::spawn(links.clone().keep(listening));
     Ok(Running {
         runtime,
         progress: watched,
         wake,
-        network,
+        links,
         address,
         network_id,
         leaving,
         actors: actors.take(),
-        tasks: vec![task, log, death],
+        tasks: vec![task, log, death, kept],
     })
 }
 

@@ -1,12 +1,11 @@
 //! A chain that runs: how it is watched, changed and left.
 
-use super::engine_error;
+use super::links::Links;
 use super::settings::multiaddr;
 use crate::application::{Alarm, Application};
 use crate::engine::{Chain, EngineError, Peer, Progress};
 use crate::malachite::context::Context;
 use crate::malachite::wait;
-use arc_malachitebft_app::engine::network::{NetworkMsg, NetworkRef, PersistentPeersOp};
 use arc_malachitebft_app::engine::util::events::{Event, RxEvent};
 use ractor::ActorCell;
 use std::net::SocketAddr;
@@ -26,7 +25,7 @@ pub struct Running {
     pub(super) runtime: Handle,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) wake: Arc<Notify>,
-    pub(super) network: NetworkRef<Context>,
+    pub(super) links: Links,
     pub(super) address: SocketAddr,
     pub(super) network_id: String,
     /// Somebody wants it to stop.
@@ -85,18 +84,6 @@ pub(super) async fn stop(actors: Vec<ActorCell>) {
 }
 
 impl Running {
-    fn peers(&self, op: PersistentPeersOp) -> Result<(), EngineError> {
-        let network = self.network.clone();
-        wait(&self.runtime, async move {
-            let ask = |reply| NetworkMsg::UpdatePersistentPeers(op, reply);
-            let called = network.call(ask, None).await.map_err(engine_error)?;
-            match called {
-                ractor::rpc::CallResult::Success(result) => result.map_err(engine_error),
-                _ => Err(engine_error("the network is gone")),
-            }
-        })?
-    }
-
     fn leave(&mut self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.leaving.store(true, Ordering::SeqCst);
         let actors = std::mem::take(&mut self.actors);
@@ -128,11 +115,16 @@ impl Chain for Running {
     }
 
     fn add_peer(&self, peer: &Peer) -> Result<(), EngineError> {
-        self.peers(PersistentPeersOp::Add(multiaddr(peer)?))
+        let (links, id, address) = (self.links.clone(), peer.id.clone(), multiaddr(peer)?);
+        wait(&self.runtime, async move { links.add(id, address).await })?
     }
 
     fn remove_peer(&self, peer: &Peer) -> Result<(), EngineError> {
-        self.peers(PersistentPeersOp::Remove(multiaddr(peer)?))
+        let (links, id, address) = (self.links.clone(), peer.id.clone(), multiaddr(peer)?);
+        wait(
+            &self.runtime,
+            async move { links.remove(&id, address).await },
+        )?
     }
 
     fn stop(mut self: Box<Self>) {
