@@ -68,7 +68,13 @@ KEY = form("a key of suite nist", lambda v: written("[0-9a-f]{66}")(v) and v[0] 
 F64 = written("[0-9a-f]{16}", lambda v: bytes.fromhex(v)[::-1])  # its bits, the sign first
 OTHER_SUITE = form("of suite nist", lambda v: False, bytes)
 VALUE = one_of(bool=BOOL, i64=I64, u64=U64, f64=F64, text=lambda v: TEXT(v)[4:], bytes=BYTES)  # no length in a leaf
-VALIDATORS = fields(validators=several(fields(id=TEXT, key=KEY)), threshold=U32)
+HUBS = several(fields(id=TEXT, key=KEY))
+DECIDING, STANDING_BY = fields(validators=HUBS, threshold=U32), fields(validators=HUBS, threshold=U32, standbys=HUBS)
+def VALIDATORS(v):  # the highest bit of the threshold says that standbys follow
+    if type(v) is not dict or "standbys" not in v:
+        return DECIDING(v)
+    need(v["standbys"] != [], "nobody stands by, and that is said")
+    return STANDING_BY(v | {"threshold": v["threshold"] | 1 << 31} if type(v.get("threshold")) is int else v)
 HEADER = fields(version=U8, chain=TEXT, height=U64, previous_hash=HASH, time=I64, record_count=U32, merkle_root=HASH,
                 state_hash=HASH, validators_hash=HASH, proposer=TEXT)
 SIGNATURES = several(fields(validator=TEXT, signature=SIGNATURE))
@@ -84,7 +90,7 @@ CONTENT = one_of(batch=BATCH, document=fields(kind=TEXT, version=U64, commitment
                  identity=IDENTITY, commitment=HASH, message=fields(kind=TEXT, commitment=HASH, sealed=SEALED),
                  rotation=fields(identity=IDENTITY, replaces=KEY, proof=SIGNATURE, consent=option(SIGNATURE)),
                  centres=OTHER_SUITE, derived=OTHER_SUITE,
-                 hub_vote=fields(hub=TEXT, key=KEY, change=choice("admit", "dismiss"), faults=choice("byzantine", "crash")),
+                 hub_vote=fields(hub=TEXT, key=KEY, change=choice("admit", "dismiss", "standby"), faults=choice("byzantine", "crash")),
                  lease=fields(device=TEXT, epoch=U64, hub=TEXT),
                  equivocation=fields(evidence=COUNTED),
                  anchor=fields(grade=U8, header=HEADER, certificate=CERTIFICATE, leads=COUNTED),
@@ -150,35 +156,47 @@ def check_signature(key, message, signature):
     point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), KEY(key))
     point.verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
 
-# -- Who signs. A set is the keys of its hubs by id, how many of them decide, and the votes that are open: by the hub voted
-# on, then by the hub that votes. What a record changes is a set, and keys that count because of others.
+# -- Who signs. A set is the keys of its hubs by id, how many of them decide, the votes that are open (by the hub voted
+# on, then by the hub that votes), and the keys of those that stand by, by id in their order. What a record changes is a
+# set, and keys that count because of others.
 
-MOST_HUBS = MOST_BALLOTS = 64
+MOST_HUBS, MOST_BALLOTS, MOST_STANDBYS = 64, 64, 16
 
 def threshold_of(hubs, faults):
     """How many of so many hubs decide; 0 where a set of that size cannot be trusted in that way."""
     return (2 if hubs == 3 else 0) if faults == "crash" else hubs * 2 // 3 + 1
 
-def changed_set(change, hub, key, faults, hubs, threshold, votes):
-    """The set with a hub more, or less; whatever was said on it is forgotten, and what was said by one that leaves."""
-    votes = {about: {by: said for by, said in ballots.items() if by != hub or change == "admit"}
-             for about, ballots in votes.items() if about != hub}
-    kept = {name: other for name, other in hubs.items() if name != hub} | ({hub: key} if change == "admit" else {})
+def changed_set(change, hub, key, faults, hubs, threshold, votes, standbys):
+    """The set with a hub more, or less; whatever was said on it is forgotten, and what was said by one that leaves. Who
+    stands by first comes for one that leaves."""
+    leaves = change == "dismiss" and hub in hubs
+    waiting = [name for name in standbys if name != hub]
+    comes = [hub] if change == "admit" else waiting[:1] if leaves else []
+    known = standbys | {hub: key}
+    votes = {about: {by: said for by, said in ballots.items() if by != hub or not leaves}
+             for about, ballots in votes.items() if about not in (hub, *comes)}
+    votes = {about: ballots for about, ballots in votes.items() if ballots}
+    later = {name: known[name] for name in waiting + [hub] * (change == "standby") if name not in comes}
+    kept = {name: other for name, other in hubs.items() if name != hub} | {name: known[name] for name in comes}
     kept = {name: kept[name] for name in sorted(kept, key=str.encode)}
-    return kept, threshold_of(len(kept), faults), {about: ballots for about, ballots in votes.items() if ballots}
+    return kept, threshold_of(len(kept), faults) if kept != hubs else threshold, votes, later
 
-def counted(by, vote, hubs, threshold, votes):
+def counted(by, vote, hubs, threshold, votes, standbys):
     """The set after a vote by one of its hubs."""
     hub, key, change, faults = vote.values()
     others = [about for about, ballots in votes.items() if about != hub and by in ballots]
-    size = len(hubs) + (1 if change == "admit" else -1)
-    comes = key not in hubs.values() and hub not in hubs and size <= MOST_HUBS
-    fits = comes if change == "admit" else hubs.get(hub) == key and size > 0
+    taken = [other for name, other in (hubs | standbys).items() if name != hub]
+    comes = key not in taken and hub not in hubs
+    size, fits = {
+        "admit": (len(hubs) + 1, comes and standbys.get(hub, key) == key and len(hubs) < MOST_HUBS),
+        "standby": (len(hubs), comes and hub not in standbys and len(standbys) < MOST_STANDBYS),
+        "dismiss": (len(hubs) - (hub in hubs and not standbys), (hubs | standbys).get(hub) == key and hubs != {hub: key}),
+    }[change]
     if not (fits and threshold_of(size, faults) and len(others) < MOST_BALLOTS):
-        return hubs, threshold, votes
+        return hubs, threshold, votes, standbys
     votes = votes | {hub: votes.get(hub, {}) | {by: (key, change, faults)}}
     same = [voter for voter, said in votes[hub].items() if said == (key, change, faults) and voter in hubs]
-    after = hubs, threshold, votes
+    after = hubs, threshold, votes, standbys
     return after if len(same) < threshold else changed_set(change, hub, key, faults, *after)
 
 VOTES, PROPOSALS = (re.compile(rb"(.{33})" + kind + (rb"((%s)(%s))(.{64})" % said) * 2, re.DOTALL) for kind, said in (
@@ -198,9 +216,9 @@ def liar(chain, data):
         return None
     return key.hex() if slot == other_slot and first < second else None
 
-def succeed(body, hubs, threshold, votes):
+def succeed(body, hubs, threshold, votes, standbys):
     """The set after a record by one of its hubs."""
-    (kind, content), before = next(iter(body["content"].items())), (hubs, threshold, votes)
+    (kind, content), before = next(iter(body["content"].items())), (hubs, threshold, votes, standbys)
     if (body["action"], body["response"]) != ("membership", "accepted"):
         return before
     if kind == "rotation":
@@ -208,7 +226,8 @@ def succeed(body, hubs, threshold, votes):
         if identity["kind"] != "hub" or identity["id"] != body["hub"] or old != hubs[body["hub"]]:
             return before
         ballots = {by: (identity["key"], *said) for by, (_, *said) in votes.get(body["hub"], {}).items()}
-        return hubs | {body["hub"]: identity["key"]}, threshold, votes | ({body["hub"]: ballots} if ballots else {})
+        votes = votes | ({body["hub"]: ballots} if ballots else {})
+        return hubs | {body["hub"]: identity["key"]}, threshold, votes, standbys
     if kind == "hub_vote":
         return counted(body["hub"], content, *before)
     if kind == "equivocation" and len(hubs) > 1:
@@ -249,15 +268,16 @@ def check_record(shown, header, hubs):
         if rotation["consent"]:
             check_signature(old, message, rotation["consent"])
 
-def check_block(block, hubs, threshold, votes, believed):
+def check_block(block, hubs, threshold, votes, standbys, believed):
     """Whether enough of the believed keys signed it, and the set after it."""
     header, records, signatures = block["header"], block["records"], block["certificate"]["signatures"]
     need(header["version"] in (1, 2), "a block of an unknown version")
     shared = header["version"] == 2
     need(shared == ("round" in block["certificate"]), "a certificate of the other kind of blocks")
     need(not shared or threshold * 2 > len(hubs), "a set of which two halves could decide two things")
-    need(len(set(hubs.values())) == len(hubs), "two hubs with one key")
-    validators = {"validators": [{"id": hub, "key": key} for hub, key in hubs.items()], "threshold": threshold}
+    need(len({*hubs.values(), *standbys.values()}) == len(hubs) + len(standbys), "two hubs with one key")
+    listed = lambda keys: [{"id": hub, "key": key} for hub, key in keys.items()]
+    validators = {"validators": listed(hubs), "threshold": threshold} | ({"standbys": listed(standbys)} if standbys else {})
     set_hash = tagged("validators", VALIDATORS(validators)).hex()
     need(set_hash == header["validators_hash"], "the validator set is not the one that the header names")
     signers = [one["validator"] for one in signatures]
@@ -279,11 +299,11 @@ def check_block(block, hubs, threshold, votes, believed):
         need(begins and threshold == 1 and hubs == {first["id"]: first["key"]}, "the first block begins another chain")
     for shown in records:
         check_record(shown, header, hubs)
-        after = succeed(shown["record"]["body"], hubs, threshold, votes)
+        after = succeed(shown["record"]["body"], hubs, threshold, votes, standbys)
         # Who was let in counts as who let it in, and another key of a hub as the one that it had.
         believed |= {key for hub, key in after[0].items() if hub not in hubs or hubs[hub] in believed}
-        hubs, threshold, votes = after
-    return enough, (hubs, threshold, votes)
+        hubs, threshold, votes, standbys = after
+    return enough, after
 
 def check_judges(bodies):
     """What is shown of what judged a batch is a document about its device from before it."""
@@ -298,12 +318,14 @@ def check_judges(bodies):
 
 def check(evidence, trusted):
     """Whether enough of the trusted keys, or of those that took their place, signed every block."""
-    blocks, (validators, threshold) = evidence["blocks"], evidence["validators"].values()
-    ids, hubs = [hub["id"] for hub in validators], {hub["id"]: hub["key"] for hub in validators}
+    blocks, (validators, threshold, *waiting) = evidence["blocks"], evidence["validators"].values()
+    ids, named = [hub["id"] for hub in validators], [hub["id"] for hub in sum(waiting, validators)]
+    hubs, standbys = ({hub["id"]: hub["key"] for hub in listed} for listed in (validators, sum(waiting, [])))
     ordered = all(a.encode() < b.encode() for a, b in zip(ids, ids[1:]))
     need(ordered and 1 <= threshold <= len(ids), "the validator set is malformed")
+    need(len(set(named)) == len(named) and len(standbys) <= MOST_STANDBYS, "the standbys are malformed")
     need(blocks, "the evidence shows nothing")
-    after, believed, all_believed, before = (hubs, threshold, {}), set(trusted), True, None
+    after, believed, all_believed, before = (hubs, threshold, {}, standbys), set(trusted), True, None
     for block in blocks:
         header = block["header"]
         if before:

@@ -3,7 +3,9 @@
 use crate::certificate::Certificate;
 use crate::validators::Validators;
 use bytes::Bytes;
-use weighbridge_verifier::Hash;
+use weighbridge_verifier::equivocation::Signed;
+use weighbridge_verifier::vote::Proposal;
+use weighbridge_verifier::{Hash, PublicKey};
 
 /// A place in which one value can be decided: some round of some height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +116,10 @@ pub trait Application: Send + Sync + 'static {
     fn check_decided(&self, slot: Slot, bytes: &Bytes) -> Verdict {
         self.check(slot, bytes)
     }
+
+    /// The hub with this key proposed, when it was its turn, a value that [`check`](Self::check) found not to hold.
+    /// Its signature was verified: nobody else can have said it.
+    fn refuted(&self, _by: PublicKey, _proposal: Signed<Proposal>) {}
 
     /// Makes a decision durable, value and certificate in one, and says who decides the next height.
     /// Nothing else of the chain moves until it returns. An error stops the chain.

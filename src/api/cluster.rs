@@ -61,6 +61,8 @@ pub struct ClusterHub {
     pub key: Option<PublicKey>,
     /// Whether it decides.
     pub member: bool,
+    /// Its place among those that stand by, from 1; `None` where it does not.
+    pub standby: Option<usize>,
     /// Whether it is the one that is asked.
     pub own: bool,
     /// Whether its records are being fetched.

@@ -30,7 +30,9 @@ enum What {
     Status(StatusArgs),
     /// Vote for letting a hub in
     Admit(VoteArgs),
-    /// Vote for letting a hub go
+    /// Vote for letting a hub stand by: it takes the place of one that is dismissed
+    Standby(VoteArgs),
+    /// Vote for letting a hub go, or stand by no longer
     Dismiss(VoteArgs),
 }
 
@@ -62,6 +64,7 @@ struct StatusArgs {
 #[command(after_help = "\
 Examples:
   weighbridge cluster admit --id hub-b --key 02e2…52 --url http://127.0.0.1:8080
+  weighbridge cluster standby --id hub-e --key 02f0…11
   weighbridge cluster dismiss --id hub-b --key 02e2…52
 
 It is the vote of the hub that is asked. It counts when as many hubs as decide a block have said the very same;
@@ -110,6 +113,7 @@ pub(super) fn command(args: ClusterArgs) -> anyhow::Result<ExitCode> {
         What::Card(args) => print_card(&args.config),
         What::Status(StatusArgs { hub }) => status(&hub),
         What::Admit(vote) => send(&vote, "admit"),
+        What::Standby(vote) => send(&vote, "standby"),
         What::Dismiss(vote) => send(&vote, "dismiss"),
     }
 }
@@ -211,7 +215,11 @@ fn text(answer: &Json, style: Style) -> String {
             };
             vec![
                 cell(hub, "/id"),
-                if yes("member") { "yes" } else { "no" }.to_owned(),
+                match (yes("member"), hub["standby"].as_u64()) {
+                    (true, _) => "yes".to_owned(),
+                    (false, Some(place)) => format!("standby {place}"),
+                    (false, None) => "no".to_owned(),
+                },
                 link.to_owned(),
                 cell(hub, "/height"),
                 cell(hub, "/key"),
@@ -248,7 +256,8 @@ fn text(answer: &Json, style: Style) -> String {
 /// The same in one line, for a hub's status.
 pub(super) fn line(answer: &Json, style: Style) -> String {
     let at = |pointer: &str| cell(answer, pointer);
-    let hubs = answer["hubs"].as_array().map_or(0, Vec::len);
+    let hubs = answer["hubs"].as_array().into_iter().flatten();
+    let hubs = hubs.filter(|hub| hub["member"] == true).count();
     let doing = match (answer["halted"].as_str(), answer["parked"].as_bool()) {
         (Some(why), _) => style.red(&format!("stands still: {why}")),
         (None, Some(true)) => "nothing to decide".to_owned(),
@@ -309,11 +318,13 @@ mod tests {
             "hubs": [
                 {"id": "hub-a", "member": true, "own": true, "connected": true, "height": 9, "key": "02ab"},
                 {"id": "hub-b", "member": true, "own": false, "connected": false, "height": 7, "key": "02cd"},
+                {"id": "hub-e", "member": false, "standby": 1, "connected": true, "height": 8, "key": "02ef"},
             ],
             "votes": [{"hub": "hub-c", "change": "admit", "by": ["hub-a"]}],
         });
         let said = text(&answer, plain);
         for part in [
+            "standby 1",
             "3 of 2 hubs decide, 2 linked; deciding block 10; 4 of its records not yet agreed",
             "alarm     the store is behind",
             "this one",

@@ -9,7 +9,7 @@ use super::verify_evidence;
 use super::verify_note::{self, Earlier, Trusted};
 use crate::ledger::evidence::MAX_BYTES;
 use crate::ledger::head::HeadSlot;
-use crate::ledger::report::{LedgerTrust, Progress, Report};
+use crate::ledger::report::{HubEvent, LedgerTrust, Progress, Report};
 use crate::ledger::store::Store;
 use crate::ledger::verify::verify_store;
 use crate::model::rfc3339;
@@ -316,6 +316,18 @@ fn report_text(
             "  {} keys are wrapped to {} as well{removed}; recorded in block {}\n",
             to.wraps, to.name, to.height
         );
+    }
+    for changed in &report.hubs {
+        let what = match changed.event {
+            HubEvent::Admitted => "was let in",
+            HubEvent::StandsBy => "was let stand by",
+            HubEvent::CameIn => "stood by, and came in",
+            HubEvent::Dismissed => "was dismissed by votes",
+            HubEvent::Proven => "was dismissed: it signed two things that exclude each other",
+            HubEvent::Unlisted => "stands by no longer",
+        };
+        let (hub, height) = (&changed.hub, changed.height);
+        text += &format!("  `{hub}` {what}, in block {height}\n");
     }
     for since in &report.rotations {
         let (hub, key, height) = (&since.hub, since.key, since.height);

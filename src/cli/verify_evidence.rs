@@ -70,7 +70,7 @@ fn as_json(evidence: &Evidence, trust: Trust) -> Json {
         "suite": evidence.suite(),
         "genesis": genesis(evidence),
         "key_changes": changes.iter().filter_map(key_change_json).collect::<Vec<_>>(),
-        "hub_changes": changes.iter().filter_map(hub_change_json).collect::<Vec<_>>(),
+        "hub_changes": changes.iter().flat_map(hub_changes_json).collect::<Vec<_>>(),
         "blocks": evidence.blocks.len(),
         "records": counts.records,
         "settings": counts.settings,
@@ -91,13 +91,17 @@ fn key_change_json((height, change): &(u64, SetChange)) -> Option<Json> {
     Some(json!({"height": height, "hub": hub, "old": old, "new": new}))
 }
 
-fn hub_change_json((height, change): &(u64, SetChange)) -> Option<Json> {
-    let (what, hub) = match change {
-        SetChange::Key(_) => return None,
-        SetChange::Admitted(hub) => ("admitted", hub),
-        SetChange::Dismissed(hub) => ("dismissed", hub),
+fn hub_changes_json((height, change): &(u64, SetChange)) -> Vec<Json> {
+    let changes = match change {
+        SetChange::Key(_) => vec![],
+        SetChange::Admitted(hub) => vec![("admitted", hub)],
+        SetChange::Dismissed(hub) => vec![("dismissed", hub)],
+        SetChange::Replaced { gone, by } => vec![("dismissed", gone), ("admitted", by)],
+        SetChange::StandsBy(hub) => vec![("stands_by", hub)],
+        SetChange::Unlisted(hub) => vec![("unlisted", hub)],
     };
-    Some(json!({"height": height, "change": what, "hub": hub.id, "key": hub.key}))
+    let json = |(what, hub): (&str, &Validator)| json!({"height": height, "change": what, "hub": hub.id, "key": hub.key});
+    changes.into_iter().map(json).collect()
 }
 
 fn change_text((height, change): &(u64, SetChange)) -> String {
@@ -113,6 +117,21 @@ fn change_text((height, change): &(u64, SetChange)) -> String {
         SetChange::Dismissed(Validator { id, key }) => {
             let hub = plain(id);
             format!("block {height}: {hub} with the key {key} was dismissed\n")
+        }
+        SetChange::Replaced { gone, by } => format!(
+            "block {height}: {} with the key {} was dismissed; {} with the key {}, which stood by, signs from then on\n",
+            plain(&gone.id),
+            gone.key,
+            plain(&by.id),
+            by.key,
+        ),
+        SetChange::StandsBy(Validator { id, key }) => {
+            let hub = plain(id);
+            format!("block {height}: {hub} with the key {key} stands by from then on\n")
+        }
+        SetChange::Unlisted(Validator { id, key }) => {
+            let hub = plain(id);
+            format!("block {height}: {hub} with the key {key} stands by no longer\n")
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::book::{Committed, SharedBook};
 use super::drafts;
 use super::keys::keys_of;
+use super::lies::{Lies, dismissal};
 use crate::ledger::LedgerError;
 use crate::ledger::shared::Checked;
 use crate::ledger::shared::Deciding::{New, Told};
@@ -16,7 +17,8 @@ use weighbridge_consensus::{
     Alarm, Application, Certificate, Decided, Proposed, Refused, Slot, Stored, Tip, Validator,
     Validators, Verdict,
 };
-use weighbridge_verifier::vote::Vote;
+use weighbridge_verifier::equivocation::Signed;
+use weighbridge_verifier::vote::{Proposal, Vote};
 use weighbridge_verifier::{Faults, PublicKey, QuorumCertificate, ValidatorSet};
 
 /// How long a value waits for records that are on their way to this hub.
@@ -24,16 +26,22 @@ const ON_THE_WAY: Duration = Duration::from_millis(400);
 /// How often a decision that the disk refused is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// What a hub says that was put out.
+const DISMISSED: &str = "this hub was dismissed: nothing that it records from now on is on the chain, and what it had \
+     open is lost to the chain (docs/cluster.md, When a hub lies)";
+
 /// The ledger of a hub, for consensus.
 pub(super) struct Deciding {
     book: Arc<SharedBook>,
     /// How the hubs were trusted when consensus began: what it counts votes by.
     faults: Faults,
+    lies: Lies,
 }
 
 impl Deciding {
     pub(super) fn new(book: Arc<SharedBook>, faults: Faults) -> Self {
-        Self { book, faults }
+        let lies = Lies::default();
+        Self { book, faults, lies }
     }
 
     /// Makes a decision durable, however long the disk takes.
@@ -60,6 +68,8 @@ impl Deciding {
                         rebased: done.rebased,
                         left_out: Vec::new(),
                     };
+                    let own = |set: &ValidatorSet| set.get(&self.book.hub).is_some();
+                    let gone = before.as_ref().is_some_and(own) && !set.as_ref().is_some_and(own);
                     *self.book.decided_by.lock() = before;
                     self.book.changed(&ledger);
                     self.book.count_missing(&ledger);
@@ -69,6 +79,9 @@ impl Deciding {
                     drop(ledger);
                     drop(writing);
                     self.book.came.notify_all();
+                    if gone {
+                        self.book.alarm(DISMISSED.to_owned());
+                    }
                     self.book.tell(Committed {
                         left_out,
                         ..committed
@@ -142,8 +155,14 @@ impl Application for Deciding {
             match ledger.check(slot.height, bytes, now()) {
                 Checked::Valid(id) => return Verdict::Valid(id),
                 Checked::Invalid(id, why) => {
+                    self.lies.note(id, &why);
                     let height = slot.height;
                     tracing::warn!(height, %why, "another hub's block does not hold");
+                    return Verdict::Invalid(id);
+                }
+                Checked::Refused(id, why) => {
+                    let height = slot.height;
+                    tracing::warn!(height, %why, "another hub's block is not taken here");
                     return Verdict::Invalid(id);
                 }
                 Checked::Unreadable => return Verdict::Unreadable,
@@ -165,7 +184,7 @@ impl Application for Deciding {
         match self.book.lock().check(slot.height, bytes, now()) {
             // Whoever decided it has the sealed bytes; they are fetched.
             Checked::Valid(id) | Checked::Missing(id, _) => Verdict::Valid(id),
-            Checked::Invalid(id, why) => {
+            Checked::Invalid(id, why) | Checked::Refused(id, why) => {
                 let height = slot.height;
                 tracing::error!(height, %why, "a block that other hubs decided does not hold here");
                 Verdict::Invalid(id)
@@ -175,6 +194,22 @@ impl Application for Deciding {
                 tracing::debug!(height = slot.height, why, "nothing can be said of a block");
                 Verdict::Unknown
             }
+        }
+    }
+
+    fn refuted(&self, by: PublicKey, proposal: Signed<Proposal>) {
+        let proposal = proposal.message;
+        let Some(why) = self.lies.why(&proposal.block) else {
+            return;
+        };
+        let book = &self.book;
+        let voted = book.look(|state, _, _| dismissal(state, &book.hub, &by, &proposal, now()));
+        if let Some((liar, vote)) = voted {
+            let height = proposal.height;
+            book.alarm(format!(
+                "{liar} proposed a block {height} that does not hold ({why}): this hub votes for dismissing it"
+            ));
+            book.note(vote);
         }
     }
 

@@ -368,8 +368,10 @@ impl SharedBook {
             Ok(Recorded { refused: None, .. }) => {}
             Ok(Recorded {
                 refused: Some(why), ..
-            }) => tracing::warn!(object, why, "evidence is not recorded"),
-            Err(error) => tracing::error!(object, %error, "evidence is not recorded"),
+            }) => tracing::warn!(object, why, "what was found of a hub is not recorded"),
+            Err(error) => {
+                tracing::error!(object, %error, "what was found of a hub is not recorded")
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod drafts;
 mod for_mesh;
 mod keys;
 pub mod lease;
+mod lies;
 pub mod mesh;
 mod network;
 pub mod ports;

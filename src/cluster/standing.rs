@@ -14,7 +14,9 @@ pub struct Standing {
     pub height: u64,
     /// The hubs that decide.
     pub members: Vec<(String, PublicKey)>,
-    /// How many of them must agree.
+    /// The hubs that stand by, in the order in which they come in.
+    pub standbys: Vec<(String, PublicKey)>,
+    /// How many hubs must agree.
     pub threshold: u32,
     /// Records of this hub that no block has yet.
     pub open: u64,
@@ -32,14 +34,13 @@ pub struct Standing {
 
 impl Standing {
     pub(super) fn follow(&mut self, state: &State, height: u64, open: u64) {
-        let nobody = ValidatorSet {
-            validators: Vec::new(),
-            threshold: 0,
-        };
+        let nobody = ValidatorSet::default();
         let set = state.validators().unwrap_or(&nobody);
         if self.height != height || self.members.is_empty() {
             let members = set.validators.iter();
             self.members = members.map(|hub| (hub.id.clone(), hub.key)).collect();
+            let standbys = set.standbys.iter();
+            self.standbys = standbys.map(|hub| (hub.id.clone(), hub.key)).collect();
         }
         if self.height != height {
             self.votes = votes(state);
@@ -63,7 +64,7 @@ impl Standing {
 fn votes(state: &State) -> Vec<(String, HubChange, Vec<String>)> {
     let mut votes = Vec::new();
     for (on, ballots) in state.votes() {
-        for change in [HubChange::Admit, HubChange::Dismiss] {
+        for change in [HubChange::Admit, HubChange::Dismiss, HubChange::Standby] {
             let by = ballots.iter().filter(|(_, ballot)| ballot.change == change);
             let by: Vec<String> = by.map(|(by, _)| by.clone()).collect();
             if !by.is_empty() {

@@ -240,6 +240,16 @@ async fn until_let_in(book: &Arc<SharedBook>, mesh: &Mesh, own: &dyn Signer) {
         let (id, key) = (own.id(), own.public_key());
         loop {
             tokio::time::sleep(REMIND).await;
+            if book
+                .standing()
+                .standbys
+                .iter()
+                .any(|(standby, _)| standby == id)
+            {
+                let height = book.standing().height;
+                tracing::info!(height, "{id} stands by, and begins when a hub is dismissed");
+                continue;
+            }
             tracing::warn!(
                 "{id} waits to be let in: `weighbridge cluster admit --id {id} --key {key}` at hubs that share the chain"
             );
@@ -380,18 +390,27 @@ impl ClusterPort for ClusterDesk {
         let links = self.mesh.status();
         let named = self.peers.lock().clone();
         let own = self.book.hub();
-        let mut ids: Vec<&str> = standing.members.iter().map(|(id, _)| &**id).collect();
+        let known = standing.members.iter().chain(&standing.standbys);
+        let mut ids: Vec<&str> = known.map(|(id, _)| &**id).collect();
         ids.extend(named.iter().map(|peer| &*peer.id));
         ids.sort_unstable();
         ids.dedup();
         let hub = |id: &str| {
             let member = standing.members.iter().find(|(member, _)| member == id);
+            let standby = standing
+                .standbys
+                .iter()
+                .position(|(standby, _)| standby == id);
             let known = named.iter().find(|peer| peer.id == id);
             let link = links.hubs.iter().find(|link| link.id == id);
             ClusterHub {
                 id: id.to_owned(),
-                key: member.map(|(_, key)| *key).or(known.map(|peer| peer.key)),
+                key: member
+                    .or(standby.and_then(|at| standing.standbys.get(at)))
+                    .map(|(_, key)| *key)
+                    .or(known.map(|peer| peer.key)),
                 member: member.is_some(),
+                standby: standby.map(|at| at + 1),
                 own: id == own,
                 connected: link.is_some_and(|link| link.reading.connected.is_some()),
                 height: match id == own {

@@ -44,15 +44,16 @@ pub(super) fn sealing_keys(hubs: &[ClusterPeer]) -> BTreeMap<String, PublicKey> 
     keys.collect()
 }
 
-/// Everything is sealed for the hubs that decide from now on, and for no other one.
+/// Everything is sealed for the hubs that decide from now on and for those that stand by, and for no other one.
 pub(super) fn name_fellows(
     fellows: &Fellows,
     book: &SharedBook,
     sealing: &BTreeMap<String, PublicKey>,
     words: &BTreeMap<String, SealingWord>,
 ) {
-    let members = book.standing().members;
-    let members: BTreeSet<&str> = members.iter().map(|(id, _)| &**id).collect();
+    let standing = book.standing();
+    let members = standing.members.iter().chain(&standing.standbys);
+    let members: BTreeSet<&str> = members.map(|(id, _)| &**id).collect();
     for gone in fellows.keys().keys().filter(|id| !members.contains(&***id)) {
         fellows.remove(gone);
     }

@@ -9,7 +9,9 @@ use crate::ledger::store::{Put, Space, Store};
 use crate::ledger::testing::Memory;
 use crate::ledger::testing_hubs::Hubs;
 use weighbridge_verifier::evidence::{Evidence, SHARED_FORMAT, Trust};
-use weighbridge_verifier::{Block, BlockValue, Content, Faults, decode, encode};
+use weighbridge_verifier::{
+    Block, BlockValue, Content, Faults, Validator, ValidatorSet, decode, encode,
+};
 
 /// Of every content one; three hubs, one of which lied and is gone.
 fn hubs() -> Hubs {
@@ -34,6 +36,7 @@ fn what_hubs_record_about_themselves() {
     let mut hubs = hubs();
     let contents = [
         ("hub_vote_v1", hubs.vote("a", "-c", Faults::Crash)),
+        ("hub_standby_v1", hubs.vote("a", "~d", Faults::Byzantine)),
         ("lease_v1", hubs.lease("b", "press-1", 7)),
         ("equivocation_v1", hubs.lie("a", "b")),
     ];
@@ -42,6 +45,23 @@ fn what_hubs_record_about_themselves() {
         assert_eq!(decode::<Content>("content", &stored).unwrap(), content);
         assert_eq!(encode(&content), stored);
     }
+}
+
+#[test]
+fn a_set_with_hubs_that_stand_by() {
+    let mut hubs = hubs();
+    let mut set = hubs.set().clone();
+    for (id, name) in [("hub-e", "e"), ("hub-d", "d")] {
+        let (id, key) = (id.to_owned(), hubs.key(name));
+        set.standbys.push(Validator { id, key });
+    }
+    let stored = golden("validators_standbys_v1", &encode(&set));
+    assert_eq!(decode::<ValidatorSet>("set", &stored).unwrap(), set);
+    set.standbys.clear();
+    let alone = encode(&set);
+    // What is before the list is as without it, but for the bit that says that it follows.
+    assert_eq!(stored[..alone.len() - 1], alone[..alone.len() - 1]);
+    assert_eq!(stored[alone.len() - 1], 0x80);
 }
 
 #[test]

@@ -180,6 +180,35 @@ pub struct KeySince {
     pub height: u64,
 }
 
+/// What became of a hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HubEvent {
+    /// It was let in.
+    Admitted,
+    /// It was let stand by.
+    StandsBy,
+    /// It stood by, and came in: for one that had to go, or by votes.
+    CameIn,
+    /// It was dismissed by votes.
+    Dismissed,
+    /// It was dismissed because two things that it signed contradict each other.
+    Proven,
+    /// It stands by no longer.
+    Unlisted,
+}
+
+/// A hub that came into the set of those that decide or stand by, or left it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HubChanged {
+    /// The hub.
+    pub hub: String,
+    /// The block whose records changed it; it counts for those after.
+    pub height: u64,
+    /// What became of it.
+    pub event: HubEvent,
+}
+
 /// What was verified, and what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -191,6 +220,9 @@ pub struct Report {
     pub key: Option<PublicKey>,
     /// Keys that hubs signed by after others, each with the first block that it may sign.
     pub rotations: Vec<KeySince>,
+    /// Hubs that came and went, up to [`MAX_FINDINGS`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hubs: Vec<HubChanged>,
     /// Height of the newest block that follows from all before it.
     pub height: u64,
     /// Its hash.
@@ -240,6 +272,7 @@ impl Report {
             suite: None,
             key: None,
             rotations: Vec::new(),
+            hubs: Vec::new(),
             height: 0,
             block_hash: Hash::ZERO,
             state_hash: Hash::ZERO,

@@ -86,7 +86,8 @@ impl Hubs {
         self.succession.set()
     }
 
-    /// `+b` is a vote for letting `b` in, `-b` one for letting it go.
+    /// `+b` is a vote for letting `b` in, `-b` one for letting it go, `~b` one for
+    /// letting it stand by.
     pub(crate) fn vote(&mut self, hub: &str, what: &str, faults: Faults) -> Said {
         let (change, about) = what.split_at(1);
         let vote = HubVoteContent {
@@ -94,6 +95,7 @@ impl Hubs {
             key: self.key(about),
             change: match change {
                 "+" => HubChange::Admit,
+                "~" => HubChange::Standby,
                 _ => HubChange::Dismiss,
             },
             faults,

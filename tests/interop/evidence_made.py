@@ -234,18 +234,23 @@ def sign_all(verify, evidence, keys, attester, inner=True, succeed=None, signers
     for hub in validators["validators"]:
         hub["key"] = public(keys[hub["id"]])
     known = {public(key): key for key in (*keys.values(), LATER)}
-    in_force = {hub["id"]: hub["key"] for hub in validators["validators"]}, validators["threshold"], {}
+    in_force = {hub["id"]: hub["key"] for hub in validators["validators"]}, validators["threshold"], {}, {
+        hub["id"]: hub["key"] for hub in validators.get("standbys", [])}
     before = None
     for block in evidence["blocks"]:
         header, certificate = block["header"], block["certificate"]
         # Of the block: a change in it is for the next one.
-        hubs, threshold, _ = in_force
+        hubs, threshold, _, standbys = in_force
         ids = list(hubs)
         if "round" in certificate:
             # One that need not sign does not.
             ids = signers(header, hubs) if signers else [
                 hub for at, hub in enumerate(ids) if len(ids) == threshold or at != int(header["height"]) % len(ids)]
-        signed_by = {"validators": [{"id": hub, "key": key} for hub, key in hubs.items()], "threshold": threshold}
+        listed = {name: [{"id": hub, "key": key} for hub, key in keys.items()]
+                  for name, keys in (("validators", hubs), ("standbys", standbys))}
+        signed_by = {"validators": listed["validators"], "threshold": threshold}
+        if standbys:
+            signed_by["standbys"] = validators["standbys"] if block is evidence["blocks"][0] else listed["standbys"]
         signing = {hub: known[key] for hub, key in hubs.items()}
         for shown in block["records"]:
             record = shown["record"]

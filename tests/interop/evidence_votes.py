@@ -98,6 +98,48 @@ def from_block(evidence, block, validators, threshold):
     put(evidence["validators"], validators=[{"id": hub, "key": ""} for hub in validators], threshold=threshold)
 
 
+def one_more(evidence, record, *changes):
+    """One more block at the end, with a record like this one for each of these changes of its body."""
+    block = copy.deepcopy(evidence["blocks"][LAST])
+    height = str(int(evidence["blocks"][-1]["header"]["height"]) + 1)
+    put(block["header"], height=height, time=height, record_count=len(changes))
+    block["records"] = [copy.deepcopy(record) | {"position": at} for at in range(len(changes))]
+    for shown, change in zip(block["records"], changes):
+        shown["record"]["body"].update(copy.deepcopy(change))
+    evidence["blocks"].append(block)
+    return block
+
+
+def standing_by(verify, evidence, voters=("hub-a", "hub-b"), last="hub-x", **said):
+    """Both hubs have a third stand by; it comes for the second, which lied, and makes a record."""
+    of_vote, of_lie, other = (evidence["blocks"][block]["records"][at] for block, at in ((LEAVES, 0), (LIE, 0), (TURN, 1)))
+    vote = {"hub": "hub-x", "key": public(KEYS["hub-x"]), "change": "standby", "faults": "byzantine"} | said
+    one_more(evidence, of_vote, *({"hub": hub, "content": {"hub_vote": vote}} for hub in voters))
+    one_more(evidence, other, {"hub": "hub-a"})
+    proof = {"equivocation": {"evidence": lie(verify, LATER)}}
+    one_more(evidence, of_lie, {"hub": "hub-a", "object": "hub:hub-b", "content": proof})
+    one_more(evidence, other, {"hub": last})
+
+
+def sent_away(evidence, change="dismiss"):
+    """A block like the one in which a hub was let stand by, with votes the other way."""
+    block = copy.deepcopy(evidence["blocks"][LAST + 1])
+    put(block["header"], height="16", time="16")
+    for shown in block["records"]:
+        shown["record"]["body"]["content"]["hub_vote"]["change"] = change
+    for later in evidence["blocks"][LAST + 2:]:
+        height = str(int(later["header"]["height"]) + 1)
+        put(later["header"], height=height, time=height)
+    return block
+
+
+def first_of(verify, evidence, *standbys):
+    """What is left from the last block on, with these hubs standing by."""
+    from_block(evidence, LAST, ["hub-a"], 1)
+    named = [{"id": hub, "key": public(key)} for hub, key in standbys]
+    put(evidence["validators"], standbys=named)
+
+
 # Whether it is taken, and the change. Nobody but the set that follows by the rules signs.
 CHANGED = {
     "nothing": (True, lambda v, e: None),
@@ -148,6 +190,22 @@ CHANGED = {
     "a lone hub's block at the end": (False, lambda v, e: (
         from_block(e, LAST, ["hub-a"], 1), e["blocks"].append(copy.deepcopy(e["blocks"][0])), put(e["blocks"][1]["header"], height="15", time="15"),
         alone(e, 1))),
+    "who stood by comes for who lied": (True, lambda v, e: standing_by(v, e)),
+    "who was let stand by by one": (False, lambda v, e: standing_by(v, e, voters=("hub-a", "hub-a"))),
+    "who was let stand by by a stranger": (False, lambda v, e: standing_by(v, e, voters=("hub-a", "hub-x"))),
+    "who was not let stand by": (False, lambda v, e: standing_by(v, e, voters=("hub-a",))),
+    "nobody came who stood by": (True, lambda v, e: standing_by(v, e, voters=("hub-a",), last="hub-a")),
+    "who lied makes a record": (False, lambda v, e: standing_by(v, e, last="hub-b")),
+    "who is there stands by": (True, lambda v, e: standing_by(v, e, last="hub-a", hub="hub-a", key=public(KEYS["hub-a"]))),
+    "somebody stands by with another's key": (False, lambda v, e: standing_by(v, e, key=public(KEYS["hub-a"]))),
+    "the votes for who stands by left out": (True, lambda v, e: (standing_by(v, e, last="hub-a"), e["blocks"].pop(LAST + 1))),
+    "who stands by is sent away": (False, lambda v, e: (standing_by(v, e), e["blocks"].insert(LAST + 2, sent_away(e)))),
+    "who stands by is let in": (True, lambda v, e: (standing_by(v, e), e["blocks"].insert(LAST + 2, sent_away(e, "admit")))),
+    "a file that says who stands by": (True, lambda v, e: first_of(v, e, ("hub-x", KEYS["hub-x"]), ("hub-d", KEYS["hub-d"]))),
+    "a file that says that nobody stands by": (False, lambda v, e: put(e["validators"], standbys=[])),
+    "standbys with one key": (False, lambda v, e: first_of(v, e, ("hub-x", KEYS["hub-x"]), ("hub-d", KEYS["hub-x"]))),
+    "standbys with one id": (False, lambda v, e: first_of(v, e, ("hub-x", KEYS["hub-x"]), ("hub-x", KEYS["hub-d"]))),
+    "a standby that is there": (False, lambda v, e: first_of(v, e, ("hub-a", KEYS["hub-x"]))),
     "a header of version 1 over precommits": (False, lambda v, e: put(e["blocks"][LAST]["header"], version=1)),
     "a header of version 3 over precommits": (False, lambda v, e: put(e["blocks"][LAST]["header"], version=3)),
     "a header of version 18 over precommits": (False, lambda v, e: put(e["blocks"][LAST]["header"], version=18)),
@@ -186,47 +244,46 @@ PROOFS = {
 
 def lax(verify):
     """Any vote counts at once."""
-    return lambda content, hubs, threshold, votes: kept(hubs, threshold, verify.succeed(content, hubs, 1, votes))
+    return lambda content, hubs, threshold, *rest: kept(hubs, threshold, verify.succeed(content, hubs, 1, *rest))
 
 
 def kept(hubs, threshold, after):
     """A threshold stays what it was where the set did."""
-    return after if list(after[0]) != list(hubs) else (after[0], threshold, after[2])
+    return after if list(after[0]) != list(hubs) else (after[0], threshold, *after[2:])
 
 
 def forgetful(verify):
     """Votes are open for the records of their block only, as nobody counts them over several."""
-    return lambda content, hubs, threshold, votes: verify.succeed(content, hubs, threshold, {})
+    return lambda content, hubs, threshold, votes, standbys: verify.succeed(content, hubs, threshold, {}, standbys)
 
 
 def low(verify):
     """Any set is decided by a majority."""
-    def succeed(content, hubs, threshold, votes):
-        after = verify.succeed(content, hubs, threshold, votes)
-        return after if after[0] == hubs else (after[0], len(after[0]) // 2 + 1, after[2])
+    def succeed(content, hubs, *rest):
+        after = verify.succeed(content, hubs, *rest)
+        return after if after[0] == hubs else (after[0], len(after[0]) // 2 + 1, *after[2:])
     return succeed
 
 
 def merciful(verify):
     """Who is accused stays."""
-    return lambda content, hubs, threshold, votes: (
-        (hubs, threshold, votes) if "equivocation" in content["content"] else verify.succeed(content, hubs, threshold, votes))
+    return lambda content, *before: before if "equivocation" in content["content"] else verify.succeed(content, *before)
 
 
 def believing(verify):
     """Who is accused leaves."""
-    def succeed(content, hubs, threshold, votes):
+    def succeed(content, hubs, *rest):
         if "equivocation" in content["content"]:
-            return verify.changed_set("dismiss", "hub-d", hubs["hub-d"], "byzantine", hubs, threshold, votes)
-        return verify.succeed(content, hubs, threshold, votes)
+            return verify.changed_set("dismiss", "hub-d", hubs["hub-d"], "byzantine", hubs, *rest)
+        return verify.succeed(content, hubs, *rest)
     return succeed
 
 
 def lasting(verify):
     """Who leaves, stays."""
-    def succeed(content, hubs, threshold, votes):
-        after = verify.succeed(content, hubs, threshold, votes)
-        return (hubs, threshold, votes) if len(after[0]) < len(hubs) else after
+    def succeed(content, hubs, *rest):
+        after = verify.succeed(content, hubs, *rest)
+        return (hubs, *rest) if len(after[0]) < len(hubs) else after
     return succeed
 
 

@@ -3,6 +3,7 @@
 mod fuzzed;
 mod joining;
 mod leases;
+mod liars;
 
 use crate::machines::Counting;
 use crate::site;

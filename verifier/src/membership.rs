@@ -27,8 +27,10 @@ use serde::{Deserialize, Serialize, Serializer};
 pub enum HubChange {
     /// The hub shall be of the set.
     Admit,
-    /// The hub shall leave it.
+    /// The hub shall leave it, or stand by no longer. Whoever stands by first takes the place of one that leaves.
     Dismiss,
+    /// The hub shall stand by, behind those that do.
+    Standby,
 }
 
 /// What hubs of a set are trusted not to do, and so how many of them decide.

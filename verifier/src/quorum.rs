@@ -105,6 +105,7 @@ mod tests {
         ValidatorSet {
             validators: (1..=4).map(validator).collect(),
             threshold,
+            standbys: Vec::new(),
         }
     }
 

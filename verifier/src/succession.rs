@@ -3,7 +3,8 @@
 //! The first block is signed by the hub that its first record enrols. From then on
 //! - a rotation that a hub of the set records of itself puts another key in place of the one it had,
 //! - a hub is admitted or dismissed when as many hubs of the set as its threshold voted the very same,
-//! - a hub is dismissed by the proof that it signed two messages that exclude each other.
+//! - a hub is dismissed by the proof that it signed two messages that exclude each other,
+//! - hubs are let stand by in the same way, and the first of them takes the place of one that is dismissed.
 //!
 //! Each is in force for the records after it, and for the blocks after its own. So whoever trusts the first
 //! set can follow the chain of records to any later one, with nothing but the records that count: a vote that
@@ -17,6 +18,7 @@ use crate::equivocation::{self, check_evidence};
 use crate::membership::{EquivocationContent, Faults, HubChange, HubVoteContent};
 use crate::record::{Action, Content, IdentityKind, RecordBody, Response};
 use crate::signature::PublicKey;
+use crate::validators::MAX_STANDBYS;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::collections::BTreeMap;
 
@@ -46,6 +48,17 @@ pub enum SetChange {
     Admitted(Validator),
     /// A hub left, with the key that it had.
     Dismissed(Validator),
+    /// A hub left, and the first of those that stood by came in for it.
+    Replaced {
+        /// Who left.
+        gone: Validator,
+        /// Who came.
+        by: Validator,
+    },
+    /// A hub stands by.
+    StandsBy(Validator),
+    /// A hub that stood by does so no longer.
+    Unlisted(Validator),
 }
 
 /// What a hub said of another one, or of itself.
@@ -84,6 +97,15 @@ pub enum SuccessionError {
     /// It is in the set already.
     #[error("`{0}` is in the set of hubs already")]
     Member(String),
+    /// It stands by already.
+    #[error("`{0}` stands by already")]
+    StandsBy(String),
+    /// It stands by with another key.
+    #[error("`{0}` stands by with another key")]
+    OtherKey(String),
+    /// Enough hubs stand by.
+    #[error("{MAX_STANDBYS} hubs stand by at most")]
+    TooManyStandbys,
     /// It is not in the set, or has another key there.
     #[error("`{0}` is not in the set of hubs with that key")]
     NoMember(String),
@@ -144,6 +166,18 @@ impl ValidatorSet {
     fn owner(&self, key: &PublicKey) -> Option<&str> {
         let owner = self.validators.iter().find(|v| v.key == *key);
         owner.map(|v| &*v.id)
+    }
+
+    /// The hubs that there are once one has left: the first that stands by comes for it.
+    fn after_leaving(&self) -> usize {
+        let comes = usize::from(!self.standbys.is_empty());
+        (self.validators.len() + comes).saturating_sub(1)
+    }
+
+    fn enter(&mut self, hub: Validator) {
+        let hubs = &mut self.validators;
+        let place = hubs.partition_point(|v| v.id < hub.id);
+        hubs.insert(place, hub);
     }
 }
 
@@ -242,28 +276,36 @@ impl Succession {
         let hubs = self.set.validators.len();
         let member = self.set.get(&vote.hub);
         let hub = || vote.hub.clone();
+        let standby = self.set.standby(&vote.hub);
         let then = match vote.change {
             HubChange::Admit => {
-                if member.is_some() {
-                    return Err(SuccessionError::Member(hub()));
-                }
-                if let Some(owner) = self.set.owner(&vote.key) {
-                    return Err(SuccessionError::KeyTaken(hub(), owner.to_owned()));
+                self.check_comer(vote)?;
+                if standby.is_some_and(|v| v.key != vote.key) {
+                    return Err(SuccessionError::OtherKey(hub()));
                 }
                 if hubs >= MAX_HUBS {
                     return Err(SuccessionError::TooMany);
                 }
                 hubs + 1
             }
-            HubChange::Dismiss => {
-                if member.is_none_or(|v| v.key != vote.key) {
-                    return Err(SuccessionError::NoMember(hub()));
+            HubChange::Standby => {
+                self.check_comer(vote)?;
+                if standby.is_some() {
+                    return Err(SuccessionError::StandsBy(hub()));
                 }
-                if hubs <= 1 {
+                if self.set.standbys.len() >= MAX_STANDBYS {
+                    return Err(SuccessionError::TooManyStandbys);
+                }
+                hubs
+            }
+            HubChange::Dismiss => match (member, standby) {
+                (Some(v), _) if v.key == vote.key && hubs <= 1 => {
                     return Err(SuccessionError::Last);
                 }
-                hubs - 1
-            }
+                (Some(v), _) if v.key == vote.key => self.set.after_leaving(),
+                (None, Some(v)) if v.key == vote.key => hubs,
+                _ => return Err(SuccessionError::NoMember(hub())),
+            },
         };
         if vote.faults.threshold(then).is_none() {
             return Err(SuccessionError::Faults(then));
@@ -273,6 +315,19 @@ impl Succession {
         match open.count() < MAX_BALLOTS {
             true => Ok(()),
             false => Err(SuccessionError::TooManyBallots(voter.to_owned())),
+        }
+    }
+
+    /// Who comes is not in the set, and has a key of its own.
+    fn check_comer(&self, vote: &HubVoteContent) -> Result<(), SuccessionError> {
+        let hub = || vote.hub.clone();
+        if self.set.get(&vote.hub).is_some() {
+            return Err(SuccessionError::Member(hub()));
+        }
+        let mut others = self.set.all().filter(|v| v.id != vote.hub);
+        match others.find(|v| v.key == vote.key) {
+            Some(owner) => Err(SuccessionError::KeyTaken(hub(), owner.id.clone())),
+            None => Ok(()),
         }
     }
 
@@ -305,27 +360,32 @@ impl Succession {
         match vote.change {
             HubChange::Admit => self.admit(vote),
             HubChange::Dismiss => self.dismiss(&vote.hub, vote.faults),
+            HubChange::Standby => {
+                let hub = comer(vote);
+                self.set.standbys.push(hub.clone());
+                self.votes.remove(&vote.hub);
+                Some(SetChange::StandsBy(hub))
+            }
         }
     }
 
     fn admit(&mut self, vote: &HubVoteContent) -> Option<SetChange> {
-        let hubs = &mut self.set.validators;
-        let threshold = vote.faults.threshold(hubs.len() + 1)?;
-        let hub = Validator {
-            id: vote.hub.clone(),
-            key: vote.key,
-        };
-        let place = hubs.partition_point(|v| v.id < hub.id);
-        hubs.insert(place, hub.clone());
+        let threshold = vote.faults.threshold(self.set.validators.len() + 1)?;
+        let hub = comer(vote);
+        self.set.standbys.retain(|v| v.id != hub.id);
+        self.set.enter(hub.clone());
         self.set.threshold = threshold;
         self.votes.remove(&vote.hub);
         Some(SetChange::Admitted(hub))
     }
 
     fn dismiss(&mut self, id: &str, faults: Faults) -> Option<SetChange> {
+        if let Some(place) = self.set.standbys.iter().position(|v| v.id == id) {
+            self.votes.remove(id);
+            return Some(SetChange::Unlisted(self.set.standbys.remove(place)));
+        }
+        let threshold = faults.threshold(self.set.after_leaving())?;
         let hubs = &mut self.set.validators;
-        let left = hubs.len().checked_sub(1)?;
-        let threshold = faults.threshold(left)?;
         let place = hubs.iter().position(|v| v.id == id)?;
         let gone = hubs.remove(place);
         self.set.threshold = threshold;
@@ -335,7 +395,20 @@ impl Succession {
             ballots.remove(id);
         }
         self.votes.retain(|_, ballots| !ballots.is_empty());
-        Some(SetChange::Dismissed(gone))
+        if self.set.standbys.is_empty() {
+            return Some(SetChange::Dismissed(gone));
+        }
+        let by = self.set.standbys.remove(0);
+        self.votes.remove(&by.id);
+        self.set.enter(by.clone());
+        Some(SetChange::Replaced { gone, by })
+    }
+}
+
+fn comer(vote: &HubVoteContent) -> Validator {
+    Validator {
+        id: vote.hub.clone(),
+        key: vote.key,
     }
 }
 

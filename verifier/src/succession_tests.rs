@@ -27,9 +27,11 @@ fn id(name: &str) -> String {
     name.to_lowercase()
 }
 
-/// A set as it is written: `a b c/2`.
+/// A set as it is written: `a b c/2`, or with those that stand by, `a b c/2 d`.
 fn set(text: &str) -> ValidatorSet {
-    let (hubs, threshold) = text.split_once('/').unwrap();
+    let (hubs, then) = text.split_once('/').unwrap();
+    let mut then = then.split(' ');
+    let threshold = then.next().unwrap();
     let validator = |name: &str| Validator {
         id: id(name),
         key: key(name),
@@ -37,6 +39,7 @@ fn set(text: &str) -> ValidatorSet {
     ValidatorSet {
         validators: hubs.split(' ').map(validator).collect(),
         threshold: threshold.parse().unwrap(),
+        standbys: then.map(validator).collect(),
     }
 }
 
@@ -50,7 +53,13 @@ fn text(set: &ValidatorSet) -> String {
         v.id.clone()
     };
     let hubs: Vec<_> = set.validators.iter().map(named).collect();
-    format!("{}/{}", hubs.join(" "), set.threshold)
+    let standing = set.standbys.iter().map(|hub| format!(" {}", named(hub)));
+    format!(
+        "{}/{}{}",
+        hubs.join(" "),
+        set.threshold,
+        standing.collect::<String>()
+    )
 }
 
 fn body(hub: &str, object: String, content: Content) -> RecordBody {
@@ -70,7 +79,7 @@ fn body(hub: &str, object: String, content: Content) -> RecordBody {
     }
 }
 
-/// `+d` is a vote for letting `d` in, `-d` one for letting it go.
+/// `+d` is a vote for letting `d` in, `-d` one for letting it go, `~d` one for letting it stand by.
 fn vote(hub: &str, what: &str, faults: Faults) -> RecordBody {
     let (change, about) = what.split_at(1);
     let vote = HubVoteContent {
@@ -78,6 +87,7 @@ fn vote(hub: &str, what: &str, faults: Faults) -> RecordBody {
         key: key(about),
         change: match change {
             "+" => HubChange::Admit,
+            "~" => HubChange::Standby,
             _ => HubChange::Dismiss,
         },
         faults,
@@ -415,6 +425,100 @@ fn who_said_two_things_leaves_at_once() {
     for body in [other, more, refused] {
         run("a b c d/3", &[(body, "!")]);
     }
+}
+
+#[test]
+fn who_stands_by_takes_the_place_of_who_goes() {
+    let after = run(
+        "a b c d/3",
+        &[
+            (vote("a", "~f", Byzantine), "."),
+            (vote("b", "~f", Byzantine), "."),
+            (vote("c", "~f", Byzantine), "a b c d/3 f"),
+            (vote("a", "~e", Byzantine), "."),
+            (vote("b", "~e", Byzantine), "."),
+            // Who stands by has no vote.
+            (vote("f", "~e", Byzantine), "!"),
+            (vote("d", "~e", Byzantine), "a b c d/3 f e"),
+            (vote("d", "-a", Byzantine), "."),
+            // In the order in which they were named, and not by their ids.
+            (lie("a", "d", "hall"), "a b c f/3 e"),
+            (vote("d", "-a", Byzantine), "!"),
+            (vote("a", "-b", Byzantine), "."),
+            (vote("f", "-b", Byzantine), "."),
+            (vote("c", "-b", Byzantine), "a c e f/3"),
+            (lie("f", "a", "hall"), "c e f/3"),
+        ],
+    );
+    assert!(after.votes().is_empty());
+    // Of three that only stop, too.
+    votes(
+        "a b c/2",
+        &[
+            ("a", "~d", Crash, "."),
+            ("b", "~d", Crash, "a b c/2 d"),
+            ("a", "-c", Crash, "."),
+            ("b", "-c", Crash, "a b d/2"),
+        ],
+    );
+    // By proof, nobody is trusted as before.
+    run("a b c/2 d", &[(lie("a", "c", "hall"), "a b d/3")]);
+}
+
+#[test]
+fn who_stands_by_can_be_let_in_or_sent_away() {
+    votes(
+        "a b/2 d c",
+        &[
+            ("a", "+c", Byzantine, "."),
+            ("b", "+c", Byzantine, "a b c/3 d"),
+            ("a", "-d", Byzantine, "."),
+            ("b", "-d", Byzantine, "."),
+            ("c", "-d", Byzantine, "a b c/3"),
+            ("c", "-d", Byzantine, "!"),
+        ],
+    );
+    for (begin, hub, what, faults) in [
+        ("a b/2", "a", "~b", Byzantine),
+        ("a b/2 c", "a", "~c", Byzantine),
+        ("a b/2 c", "a", "~C", Byzantine),
+        ("a b/2 c", "a", "+C", Byzantine),
+        ("a b/2 c", "a", "-C", Byzantine),
+        ("a b/2 c", "c", "~d", Byzantine),
+        ("a b/2 c", "c", "+d", Byzantine),
+        ("a b/2", "a", "~c", Crash),
+        // The last one has to be there, for somebody to say that the next one comes.
+        ("a/1 b", "a", "-a", Byzantine),
+    ] {
+        votes(begin, &[(hub, what, faults, "!")]);
+    }
+    // By the key of one that decides, or stands by.
+    for taken in ["b", "c"] {
+        for change in [HubChange::Standby, HubChange::Admit] {
+            let mut body = vote("a", "~d", Byzantine);
+            if let Content::HubVote(vote) = &mut body.content {
+                (vote.key, vote.change) = (key(taken), change);
+            }
+            run("a b/2 c", &[(body, "!")]);
+        }
+    }
+    // A proof is of one that decides.
+    run("a b/2 c", &[(lie("a", "c", "hall"), "!")]);
+}
+
+#[test]
+fn no_more_stand_by_than_may() {
+    let mut succession = Succession::new(set("a/1"));
+    for number in 0..=MAX_STANDBYS {
+        let mut body = vote("a", "~b", Byzantine);
+        if let Content::HubVote(vote) = &mut body.content {
+            vote.hub = format!("hub-{number:02}");
+            vote.key = key(&char::from(b'c' + number as u8).to_string());
+        }
+        assert_eq!(succession.apply(&body).is_some(), number < MAX_STANDBYS);
+    }
+    assert_eq!(succession.set().standbys.len(), MAX_STANDBYS);
+    assert!(succession.set().is_well_formed());
 }
 
 #[test]

@@ -5,12 +5,13 @@
 //! answer; ours gives the question with its reply port to the chain's task, so that a value which takes
 //! long to check holds up nothing else.
 
-use super::context::{Context, Part};
+use super::context::{Context, Part, Proposal, core_types};
 use arc_malachitebft_app::engine::host::HostMsg;
 use arc_malachitebft_app::engine::network::NetworkEvent;
 use arc_malachitebft_app::engine::util::streaming::StreamContent;
 use arc_malachitebft_app::types::PeerId;
 use arc_malachitebft_network::Channel;
+use core_types::SignedMessage;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -72,8 +73,18 @@ impl Heard {
     }
 }
 
+/// A proposal as it came; nobody has checked its signature.
+pub type Claim = SignedMessage<Context, Proposal>;
+
 /// Listens to the network, also while the engine does not: before its first height, and in rest.
 pub struct Ears;
+
+/// Whom it tells.
+pub struct Hearing {
+    pub heard: watch::Sender<Heard>,
+    /// Proposals; one that finds no room is not handed on.
+    pub claims: mpsc::Sender<Claim>,
+}
 
 /// Something that happened on the network.
 pub struct Sound(NetworkEvent<Context>);
@@ -150,24 +161,27 @@ impl Sound {
 #[async_trait::async_trait]
 impl Actor for Ears {
     type Msg = Sound;
-    type State = watch::Sender<Heard>;
-    type Arguments = watch::Sender<Heard>;
+    type State = Hearing;
+    type Arguments = Hearing;
 
     async fn pre_start(
         &self,
         _: ActorRef<Self::Msg>,
-        heard: Self::Arguments,
+        hearing: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(heard)
+        Ok(hearing)
     }
 
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
         sound: Self::Msg,
-        heard: &mut Self::State,
+        hearing: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        heard.send_if_modified(|heard| sound.change(heard));
+        if let NetworkEvent::Proposal(_, claim) = &sound.0 {
+            let _ = hearing.claims.try_send(claim.clone());
+        }
+        hearing.heard.send_if_modified(|heard| sound.change(heard));
         Ok(())
     }
 }

@@ -13,7 +13,8 @@ use core_types::{SignedMessage, ValidatorProof, VoteExtensionScope};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use weighbridge_verifier::{Hash, PublicKey, Signature, Suite, encode, sha256};
+use weighbridge_verifier::equivocation::Signed;
+use weighbridge_verifier::{Hash, PublicKey, Signature, Suite, encode, sha256, vote};
 
 /// Half of the order of P-256's group, rounded down: the greatest s that is low (SEC 2, 2.4.2).
 const GREATEST_LOW_S: [u8; 32] = [
@@ -95,6 +96,18 @@ impl Signing {
     /// Who this is.
     pub fn address(&self) -> Address {
         Address(self.signer.public_key())
+    }
+
+    /// What a proposal says, if the hub that it names signed it.
+    pub fn claimed(
+        &self,
+        claim: &SignedMessage<Context, Proposal>,
+    ) -> Option<Signed<vote::Proposal>> {
+        let (message, signature) = (claim.message.signed()?, claim.signature.0);
+        let bytes = message.bytes(&self.chain);
+        let key = &claim.message.address.0;
+        let holds = self.verify.holds(key, &bytes, &signature);
+        holds.then_some(Signed { message, signature })
     }
 
     fn sign(&self, message: &Hash) -> Result<OrderedSignature, Error> {

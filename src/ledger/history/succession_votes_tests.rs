@@ -135,6 +135,39 @@ fn blocks_of_a_set_that_grows_and_shrinks_are_proven() {
 }
 
 #[test]
+fn who_stood_by_long_before_is_proven() {
+    let mut hubs = Hubs::begin(SUITE, "a");
+    let said = votes(&mut hubs, &[("a", "+b"), ("a", "+c"), ("b", "+c")]);
+    each(&mut hubs, said);
+    let said = votes(&mut hubs, &[("a", "~e"), ("b", "~e"), ("a", "~d")]);
+    each(&mut hubs, said);
+    idle(&mut hubs, "a", 9);
+    let said = votes(&mut hubs, &[("c", "~e"), ("b", "~d"), ("c", "~d")]);
+    each(&mut hubs, said);
+    idle(&mut hubs, "b", 30);
+    // By proof, and by votes; the first that stands by comes first.
+    let lie = hubs.lie("a", "b");
+    each(&mut hubs, vec![lie]);
+    idle(&mut hubs, "e", 2);
+    let said = votes(&mut hubs, &[("a", "-c"), ("e", "-c"), ("c", "-c")]);
+    each(&mut hubs, said);
+    idle(&mut hubs, "d", 2);
+    let ids: Vec<_> = hubs.set().validators.iter().map(|v| &*v.id).collect();
+    assert_eq!(ids, ["hub-a", "hub-d", "hub-e"]);
+    assert!(hubs.set().standbys.is_empty());
+    let explorer = every_block_is_proven(&mut hubs);
+    let whole = shown(&explorer, &[hubs.blocks.len() as u64]);
+    let replaced = |(_, change): &&(u64, SetChange)| matches!(change, SetChange::Replaced { .. });
+    assert_eq!(whole.set_changes().iter().filter(replaced).count(), 2);
+    // Without any one block in between nothing is proven: also of the votes for who stands by.
+    for at in 1..whole.blocks.len() - 1 {
+        let mut less = whole.clone();
+        less.blocks.remove(at);
+        assert!(less.verify(&[hubs.key("a")]).is_err(), "without block {at}");
+    }
+}
+
+#[test]
 fn votes_from_before_a_hub_was_tried_out_still_count() {
     let mut hubs = Hubs::begin(SUITE, "a");
     let said = votes(&mut hubs, &[("a", "+b"), ("a", "+c")]);

@@ -144,8 +144,10 @@ impl SealedBundle {
         let later = self.evidence.set_changes().into_iter();
         let later = later.filter_map(|(_, change)| match change {
             SetChange::Key(change) => Some((change.hub, change.new)),
-            SetChange::Admitted(hub) => Some((hub.id, hub.key)),
-            SetChange::Dismissed(_) => None,
+            SetChange::Admitted(hub) | SetChange::Replaced { by: hub, .. } => {
+                Some((hub.id, hub.key))
+            }
+            SetChange::Dismissed(_) | SetChange::StandsBy(_) | SetChange::Unlisted(_) => None,
         });
         first.chain(later).collect()
     }

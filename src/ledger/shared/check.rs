@@ -8,6 +8,7 @@ use crate::ledger::state::State;
 use crate::ledger::store::{Space, StoreError};
 use crate::model::Nanos;
 use std::collections::BTreeSet;
+use weighbridge_verifier::block::{BlockError, verify_body};
 use weighbridge_verifier::{BlockValue, Hash, Record};
 
 /// What is to be said of a value.
@@ -15,9 +16,12 @@ use weighbridge_verifier::{BlockValue, Hash, Record};
 pub enum Checked {
     /// It holds, and the sealed bytes of every record in it are here.
     Valid(Hash),
-    /// It can be read, and does not hold.
+    /// It can be read, and does not hold: whoever proposes it says what no honest hub says.
     Invalid(Hash, String),
-    /// The bytes are no value.
+    /// It is not taken here, but a hub whose clock, limits or version are others may propose it.
+    Refused(Hash, String),
+    /// The bytes are no value, or not those that the header is of: whoever sent them is at fault, who need not be its
+    /// proposer.
     Unreadable,
     /// It holds, but these sealed bytes are not here: whoever votes for it must have them.
     Missing(Hash, Vec<Want>),
@@ -31,6 +35,12 @@ impl SharedLedger {
         let Ok(value) = BlockValue::from_bytes(bytes) else {
             return Checked::Unreadable;
         };
+        // Also where a value with this header was judged before: whoever hands it on may have changed the rest.
+        if let Err(BlockError::MerkleRoot | BlockError::RecordCount { .. }) =
+            verify_body(&value.header, &value.records)
+        {
+            return Checked::Unreadable;
+        }
         let hash = value.header.hash();
         let due = self.tip().height.checked_add(1);
         if value.header.height != height {
@@ -42,11 +52,16 @@ impl SharedLedger {
         }
         if value.header.time > now.saturating_add(self.limits.ahead) {
             let why = "its time is too far in the future".to_owned();
-            return Checked::Invalid(hash, why);
+            return Checked::Refused(hash, why);
         }
         if self.remembered(&hash).is_none() {
             match self.judge(&value) {
                 Ok(state) => self.remember(hash, state),
+                Err(
+                    why @ (FollowError::TooMany(_) | FollowError::Block(BlockError::Version(_))),
+                ) => {
+                    return Checked::Refused(hash, why.to_string());
+                }
                 Err(why) => return Checked::Invalid(hash, why.to_string()),
             }
         }

@@ -105,7 +105,7 @@ impl State {
                 let same = known.kind == identity.kind && known.key == identity.key;
                 let validator = self
                     .validators()
-                    .is_some_and(|v| v.get(&identity.id).is_some());
+                    .is_some_and(|v| v.all().any(|hub| hub.id == identity.id));
                 if known.revoked || !same {
                     return Err(ApplyError::UnknownIdentity(id()));
                 }

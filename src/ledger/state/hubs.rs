@@ -30,7 +30,7 @@ impl State {
         let unknown = || ApplyError::UnknownHub(body.hub.clone());
         self.succession().ok_or_else(unknown)?.check(body)?;
         match &body.content {
-            Content::HubVote(vote) if vote.change == HubChange::Admit => self.check_comer(vote),
+            Content::HubVote(vote) if vote.change != HubChange::Dismiss => self.check_comer(vote),
             _ => Ok(()),
         }
     }
@@ -67,11 +67,16 @@ impl State {
             *self.votes.change() = votes;
         }
         match change {
-            Some(SetChange::Admitted(hub)) => {
+            // Who stands by has its identity already: nobody else may take its id or key meanwhile.
+            Some(SetChange::Admitted(hub) | SetChange::StandsBy(hub)) => {
                 *self.validators.change() = Some(set);
                 self.enter_hub(&hub);
             }
-            Some(SetChange::Dismissed(hub)) => {
+            Some(
+                SetChange::Dismissed(hub)
+                | SetChange::Unlisted(hub)
+                | SetChange::Replaced { gone: hub, .. },
+            ) => {
                 *self.validators.change() = Some(set);
                 // Its records stand; it makes no more of them.
                 if let Some(identity) = self.identities.change().get_mut(&hub.id) {

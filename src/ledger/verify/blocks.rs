@@ -99,7 +99,7 @@ impl Verification<'_> {
         let before = follower.validators().cloned();
         let followed = follower.follow(block, Some(self.check));
         let Err(e) = followed else {
-            self.note_hubs(height, before.as_ref());
+            self.note_hubs(height, block, before.as_ref());
             return self.note_keys(height, block);
         };
         self.broken = true;

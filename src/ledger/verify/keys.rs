@@ -3,9 +3,9 @@
 use super::Verification;
 use crate::ledger::head::Head;
 use crate::ledger::replay::Follower;
-use crate::ledger::report::KeySince;
+use crate::ledger::report::{HubChanged, HubEvent, KeySince, MAX_FINDINGS};
 use crate::ledger::state::State;
-use weighbridge_verifier::{Block, IdentityKind, PublicKey, ValidatorSet, rotation};
+use weighbridge_verifier::{Block, Content, IdentityKind, PublicKey, ValidatorSet, rotation};
 
 impl Verification<'_> {
     /// Notes the keys that `block`, which follows, gives to hubs.
@@ -22,8 +22,8 @@ impl Verification<'_> {
         }
     }
 
-    /// Notes who came into the set by block `height`, which follows; before it the set was `before`.
-    pub(super) fn note_hubs(&mut self, height: u64, before: Option<&ValidatorSet>) {
+    /// Notes who came into the set and who left it by `block`, which follows; before it the set was `before`.
+    pub(super) fn note_hubs(&mut self, height: u64, block: &Block, before: Option<&ValidatorSet>) {
         let Some(after) = self.follower.as_ref().and_then(Follower::validators) else {
             return;
         };
@@ -35,6 +35,11 @@ impl Verification<'_> {
         let came = came.filter(|hub| before.get(&hub.id).is_none());
         let since = height.saturating_add(1);
         self.joined.extend(came.map(|hub| (hub.key, since)));
+        if before != after {
+            let room = MAX_FINDINGS.saturating_sub(self.report.hubs.len());
+            let changes = hub_changes(height, block, before, after);
+            self.report.hubs.extend(changes.into_iter().take(room));
+        }
     }
 
     /// Whether `key` has signed blocks of this chain: the one under which it was begun, one that took
@@ -75,4 +80,38 @@ impl Verification<'_> {
             false => Err(why.to_string()),
         }
     }
+}
+
+/// What `block` changed about who decides, and who stands by.
+fn hub_changes(
+    height: u64,
+    block: &Block,
+    before: &ValidatorSet,
+    after: &ValidatorSet,
+) -> Vec<HubChanged> {
+    let proven = |hub: &str| {
+        let about = |object: &str| object.strip_prefix("hub:") == Some(hub);
+        let mut records = block.records.iter().map(|record| &record.body);
+        records.any(|body| matches!(body.content, Content::Equivocation(_)) && about(&body.object))
+    };
+    let ids = before.all().chain(after.all());
+    let ids: std::collections::BTreeSet<&str> = ids.map(|hub| &*hub.id).collect();
+    let stands = |set: &ValidatorSet, id: &str| set.standby(id).is_some();
+    let mut changes = Vec::new();
+    for id in ids {
+        let event = match (before.get(id).is_some(), after.get(id).is_some()) {
+            (true, false) if proven(id) => HubEvent::Proven,
+            (true, false) => HubEvent::Dismissed,
+            (false, true) if stands(before, id) => HubEvent::CameIn,
+            (false, true) => HubEvent::Admitted,
+            _ => match (stands(before, id), stands(after, id)) {
+                (false, true) => HubEvent::StandsBy,
+                (true, false) => HubEvent::Unlisted,
+                _ => continue,
+            },
+        };
+        let hub = id.to_owned();
+        changes.push(HubChanged { hub, height, event });
+    }
+    changes
 }

@@ -41,7 +41,7 @@ impl Verification<'_> {
                 Content::Identity(identity) if identity.kind == IdentityKind::Hub => {
                     Some(&identity.id)
                 }
-                Content::HubVote(vote) if vote.change == HubChange::Admit => Some(&vote.hub),
+                Content::HubVote(vote) if vote.change != HubChange::Dismiss => Some(&vote.hub),
                 _ => None,
             };
             if let Some(hub) = hub {

@@ -43,8 +43,13 @@ impl Evidence {
                         believed.push(change.new);
                     }
                     // And so it says that enough hubs of the set let this one in.
-                    SetChange::Admitted(hub) => believed.push(hub.key),
-                    SetChange::Key(_) | SetChange::Dismissed(_) => {}
+                    SetChange::Admitted(hub) | SetChange::Replaced { by: hub, .. } => {
+                        believed.push(hub.key);
+                    }
+                    SetChange::Key(_)
+                    | SetChange::Dismissed(_)
+                    | SetChange::StandsBy(_)
+                    | SetChange::Unlisted(_) => {}
                 }
             }
             if let Some(after) = after {

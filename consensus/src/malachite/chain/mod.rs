@@ -7,14 +7,16 @@
 //! a decision is stored, with its certificate, before the engine hears that it is; and only then does
 //! the next height begin. So the store is never behind the log.
 
+mod claims;
 mod decisions;
 mod values;
 
 pub use decisions::allowed;
 
-use super::actors::Heard;
+use super::actors::{Claim, Heard};
 use super::assembly::{Assembled, Assembly};
 use super::context::{Address, Context, Height, Voters, core_types};
+use super::signing::Signing;
 use super::values::Values;
 use crate::application::{Alarm, Application, Proposed, Refused, Slot, Verdict};
 use crate::certificate::Certificate;
@@ -25,6 +27,7 @@ use arc_malachitebft_app::engine::host::{HostMsg, Next, SyncedValueOutcome};
 use arc_malachitebft_app::engine::network::NetworkRef;
 use arc_malachitebft_app::types::LocallyProposedValue;
 use bytes::Bytes;
+use claims::Claims;
 use core_types::{HeightParams, LinearTimeouts};
 use ractor::RpcReplyPort;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ const MAX_CHECKS: usize = 16;
 pub struct Fixed {
     pub name: Arc<str>,
     pub address: Address,
+    pub signing: Signing,
     pub application: Arc<dyn Application>,
     pub faults: Faults,
     pub timing: Timing,
@@ -55,6 +59,7 @@ pub struct Fixed {
 pub struct Inputs {
     pub host: mpsc::Receiver<HostMsg<Context>>,
     pub heard: watch::Receiver<Heard>,
+    pub claims: mpsc::Receiver<Claim>,
     pub wake: Arc<Notify>,
 }
 
@@ -131,6 +136,7 @@ pub struct Task {
     assembly: Assembly,
     early: Vec<Assembled>,
     checks: usize,
+    claims: Claims,
     streams: u64,
     jobs: JoinSet<Done>,
     halted: bool,
@@ -154,6 +160,7 @@ impl Task {
             assembly,
             early: Vec::new(),
             checks: 0,
+            claims: Claims::default(),
             streams: first_stream(),
             jobs: JoinSet::new(),
             halted: false,
@@ -172,6 +179,7 @@ impl Task {
                     Ok(done) => self.done(done),
                     Err(e) => self.halt(&format!("the application panicked: {e}")),
                 },
+                Some(claim) = inputs.claims.recv() => self.claimed(&claim),
                 changed = inputs.heard.changed() => if changed.is_err() { break },
                 () = inputs.wake.notified() => self.propose(),
             }

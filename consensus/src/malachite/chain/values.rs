@@ -116,7 +116,10 @@ impl Task {
         self.checks = self.checks.saturating_sub(1);
         let (id, validity) = match verdict {
             Verdict::Valid(id) => (id, Validity::Valid),
-            Verdict::Invalid(id) => (id, Validity::Invalid),
+            Verdict::Invalid(id) => {
+                self.wrong(value.height, id);
+                (id, Validity::Invalid)
+            }
             Verdict::Unreadable | Verdict::Unknown => return,
         };
         if value.height <= self.tip || !self.fixed.values.keep(id, value.height, value.bytes) {

@@ -7,7 +7,7 @@ mod settings;
 #[cfg(test)]
 pub use settings::{multiaddr, network_config};
 
-use super::actors::{Ears, Heard, Host};
+use super::actors::{Ears, Heard, Hearing, Host};
 use super::chain::{Fixed, Inputs, Task, allowed};
 use super::codec::Forms;
 use super::context::{Context, Height, core_types};
@@ -47,6 +47,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 const LOG: &str = "consensus.wal";
+/// Proposals that wait to be looked at.
+const CLAIMS: usize = 64;
 /// How long a log that another chain of this process has just left may stay locked.
 const LOG_LOCKED: Duration = Duration::from_secs(5);
 
@@ -224,7 +226,9 @@ async fn assemble(
     let (network, network_id) = opened.await?;
     actors.add(network.get_cell());
     let (heard, listening) = watch::channel(Heard::default());
-    let (ears, _) = Actor::spawn(None, Ears, heard)
+    let (claims, claimed) = mpsc::channel(CLAIMS);
+    let hearing = Hearing { heard, claims };
+    let (ears, _) = Actor::spawn(None, Ears, hearing)
         .await
         .map_err(engine_error)?;
     actors.add(ears.get_cell());
@@ -264,7 +268,7 @@ async fn assemble(
         },
         ConsensusConfig::default(),
         Box::new(signing.clone()),
-        Some(Box::new(signing)),
+        Some(Box::new(signing.clone())),
         network.clone(),
         host.clone(),
         wal,
@@ -303,6 +307,7 @@ async fn assemble(
     let fixed = Fixed {
         name: setup.chain.as_str().into(),
         address,
+        signing,
         application,
         faults: setup.faults,
         timing: setup.timing,
@@ -315,6 +320,7 @@ async fn assemble(
     let inputs = Inputs {
         host: asked,
         heard: listening.clone(),
+        claims: claimed,
         wake: wake.clone(),
     };
     let task = Task::new(fixed, tip.height, tip.validators, unfinished);

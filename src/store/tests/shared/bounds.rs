@@ -34,7 +34,7 @@ fn a_block_has_no_more_than_it_may() {
     let (_, bytes) = other.propose(2, 2_000).unwrap();
     assert_eq!(BlockValue::from_bytes(&bytes).unwrap().records.len(), 5);
     let said = ledger.check(2, &bytes, 2_000);
-    assert!(matches!(said, Checked::Invalid(..)), "{said:?}");
+    assert!(matches!(said, Checked::Refused(..)), "{said:?}");
     // A record that is larger than a block goes alone.
     let (_, mut small) = alone(|config| config.limits.block_bytes = 1);
     small.append(&drafts, Vec::new(), 1_000).unwrap();
@@ -92,7 +92,7 @@ fn a_record_from_the_future_waits() {
     assert!(matches!(ledger.check(2, &bytes, 8_000), Checked::Valid(of) if of == hash));
     assert!(matches!(
         ledger.check(2, &bytes, 7_999),
-        Checked::Invalid(..)
+        Checked::Refused(..)
     ));
 }
 

@@ -2,7 +2,7 @@
 //! with a consensus that is slow. Everything follows from a seed.
 
 use super::world::World;
-use weighbridge_verifier::{Faults, HubChange, Suite};
+use weighbridge_verifier::{Faults, HubChange, Record, Suite};
 
 /// Steps of one life.
 const STEPS: usize = 160;
@@ -15,10 +15,18 @@ fn run(seed: u64) {
     };
     let mut world = World::new(seed, hubs, faults);
     let dismissal = (hubs > 2 && seed % 7 == 3).then_some(STEPS / 2);
+    let last = hubs as u64;
+    let hubs = match seed % 3 {
+        1 => {
+            world.stand_by();
+            hubs + 1
+        }
+        _ => hubs,
+    };
     for step in 0..STEPS {
         world.now += 10 + world.draws.below(5_000) as i64;
         if dismissal == Some(step) {
-            world.vote(hubs as u64, HubChange::Dismiss, Faults::Byzantine);
+            world.vote(last, HubChange::Dismiss, Faults::Byzantine);
         }
         one(&mut world, hubs);
         for hub in 0..hubs {
@@ -91,6 +99,37 @@ fn run_all(seeds: std::ops::Range<u64>) {
             "seed {seed} fails: replay it with WEIGHBRIDGE_SHARED_SEED={seed}"
         );
     }
+}
+
+#[test]
+fn who_stands_by_comes_in_and_has_everything() {
+    let mut world = World::new(3, 4, Faults::Byzantine);
+    world.stand_by();
+    for step in 0..2 * STEPS {
+        world.now += 10 + world.draws.below(5_000) as i64;
+        if step == STEPS {
+            world.join();
+            world.settle();
+            world.vote(4, HubChange::Dismiss, Faults::Byzantine);
+            world.settle();
+            let members: Vec<bool> = world
+                .hubs
+                .iter()
+                .map(|hub| hub.ledger().is_member())
+                .collect();
+            assert_eq!(members, [true, true, true, false, true]);
+        }
+        one(&mut world, 5);
+        for hub in world.hubs.iter_mut().filter(|hub| !hub.disk.powered()) {
+            hub.crash();
+        }
+        world.check();
+    }
+    world.settle();
+    world.check_all_recorded();
+    world.verify();
+    let recorded = |record: &&Record| record.body.hub == "hub-5";
+    assert!(world.recorded().filter(recorded).count() > 0);
 }
 
 #[test]

@@ -91,6 +91,20 @@ impl World {
         self.hubs.push(hub);
     }
 
+    /// One more hub is let stand by.
+    pub(super) fn stand_by(&mut self) {
+        let number = self.hubs.len() as u64 + 1;
+        self.vote(number, HubChange::Standby, Faults::Byzantine);
+        self.settle();
+        self.add(number);
+        self.islands.push(0);
+        self.settle();
+        for hub in &self.hubs {
+            let set = hub.ledger().committed().0.validators().unwrap();
+            assert_eq!(set.standbys.len(), 1);
+        }
+    }
+
     /// Every hub that runs votes.
     pub(super) fn vote(&mut self, number: u64, change: HubChange, faults: Faults) {
         let content = HubVoteContent {
@@ -111,6 +125,11 @@ impl World {
                 hub.write(std::slice::from_ref(&draft), Vec::new(), self.now);
             }
         }
+    }
+
+    /// The records that are in blocks.
+    pub(super) fn recorded(&self) -> impl Iterator<Item = &Record> {
+        self.recorded.values()
     }
 
     /// Height of what was decided.
@@ -238,7 +257,9 @@ impl World {
                     voters.push(voter);
                 }
                 Checked::Missing(..) | Checked::Unknown(..) => {}
-                Checked::Invalid(_, why) => panic!("an honest value: {why}"),
+                Checked::Invalid(_, why) | Checked::Refused(_, why) => {
+                    panic!("an honest value: {why}")
+                }
                 Checked::Unreadable => panic!("an honest value cannot be read"),
             }
         }
