@@ -51,7 +51,7 @@ impl Deciding {
             let before = ledger.committed().0.validators().cloned();
             let prepared = ledger.prepare_decision(bytes, certificate.clone(), now());
             let done = prepared.and_then(|deciding| match deciding {
-                Told(told) => Ok(told),
+                Told(told) => Ok(*told),
                 New(settling) => {
                     MutexGuard::unlocked(&mut ledger, || settling.write())?;
                     Ok(ledger.decided(*settling))

@@ -5,12 +5,13 @@ use super::edges::Edges;
 use super::fellows::Fellows;
 use super::following::{name_fellows, sealing_keys};
 use super::joining::until_read;
+use super::last::record_last;
 use super::lease_table::LeaseTable;
 use super::{Hub, HubError};
 use crate::access::{Caller, Gate, Right};
 use crate::actors::access::log_denied;
 use crate::actors::journal::Journal;
-use crate::actors::ledger::{LedgerActor, RecordFault, RecordLast};
+use crate::actors::ledger::{LedgerActor, RecordFault};
 use crate::api::{ClusterHub, ClusterPort, ClusterStatus, KeyFault, OpenVote};
 use crate::cluster::mesh::{Mesh, MeshHub, MeshSetup, MeshStatus, Pace, SyncProgress};
 use crate::cluster::{Consensus, ConsensusPeer, ConsensusSetup, SharedBook, Timing, drafts};
@@ -352,9 +353,7 @@ impl ClusterDesk {
     /// # Errors
     /// When it may not be recorded, or the other hubs do not agree to a block in time.
     pub async fn vote_as(&self, subject: &str, vote: HubVoteContent) -> Result<u64, RecordFault> {
-        let draft = drafts::vote(now(), subject, vote);
-        let sent = self.ledger.send(RecordLast(draft)).await;
-        sent.unwrap_or(Err(RecordFault::Stopped))
+        record_last(&self.ledger, || drafts::vote(now(), subject, vote.clone())).await
     }
 
     /// Leaves: first nothing is decided any more, then nobody is talked to. Blocking.

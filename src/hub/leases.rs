@@ -3,11 +3,12 @@
 //! `cluster/lease.rs`.
 
 use super::cluster::ClusterDesk;
+use super::last::record_last;
 use super::lease_table::LeaseTable;
 use super::plan::{Planner, plan};
 use super::{DeviceSetup, HubError};
 use crate::actors::hub::{Adopt, HubActor, Intake, Retire};
-use crate::actors::ledger::{LedgerActor, RecordFault, RecordLast, RecordedSettings};
+use crate::actors::ledger::{LedgerActor, RecordFault, RecordedSettings};
 use crate::cluster::drafts;
 use crate::cluster::lease::{Horizon, Sight, Step, Watch};
 use crate::model::{DeviceId, Nanos, now};
@@ -18,15 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 /// How often it is looked who was heard.
 const TICK: Duration = Duration::from_millis(200);
 /// Before a device that could not be read, or a lease that was refused, is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Before a lease is asked for again while another one is being written, and how often.
-const TURN: (Duration, u32) = (Duration::from_millis(10), 300);
 
 /// What moves devices.
 pub(super) struct Reach {
@@ -260,17 +259,8 @@ impl Keeper {
     async fn take(&self, device: &DeviceId, epoch: u64) -> Result<(), RecordFault> {
         let hub = self.cluster.book().hub();
         tracing::warn!(%device, epoch, "nobody reads the device: this hub asks for its lease");
-        let mut turns = TURN.1;
-        let asked = loop {
-            let draft = drafts::lease(now(), hub, device, epoch);
-            let sent = self.reach.ledger.send(RecordLast(draft)).await;
-            match sent.unwrap_or(Err(RecordFault::Stopped)) {
-                // Leases of other devices are just being written.
-                Err(RecordFault::Busy) if turns > 0 => turns -= 1,
-                asked => break asked,
-            }
-            sleep(TURN.0).await;
-        };
+        let draft = || drafts::lease(now(), hub, device, epoch);
+        let asked = record_last(&self.reach.ledger, draft).await;
         match asked {
             Ok(height) => {
                 tracing::warn!(%device, epoch, height, "this hub has the lease of the device");

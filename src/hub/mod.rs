@@ -20,6 +20,7 @@ mod history;
 mod hub_keys;
 mod joining;
 mod keys;
+mod last;
 mod lease_table;
 mod leases;
 mod plan;

@@ -32,6 +32,8 @@ struct Place {
     machine: Counting,
     /// A machine that several hubs may read, and which.
     common: Option<(Counting, Vec<String>)>,
+    /// How long its consensus lets things take.
+    timing: Timing,
     /// Where the others find it; nowhere yet at port 1.
     peer: ClusterPeer,
 }
@@ -66,6 +68,7 @@ impl Place {
             disk: FaultyDisk::new(number + 1),
             machine: Counting::new(Duration::from_millis(10)),
             common: None,
+            timing: timing(),
             peer: ClusterPeer {
                 id: id.to_owned(),
                 key: signing.public_key(),
@@ -114,7 +117,7 @@ impl Place {
             directory: self.dir.path().join("consensus"),
             genesis: Some(("hub-a".to_owned(), genesis)),
             hubs: others,
-            timing: timing(),
+            timing: self.timing,
             reading: site::PATIENCE,
         }
     }

@@ -40,7 +40,7 @@ pub struct Settling {
 /// What becomes of a decision.
 pub enum Deciding {
     /// It is durable already.
-    Told(Committed),
+    Told(Box<Committed>),
     /// It is to be written.
     New(Box<Settling>),
 }
@@ -79,7 +79,7 @@ impl SharedLedger {
         now: Nanos,
     ) -> Result<Committed, LedgerError> {
         match self.prepare_decision(bytes, certificate, now)? {
-            Deciding::Told(told) => Ok(told),
+            Deciding::Told(told) => Ok(*told),
             Deciding::New(settling) => {
                 settling.write()?;
                 Ok(self.decided(*settling))
@@ -101,7 +101,7 @@ impl SharedLedger {
         let value = value.map_err(|why| LedgerError::Value { height, why })?;
         let hash = value.header.hash();
         if let Some((_, told)) = self.told.as_ref().filter(|(known, _)| *known == hash) {
-            return Ok(Deciding::Told(told.clone()));
+            return Ok(Deciding::Told(Box::new(told.clone())));
         }
         let follow = |why: FollowError| LedgerError::Follow { height, why };
         let judged = match self.remembered(&hash) {

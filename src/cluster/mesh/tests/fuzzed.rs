@@ -163,7 +163,7 @@ async fn whatever_bytes_come_the_links_of_the_others_go_on() {
         strangers: (64, 64),
         ..pace()
     };
-    let hub = TestHub::start("hub-a", forgiving.clone()).await;
+    let hub = TestHub::start("hub-a", forgiving).await;
     let honest = TestHub::start("hub-b", forgiving).await;
     let member = Arc::new(Identity::generate("hub-c"));
     // It is dialled as well, and tells what comes to its mind.

@@ -1,6 +1,6 @@
 //! Who is not let in, and what becomes of nonsense.
 
-use super::super::wire::{FromSubscriber, MAX_HELLO};
+use super::super::wire::{FromSubscriber, MAX_HELLO, MESH_PROTOCOL};
 use super::super::{MeshHub, Pace};
 use super::rogue::{dial, hello, listen, subscribe};
 use super::site::{TestHub, card, pace, site, within};
@@ -53,16 +53,18 @@ async fn another_version_and_another_chain_are_said_to_be_so_on_both_sides() {
     };
     let hub = TestHub::start("hub-a", forgiving).await;
     let other = Arc::new(Identity::generate("hub-b"));
-    for shown in ["version 2", "`yard`", "`hub-c`"] {
+    let another = MESH_PROTOCOL + 1;
+    let version = format!("version {another}");
+    for shown in [&*version, "`yard`", "`hub-c`"] {
         let mut said = hello(&other);
         match shown {
-            "version 2" => said.version = 2,
+            shown if shown == version => said.version = another,
             "`yard`" => said.chain = "yard".to_owned(),
             _ => said.hub = "hub-c".to_owned(),
         }
         // What another version says after its number cannot be read.
         let mut bytes = encode(&said);
-        if said.version != 1 {
+        if said.version == another {
             bytes.truncate(9);
         }
         let answer = bytes.clone();
@@ -84,7 +86,7 @@ async fn another_version_and_another_chain_are_said_to_be_so_on_both_sides() {
         end.writing.flush().await.unwrap();
         // It hears which version is spoken here.
         let heard = end.frames.next(MAX_HELLO).await.unwrap();
-        assert_eq!(heard.first_chunk(), Some(&[1, 0]));
+        assert_eq!(heard.first_chunk(), Some(&MESH_PROTOCOL.to_le_bytes()));
         within(end.last()).await;
         let lends = |link: &super::super::HubStatus| link.lending.reason.contains(shown);
         hub.until_link("hub-b", lends).await;
