@@ -9,6 +9,7 @@ mod batches;
 mod bindings;
 mod buffers;
 mod centres;
+mod chains;
 mod checkpoints;
 mod cli;
 mod cluster;

@@ -207,6 +207,7 @@ async fn wraps_that_are_lacking_are_asked_for_until_they_are_here() {
 async fn who_lends_wraps_without_end_lies() {
     let hub = TestHub::start("hub-a", pace()).await;
     *hub.book.lacking.lock() = vec![vec![9]];
+    hub.book.wanted.send_modify(|n| *n += 1);
     let liar = Arc::new(Identity::generate("liar"));
     let each = |mut end: Listening| async move {
         while let Some(asked) = end.asked().await {
