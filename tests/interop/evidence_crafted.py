@@ -168,10 +168,10 @@ def derived(verify, evidence):
                                    "proof": sign(verify, LATER, b"weighbridge/derived/v1\0", *said), "consent": None}}
 
 
-def turns(content, hubs, threshold, votes):
+def turns(content, hubs, threshold, votes, standbys):
     """Whichever key a rotation replaces, its hub has the new one."""
     rotation = content["content"].get("rotation")
-    return (hubs | {content["hub"]: rotation["identity"]["key"]} if rotation else hubs), threshold, votes
+    return (hubs | {content["hub"]: rotation["identity"]["key"]} if rotation else hubs), threshold, votes, standbys
 
 
 def shown(evidence, record):

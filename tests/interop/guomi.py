@@ -161,7 +161,7 @@ class Guomi:
             record = form.RECORD
             form.RECORD = lambda value: form.BODY(value["body"]) + form.SIGNATURE(value["signature"])
             try:
-                form.check_block(plain, hubs, evidence["validators"]["threshold"], {}, set())
+                form.check_block(plain, hubs, evidence["validators"]["threshold"], {}, {}, set())
             finally:
                 form.HEADER, form.BODY, form.RECORD = header, body, record
             checked += 1
