@@ -2,9 +2,8 @@
 //! from which each of them takes in what is new.
 
 use crate::machines::{EPOCH, MS, Scripted, tag};
-use crate::site;
+use crate::site::{self, Door};
 use serde_json::Value as Json;
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weighbridge::access::{Caller, Change, Credentials, Mode, Parcel, Permit, Right, Role, Side};
@@ -22,7 +21,7 @@ use weighbridge::ledger::opening::Opener;
 use weighbridge::ledger::query::Explorer;
 use weighbridge::ledger::store::{Space, Store};
 use weighbridge::model::{ValueKind, now};
-use weighbridge::protocols::log_in::{LogInPort, NotIn, Proof};
+use weighbridge::protocols::log_in::NotIn;
 use weighbridge::protocols::ports::AlarmPort;
 use weighbridge::protocols::users::{Amendment, NewUser, UsersPort};
 use weighbridge::store::{CredentialFiles, FaultyDisk};
@@ -453,8 +452,7 @@ fn an_alarm_is_shown_at_all_hubs_and_acknowledged_at_any() {
 struct People {
     users: UserDesk,
     files: CredentialFiles,
-    log_in: LogInDesk,
-    attempts: Cell<u8>,
+    door: Door,
     _dir: tempfile::TempDir,
 }
 
@@ -467,20 +465,9 @@ impl People {
         Self {
             users,
             files,
-            log_in,
-            attempts: Cell::new(0),
+            door: Door::of(log_in),
             _dir: dir,
         }
-    }
-
-    fn log_in(&self, hub: &Hub, password: &str, code: Option<String>) -> Result<String, NotIn> {
-        let proof = Proof::Password(Zeroizing::new(password.to_owned()), code);
-        // From somewhere else each time, so that nobody waits.
-        self.attempts.set(self.attempts.get() + 1);
-        let from = [192, 0, 2, self.attempts.get()].into();
-        let proved = self.log_in.log_in("http", Some("anna"), proof, from);
-        let proved = site::wait(hub, "somebody logs in", proved);
-        proved.map(|proved| proved.user)
     }
 }
 
@@ -524,7 +511,7 @@ fn who_was_invited_at_one_hub_logs_in_at_all_and_a_code_counts_once_in_the_site(
     let wanted = || site::wait(hub, "what is missing", people[a].users.wanted()).unwrap();
     assert_eq!(wanted(), ["anna"]);
     assert_eq!(
-        people[a].log_in(hub, PASSWORD, Some(code(0))),
+        people[a].door.log_in(hub, PASSWORD, Some(code(0))),
         Err(NotIn::Refused)
     );
     let amended = people[a].users.amend(&zoe, "anna", Amendment::RemoveCodes);
@@ -554,10 +541,11 @@ fn who_was_invited_at_one_hub_logs_in_at_all_and_a_code_counts_once_in_the_site(
     let kept = |hub: usize| people[hub].files.load("anna").unwrap().unwrap();
     assert_eq!(kept(a), kept(b));
     // A code counts once, whichever hub it is shown to first.
-    assert!(people[a].log_in(hub, PASSWORD, Some(first)).is_err());
+    assert!(people[a].door.log_in(hub, PASSWORD, Some(first)).is_err());
     let second = code(1);
     assert_eq!(
         people[a]
+            .door
             .log_in(hub, PASSWORD, Some(second.clone()))
             .unwrap(),
         "anna"
@@ -568,7 +556,7 @@ fn who_was_invited_at_one_hub_logs_in_at_all_and_a_code_counts_once_in_the_site(
     let of_file = kept(b).totp.unwrap().last_step;
     assert!(of_file < hub.gate().state().used_code("user:anna"));
     assert_eq!(
-        people[b].log_in(hub, PASSWORD, Some(second)),
+        people[b].door.log_in(hub, PASSWORD, Some(second)),
         Err(NotIn::Refused)
     );
     // Withdrawn at A, she is nobody at B, and her file goes there, too.

@@ -1,11 +1,13 @@
 //! A hub inside the test's process, on a simulated disk: how it is started, watched, and what it has
 //! recorded.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use weighbridge::access::{Caller, Role};
 use weighbridge::actors::ledger::{BlockLimits, LedgerHealth, LedgerStatus};
+use weighbridge::actors::log_in::LogInDesk;
 use weighbridge::crypto::{Identity, SealingKey};
 use weighbridge::hub::{Hub, HubBuilder, HubKeys};
 use weighbridge::ledger::batch_format::UnpackedBatch;
@@ -16,10 +18,12 @@ use weighbridge::ledger::store::Store;
 use weighbridge::ledger::verify::verify_store;
 use weighbridge::live_view::{DeviceLive, Link};
 use weighbridge::model::{Batch, Values, VerdictClass};
+use weighbridge::protocols::log_in::{LogInPort, NotIn, Proof};
 use weighbridge::store::FaultyDisk;
 use weighbridge_verifier::{
     Action, BatchContent, Content, DocumentContent, Hash, IdentityKind, PublicKey, Response, Suite,
 };
+use zeroize::Zeroizing;
 
 /// How long a test waits for what must come, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -332,4 +336,28 @@ pub fn up(hub: &Hub, id: &str) {
     device(hub, id, "is up", |live| {
         (live.link() == Link::Up).then_some(())
     });
+}
+
+/// Where Anna logs in, from somewhere else each time, so that nobody waits.
+pub struct Door {
+    desk: LogInDesk,
+    attempts: Cell<u8>,
+}
+
+impl Door {
+    /// Nobody has tried yet.
+    pub fn of(desk: LogInDesk) -> Self {
+        let attempts = Cell::new(0);
+        Self { desk, attempts }
+    }
+
+    /// As whom she is in.
+    pub fn log_in(&self, hub: &Hub, password: &str, code: Option<String>) -> Result<String, NotIn> {
+        let proof = Proof::Password(Zeroizing::new(password.to_owned()), code);
+        self.attempts.set(self.attempts.get() + 1);
+        let from = [192, 0, 2, self.attempts.get()].into();
+        let proved = self.desk.log_in("http", Some("anna"), proof, from);
+        let proved = wait(hub, "somebody logs in", proved);
+        proved.map(|proved| proved.user)
+    }
 }

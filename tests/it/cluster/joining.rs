@@ -2,7 +2,7 @@
 //! batches open, users log in by what they set elsewhere.
 
 use super::{Cluster, Place, check};
-use crate::site;
+use crate::site::{self, Door};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,6 @@ use weighbridge::ledger::key_wrap::read_wrap_key;
 use weighbridge::ledger::opening::{Opener, OpeningError};
 use weighbridge::ledger::store::Space;
 use weighbridge::model::now;
-use weighbridge::protocols::log_in::{LogInPort, NotIn, Proof};
 use weighbridge::protocols::users::{NewUser, UsersPort};
 use weighbridge::store::CredentialFiles;
 use weighbridge_verifier::Content;
@@ -221,8 +220,7 @@ fn a_hub_that_ended_before_it_could_read_everything_lets_nobody_in_by_mistake_an
 struct People {
     users: UserDesk,
     files: CredentialFiles,
-    log_in: LogInDesk,
-    attempts: std::cell::Cell<u8>,
+    door: Door,
     faces: OpenFaces,
     _dir: tempfile::TempDir,
 }
@@ -241,24 +239,14 @@ impl People {
         let faces = hub.open_faces(&faces).unwrap();
         let files = CredentialFiles::new(&credentials);
         let users = UserDesk::new(hub.access().clone(), files.clone());
+        let log_in = LogInDesk::new(hub.id(), files.clone(), None).recorded_by(users.clone());
         Self {
-            log_in: LogInDesk::new(hub.id(), files.clone(), None).recorded_by(users.clone()),
+            door: Door::of(log_in),
             users,
             files,
-            attempts: std::cell::Cell::new(0),
             faces,
             _dir: dir,
         }
-    }
-
-    fn log_in(&self, hub: &Hub, password: &str, code: String) -> Result<String, NotIn> {
-        let proof = Proof::Password(Zeroizing::new(password.to_owned()), Some(code));
-        // From somewhere else each time, so that nobody waits.
-        self.attempts.set(self.attempts.get() + 1);
-        let from = [192, 0, 2, self.attempts.get()].into();
-        let proved = self.log_in.log_in("http", Some("anna"), proof, from);
-        let proved = site::wait(hub, "somebody logs in", proved);
-        proved.map(|proved| proved.user)
     }
 }
 
@@ -297,16 +285,28 @@ fn who_set_a_password_at_one_hub_logs_in_at_each_and_a_code_counts_once() {
         }
     });
     let hub = &cluster.hubs[&1];
-    assert!(at_b.log_in(hub, "another password", first.clone()).is_err());
-    assert!(at_b.log_in(hub, PASSWORD, first).is_err(), "it was used");
+    assert!(
+        at_b.door
+            .log_in(hub, "another password", Some(first.clone()))
+            .is_err()
+    );
+    assert!(
+        at_b.door.log_in(hub, PASSWORD, Some(first)).is_err(),
+        "it was used"
+    );
     let second = code(1);
-    assert_eq!(at_b.log_in(hub, PASSWORD, second.clone()).unwrap(), "anna");
+    assert_eq!(
+        at_b.door
+            .log_in(hub, PASSWORD, Some(second.clone()))
+            .unwrap(),
+        "anna"
+    );
     let used = hub.gate().state().used_code("user:anna");
     cluster.until_access(0, "a code that was used is used", |hub| {
         hub.gate().state().used_code("user:anna") == used
     });
     let hub = &cluster.hubs[&0];
-    assert!(at_a.log_in(hub, PASSWORD, second).is_err());
+    assert!(at_a.door.log_in(hub, PASSWORD, Some(second)).is_err());
     let wanted = site::wait(hub, "what is missing", at_a.users.wanted());
     assert_eq!(wanted.unwrap(), [""; 0]);
     for (number, people) in [at_a, at_b].into_iter().enumerate() {
